@@ -1,0 +1,33 @@
+"""Flows that describe training: derived ones (central flows) and learned ones (gradient flow matching).
+
+Names are loaded on first use, so that ``import gfm`` and the command line stay quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from gfm.errors import GfmError
+
+__version__ = "0.1.0"
+
+_MODULES = (
+    "book", "central", "curvature", "data", "experiments", "figures", "flat", "forecasters",
+    "losses", "matching", "nets", "optimizers", "problem", "symmetric", "trajectories",
+)
+_NAMES = {"Problem": "problem", "Trajectories": "trajectories"}
+
+__all__ = ["GfmError", "__version__", *_MODULES, *_NAMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        return getattr(import_module(f"gfm.{_NAMES[name]}"), name)
+    if name in _MODULES:
+        return import_module(f"gfm.{name}")
+    raise AttributeError(f"module 'gfm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
