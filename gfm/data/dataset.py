@@ -1,0 +1,117 @@
+"""A data set: tensors, a name and a fingerprint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import sha256
+
+import torch
+from torch import Tensor
+
+from gfm.errors import InputError
+
+__all__ = ["IGNORE", "Dataset", "one_hot"]
+
+IGNORE = -1
+"""The integer target of a masked position, which no loss counts."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Training and test arrays, in the form that losses take.
+
+    name: what it is, e.g. ``"digits"``.
+    inputs: ``(n, ...)`` floating, or ``(n, T)`` int64 tokens.
+    targets: one of
+        ``(n, outputs)`` floating (one-hot rows, +-1 signs, or regression values), for "mse";
+        ``(n,)`` int64 class indices;
+        ``(n, T)`` int64 class indices of a sequence, ``IGNORE`` (-1) where masked.
+    outputs: the number of a network's outputs (a position).
+    vocabulary: the number of tokens of token inputs, else None.
+    test_inputs, test_targets: the same for the test set, or None.
+    """
+
+    name: str
+    inputs: Tensor
+    targets: Tensor
+    outputs: int
+    test_inputs: Tensor | None = None
+    test_targets: Tensor | None = None
+    vocabulary: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of every array's dtype, shape and bytes."""
+        digest = sha256()
+        for array in (self.inputs, self.targets, self.test_inputs, self.test_targets):
+            if array is None:
+                digest.update(b"none")
+                continue
+            values = array.detach().cpu().contiguous().numpy()
+            digest.update(f"{values.dtype.str}{values.shape}".encode())
+            digest.update(values.tobytes())
+        return digest.hexdigest()
+
+    def to(
+        self, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> Dataset:
+        """The same data in another floating dtype or on another device; indices stay int64."""
+
+        def move(array: Tensor | None) -> Tensor | None:
+            if array is None:
+                return None
+            return array.to(device=device, dtype=dtype if array.is_floating_point() else None)
+
+        return replace(
+            self,
+            inputs=move(self.inputs),
+            targets=move(self.targets),
+            test_inputs=move(self.test_inputs),
+            test_targets=move(self.test_targets),
+        )
+
+    def with_targets(self, kind: str, dtype: torch.dtype | None = None) -> Dataset:
+        """The same examples with ``kind`` "one_hot" or "indices" targets.
+
+        One-hot rows of masked positions are zero; keep index targets for those with a loss that
+        must not count them. ``dtype``: of one-hot rows; by default that of floating inputs.
+
+        Raises:
+            InputError: another kind, or targets that are neither.
+        """
+        if kind not in ("one_hot", "indices"):
+            raise InputError(f"Targets can be 'one_hot' or 'indices', not {kind!r}.")
+        if dtype is None:
+            dtype = self.inputs.dtype if self.inputs.is_floating_point() else torch.float32
+
+        def convert(targets: Tensor | None) -> Tensor | None:
+            if targets is None:
+                return None
+            if not targets.is_floating_point():
+                return targets if kind == "indices" else one_hot(targets, self.outputs, dtype)
+            if kind == "one_hot":
+                return targets.to(dtype)
+            hot = targets.ndim > 1 and bool(((targets == 0) | (targets == 1)).all())
+            if not hot or bool((targets.sum(-1) > 1).any()):
+                raise InputError(f"The targets of {self.name!r} are not one-hot rows of classes.")
+            return targets.argmax(-1).masked_fill(targets.sum(-1) == 0, IGNORE)
+
+        return replace(
+            self, targets=convert(self.targets), test_targets=convert(self.test_targets)
+        )
+
+
+def one_hot(indices: Tensor, classes: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Class indices ``(...)`` as one-hot rows ``(..., classes)``; ``IGNORE`` gives a zero row.
+
+    Raises:
+        InputError: an index outside 0..classes-1 that is not ``IGNORE``.
+    """
+    if indices.numel() and (int(indices.max()) >= classes or int(indices.min()) < IGNORE):
+        raise InputError(f"Class indices must lie in 0..{classes - 1} (or be {IGNORE}, masked).")
+    places = torch.arange(classes, device=indices.device)
+    return (indices[..., None] == places).to(dtype)

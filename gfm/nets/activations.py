@@ -1,0 +1,44 @@
+"""Activations by name, all of them differentiable to any order by reverse and forward mode."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gfm.errors import UnknownNameError
+
+__all__ = ["ACTIVATIONS", "activation_layer"]
+
+
+class Sine(nn.Module):
+    """The sine, entry by entry."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sin(x)
+
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+    "softplus": nn.Softplus,
+    "sigmoid": nn.Sigmoid,
+    "sine": Sine,
+    "elu": nn.ELU,
+    "relu": nn.ReLU,
+    "identity": nn.Identity,
+}
+
+
+def activation_layer(name: str) -> nn.Module:
+    """A fresh layer for one of ``ACTIVATIONS``.
+
+    Raises:
+        UnknownNameError: no such activation.
+    """
+    try:
+        return ACTIVATIONS[name]()
+    except (KeyError, TypeError):
+        raise UnknownNameError(
+            f"Unknown activation {name!r}: choose one of {', '.join(ACTIVATIONS)}."
+        ) from None

@@ -1,0 +1,63 @@
+"""Digits: the paper's selection rule on the embedded data set."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from gfm.data import digits
+from gfm.errors import InputError
+
+
+def test_shapes_normalisation_and_targets():
+    data = digits(100, 4, dtype=torch.float64)
+    assert data.inputs.shape == (100, 1, 8, 8) and data.inputs.dtype == torch.float64
+    assert data.targets.shape == (100, 4) and data.outputs == 4
+    assert torch.equal(data.targets.sum(0), torch.full((4,), 25.0, dtype=torch.float64))
+    assert abs(data.inputs.mean()) < 1e-12 and abs(data.inputs.std(correction=0) - 1) < 1e-12
+    total = int((load_digits().target < 4).sum())
+    assert len(data.test_inputs) == total - 100
+
+
+def test_the_first_of_each_class_are_chosen_and_none_is_in_both_sets():
+    data = digits(40, 2, targets="indices")
+    raw = load_digits()
+    for c in range(2):
+        first = raw.images[np.flatnonzero(raw.target == c)[:20]]
+        mine = data.inputs[data.targets == c][:, 0].double()
+        # Undo the normalisation, which is one affine map for all pixels.
+        low, high = mine.min(), mine.max()
+        mine = (mine - low) / (high - low) * 16
+        key = lambda a: sorted(map(tuple, np.round(np.asarray(a)).reshape(20, -1)))  # noqa: E731
+        assert key(mine) == key(first)
+    train = {x.numpy().tobytes() for x in data.inputs}
+    assert not train & {x.numpy().tobytes() for x in data.test_inputs}
+
+
+def test_seed_changes_the_order_only():
+    a, b = digits(60, 3, seed=0), digits(60, 3, seed=1)
+    assert a.fingerprint == digits(60, 3, seed=0).fingerprint != b.fingerprint
+    key = lambda d: sorted(map(tuple, d.inputs.reshape(60, -1).tolist()))  # noqa: E731
+    assert key(a) == key(b)
+
+
+def test_signs():
+    data = digits(50, 2, targets="signs")
+    assert data.targets.shape == (50, 1) and data.outputs == 1
+    assert set(data.targets.flatten().tolist()) == {-1.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (dict(n=3, classes=4), "too small"),
+        (dict(n=4000, classes=4), "smaller n"),
+        (dict(n=100, classes=11), "impossible"),
+        (dict(n=100, classes=1), "impossible"),
+        (dict(n=100, classes=4, targets="words"), "one_hot"),
+        (dict(n=100, classes=4, targets="signs"), "two classes"),
+    ],
+)
+def test_impossible_choices_are_refused(arguments, word):
+    with pytest.raises(InputError, match=word):
+        digits(**arguments)
