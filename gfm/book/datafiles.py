@@ -1,0 +1,113 @@
+"""The numbers behind a figure or table: CSV for people, JSON with full digits, and a summary."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gfm.errors import InputError
+
+__all__ = ["read", "summary", "write", "write_table"]
+
+
+def write(folder: Path, name: str, data: Mapping[str, Any]) -> None:
+    """Save arrays as ``name.json`` (any shapes) and ``name.csv`` (columns, padded with blanks).
+
+    Arrays of more than one dimension become columns ``name[0]``, ``name[1]``, ... along the first axis'
+    rows; NaN and infinities become null and blanks.
+    """
+    arrays = {key: _array(key, value) for key, value in data.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    plain = {key: _plain(value) for key, value in arrays.items()}
+    (folder / f"{name}.json").write_text(json.dumps(plain, allow_nan=False) + "\n", encoding="utf-8")
+    columns = dict(_columns(arrays))
+    length = max((len(c) for c in columns.values()), default=0)
+    with open(folder / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
+        out = csv.writer(file)
+        out.writerow(columns)
+        for i in range(length):
+            out.writerow([_text(c[i]) if i < len(c) else "" for c in columns.values()])
+
+
+def write_table(folder: Path, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Save a table as ``name.csv`` and ``name.json`` (a list of mappings), digits kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
+        out = csv.writer(file)
+        out.writerow(columns)
+        out.writerows([[_text(v) for v in row] for row in rows])
+    listed = [dict(zip(columns, (_plain(v) for v in row), strict=True)) for row in rows]
+    (folder / f"{name}.json").write_text(json.dumps(listed, ensure_ascii=False, indent=1) + "\n",
+                                         encoding="utf-8")
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    """Arrays of a ``name.json`` written by :func:`write`; null reads as NaN."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return {key: np.array(value if not isinstance(value, list) else _nan(value))
+            for key, value in data.items()}
+
+
+def summary(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Shape and a few numbers of each numeric array, to compare a rerun with (six digits kept)."""
+    out = {}
+    for key, value in data.items():
+        array = _array(key, value)
+        if array.dtype.kind not in "fiub":
+            continue
+        finite = array[np.isfinite(array)].astype(float)
+        entry: dict[str, Any] = {"shape": list(array.shape), "finite": int(finite.size)}
+        if finite.size:
+            entry |= {"mean": _six(finite.mean()), "low": _six(finite.min()),
+                      "high": _six(finite.max()), "last": _six(finite.flat[-1])}
+        out[key] = entry
+    return out
+
+
+def _array(key: str, value: Any) -> np.ndarray:
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiubU":
+        raise InputError(f"Figure data {key!r} must be numbers or text, not {array.dtype}.")
+    return array
+
+
+def _columns(arrays: Mapping[str, np.ndarray]):
+    for key, array in arrays.items():
+        if array.ndim <= 1:
+            yield key, array.reshape(-1)
+            continue
+        flat = array.reshape(len(array), -1)
+        for i in range(flat.shape[1]):
+            yield f"{key}[{i}]", flat[:, i]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _nan(value: list) -> list:
+    return [_nan(v) if isinstance(v, list) else math.nan if v is None else v for v in value]
+
+
+def _text(value: Any) -> Any:
+    if value is None:
+        return ""
+    if isinstance(value, (float, np.floating)):
+        return f"{value:.9g}" if math.isfinite(value) else ""
+    return value
+
+
+def _six(value: float) -> float:
+    return float(f"{value:.6g}")

@@ -1,0 +1,190 @@
+"""What a notebook calls: show a figure, say a sentence, print a table, judge the claims."""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gfm.book import datafiles, verdicts
+from gfm.book.paths import PROFILES, build_folder
+from gfm.book.register import Register
+from gfm.errors import InputError, RegisterError, UnknownNameError
+from gfm.experiments import provenance
+
+__all__ = ["Element"]
+
+_MOST_BYTES = 200_000
+
+
+class Element:
+    """One element of the register, as its notebook sees it.
+
+    Args:
+        name: the element's id in ``book/elements.yml``.
+        profile: the notebook's parameter: smoke, book, paper, or custom (changed parameters, which
+            never reach the status page).
+
+    Raises: RegisterError outside a project; UnknownNameError for an unknown element or profile.
+    """
+
+    def __init__(self, name: str, profile: str = "smoke") -> None:
+        if profile not in (*PROFILES, "custom"):
+            raise UnknownNameError(
+                f"Unknown profile {profile!r}; it is one of {', '.join(PROFILES)} (or custom)."
+            )
+        self.register = Register.load()
+        self.entry = self.register[name]
+        self.profile = profile
+        self.folder = build_folder(self.register.root) / profile
+        self._start = time.perf_counter()
+        self._first = len(provenance.ledger)
+
+    def show(self, fig: Any, name: str, *, alt: str, caption: str,
+             data: Mapping[str, Any] | None = None, tolerance: float = 1e-3) -> None:
+        """Show a figure with its caption, and save it as SVG with its data as CSV and JSON.
+
+        Args:
+            fig: matplotlib Figure; closed afterwards.
+            name: label of the figure, unique in the book; refer to it with ``{numref}`` in prose.
+            alt: the finding in words, for those who do not see the figure.
+            caption: Markdown that can be read alone.
+            data: name -> numbers that were drawn, so that the figure redraws from its files.
+            tolerance: relative tolerance at which a rerun elsewhere must reproduce the data.
+
+        Raises: InputError for a missing alt text or caption, or an image above 200 kB.
+        """
+        alt, caption = _one_line(alt), caption.strip()
+        if len(alt) < 20 or len(caption) < 20:
+            raise InputError(f"Figure {name!r} needs an alt text that says its finding, and a caption.")
+        png = _save(fig, "png")
+        if len(png) > _MOST_BYTES:
+            raise InputError(
+                f"Figure {name!r} takes {len(png) // 1000} kB; draw fewer points or a smaller figure "
+                f"(at most {_MOST_BYTES // 1000} kB)."
+            )
+        stem = self._stem
+        figures = self.folder / "figures" / stem
+        figures.mkdir(parents=True, exist_ok=True)
+        (figures / f"{name}.svg").write_bytes(_save(fig, "svg"))
+        (figures / f"{name}.png").write_bytes(png)
+        meta = {"kind": "figure", "name": name, "alt": alt, "caption": caption,
+                "element": self.entry.id}
+        if data:
+            datafiles.write(self.folder / "data" / stem, name, data)
+            meta["data"] = datafiles.summary(data)
+            meta["tolerance"] = tolerance
+        import matplotlib.pyplot as plt
+
+        plt.close(fig)
+        _display({"image/png": base64.b64encode(png).decode(), "text/plain": f"Figure {name}"}, meta)
+        _display_markdown(f"*{caption}*" if "*" not in caption else caption,
+                          {"kind": "caption", "name": name})
+
+    def say(self, markdown: str) -> None:
+        """A sentence with computed numbers, set as prose (Markdown, with mathematics)."""
+        _display_markdown(markdown, {"kind": "prose"})
+
+    def table(self, rows: Sequence[Mapping[str, Any] | Sequence[Any]], columns: Sequence[str],
+              name: str, caption: str) -> None:
+        """A table, shown as Markdown and saved as CSV and JSON.
+
+        Args:
+            rows: mappings by column, or sequences in the columns' order; numbers are rounded to three
+                digits for reading and kept whole in the files.
+            columns: the headings, in order.
+            name: label of the table, unique in the book.
+            caption: Markdown that can be read alone.
+        """
+        table = [[row.get(c) if isinstance(row, Mapping) else row[i] for i, c in enumerate(columns)]
+                 for row in rows]
+        datafiles.write_table(self.folder / "data" / self._stem, name, columns, table)
+        head = "| " + " | ".join(columns) + " |\n|" + "---|" * len(columns) + "\n"
+        body = "\n".join("| " + " | ".join(_cell(v) for v in row) + " |" for row in table)
+        _display_markdown(head + body, {"kind": "table", "name": name, "caption": caption.strip(),
+                                        "element": self.entry.id})
+        _display_markdown(caption.strip(), {"kind": "caption", "name": name})
+
+    def judge(self, **values: float | None) -> list[verdicts.Verdict]:
+        """Hold every claim of the element against its bound; show the table and store the values.
+
+        Args:
+            values: claim id -> measured value; None where it could not be measured ("not run").
+                Ids that are no Python names: ``judge(**{"A2-top": value})``.
+
+        Returns: the verdicts, in the register's order.
+        Raises: RegisterError for a claim that the register lacks or that is left out here.
+        """
+        for name in values:
+            self.entry.claim(name)
+        missing = [c.id for c in self.entry.claims if c.id not in values]
+        if missing:
+            raise RegisterError(
+                f"Element {self.entry.id!r}: no value for {', '.join(missing)}; pass None if not run."
+            )
+        found = [verdicts.judge(c, values[c.id], self.profile) for c in self.entry.claims]
+        verdicts.write(self.register.root, self.entry, self.profile, found, self._meta())
+        head = ("| Claim | | Measured | Value | Bound | Verdict |\n|---|---|---|---|---|---|\n")
+        body = "\n".join(
+            f"| {v.claim.id} | {_cell(v.claim.sentence)} | {_cell(v.claim.quantity)} | {v.shown} "
+            f"| {v.claim.bound} | **{v.verdict}** |" for v in found)
+        _display_markdown(head + body, {"kind": "verdicts", "element": self.entry.id})
+        return found
+
+    @property
+    def _stem(self) -> str:
+        notebook = self.entry.notebook or f"{self.entry.id}.ipynb"
+        return notebook.rpartition("/")[2].removesuffix(".ipynb")
+
+    def _meta(self) -> dict[str, Any]:
+        used = provenance.ledger[self._first:]
+        wall = time.perf_counter() - self._start
+        saved = sum(r["seconds"] for r in used if r["reused"])
+        return {
+            "seconds": round(wall + saved, 2),  # what it takes from nothing, stored parts included
+            "results": [{k: r.get(k) for k in ("experiment", "key", "parameters", "data", "source",
+                                               "seconds", "when", "threads", "machine", "reused",
+                                               "why")} for r in used],
+            "versions": provenance.versions(), "machine": provenance.machine(),
+            "threads": provenance.threads(), "commit": provenance.commit(str(self.register.root)),
+            "when": provenance.now(),
+        }
+
+
+def _save(fig: Any, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
+    fig.savefig(buffer, format=kind, metadata=metadata)
+    return buffer.getvalue()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, (float, np.floating)):
+        return verdicts.show_value(float(value))
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _display_markdown(text: str, meta: dict[str, Any]) -> None:
+    _display({"text/markdown": text, "text/plain": text}, meta)
+
+
+def _display(bundle: dict[str, Any], meta: dict[str, Any]) -> None:
+    try:
+        from IPython import get_ipython
+        from IPython.display import display
+    except ImportError:
+        get_ipython = display = None
+    if display is None or get_ipython() is None:  # a plain script: show what can be read
+        print(bundle["text/plain"])
+        return
+    display(bundle, raw=True, metadata={"gfm": meta})

@@ -1,0 +1,32 @@
+"""Where things lie: the project's root, and the build folder with one part per profile."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from gfm.errors import RegisterError
+
+__all__ = ["PROFILES", "build_folder", "project_root"]
+
+PROFILES = ("smoke", "book", "paper")
+"""From quick to complete; a page shows the last of these that has been run."""
+
+
+def project_root(start: Path | str | None = None) -> Path:
+    """The folder at or above ``start`` (default: here) that holds ``book/elements.yml``.
+
+    Raises: RegisterError where there is none.
+    """
+    here = Path(start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "book" / "elements.yml").is_file():
+            return folder
+    raise RegisterError(
+        f"No book/elements.yml at or above {here.name or here}; run this inside the project's folder."
+    )
+
+
+def build_folder(root: Path) -> Path:
+    """``$GFM_BUILD``, or ``build`` in the project."""
+    return Path(os.environ.get("GFM_BUILD") or root / "build").expanduser().resolve()

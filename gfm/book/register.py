@@ -1,0 +1,176 @@
+"""The register ``book/elements.yml``: every element, its claims, and each claim's bound."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gfm.book.paths import PROFILES, project_root
+from gfm.errors import RegisterError, UnknownNameError
+
+__all__ = ["Bound", "Claim", "ElementEntry", "Register"]
+
+SECTIONS = {
+    "central-flows": "Central flows",
+    "gradient-flow-matching": "Gradient flow matching",
+    "both": "Both flows on one ground",
+}
+PAPERS = ("central-flows", "gfm", "ours")
+
+
+@dataclass(frozen=True)
+class Bound:
+    """``at_most``, ``at_least`` or ``between``: what a measured value must satisfy."""
+
+    low: float = -math.inf
+    high: float = math.inf
+
+    @classmethod
+    def read(cls, spec: Any, where: str) -> Bound:
+        """From the register's mapping. Raises RegisterError for anything else."""
+        if not isinstance(spec, Mapping) or not spec or set(spec) - {"at_most", "at_least", "between"}:
+            raise RegisterError(f"{where}: a bound is a mapping of at_most, at_least or between.")
+        try:
+            low, high = spec.get("between", (-math.inf, math.inf))
+            low = max(float(low), float(spec.get("at_least", -math.inf)))
+            high = min(float(high), float(spec.get("at_most", math.inf)))
+        except (TypeError, ValueError) as error:
+            raise RegisterError(f"{where}: a bound's values must be numbers.") from error
+        if not low <= high:
+            raise RegisterError(f"{where}: nothing lies between {low:g} and {high:g}.")
+        return cls(low, high)
+
+    def admits(self, value: float) -> bool:
+        """Whether the value lies within; NaN never does."""
+        return self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        if self.low == -math.inf:
+            return f"at most {self.high:.4g}"
+        if self.high == math.inf:
+            return f"at least {self.low:.4g}"
+        return f"{self.low:.4g} to {self.high:.4g}"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One sentence with the quantity that is measured for it and the bound set beforehand."""
+
+    id: str
+    sentence: str
+    quantity: str
+    bound: Bound
+    shape: Bound | None = None  # the weaker bound of "holds in shape only"
+    paper: str = "unknown"
+    profiles: tuple[str, ...] = PROFILES  # where it is judged; elsewhere "not run"
+
+
+@dataclass(frozen=True)
+class ElementEntry:
+    """One figure or table of the book."""
+
+    id: str
+    title: str
+    notebook: str | None  # relative to notebooks/; None = not written yet
+    section: str
+    paper: str
+    items: str
+    claims: tuple[Claim, ...]
+    cost: Mapping[str, str]
+    part: str = ""  # which part of the notebook, where it shows more than one element
+
+    def claim(self, name: str) -> Claim:
+        """The claim of this id. Raises RegisterError where there is none."""
+        for claim in self.claims:
+            if claim.id == name:
+                return claim
+        known = ", ".join(c.id for c in self.claims) or "none"
+        raise RegisterError(f"Element {self.id!r} has no claim {name!r} in the register ({known}).")
+
+
+@dataclass(frozen=True)
+class Register:
+    """All elements, in the order of the book."""
+
+    elements: tuple[ElementEntry, ...]
+    root: Path
+
+    @classmethod
+    def load(cls, root: Path | str | None = None) -> Register:
+        """Read the register of the project at or above ``root``.
+
+        Raises: RegisterError saying which entry is wrong.
+        """
+        root = project_root(root)
+        try:
+            data = yaml.safe_load((root / "book" / "elements.yml").read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise RegisterError(f"book/elements.yml is not YAML: {error}") from error
+        if not isinstance(data, list):
+            raise RegisterError("book/elements.yml must be a list of elements.")
+        elements = tuple(_element(item, number) for number, item in enumerate(data, 1))
+        _unique([e.id for e in elements], "element")
+        return cls(elements, root)
+
+    def __iter__(self):
+        return iter(self.elements)
+
+    def __getitem__(self, name: str) -> ElementEntry:
+        for element in self.elements:
+            if element.id == name:
+                return element
+        raise UnknownNameError(f"The register has no element {name!r}; see book/elements.yml.")
+
+    def notebooks(self) -> list[str]:
+        """Notebooks named in the register, each once, in order."""
+        return list(dict.fromkeys(e.notebook for e in self.elements if e.notebook))
+
+
+def _element(item: Any, number: int) -> ElementEntry:
+    where = f"book/elements.yml, entry {number}"
+    if not isinstance(item, Mapping) or "id" not in item:
+        raise RegisterError(f"{where}: an element is a mapping with an id.")
+    where = f"element {item['id']!r}"
+    known = {"id", "title", "notebook", "section", "source", "claims", "cost", "part"}
+    if set(item) - known:
+        raise RegisterError(f"{where}: unknown keys {sorted(set(item) - known)}.")
+    missing = {"title", "section", "source"} - set(item)
+    if missing:
+        raise RegisterError(f"{where}: {', '.join(sorted(missing))} missing.")
+    if item["section"] not in SECTIONS:
+        raise RegisterError(f"{where}: section must be one of {', '.join(SECTIONS)}.")
+    source = item["source"]
+    if not isinstance(source, Mapping) or source.get("paper") not in PAPERS:
+        raise RegisterError(f"{where}: source.paper must be one of {', '.join(PAPERS)}.")
+    claims = tuple(_claim(c, where) for c in item.get("claims") or ())
+    _unique([c.id for c in claims], f"claim of {where}")
+    cost = {p: str((item.get("cost") or {}).get(p, "unknown")) for p in PROFILES}
+    return ElementEntry(item["id"], item["title"], item.get("notebook"), item["section"],
+                        source["paper"], str(source.get("items", "")), claims, cost,
+                        item.get("part", ""))
+
+
+def _claim(item: Any, where: str) -> Claim:
+    if not isinstance(item, Mapping) or {"id", "sentence", "quantity", "bound"} - set(item):
+        raise RegisterError(f"{where}: a claim needs id, sentence, quantity and bound.")
+    where = f"{where}, claim {item['id']!r}"
+    known = {"id", "sentence", "quantity", "bound", "shape", "paper", "profiles"}
+    if set(item) - known:
+        raise RegisterError(f"{where}: unknown keys {sorted(set(item) - known)}.")
+    profiles = tuple(item.get("profiles", PROFILES))
+    if set(profiles) - set(PROFILES):
+        raise RegisterError(f"{where}: profiles must be among {', '.join(PROFILES)}.")
+    shape = Bound.read(item["shape"], where) if item.get("shape") else None
+    return Claim(str(item["id"]), item["sentence"], item["quantity"],
+                 Bound.read(item["bound"], where), shape, str(item.get("paper", "unknown")), profiles)
+
+
+def _unique(names: list[str], what: str) -> None:
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise RegisterError(f"book/elements.yml: {what} named twice: {', '.join(twice)}.")

@@ -1,0 +1,139 @@
+"""Verdicts: a measured value against the register's bound, kept as JSON per element and profile.
+
+The bound is always read from the register, never from the stored file: what is stored is the value,
+so that a verdict that no longer agrees with the register is noticed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gfm.book.paths import PROFILES, build_folder
+from gfm.book.register import Bound, Claim, ElementEntry, Register
+from gfm.errors import UnreadableFileError
+
+__all__ = ["FAILS", "HOLDS", "NOT_RUN", "SHAPE", "Stored", "Verdict", "best", "judge", "load",
+           "show_value", "verdict_file", "write"]
+
+HOLDS, SHAPE, FAILS, NOT_RUN = "holds", "holds in shape only", "fails", "not run"
+_SCHEMA = "gfm-verdicts/1"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim, the value measured for it (None: not measured) and what follows."""
+
+    claim: Claim
+    value: float | None
+    verdict: str
+
+    @property
+    def shown(self) -> str:
+        """The value, rounded for reading."""
+        return show_value(self.value, self.claim.bound)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One verdict file: the verdicts as the register stands now, and how the values came about."""
+
+    element: ElementEntry
+    profile: str
+    verdicts: tuple[Verdict, ...]
+    meta: Mapping[str, Any]  # parameters, seconds, versions, commit, when, sources
+    stale: tuple[str, ...]  # claims whose stored verdict disagrees with the register
+
+
+def judge(claim: Claim, value: float | None, profile: str) -> Verdict:
+    """The verdict on one value; None, and profiles in which the claim is not judged, are "not run"."""
+    if value is None or (profile in PROFILES and profile not in claim.profiles):
+        return Verdict(claim, None, NOT_RUN)
+    value = float(value)
+    if claim.bound.admits(value):
+        return Verdict(claim, value, HOLDS)
+    if claim.shape is not None and claim.shape.admits(value):
+        return Verdict(claim, value, SHAPE)
+    return Verdict(claim, value, FAILS)
+
+
+def show_value(value: float | None, bound: Bound | None = None) -> str:
+    """A value for reading: two or three digits; rounding noise far below its bound is not spelt out."""
+    if value is None:
+        return "not run"
+    if not math.isfinite(value):
+        return "not finite" if math.isnan(value) else ("∞" if value > 0 else "−∞")
+    if bound is not None and math.isfinite(bound.high) and bound.low == -math.inf and bound.high > 0:
+        if value < bound.high / 1000 and abs(value) < bound.high:
+            return f"below {bound.high / 1000:.0e}"
+    return "0" if value == 0 else f"{value:.3g}" if 1e-3 <= abs(value) < 1e4 else f"{value:.1e}"
+
+
+def verdict_file(root: Path, profile: str, element: str) -> Path:
+    """``build/<profile>/verdicts/<element>.json``."""
+    return build_folder(root) / profile / "verdicts" / f"{element}.json"
+
+
+def write(root: Path, element: ElementEntry, profile: str, verdicts: list[Verdict],
+          meta: Mapping[str, Any]) -> Path:
+    """Store the values of one element (atomically); NaN and infinities are kept as words."""
+    path = verdict_file(root, profile, element.id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    payload = {"schema": _SCHEMA, "element": element.id, "profile": profile,
+               "claims": [{"id": v.claim.id, "quantity": v.claim.quantity,
+                           "value": _as_json(v.value), "bound": str(v.claim.bound),
+                           "verdict": v.verdict} for v in verdicts], **meta}
+    scratch = path.with_suffix(f".{os.getpid()}.partial")
+    scratch.write_text(json.dumps(payload, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+                       encoding="utf-8")
+    os.replace(scratch, path)
+    return path
+
+
+def load(register: Register, element: ElementEntry, profile: str) -> Stored | None:
+    """The stored verdicts of one element and profile, judged anew by the register; None if absent.
+
+    Committed results (``book/results/<profile>/verdicts``) are looked into after the build folder.
+    Raises: UnreadableFileError for a file that is not a verdict file of this element.
+    """
+    places = (verdict_file(register.root, profile, element.id),
+              register.root / "book" / "results" / profile / "verdicts" / f"{element.id}.json")
+    path = next((p for p in places if p.is_file()), None)
+    if path is None:
+        return None
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        known = (data["schema"], data["element"], data["profile"])
+        values = {c["id"]: (_from_json(c["value"]), c["verdict"]) for c in data["claims"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UnreadableFileError(f"{path.name} is not a verdict file; run its notebook anew.") from error
+    if known != (_SCHEMA, element.id, profile):
+        raise UnreadableFileError(f"{path.name} belongs to another element or profile; run it anew.")
+    verdicts = tuple(judge(c, values.get(c.id, (None,))[0], profile) for c in element.claims)
+    stale = [v.claim.id for v in verdicts if values.get(v.claim.id, (None, None))[1] != v.verdict]
+    stale += sorted(set(values) - {c.id for c in element.claims})
+    meta = {k: v for k, v in data.items() if k not in ("schema", "element", "profile", "claims")}
+    meta["committed"] = path == places[1]
+    return Stored(element, profile, verdicts, meta, tuple(stale))
+
+
+def best(register: Register, element: ElementEntry) -> Stored | None:
+    """The verdicts of the most complete profile that has been run."""
+    for profile in reversed(PROFILES):
+        stored = load(register, element, profile)
+        if stored is not None:
+            return stored
+    return None
+
+
+def _as_json(value: float | None) -> Any:
+    return value if value is None or math.isfinite(value) else str(value)
+
+
+def _from_json(value: Any) -> float | None:
+    return None if value is None else float(value)

@@ -1,0 +1,67 @@
+"""Where a result comes from: versions, machine, threads, time, commit."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from datetime import datetime, timezone
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+__all__ = ["commit", "ledger", "machine", "now", "threads", "versions"]
+
+_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "torchdiffeq", "matplotlib")
+
+ledger: list[dict[str, Any]] = []
+"""Provenance of every result obtained by this process, in order (read by the verdicts)."""
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    """Versions of Python, this package and the libraries that numbers depend on."""
+    from gfm import __version__
+
+    found = {"python": platform.python_version(), "gfm": __version__}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@lru_cache(maxsize=1)
+def machine() -> str:
+    """The processor's model name; nothing that names a host or a user."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def threads() -> int | None:
+    """Number of threads of torch, or None where torch has not been loaded."""
+    torch = sys.modules.get("torch")
+    return torch.get_num_threads() if torch else None
+
+
+def now() -> str:
+    """The time in UTC, to the second, in ISO form."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+@lru_cache(maxsize=None)
+def commit(folder: str = ".") -> str:
+    """The short commit of the repository around ``folder`` ('' where there is none)."""
+    command = ["git", "-C", folder, "rev-parse", "--short=10", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

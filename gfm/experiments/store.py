@@ -1,0 +1,257 @@
+"""The result store: NPZ and JSON under a key, written atomically, verified on reading.
+
+An entry is a folder ``<experiment>/<key>/`` holding ``arrays.npz`` and ``result.json``. The key joins
+a digest of (name, parameters, data) with a digest of the source behind the experiment. A file that
+is partial, truncated, foreign or altered is recomputed, and the reason is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import io
+import json
+import os
+import shutil
+import sys
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from gfm.errors import InputError, UnreadableFileError
+from gfm.experiments import provenance as origin
+from gfm.experiments import source
+from gfm.experiments.base import Experiment, Progress, Result
+
+__all__ = ["Store", "obtain", "key_of"]
+
+_SCHEMA = "gfm-result/1"
+
+
+def key_of(experiment: Experiment) -> str:
+    """``identity-source``: digests of (name, parameters, data) and of the code behind it."""
+    if not experiment.name:
+        raise InputError(f"{type(experiment).__name__} has no name; set the class variable `name`.")
+    identity = _sha(_canonical([experiment.name, experiment.parameters(),
+                                experiment.data_fingerprint()]))
+    return f"{identity[:24]}-{_source_digest(experiment)[:16]}"
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of results, and read-only folders (committed results) looked into after it.
+
+    folder: default ``$GFM_STORE``, else ``build/store`` of the project (or of the current folder).
+    committed: default ``book/results/*/store`` of the project.
+    """
+
+    folder: Path = field(default_factory=lambda: _default_folder())
+    committed: tuple[Path, ...] = field(default_factory=lambda: _default_committed())
+
+    def entry(self, name: str, key: str) -> Path:
+        """The folder of one entry in the writable layer."""
+        return Path(self.folder) / name / key
+
+    def load(self, name: str, key: str) -> Result:
+        """Read and verify one entry.
+
+        Raises: UnreadableFileError saying what is wrong with the files.
+        """
+        return read_entry(self.entry(name, key), name, key)
+
+    def find(self, name: str, key: str) -> tuple[Result | None, str]:
+        """The stored result and where it lay, or None and why there is none."""
+        why = "no stored result"
+        if self.entry(name, key).exists():
+            try:
+                return self.load(name, key), "stored result, same parameters, data and source"
+            except UnreadableFileError as error:
+                why = f"the stored result cannot be trusted ({error})"
+        identity = key.partition("-")[0]
+        for folder in self.committed:
+            for entry in sorted((Path(folder) / name).glob(f"{identity}-*")):
+                same = entry.name == key
+                try:
+                    note = "committed result" + ("" if same else " from an earlier source")
+                    return read_entry(entry, name, entry.name), note
+                except UnreadableFileError as error:
+                    why = f"the committed result cannot be trusted ({error})"
+        parent = self.entry(name, key).parent
+        if why == "no stored result" and any(parent.glob(f"{identity}-*")):
+            why = "the source behind the stored result has changed"
+        return None, why
+
+    def save(self, name: str, key: str, result: Result) -> Result:
+        """Write one entry (a temporary sibling, then renamed) and return it as it will be read."""
+        target = self.entry(name, key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = target.parent / f".{key}.{uuid.uuid4().hex[:8]}.partial"
+        scratch.mkdir()
+        try:
+            packed = _pack(result.arrays)
+            payload = {"schema": _SCHEMA, "experiment": name, "key": key,
+                       "arrays_sha256": _sha(packed), "info": dict(result.info),
+                       "provenance": dict(result.provenance)}
+            payload = json.loads(_canonical(payload))
+            payload["checksum"] = _sha(_canonical(payload))
+            (scratch / "arrays.npz").write_bytes(packed)
+            text = json.dumps(payload, indent=1, sort_keys=True) + "\n"
+            (scratch / "result.json").write_text(text, encoding="utf-8")
+            self._put(scratch, target, name, key)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return self.load(name, key)
+
+    def _put(self, scratch: Path, target: Path, name: str, key: str) -> None:
+        try:
+            os.replace(scratch, target)
+        except OSError:  # a folder is there: another process's good entry, or one not to be trusted
+            try:
+                self.load(name, key)
+            except UnreadableFileError:
+                shutil.rmtree(target, ignore_errors=True)
+                os.replace(scratch, target)
+
+    def lock(self, name: str, key: str) -> FileLock:
+        """A lock between processes for one entry; freed by the system when its holder dies."""
+        folder = Path(self.folder) / ".locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(str(folder / f"{_sha(name + key)[:32]}.lock"))
+
+
+def obtain(experiment: Experiment, store: Store | Path | str | None = None,
+           progress: Progress | None = None) -> Result:
+    """The experiment's result: read from the store, or computed and stored.
+
+    Two processes that want the same result compute it once. ``result.provenance`` says whether it
+    was reused and why (not), with its key, parameters, versions, seconds, threads and processor.
+    """
+    if store is None or not isinstance(store, Store):
+        store = Store() if store is None else Store(Path(store), ())
+    name, key = experiment.name, key_of(experiment)
+    found, why = store.find(name, key)
+    reused = found is not None
+    if not reused:
+        with store.lock(name, key):
+            found, again = store.find(name, key)
+            if found is not None:
+                reused, why = True, again
+            else:
+                found = store.save(name, key, _compute(experiment, key, progress))
+    result = Result(found.arrays, found.info, {**found.provenance, "reused": reused, "why": why})
+    origin.ledger.append(dict(result.provenance))
+    return result
+
+
+def read_entry(entry: Path, name: str, key: str) -> Result:
+    """Read the two files of an entry and verify them. Raises UnreadableFileError."""
+    try:
+        payload = json.loads((entry / "result.json").read_text(encoding="utf-8"))
+        packed = (entry / "arrays.npz").read_bytes()
+    except (OSError, ValueError) as error:
+        raise UnreadableFileError(f"{entry.name}: a file is missing or not JSON") from error
+    if not isinstance(payload, dict) or payload.get("schema") != _SCHEMA:
+        raise UnreadableFileError(f"{entry.name}: result.json is not a {_SCHEMA} file")
+    checksum = payload.pop("checksum", None)
+    if checksum != _sha(_canonical(payload)):
+        raise UnreadableFileError(f"{entry.name}: result.json does not match its checksum")
+    if (payload["experiment"], payload["key"]) != (name, key):
+        raise UnreadableFileError(f"{entry.name}: it belongs to another experiment or key")
+    if payload["arrays_sha256"] != _sha(packed):
+        raise UnreadableFileError(f"{entry.name}: arrays.npz does not match its checksum")
+    with np.load(io.BytesIO(packed), allow_pickle=False) as file:
+        arrays = {item: file[item] for item in file.files}
+    return Result(arrays, payload["info"], payload["provenance"])
+
+
+def _compute(experiment: Experiment, key: str, progress: Progress | None) -> Result:
+    bar = None
+    if progress is None:
+        progress, bar = _bar(experiment.name)
+    start = time.perf_counter()
+    try:
+        result = experiment.compute(progress)
+    finally:
+        if bar is not None:
+            bar.close()
+    known = {"experiment": experiment.name, "key": key, "parameters": experiment.parameters(),
+             "data": experiment.data_fingerprint(), "source": _source_digest(experiment),
+             "seconds": round(time.perf_counter() - start, 3), "when": origin.now(),
+             "threads": origin.threads(), "machine": origin.machine(),
+             "versions": origin.versions()}
+    return Result(result.arrays, result.info, known)
+
+
+def _bar(name: str) -> tuple[Progress, Any]:
+    from tqdm import tqdm
+
+    bar = tqdm(desc=name, leave=False, mininterval=0.5)
+
+    def progress(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return progress, bar
+
+
+def _source_digest(experiment: Experiment) -> str:
+    module = type(experiment).__module__
+    if module.startswith("gfm."):
+        return source.digest([module])
+    # A user's own experiment, in a script or a notebook: its class's code, and what that uses.
+    try:
+        code = inspect.getsource(sys.modules[module])
+    except (OSError, TypeError, KeyError):
+        code = inspect.cleandoc(inspect.getsource(type(experiment)))
+    used = source.digest(source.imports_of(code) or ["gfm"])
+    return _sha(source.digest_of_code(code) + used)
+
+
+def _pack(arrays: Any) -> bytes:
+    plain = {}
+    for name, value in arrays.items():
+        plain[name] = np.asarray(value)
+        if plain[name].dtype.hasobject:
+            raise InputError(f"Result array {name!r} holds Python objects; store numbers or text.")
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **plain)
+    return buffer.getvalue()
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_jsonable)
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise InputError(f"A {type(value).__name__} cannot be stored in a result's info; use plain data.")
+
+
+def _sha(data: str | bytes) -> str:
+    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
+
+
+def _project() -> Path | None:
+    here = Path.cwd().resolve()
+    return next((f for f in (here, *here.parents) if (f / "book" / "elements.yml").is_file()), None)
+
+
+def _default_folder() -> Path:
+    if os.environ.get("GFM_STORE"):
+        return Path(os.environ["GFM_STORE"]).expanduser()
+    return (_project() or Path.cwd()) / "build" / "store"
+
+
+def _default_committed() -> tuple[Path, ...]:
+    root = _project()
+    return tuple(sorted((root / "book" / "results").glob("*/store"))) if root else ()

@@ -1,0 +1,95 @@
+"""One look for all figures: colours and line styles that survive colour blindness and grey print.
+
+Palette: Okabe and Ito's, ordered so that neighbours differ in lightness as well as in hue. Every role
+also has its own line style, so that no figure depends on colour alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["COLOURS", "ROLES", "cycle", "line", "use"]
+
+COLOURS = {
+    "blue": "#0072B2",
+    "orange": "#E69F00",
+    "green": "#009E73",
+    "vermilion": "#D55E00",
+    "purple": "#B45A8D",
+    "sky": "#56B4E9",
+    "black": "#1A1A1A",
+    "grey": "#7A7A7A",
+}
+
+# What a line stands for -> how it is drawn, the same in every figure of the book.
+ROLES: dict[str, dict[str, Any]] = {
+    "discrete": {"color": COLOURS["blue"], "linestyle": "-", "linewidth": 1.0},
+    "midpoint": {"color": COLOURS["sky"], "linestyle": (0, (1, 1)), "linewidth": 1.2},
+    "stable": {"color": COLOURS["vermilion"], "linestyle": (0, (6, 2)), "linewidth": 1.6},
+    "central": {"color": COLOURS["black"], "linestyle": "-", "linewidth": 1.8},
+    "predicted": {"color": COLOURS["black"], "linestyle": (0, (3, 1.5)), "linewidth": 1.6},
+    "smoothed": {"color": COLOURS["orange"], "linestyle": "-", "linewidth": 2.2},
+    "threshold": {"color": COLOURS["grey"], "linestyle": (0, (2, 2)), "linewidth": 1.0},
+    "gfm": {"color": COLOURS["green"], "linestyle": "-", "linewidth": 2.2, "marker": "o"},
+    "truth": {"color": COLOURS["black"], "linestyle": "-", "linewidth": 1.8},
+}
+
+_DASHES = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)), (0, (1, 1)), (0, (9, 3)),
+           (0, (4, 1.5, 1, 1.5, 1, 1.5)), "-")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+_RC = {
+    "figure.dpi": 110,
+    "savefig.dpi": 150,
+    "savefig.bbox": "tight",
+    "figure.constrained_layout.use": True,
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "semibold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#D9D9D9",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.5,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "gfm",
+}
+
+
+@contextmanager
+def use() -> Iterator[None]:
+    """Context in which figures are drawn: ``with style.use(): fig, ax = plt.subplots()``."""
+    import matplotlib as mpl
+    from cycler import cycler
+
+    colours = [COLOURS[c] for c in
+               ("blue", "vermilion", "green", "black", "orange", "purple", "sky", "grey")]
+    with mpl.rc_context({**_RC, "axes.prop_cycle": cycler(color=colours, linestyle=_DASHES)}):
+        yield
+
+
+def line(role: str, **changes: Any) -> dict[str, Any]:
+    """Keywords for ``ax.plot`` of a role in :data:`ROLES`, with changes."""
+    return {**ROLES[role], **changes}
+
+
+def cycle(number: int, markers: bool = False) -> list[dict[str, Any]]:
+    """Keywords for ``number`` lines that differ in colour and dash (and marker, if asked)."""
+    colours = ("blue", "vermilion", "green", "black", "orange", "purple", "sky", "grey")
+    out = []
+    for i in range(number):
+        kw: dict[str, Any] = {"color": COLOURS[colours[i % 8]],
+                              "linestyle": _DASHES[(i + i // 8) % 8]}
+        if markers:
+            kw["marker"] = _MARKERS[(i + i // 8) % 8]
+        out.append(kw)
+    return out
