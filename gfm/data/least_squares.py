@@ -1,0 +1,127 @@
+"""Weight trajectories of least squares, as in the paper before GFM (arXiv 2505.02714).
+
+Every trajectory i has its own 100 x d matrix X_i ~ N(0, 1) and its own optimum w*_i ~ N(0, 1), starts
+from w_0 ~ U(0, 1)^d and descends the *summed* squares 1/2 |X_i (w - w*_i)|^2:
+
+- ``"GD"``: full batch, rate 0.01 / lambda_max(X_i' X_i);
+- ``"SGD"``: 8 rows without replacement at every step, rate 0.001.
+
+The streams of random numbers are those of the published generator, so the sets are regenerated to
+rounding. A consequence worth knowing: only w* depends on the sample number; X_i, w_0 and the
+mini-batches are the same in all samples, so the spread over samples is not a full replicate's spread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from gfm.errors import InputError, UnknownNameError
+
+__all__ = ["LeastSquaresSet", "least_squares", "shared_least_squares"]
+
+ROWS = 100
+BATCH = 8
+GD_RATE = 0.01  # divided by lambda_max(X'X)
+SGD_RATE = 0.001
+
+
+@dataclass(frozen=True)
+class LeastSquaresSet:
+    """A set of recorded descents and everything that made them.
+
+    weights: (runs, steps+1, d). optima: (runs, d). inputs: (runs, 100, d). rates: (runs,).
+    batches: (runs, steps, 8) row numbers of each step, or None for full batches.
+    """
+
+    name: str
+    weights: np.ndarray
+    optima: np.ndarray
+    inputs: np.ndarray
+    rates: np.ndarray
+    batches: np.ndarray | None
+
+
+def least_squares(
+    dimension: int = 1, optimizer: str = "GD", sample: int = 1, runs: int = 200, steps: int = 200
+) -> LeastSquaresSet:
+    """One of the published sets: ``dimension`` 1 or 3, ``"GD"`` or ``"SGD"``, ``sample`` 1 to 5.
+
+    Raises InputError for sizes below one and UnknownNameError for another optimizer.
+    """
+    _check(dimension, optimizer, sample, runs, steps)
+    inputs, starts, batches = _draws(dimension, optimizer == "SGD", runs, steps, None)
+    optima = np.random.RandomState(sample).normal(size=(runs, dimension))
+    name = f"least squares, {dimension} weights, {optimizer}, sample {sample}"
+    return _descend(name, inputs, starts, optima, batches, steps)
+
+
+def shared_least_squares(
+    dimension: int = 3, optimizer: str = "SGD", task: int = 1, runs: int = 200, steps: int = 200
+) -> LeastSquaresSet:
+    """The same descents with one task (one X and one w*, drawn from ``task``) for all runs.
+
+    Only the start and the mini-batches differ between runs; both depend on ``task``, so sets of
+    different tasks are independent replicates. Raises as :func:`least_squares`.
+    """
+    _check(dimension, optimizer, task, runs, steps)
+    inputs, starts, batches = _draws(dimension, optimizer == "SGD", runs, steps, task)
+    optimum = np.random.RandomState(task).normal(size=(1, dimension))
+    name = f"least squares, {dimension} weights, {optimizer}, one shared task {task}"
+    return _descend(name, inputs, starts, np.repeat(optimum, runs, axis=0), batches, steps)
+
+
+def _check(dimension: int, optimizer: str, sample: int, runs: int, steps: int) -> None:
+    if optimizer not in ("GD", "SGD"):
+        raise UnknownNameError(f"No least-squares set of optimizer {optimizer!r}; use 'GD' or 'SGD'.")
+    if min(dimension, runs, steps) < 1 or sample < 0:
+        raise InputError("dimension, runs and steps must be at least 1 and sample at least 0.")
+
+
+@lru_cache(maxsize=8)
+def _draws(
+    dimension: int, stochastic: bool, runs: int, steps: int, task: int | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Inputs, starts and mini-batches: one stream a trajectory, in the published order."""
+    inputs = np.empty((runs, ROWS, dimension))
+    starts = np.empty((runs, dimension))
+    batches = np.empty((runs, steps, BATCH), dtype=np.int64) if stochastic else None
+    for run in range(runs):
+        # a shared task takes its own streams, disjoint between tasks
+        stream = np.random.RandomState(run if task is None else 1_000_000 * (task + 1) + run)
+        inputs[run] = stream.normal(size=(ROWS, dimension))
+        starts[run] = stream.uniform(size=dimension)
+        if batches is not None:
+            for step in range(steps):
+                batches[run, step] = stream.choice(ROWS, BATCH, replace=False)
+    if task is not None:
+        inputs[:] = inputs[0]
+    for array in (inputs, starts) + ((batches,) if batches is not None else ()):
+        array.flags.writeable = False  # the cache is shared by the samples
+    return inputs, starts, batches
+
+
+def _descend(
+    name: str,
+    inputs: np.ndarray,
+    starts: np.ndarray,
+    optima: np.ndarray,
+    batches: np.ndarray | None,
+    steps: int,
+) -> LeastSquaresSet:
+    weights = np.empty((len(starts), steps + 1, starts.shape[1]))
+    weights[:, 0] = starts
+    gram = np.einsum("ind,ine->ide", inputs, inputs)
+    if batches is None:
+        rates = GD_RATE / np.linalg.eigvalsh(gram)[:, -1]
+    else:
+        rates = np.full(len(starts), SGD_RATE)
+    for step in range(steps):
+        if batches is not None:
+            rows = np.take_along_axis(inputs, batches[:, step, :, None], axis=1)
+            gram = np.einsum("ind,ine->ide", rows, rows)
+        gradient = np.einsum("ide,ie->id", gram, weights[:, step] - optima)
+        weights[:, step + 1] = weights[:, step] - rates[:, None] * gradient
+    return LeastSquaresSet(name, weights, optima, inputs, rates, batches)

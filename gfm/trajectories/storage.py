@@ -1,0 +1,102 @@
+"""Trajectories on disk: NPZ for numbers, JSON for the rest, never pickle, never half a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from gfm.errors import InputError, UnreadableFileError
+from gfm.trajectories.trajectories import Trajectories
+
+__all__ = ["load", "save"]
+
+SCHEMA = "gfm.trajectories/1"
+
+
+def save(data: Trajectories, path: str | Path) -> Path:
+    """Write ``data`` as one uncompressed .npz whose member ``header`` is JSON, then rename it."""
+    path = Path(path)
+    if path.suffix != ".npz":
+        path = path.with_name(path.name + ".npz")
+    header = {
+        "schema": SCHEMA,
+        "shape": list(data.weights.shape),
+        "groups": _run_lengths(data.groups),
+        "meta": data.meta,
+    }
+    try:
+        text = json.dumps(header, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"meta of the trajectories is not plain JSON ({error}).") from None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(
+                file,
+                weights=data.weights,
+                steps=data.steps,
+                header=np.frombuffer(text.encode(), dtype=np.uint8),
+            )
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def load(path: str | Path, memory_map: bool = False) -> Trajectories:
+    """Read a file of :func:`save`; see :meth:`Trajectories.load`."""
+    path = Path(path)
+    if not path.is_file():
+        raise UnreadableFileError(f"There is no file of trajectories at {path}.")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            header = json.loads(file["header"].tobytes().decode())
+            steps = file["steps"]
+            weights = None if memory_map else file["weights"]
+        if header["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {header['schema']!r}")
+        if weights is None:
+            weights = _mapped(path, "weights.npy")
+        if list(weights.shape) != header["shape"]:
+            raise ValueError("its weights have another shape than its header says")
+        groups = header["groups"]
+        names = None if groups is None else [name for name, count in groups for _ in range(count)]
+        return Trajectories(weights, steps, names, header["meta"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise UnreadableFileError(
+            f"{path} is not a complete file of trajectories ({error}); write it again with save()."
+        ) from None
+
+
+def _mapped(path: Path, member: str) -> np.ndarray:
+    """A read-only memory map of one uncompressed member of an .npz (NumPy itself maps only .npy)."""
+    with zipfile.ZipFile(path) as archive, archive.open(member) as stream:
+        if archive.getinfo(member).compress_type != zipfile.ZIP_STORED:
+            raise ValueError("its weights are compressed and cannot be memory-mapped")
+        version = np.lib.format.read_magic(stream)
+        reader = {(1, 0): np.lib.format.read_array_header_1_0}.get(
+            version, np.lib.format.read_array_header_2_0
+        )
+        shape, fortran, dtype = reader(stream)
+        header_length = stream.tell()
+        start = archive.getinfo(member).header_offset
+    with path.open("rb") as file:  # the local zip header: 30 bytes, then name and extra field
+        file.seek(start + 26)
+        lengths = np.frombuffer(file.read(4), dtype="<u2")
+    offset = start + 30 + int(lengths.sum()) + header_length
+    order = "F" if fortran else "C"
+    return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order=order)
+
+
+def _run_lengths(groups: tuple[str, ...] | None) -> list[list] | None:
+    if groups is None:
+        return None
+    return [[name, len(list(same))] for name, same in groupby(groups)]

@@ -1,0 +1,155 @@
+"""The one container that forecasters learn from: runs x recorded states x weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gfm.errors import InputError
+
+__all__ = ["Trajectories"]
+
+
+class Trajectories:
+    """Recorded weights of several training runs of one kind.
+
+    weights: (runs, steps+1, parameters), floating point; NumPy array or torch tensor (kept as a NumPy
+        array of the same dtype, not copied where that is possible). State 0 is the first recorded one.
+    steps: (steps+1,) optimizer steps at which the states were recorded, increasing;
+        default 0, 1, 2, ...
+    groups: one label per parameter (for example the tensor that it belongs to); default: none.
+    meta: anything JSON can hold (optimizer, learning rate, task, ...).
+
+    Raises InputError for a wrong shape, a dtype that is not floating point, no runs, fewer than two
+    states, values that are not finite, or steps and groups that do not fit.
+    """
+
+    def __init__(
+        self,
+        weights: Any,
+        steps: Sequence[int] | np.ndarray | None = None,
+        groups: Sequence[str] | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.weights = _weights(weights)
+        states, parameters = self.weights.shape[1:]
+        self.steps = np.arange(states) if steps is None else np.asarray(steps)
+        if self.steps.shape != (states,) or not np.issubdtype(self.steps.dtype, np.integer):
+            raise InputError(
+                f"steps must be {states} whole numbers, one per recorded state; "
+                f"got shape {self.steps.shape} of {self.steps.dtype}."
+            )
+        if (np.diff(self.steps) <= 0).any():
+            raise InputError("steps must increase from one recorded state to the next.")
+        self.groups = None if groups is None else tuple(str(name) for name in groups)
+        if self.groups is not None and len(self.groups) != parameters:
+            raise InputError(f"groups has {len(self.groups)} labels for {parameters} parameters.")
+        self.meta = dict(meta or {})
+
+    # -- what it holds ---------------------------------------------------------------------------
+    @property
+    def runs(self) -> int:
+        """Number of runs."""
+        return self.weights.shape[0]
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights of one state."""
+        return self.weights.shape[2]
+
+    @property
+    def final(self) -> np.ndarray:
+        """(runs, parameters) the last recorded state."""
+        return self.weights[:, -1]
+
+    def __len__(self) -> int:
+        return self.runs
+
+    def __repr__(self) -> str:
+        runs, states, parameters = self.weights.shape
+        return (
+            f"Trajectories(runs={runs}, states={states}, parameters={parameters}, "
+            f"steps={self.steps[0]}..{self.steps[-1]}, dtype={self.weights.dtype})"
+        )
+
+    # -- parts of it -----------------------------------------------------------------------------
+    def __getitem__(self, runs: slice | Sequence[int] | np.ndarray) -> Trajectories:
+        """The chosen runs (a slice or a list of run numbers), with everything else kept."""
+        if isinstance(runs, (int, np.integer)):
+            runs = [int(runs)]
+        return self._with(self.weights[runs])
+
+    def split(self, *sizes: int) -> tuple[Trajectories, ...]:
+        """Consecutive parts by run, for example ``train, val, test = data.split(100, 50, 50)``.
+
+        Whole runs only: no run lies on both sides. Raises InputError when the sizes are not positive
+        or ask for more runs than there are; runs beyond the sizes' sum are left out.
+        """
+        if not sizes or any(size < 1 for size in sizes) or sum(sizes) > self.runs:
+            raise InputError(f"sizes {sizes} must be positive and sum to at most {self.runs} runs.")
+        ends = np.cumsum(sizes)
+        return tuple(self[end - size : end] for size, end in zip(sizes, ends, strict=True))
+
+    def prefix(self, n: int) -> Trajectories:
+        """The first n+1 states (states 0..n): what a forecaster may see."""
+        if not 1 <= n < self.weights.shape[1]:
+            raise InputError(f"prefix({n}): n must be between 1 and {self.weights.shape[1] - 1}.")
+        return self._with(self.weights[:, : n + 1], self.steps[: n + 1])
+
+    def after(self, n: int) -> Trajectories:
+        """The states n, n+1, ...: from the last observed one to the end."""
+        if not 0 <= n < self.weights.shape[1] - 1:
+            raise InputError(f"after({n}): n must be between 0 and {self.weights.shape[1] - 2}.")
+        return self._with(self.weights[:, n:], self.steps[n:])
+
+    def every(self, stride: int) -> Trajectories:
+        """States 0, stride, 2 stride, ...; their steps are kept."""
+        if not 1 <= stride < self.weights.shape[1]:
+            raise InputError(f"every({stride}): stride must be 1 to {self.weights.shape[1] - 1}.")
+        return self._with(self.weights[:, ::stride], self.steps[::stride])
+
+    def _with(self, weights: np.ndarray, steps: np.ndarray | None = None) -> Trajectories:
+        return Trajectories(weights, self.steps if steps is None else steps, self.groups, self.meta)
+
+    # -- keeping it ------------------------------------------------------------------------------
+    def save(self, path: str | Path) -> Path:
+        """Write to ``path`` (.npz), without pickle, atomically. Returns the path written."""
+        from gfm.trajectories.storage import save
+
+        return save(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path, memory_map: bool = False) -> Trajectories:
+        """Read what :meth:`save` wrote. ``memory_map`` reads weights from disk only when used.
+
+        Raises UnreadableFileError when the file is missing, truncated or not one of ours.
+        """
+        from gfm.trajectories.storage import load
+
+        return load(path, memory_map=memory_map)
+
+
+def _weights(weights: Any) -> np.ndarray:
+    if hasattr(weights, "detach"):  # a torch tensor
+        weights = weights.detach().cpu().numpy()
+    weights = weights if isinstance(weights, np.ndarray) else np.asarray(weights)
+    if weights.ndim != 3:
+        raise InputError(
+            "weights must have three axes (runs, steps+1, parameters); "
+            f"got shape {tuple(weights.shape)}."
+        )
+    if not np.issubdtype(weights.dtype, np.floating):
+        raise InputError(f"weights must be floating point; got {weights.dtype}.")
+    runs, states, parameters = weights.shape
+    if runs < 1 or states < 2 or parameters < 1:
+        raise InputError(
+            f"weights of shape {weights.shape} hold no trajectory: at least one run, two states "
+            "and one parameter are needed."
+        )
+    for run in range(runs):  # run by run, so that a memory-mapped array is never held whole
+        if not np.isfinite(weights[run]).all():
+            raise InputError(f"weights of run {run} are not all finite; drop that run first.")
+    return weights
