@@ -1,0 +1,34 @@
+"""Forecasters of weights: one interface, one file per method, a table from name to class.
+
+A forecaster is made with its options, learns from whole trajectories and continues observed ones::
+
+    model = gfm.forecasters.available()["ols"]().fit(train, validation=val)
+    model.forecast(prefix, horizon)        # (runs, horizon, parameters)
+"""
+
+from gfm.forecasters.base import Forecaster, available, register
+from gfm.forecasters.dmd import DynamicModes
+from gfm.forecasters.finite_differences import Linear, LinearEnds, Quadratic
+from gfm.forecasters.geometric import Geometric
+from gfm.forecasters.hold import Hold
+from gfm.forecasters.lfd import LFD2
+from gfm.forecasters.lfn import LFN
+from gfm.forecasters.ols import OLS, OLSEnds
+from gfm.forecasters.report import FitReport
+
+__all__ = [
+    "DynamicModes",
+    "FitReport",
+    "Forecaster",
+    "Geometric",
+    "Hold",
+    "LFD2",
+    "LFN",
+    "Linear",
+    "LinearEnds",
+    "OLS",
+    "OLSEnds",
+    "Quadratic",
+    "available",
+    "register",
+]

@@ -1,0 +1,79 @@
+"""Learned maps from the prefix to the whole future at once, trained by gradient."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gfm.forecasters.base import Forecaster
+from gfm.forecasters.report import FitReport
+from gfm.forecasters.series import from_series, to_series
+from gfm.forecasters.training import Training, train_module
+from gfm.trajectories import Trajectories
+
+__all__ = ["DirectForecaster"]
+
+
+class DirectForecaster(Forecaster):
+    """A module from (series, n+1) to (series, horizon), shared by all weights.
+
+    training: see :class:`Training`; an item is a run with all its weights. loss: ``"l1"`` or
+    ``"mse"``. The split is by run, the validation loss is the training loss on the validation runs
+    (on the training runs where there is no validation set).
+    """
+
+    loss: ClassVar[str] = "mse"
+    defaults: ClassVar[Training] = Training()
+
+    def __init__(self, observed: int | None = None, training: Training | None = None) -> None:
+        super().__init__(observed)
+        self.training = training or self.defaults
+
+    @abstractmethod
+    def _module(self) -> nn.Module:
+        """A new module for ``self.n`` and ``self.horizon``."""
+
+    def _penalty(self, observed: Tensor, predicted: Tensor) -> Tensor | float:
+        """A term added to the loss; by default none."""
+        return 0.0
+
+    def _tensors(self, data: Trajectories) -> tuple[Tensor, Tensor]:
+        """(runs, parameters, n+1) observed and (runs, parameters, horizon) later states."""
+        weights = torch.from_numpy(np.ascontiguousarray(np.swapaxes(data.weights, 1, 2)))
+        weights = weights.to(torch.float32)
+        return weights[..., : self.n + 1], weights[..., self.n + 1 :]
+
+    def _error(self, observed: Tensor, later: Tensor) -> Tensor:
+        observed, later = observed.flatten(0, 1), later.flatten(0, 1)
+        predicted = self.module(observed)
+        difference = predicted - later
+        value = difference.abs().mean() if self.loss == "l1" else difference.square().mean()
+        return value + self._penalty(observed, predicted)
+
+    def _fit(
+        self, train: Trajectories, validation: Trajectories | None, report: FitReport
+    ) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.training.seed)
+            self.module = self._module()
+        observed, later = self._tensors(train)
+        held_observed, held_later = self._tensors(validation or train)
+        train_module(
+            self.module,
+            lambda items, _: self._error(observed[items], later[items]),
+            train.runs,
+            lambda: self._error(held_observed, held_later).item(),
+            self.training,
+            report,
+        )
+
+    @torch.no_grad()
+    def _forecast(self, prefix: Trajectories, horizon: int) -> np.ndarray:
+        series = torch.from_numpy(to_series(prefix.weights).astype(np.float32))
+        chunks = [self.module(chunk) for chunk in series.split(65_536)]
+        later = torch.cat(chunks).numpy()[:, :horizon]
+        return from_series(later, prefix.parameters).astype(np.float64)

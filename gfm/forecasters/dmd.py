@@ -1,0 +1,52 @@
+"""Dynamic mode decomposition: the best linear map from one state of a run to its next."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gfm.errors import InputError
+from gfm.forecasters.base import Forecaster, register
+from gfm.trajectories import Trajectories
+
+__all__ = ["DynamicModes"]
+
+
+@register
+class DynamicModes(Forecaster):
+    """Run by run, on its own prefix: x_{i+1} ~ K x_i for x = (w, 1), K by truncated least squares.
+
+    rank: singular values kept. The rest are noise where gradients are stochastic. Eigenvalues of K
+    beyond 1 are scaled back to 1, since a run that settles has none.
+    """
+
+    name = "dmd"
+    title = "Dynamic modes (DMD)"
+    source = "Schmid 2010"
+    bounded = False
+
+    def __init__(self, observed: int | None = None, rank: int = 3) -> None:
+        super().__init__(observed)
+        if rank < 1:
+            raise InputError(f"rank must be at least 1; got {rank}.")
+        self.rank = rank
+
+    def _forecast(self, prefix: Trajectories, horizon: int) -> np.ndarray:
+        out = np.empty((prefix.runs, horizon, prefix.parameters))
+        for run, weights in enumerate(prefix.weights.astype(np.float64)):
+            out[run] = self._continue(weights, horizon)
+        return out
+
+    def _continue(self, weights: np.ndarray, horizon: int) -> np.ndarray:
+        origin = weights[-1]
+        scale = np.abs(weights - origin).max() or 1.0
+        # the constant row lets the modes settle at a point other than the origin
+        states = np.vstack([((weights - origin) / scale).T, np.ones(len(weights))])
+        u, s, vt = np.linalg.svd(states[:, :-1], full_matrices=False)
+        rank = min(self.rank, int((s > 1e-12 * s[0]).sum()))
+        u, s, vt = u[:, :rank], s[:rank], vt[:rank]
+        values, vectors = np.linalg.eig(u.T @ states[:, 1:] @ vt.T / s)
+        values = values / np.maximum(np.abs(values), 1.0)
+        amplitudes = np.linalg.lstsq(vectors, u.T @ states[:, -1], rcond=None)[0]
+        powers = values[None, :] ** np.arange(1, horizon + 1)[:, None]
+        ahead = (powers * amplitudes) @ (u @ vectors).T
+        return origin + scale * ahead.real[:, :-1]

@@ -1,0 +1,25 @@
+"""What a fit leaves behind besides the fitted model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = ["FitReport"]
+
+
+@dataclass
+class FitReport:
+    """Cost and curve of one fit.
+
+    parameters: numbers fitted. seconds: wall time of the fit. epochs: passes over the training set
+    (0 for closed forms). best_epoch: the epoch whose state is kept. train, validation: the loss after
+    each epoch. notes: what was chosen on validation data, by name.
+    """
+
+    parameters: int = 0
+    seconds: float = 0.0
+    epochs: int = 0
+    best_epoch: int = 0
+    train: list[float] = field(default_factory=list)
+    validation: list[float] = field(default_factory=list)
+    notes: dict[str, object] = field(default_factory=dict)
