@@ -1,0 +1,167 @@
+"""The semidefinite complementarity problem that fixes the oscillation covariance.
+
+Given a symmetric A (k, k) and a symmetric positive semidefinite B that maps symmetric matrices to
+symmetric matrices, find X with
+
+    X >= 0,    S = A + B[X] >= 0,    <X, S> = 0        (>= in the semidefinite order)
+
+which are the optimality conditions of min over X >= 0 of <X, B[X]> / 2 + <A, X>. Small k, so all
+of it is NumPy in float64: hundreds of tiny tensor operations would cost more than the derivatives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from gfm.errors import InputError
+from gfm.symmetric import from_half, half_size, to_half
+
+__all__ = ["Solution", "solve"]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """X (k, k) with its certificate; all three numbers are relative to the size of A.
+
+    residual: |X - proj(X - S)| over |A|, with X and S scaled alike; zero exactly at a solution.
+    gap: <X, S> of the scaled problem. violation: how far the least eigenvalue of S lies below 0.
+    iterations: Newton and gradient iterations (0: a closed form). converged: residual within tolerance.
+    """
+
+    X: np.ndarray
+    residual: float
+    gap: float
+    violation: float
+    iterations: int
+    converged: bool
+
+
+def solve(A: np.ndarray, B: np.ndarray, *, tolerance: float = 1e-10, max_iterations: int = 500) -> Solution:
+    """Solve the problem for A (k, k) and B (m, m), m = k(k+1)/2, acting on half vectors.
+
+    k = 1 has a closed form, and so has the case of all directions active; otherwise a
+    semismooth Newton method runs on the natural residual, helped by accelerated projected
+    gradient steps where Newton does not descend.
+
+    Raises:
+        InputError: shapes that do not fit, or entries that are not finite.
+
+    Source: conditions as in Central Flows (arXiv 2410.24206); Newton's derivative of the
+    projection as in Sun and Sun (2002), Math. Oper. Res. 27(1).
+    """
+    A = np.atleast_2d(np.asarray(A, dtype=np.float64))
+    B = np.atleast_2d(np.asarray(B, dtype=np.float64))
+    k = A.shape[0]
+    m = half_size(k)
+    if A.shape != (k, k) or B.shape != (m, m):
+        raise InputError(f"A of shape {A.shape} needs B of shape ({m}, {m}), but it has shape {B.shape}")
+    if not (np.isfinite(A).all() and np.isfinite(B).all()):
+        raise InputError("the complementarity problem has entries that are not finite")
+    if k == 1:
+        a, b = float(A[0, 0]), float(B[0, 0])
+        x = -a / b if a < 0 < b else 0.0
+        solved = a >= 0 or b > 0
+        return Solution(np.array([[x]]), 0.0 if solved else 1.0, 0.0, max(0.0, -(a + b * x)), 0, solved)
+    size_a, size_b = np.abs(A).max(), np.trace(B) / m
+    if size_a == 0 or np.linalg.eigvalsh(A)[0] >= 0:
+        return Solution(np.zeros((k, k)), 0.0, 0.0, 0.0, 0, True)
+    if size_b <= 0:
+        return Solution(np.zeros((k, k)), 1.0, 0.0, float(-np.linalg.eigvalsh(A)[0]), 0, False)
+    a = to_half((A + A.T) / (2 * size_a))
+    b = (B + B.T) / (2 * size_b)
+    # A direction in which B does not act has no unique answer: the smallest one is taken.
+    b = b + 1e-13 * np.eye(m)
+    x, iterations = _active(a, b), 0
+    if x is None:
+        x, iterations = _newton(a, b, tolerance, max_iterations)
+    residual, gap, violation = _certificate(x, a, b)
+    X = from_half(_project(x)) * (size_a / size_b)
+    return Solution(X, residual, gap, violation, iterations, residual <= tolerance)
+
+
+def _active(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
+    """The solution with S = 0, if its X is positive semidefinite."""
+    try:
+        x = np.linalg.solve(b, -a)
+    except np.linalg.LinAlgError:
+        return None
+    if np.abs(b @ x + a).max() > 1e-11 or np.linalg.eigvalsh(from_half(x))[0] < 0:
+        return None
+    return x
+
+
+def _project(x: np.ndarray) -> np.ndarray:
+    values, vectors = np.linalg.eigh(from_half(x))
+    return to_half((vectors * np.maximum(values, 0)) @ vectors.T)
+
+
+def _certificate(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
+    slack = a + b @ x
+    residual = np.abs(x - _project(x - slack)).max()
+    return float(residual), float(abs(x @ slack)), float(max(0.0, -np.linalg.eigvalsh(from_half(slack))[0]))
+
+
+@lru_cache(maxsize=16)
+def _basis(k: int) -> np.ndarray:
+    """(m, k, k): the symmetric matrix of each unit half vector."""
+    return from_half(np.eye(half_size(k)))
+
+
+def _newton(a: np.ndarray, b: np.ndarray, tolerance: float, max_iterations: int) -> tuple[np.ndarray, int]:
+    """Semismooth Newton on F(x) = x - proj(x - step (a + B x)), globalised by gradient steps."""
+    step = 1.0 / np.linalg.eigvalsh(b)[-1]
+    x = np.zeros_like(a)
+    value = x - _project(x - step * (a + b @ x))
+    best = np.linalg.norm(value)
+    iterations = 0
+    while iterations < max_iterations and best > 0.1 * step * tolerance:
+        iterations += 1
+        move = np.linalg.lstsq(_derivative(x - step * (a + b @ x), b, step), -value, rcond=1e-14)[0]
+        for share in (1.0, 0.5, 0.25, 0.1):
+            trial = x + share * move
+            trial_value = trial - _project(trial - step * (a + b @ trial))
+            length = np.linalg.norm(trial_value)
+            if length < (1 - 1e-4 * share) * best:
+                x, value, best = trial, trial_value, length
+                break
+        else:
+            x, spent = _accelerated(x, a, b, step, 50)
+            iterations += spent
+            value = x - _project(x - step * (a + b @ x))
+            length = np.linalg.norm(value)
+            if length > 0.999999 * best and length < 1e-13:
+                break
+            best = length
+    return x, iterations
+
+
+def _derivative(z: np.ndarray, b: np.ndarray, step: float) -> np.ndarray:
+    """An element of the generalised Jacobian of F: I - proj'(z) (I - step B)."""
+    values, vectors = np.linalg.eigh(from_half(z))
+    positive = np.maximum(values, 0)
+    difference = values[:, None] - values[None, :]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weights = (positive[:, None] - positive[None, :]) / difference
+    same = np.abs(difference) < 1e-14
+    weights[same] = ((values[:, None] > 0) * np.ones_like(difference))[same]
+    basis = _basis(len(values))
+    turned = weights * (vectors.T @ basis @ vectors)
+    projection = to_half(vectors @ turned @ vectors.T).T
+    return np.eye(len(z)) - projection @ (np.eye(len(z)) - step * b)
+
+
+def _accelerated(x: np.ndarray, a: np.ndarray, b: np.ndarray, step: float, count: int) -> tuple[np.ndarray, int]:
+    """Accelerated projected gradient with restarts (O'Donoghue and Candes, 2015)."""
+    x = _project(x)
+    y, momentum = x, 1.0
+    for _ in range(count):
+        new = _project(y - step * (a + b @ y))
+        if (y - new) @ (new - x) > 0:
+            momentum = 1.0
+        following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
+        y = new + (momentum - 1) / following * (new - x)
+        x, momentum = new, following
+    return x, count

@@ -1,0 +1,147 @@
+"""What a run leaves behind: plain arrays, settings and costs; written without pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gfm.errors import InputError, UnknownNameError, UnreadableFileError
+
+__all__ = ["Run", "Series"]
+
+_FORMAT = "gfm-run/1"
+
+
+class Series(Mapping[str, np.ndarray]):
+    """What one process measured: arrays ``(steps + 1, ...)`` by name, also as attributes. NaN = not measured."""
+
+    def __init__(self, arrays: dict[str, np.ndarray]):
+        self._arrays = dict(arrays)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._arrays:
+            raise UnknownNameError(f"{name!r} was not measured; measured were {', '.join(sorted(self._arrays))}")
+        return self._arrays[name]
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        if name.startswith("_") or name not in self._arrays:
+            raise AttributeError(f"{name!r} was not measured; measured were {', '.join(sorted(self._arrays))}")
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._arrays]
+
+
+@dataclass
+class Run:
+    """Processes run in lockstep. ``run["discrete"].loss`` is (steps + 1,).
+
+    series: one ``Series`` a process. distances: ``"a-b"`` to (steps + 1,) Euclidean distances.
+    settings: the call's settings. costs: by process, gradients, hvps, thirds and seconds.
+    notes: warnings that concern the result, in words.
+    """
+
+    series: dict[str, Series]
+    distances: dict[str, np.ndarray]
+    settings: dict[str, Any]
+    costs: dict[str, dict[str, float]]
+    notes: list[str] = field(default_factory=list)
+
+    def __getitem__(self, process: str) -> Series:
+        if process not in self.series:
+            raise UnknownNameError(f"no process {process!r} in this run; it has {', '.join(self.series)}")
+        return self.series[process]
+
+    @property
+    def steps(self) -> int:
+        """Steps that were run."""
+        return len(next(iter(self.series.values()))["loss"]) - 1
+
+    def distance(self, a: str, b: str) -> np.ndarray:
+        """(steps + 1,) Euclidean distance between the weights of two processes."""
+        self[a], self[b]
+        if a == b:
+            return np.zeros(self.steps + 1)
+        found = self.distances.get(f"{a}-{b}", self.distances.get(f"{b}-{a}"))
+        return found
+
+    # --- plain data ---------------------------------------------------------------------------
+
+    def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Arrays and a JSON-able description that together hold everything."""
+        arrays = {f"{p}/{n}": a for p, series in self.series.items() for n, a in series.items()}
+        arrays |= {f"distance/{n}": a for n, a in self.distances.items()}
+        info = {
+            "format": _FORMAT,
+            "processes": list(self.series),
+            "settings": self.settings,
+            "costs": self.costs,
+            "notes": self.notes,
+        }
+        return arrays, info
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], info: Mapping[str, Any]) -> Run:
+        """The inverse of ``to_arrays``.
+
+        Raises:
+            UnreadableFileError: it is not a run.
+        """
+        if info.get("format") != _FORMAT:
+            raise UnreadableFileError(f"this is not a stored run (format {info.get('format')!r}); run it again")
+        parts: dict[str, dict[str, np.ndarray]] = {p: {} for p in [*info["processes"], "distance"]}
+        for name, array in arrays.items():
+            process, _, quantity = name.partition("/")
+            parts[process][quantity] = array
+        distances = parts.pop("distance")
+        return cls(
+            {p: Series(a) for p, a in parts.items()},
+            distances,
+            dict(info["settings"]),
+            dict(info["costs"]),
+            list(info["notes"]),
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write one NPZ file, atomically; its entry ``info`` is JSON."""
+        path = Path(path)
+        if path.suffix != ".npz":
+            raise InputError(f"a run is saved as .npz, but the path is {path.name!r}")
+        arrays, info = self.to_arrays()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez_compressed(file, info=np.array(json.dumps(info)), **arrays)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    @classmethod
+    def load(cls, path: str | Path) -> Run:
+        """Read what ``save`` wrote.
+
+        Raises:
+            UnreadableFileError: missing, truncated or foreign file.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            info = json.loads(str(arrays.pop("info")))
+        except Exception as failure:
+            raise UnreadableFileError(f"{path} is not a readable run ({failure}); run it again") from failure
+        return cls.from_arrays(arrays, info)

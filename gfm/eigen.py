@@ -1,0 +1,226 @@
+"""Largest eigenpairs of a symmetric operator that is known by its products.
+
+Vectors are rows here, ``(k, p)``: one vector is one contiguous stretch of memory, and a block
+product maps ``(k, p)`` to ``(k, p)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse.linalg as sla
+import torch
+from torch import Tensor
+
+from gfm.errors import InputError, NumericalError
+
+__all__ = ["Eigenpairs", "default_tolerance", "dense", "lanczos", "refine"]
+
+Product = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Eigenpairs:
+    """Eigenvalues, largest first, with what they cost and how good they are.
+
+    values: ``(k,)``; vectors: ``(k, p)``, orthonormal rows; residuals: ``(k,)``, the norms
+    ``|A v - value v|`` divided by the largest ``|value|``; products: operator products spent;
+    converged: every residual within the tolerance asked for.
+    """
+
+    values: Tensor
+    vectors: Tensor
+    residuals: Tensor
+    products: int
+    converged: bool
+
+
+def default_tolerance(dtype: torch.dtype) -> float:
+    """The relative residual that products in ``dtype`` can reach without wasted work."""
+    return 1e-6 if dtype == torch.float64 else 1e-4
+
+
+def dense(matrix: Tensor, k: int) -> Eigenpairs:
+    """The ``k`` largest eigenpairs of a stored symmetric matrix ``(p, p)``: the oracle."""
+    values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
+    values, vectors = values.flip(0)[:k], vectors.flip(1)[:, :k].T.contiguous()
+    residuals = (vectors @ matrix - values[:, None] * vectors).norm(dim=1)
+    scale = values.abs().max().clamp(min=torch.finfo(values.dtype).tiny)
+    return Eigenpairs(values, vectors, residuals / scale, matrix.shape[0], True)
+
+
+def lanczos(
+    product: Product, p: int, k: int, *, like: Tensor, tolerance: float | None = None, seed: int = 0
+) -> Eigenpairs:
+    """The ``k`` largest eigenpairs from a cold start, by ARPACK's implicitly restarted Lanczos.
+
+    Args:
+        product: block product ``(m, p) -> (m, p)``.
+        like: a tensor whose dtype and device the vectors take.
+        tolerance: relative residual; by default fit to the dtype.
+        seed: of the random start.
+
+    Raises:
+        InputError: ``k`` is not in ``1..p``.
+        NumericalError: the products are not finite.
+    """
+    if not 1 <= k <= p:
+        raise InputError(f"the number of eigenpairs must lie in 1..{p}, but it is {k}")
+    tolerance = default_tolerance(like.dtype) if tolerance is None else tolerance
+    if p <= 2 * k + 2 or p <= 32:  # ARPACK needs room for its Krylov space
+        return dense(product(torch.eye(p, dtype=like.dtype, device=like.device)), k)
+    count = 0
+
+    def matvec(v: np.ndarray) -> np.ndarray:
+        nonlocal count
+        count += 1
+        x = torch.tensor(v.reshape(1, -1), dtype=like.dtype, device=like.device)
+        y = product(x).reshape(-1).double().cpu().numpy()
+        if not np.isfinite(y).all():
+            raise NumericalError("the operator's products are not finite; the weights have diverged")
+        return y
+
+    start = np.random.default_rng(seed).standard_normal(p)
+    operator = sla.LinearOperator((p, p), matvec=matvec, dtype=np.float64)
+    krylov = min(p, max(2 * k + 10, 20))
+    try:
+        values, vectors = sla.eigsh(
+            operator, k=k, which="LA", v0=start, ncv=krylov, tol=tolerance, maxiter=50 * k + 200
+        )
+        converged = True
+    except sla.ArpackNoConvergence as stopped:
+        values, vectors, converged = stopped.eigenvalues, stopped.eigenvectors, False
+        if len(values) < k:
+            raise NumericalError(
+                f"Lanczos found {len(values)} of {k} eigenpairs; ask for fewer or loosen the tolerance"
+            ) from stopped
+    order = np.argsort(-values)
+    rows = torch.as_tensor(vectors[:, order].T.copy(), dtype=like.dtype, device=like.device)
+    return _ritz(product, rows, tolerance, count, converged)
+
+
+def _ritz(product: Product, rows: Tensor, tolerance: float, spent: int, converged: bool) -> Eigenpairs:
+    """Rayleigh-Ritz values and true residuals of orthonormal rows."""
+    rows = _orthonormal(rows)
+    images = product(rows)
+    values, rotation = _eigh(rows @ images.T)
+    rows, images = rotation.T @ rows, rotation.T @ images
+    residuals = _relative(images, values, rows)
+    converged = converged and bool((residuals <= max(10 * tolerance, 1e-5)).all())
+    return Eigenpairs(values, rows, residuals, spent + rows.shape[0], converged)
+
+
+def refine(
+    product: Product,
+    start: Tensor,
+    *,
+    wanted: int | None = None,
+    tolerance: float | None = None,
+    max_iterations: int = 30,
+) -> Eigenpairs:
+    """The largest eigenpairs from good starting vectors, by locally optimal block descent (LOBPCG).
+
+    Only rows that have not converged are multiplied again, so a good start costs ``k`` products
+    and each further round as many as there are rows left.
+
+    Args:
+        product: block product ``(m, p) -> (m, p)``.
+        start: ``(k, p)`` rows near the wanted eigenvectors, not necessarily orthonormal.
+        wanted: the first ``wanted`` pairs must converge (default all); the others are guards,
+            asked for to 1000 times the tolerance only.
+        tolerance: relative residual; by default fit to the dtype.
+
+    Source: Knyazev (2001), SIAM J. Sci. Comput. 23(2); the basis is orthogonalised as in
+    Duersch et al. (2018).
+    """
+    k = start.shape[0]
+    wanted = k if wanted is None else wanted
+    tolerance = default_tolerance(start.dtype) if tolerance is None else tolerance
+    goal = torch.full((k,), tolerance, dtype=start.dtype, device=start.device)
+    goal[wanted:] = min(1000 * tolerance, 1e-2)
+    rows = _orthonormal(start)
+    images = product(rows)
+    spent = k
+    values, rotation = _eigh(rows @ images.T)
+    rows, images = rotation.T @ rows, rotation.T @ images
+    step = step_images = None
+    for _ in range(max_iterations):
+        residual = images - values[:, None] * rows
+        relative = _relative(images, values, rows)
+        open_rows = relative > goal
+        if not open_rows.any():
+            return Eigenpairs(values, rows, relative, spent, True)
+        new = _orthonormal_against(residual[open_rows], rows)
+        if new.shape[0] == 0:
+            break
+        new_images = product(new)
+        spent += new.shape[0]
+        basis, basis_images = torch.cat([rows, new]), torch.cat([images, new_images])
+        if step is not None:
+            basis, basis_images = _extend(basis, basis_images, step, step_images)
+        gram = basis @ basis_images.T
+        all_values, rotation = _eigh(gram)
+        top = rotation[:, :k]
+        inner = top.clone()
+        inner[:k] = 0  # the part of the new vectors that lies outside the old ones
+        step, step_images = inner.T @ basis, inner.T @ basis_images
+        values = all_values[:k]
+        rows, images = top.T @ basis, top.T @ basis_images
+    relative = _relative(images, values, rows)
+    return Eigenpairs(values, rows, relative, spent, bool((relative <= goal).all()))
+
+
+def _relative(images: Tensor, values: Tensor, rows: Tensor) -> Tensor:
+    scale = values.abs().max().clamp(min=torch.finfo(values.dtype).tiny)
+    return (images - values[:, None] * rows).norm(dim=1) / scale
+
+
+def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, largest first, and eigenvectors (columns) of a small symmetric matrix."""
+    small = matrix.detach().double().cpu().numpy()
+    if not np.isfinite(small).all():
+        raise NumericalError("the operator's products are not finite; the weights have diverged")
+    values, vectors = np.linalg.eigh((small + small.T) / 2)
+    return (
+        torch.as_tensor(values[::-1].copy(), dtype=matrix.dtype, device=matrix.device),
+        torch.as_tensor(vectors[:, ::-1].copy(), dtype=matrix.dtype, device=matrix.device),
+    )
+
+
+def _orthonormal(rows: Tensor) -> Tensor:
+    if rows.shape[0] == 1:
+        return rows / rows.norm()
+    return torch.linalg.qr(rows.T)[0].T.contiguous()
+
+
+def _orthonormal_against(new: Tensor, rows: Tensor) -> Tensor:
+    """Orthonormal rows spanning ``new`` outside the span of ``rows`` (twice is enough)."""
+    new = new / new.norm(dim=1, keepdim=True).clamp(min=torch.finfo(new.dtype).tiny)
+    for _ in range(2):
+        new = new - (new @ rows.T) @ rows
+    lengths = new.norm(dim=1)
+    new = new[lengths > 100 * torch.finfo(new.dtype).eps]
+    if new.shape[0] == 0:
+        return new
+    new = _orthonormal(new)
+    new = new - (new @ rows.T) @ rows
+    return new / new.norm(dim=1, keepdim=True)
+
+
+def _extend(basis: Tensor, images: Tensor, step: Tensor, step_images: Tensor) -> tuple[Tensor, Tensor]:
+    """Add the last step's directions to the basis without any new product (linear combinations)."""
+    for _ in range(2):
+        overlap = step @ basis.T
+        step, step_images = step - overlap @ basis, step_images - overlap @ images
+    lengths = step.norm(dim=1)
+    kept = lengths > 1e3 * torch.finfo(step.dtype).eps
+    if not kept.any():
+        return basis, images
+    step, step_images = step[kept], step_images[kept]
+    gram = (step @ step.T).double()
+    values, vectors = torch.linalg.eigh(gram)
+    good = values > values.max() * 1e-8
+    transform = (vectors[:, good] / values[good].sqrt()).T.to(step.dtype)
+    return torch.cat([basis, transform @ step]), torch.cat([images, transform @ step_images])

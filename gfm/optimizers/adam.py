@@ -1,0 +1,49 @@
+"""Adam."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gfm.optimizers.base import Schedule, State, check_share
+from gfm.optimizers.rmsprop import RMSProp
+
+__all__ = ["Adam"]
+
+
+@dataclass(frozen=True)
+class Adam(RMSProp):
+    """m <- beta1 m + (1 - beta1) g, nu as in RMSProp, both bias-corrected; w <- w - lr m / (sqrt(nu) + eps).
+
+    It oscillates once an eigenvalue of P^{-1} H reaches 2 (1 + beta1) / (1 - beta1), 38 at 0.9.
+    Not in the Central Flows paper; derived in the notebook on momentum and Adam.
+
+    Raises:
+        InputError: ``lr`` not positive, ``beta1`` not in [0, 1), ``beta2`` not in (0, 1), ``eps`` negative.
+    """
+
+    lr: Schedule = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    bias_correction: bool = True
+
+    def __post_init__(self) -> None:
+        self._check()
+        check_share("beta1", self.beta1)
+
+    @property
+    def threshold(self) -> float:
+        return 2.0 * (1.0 + self.beta1) / (1.0 - self.beta1)
+
+    def init(self, w: Tensor) -> State:
+        return State(nu=torch.zeros_like(w), momentum=torch.zeros_like(w))
+
+    def update(self, state: State, g: Tensor) -> State:
+        nu = super().update(state, g).nu
+        return State(state.t + 1.0, nu=nu, momentum=self.beta1 * state.momentum + (1.0 - self.beta1) * g)
+
+    def direction(self, state: State, g: Tensor) -> Tensor:
+        return state.momentum / (1.0 - self.beta1**state.t) if self.bias_correction else state.momentum

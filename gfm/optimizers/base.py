@@ -1,0 +1,152 @@
+"""What every update rule offers: a discrete step, and the rates of its state for the flows.
+
+All rules share one form. State first, then step, with gradient g_t = grad L(w_t):
+
+    s_t = update(s_{t-1}, g_t),        w_{t+1} = w_t - P(s_t)^{-1} direction(s_t, g_t)
+
+P is the preconditioner, a number or one number a weight. A rule oscillates along an eigenvector of
+P^{-1} H once its eigenvalue passes ``threshold`` (2 without momentum): the edge of stability.
+
+Source: Central Flows (arXiv 2410.24206), sections on RMSProp; notation of the authors' code.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gfm.errors import InputError
+
+__all__ = ["Memory", "Optimizer", "Schedule", "State", "check_lr", "check_share"]
+
+Schedule = float | Callable[[float], float]
+
+
+@dataclass(frozen=True)
+class State:
+    """An optimizer's state, or its rate of change: time in steps, and running averages.
+
+    t: steps taken. nu: second-moment average, 0-d or (p,). momentum: (p,).
+    """
+
+    t: float = 0.0
+    nu: Tensor | None = None
+    momentum: Tensor | None = None
+
+    def moved(self, rates: State, dt: float) -> State:
+        """The state after an Euler step of length ``dt`` along ``rates``."""
+
+        def add(value: Tensor | None, rate: Tensor | None) -> Tensor | None:
+            return value if value is None or rate is None else value + dt * rate
+
+        return State(self.t + dt * rates.t, add(self.nu, rates.nu), add(self.momentum, rates.momentum))
+
+
+class Memory(NamedTuple):
+    """How oscillations reach the preconditioner: nu moves at ``rate`` times the observed square.
+
+    rate: (1 - beta2) / beta2. The flow's nu stands for the average *after* the step's update, and
+        nu_t - nu_{t-1} = rate * (g_t^2 - nu_t) holds exactly.
+    sensitivity: dP / dnu, of nu's shape.
+    """
+
+    rate: float
+    sensitivity: Tensor
+
+
+class Optimizer(ABC):
+    """A rule; immutable, without state of its own. ``lr`` is a number or a function of the step."""
+
+    lr: Schedule
+    threshold: float = 2.0
+
+    def init(self, w: Tensor) -> State:
+        """State before the first step, for weights (p,)."""
+        return State()
+
+    def update(self, state: State, g: Tensor) -> State:
+        """s_t from s_{t-1} and the gradient (p,) at w_t."""
+        return State(state.t + 1.0)
+
+    @abstractmethod
+    def preconditioner(self, state: State) -> Tensor | float:
+        """P: a number, 0-d, or (p,); a flow's unit of time is one step."""
+
+    def direction(self, state: State, g: Tensor) -> Tensor:
+        """What P divides in the discrete step, (p,); the gradient, unless the rule has momentum."""
+        return g
+
+    def step(self, w: Tensor, state: State, g: Tensor) -> Tensor:
+        """w_{t+1} from w_t (p,), the updated state and the gradient (p,)."""
+        return w - self.direction(state, g) / self.preconditioner(state)
+
+    # --- what the flows need ------------------------------------------------------------------
+
+    def rates(self, state: State, g: Tensor) -> State:
+        """ds/dt of the stable flow, where the gradient (p,) is the only thing observed."""
+        return State(t=1.0)
+
+    def preconditioner_rate(self, state: State, rates: State) -> Tensor | float:
+        """dP/dt along ``rates``, of P's shape."""
+        return -self.preconditioner(state) * self.log_lr_slope(state.t)
+
+    def memory(self, state: State) -> Memory | None:
+        """How P follows squared gradients; None where it does not."""
+        return None
+
+    def observed(self, a: Tensor, b: Tensor) -> Tensor:
+        """The product of gradients that nu averages: rows a, b (m, p) to (m, p) or (m, 1)."""
+        raise NotImplementedError
+
+    # --- the learning rate --------------------------------------------------------------------
+
+    def lr_at(self, t: float) -> float:
+        """The learning rate of the step that follows ``t - 1`` others.
+
+        Raises:
+            InputError: the schedule gives zero, a negative number or NaN.
+        """
+        if not callable(self.lr):
+            return self.lr
+        value = float(self.lr(max(t - 1.0, 0.0)))
+        if not (value > 0 and math.isfinite(value)):
+            raise InputError(f"the learning-rate schedule gives {value} at step {t - 1:g}; it must be positive")
+        return value
+
+    def log_lr_slope(self, t: float) -> float:
+        """d log lr / dt, by a central difference; zero for a constant."""
+        if not callable(self.lr):
+            return 0.0
+        h = 1e-3
+        return (math.log(self.lr_at(t + h)) - math.log(self.lr_at(max(t - h, 1.0)))) / (t + h - max(t - h, 1.0))
+
+
+def check_lr(lr: Schedule) -> Schedule:
+    """``lr`` if it is a positive finite number or a callable.
+
+    Raises:
+        InputError: otherwise.
+    """
+    if callable(lr):
+        return lr
+    if isinstance(lr, bool) or not isinstance(lr, (int, float)) or not (lr > 0 and math.isfinite(lr)):
+        raise InputError(f"lr must be a positive number or a function of the step, but it is {lr!r}")
+    return float(lr)
+
+
+def check_share(name: str, value: float, *, zero: bool = True) -> float:
+    """``value`` if it lies in [0, 1), or (0, 1) without ``zero``.
+
+    Raises:
+        InputError: otherwise.
+    """
+    low = 0 if zero else torch.finfo(torch.float64).tiny
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value < 1:
+        raise InputError(f"{name} must lie in {'[' if zero else '('}0, 1), but it is {value!r}")
+    return float(value)

@@ -1,0 +1,29 @@
+"""Gradient descent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gfm.optimizers.base import Optimizer, Schedule, State, check_lr
+
+__all__ = ["GradientDescent"]
+
+
+@dataclass(frozen=True)
+class GradientDescent(Optimizer):
+    """w <- w - lr grad L(w). P = 1 / lr; at the edge of stability the sharpness is 2 / lr.
+
+    Args:
+        lr: positive number, or a function of the step (0, 1, ...; also asked between steps).
+
+    Raises:
+        InputError: ``lr`` is not positive.
+    """
+
+    lr: Schedule
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lr", check_lr(self.lr))
+
+    def preconditioner(self, state: State) -> float:
+        return 1.0 / self.lr_at(state.t)

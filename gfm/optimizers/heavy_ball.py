@@ -1,0 +1,48 @@
+"""Heavy-ball momentum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gfm.optimizers.base import Optimizer, Schedule, State, check_lr, check_share
+
+__all__ = ["HeavyBall"]
+
+
+@dataclass(frozen=True)
+class HeavyBall(Optimizer):
+    """m <- momentum m + g, w <- w - lr m.
+
+    On slow scales it is gradient descent with P = (1 - momentum) / lr; it oscillates once the
+    sharpness reaches 2 (1 + momentum) / lr, an eigenvalue 2 (1 + momentum) / (1 - momentum) of
+    P^{-1} H. Not in the Central Flows paper; derived in the notebook on momentum and Adam.
+
+    Raises:
+        InputError: ``lr`` is not positive or ``momentum`` not in [0, 1).
+    """
+
+    lr: Schedule
+    momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lr", check_lr(self.lr))
+        check_share("momentum", self.momentum)
+
+    @property
+    def threshold(self) -> float:
+        return 2.0 * (1.0 + self.momentum) / (1.0 - self.momentum)
+
+    def init(self, w: Tensor) -> State:
+        return State(momentum=torch.zeros_like(w))
+
+    def update(self, state: State, g: Tensor) -> State:
+        return State(state.t + 1.0, momentum=self.momentum * state.momentum + g)
+
+    def preconditioner(self, state: State) -> float:
+        return (1.0 - self.momentum) / self.lr_at(state.t)
+
+    def direction(self, state: State, g: Tensor) -> Tensor:
+        return (1.0 - self.momentum) * state.momentum

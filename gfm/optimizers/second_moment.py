@@ -1,0 +1,73 @@
+"""What the optimizers with a running average of squared gradients share."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from gfm.errors import InputError
+from gfm.optimizers.base import Memory, Optimizer, State, check_lr, check_share
+
+__all__ = ["SecondMoment"]
+
+
+class SecondMoment(Optimizer):
+    """nu <- beta2 nu + (1 - beta2) observed(g, g);  P = (sqrt(nu_hat) + eps) / lr.
+
+    nu_hat is nu, or nu / (1 - beta2^t) with bias correction. The epsilon stands outside the root.
+    """
+
+    beta2: float
+    eps: float
+    bias_correction: bool
+
+    def _check(self) -> None:
+        object.__setattr__(self, "lr", check_lr(self.lr))
+        check_share("beta2", self.beta2, zero=False)
+        if isinstance(self.eps, bool) or not isinstance(self.eps, (int, float)) or not 0 <= self.eps < math.inf:
+            raise InputError(f"eps must be a number of at least 0, but it is {self.eps!r}")
+
+    @abstractmethod
+    def square(self, g: Tensor) -> Tensor:
+        """What nu averages at the gradient (p,): 0-d or (p,)."""
+
+    def init(self, w: Tensor) -> State:
+        return State(nu=torch.zeros_like(self.square(w)))
+
+    def update(self, state: State, g: Tensor) -> State:
+        nu = self.beta2 * state.nu + (1.0 - self.beta2) * self.square(g)
+        return State(state.t + 1.0, nu=nu)
+
+    def correction(self, t: float) -> float:
+        """b(t) with nu_hat = b nu."""
+        return 1.0 / (1.0 - self.beta2**t) if self.bias_correction else 1.0
+
+    def root(self, state: State) -> Tensor:
+        """sqrt(nu_hat), kept off exact zero, where a weight never had a gradient and never moves."""
+        nu_hat = state.nu * self.correction(state.t)
+        return nu_hat.clamp(min=torch.finfo(nu_hat.dtype).tiny).sqrt()
+
+    def preconditioner(self, state: State) -> Tensor:
+        return (self.root(state) + self.eps) / self.lr_at(state.t)
+
+    def rates(self, state: State, g: Tensor) -> State:
+        return State(1.0, nu=self._rate * (self.square(g) - state.nu))
+
+    @property
+    def _rate(self) -> float:
+        return (1.0 - self.beta2) / self.beta2
+
+    def memory(self, state: State) -> Memory:
+        sensitivity = self.correction(state.t) / (2.0 * self.root(state) * self.lr_at(state.t))
+        return Memory(self._rate, sensitivity)
+
+    def preconditioner_rate(self, state: State, rates: State) -> Tensor:
+        moved = self.memory(state).sensitivity * rates.nu
+        if self.bias_correction:
+            decay = self.beta2**state.t
+            slope = decay * math.log(self.beta2) / (1.0 - decay)  # d log b / dt
+            moved = moved + 0.5 * slope * self.root(state) / self.lr_at(state.t)
+        return moved - self.preconditioner(state) * self.log_lr_slope(state.t)
