@@ -1,0 +1,55 @@
+"""The sorting task for sequence networks, after the demonstration of minGPT."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from gfm.data.dataset import IGNORE, Dataset
+from gfm.errors import InputError
+
+__all__ = ["sorting"]
+
+
+def sorting(
+    n: int = 1000,
+    *,
+    length: int = 8,
+    vocabulary: int = 4,
+    n_test: int | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """Sequences of ``length`` random tokens followed by the same tokens sorted.
+
+    inputs ``(n, 2 length - 1)`` int64: the unsorted tokens, then the sorted ones but the last.
+    targets ``(n, 2 length - 1)`` int64: at each position the next token; the first
+    ``length - 1`` positions, which only read, are masked with ``IGNORE`` (-1). Both "mse" (with
+    one-hot rows) and "cross_entropy" of ``gfm.Problem`` take these targets and count unmasked
+    positions only. Training and ``n_test`` (by default n) test sequences are drawn independently
+    from ``numpy.random.default_rng(seed)``. The central-flows paper's setting is the default, with
+    n=250 for Mamba.
+
+    Raises:
+        InputError: n, n_test, length or vocabulary too small.
+    """
+    n_test = n if n_test is None else n_test
+    if n < 1 or n_test < 0 or length < 2 or vocabulary < 2:
+        raise InputError(
+            "The sorting task needs n of at least 1, n_test of at least 0, and a length and a "
+            f"vocabulary of at least 2, not n={n}, n_test={n_test}, length={length}, "
+            f"vocabulary={vocabulary}."
+        )
+    tokens = np.random.default_rng(seed).integers(vocabulary, size=(n + n_test, length))
+    whole = np.concatenate((tokens, np.sort(tokens, axis=1)), axis=1).astype(np.int64)
+    inputs, targets = whole[:, :-1].copy(), whole[:, 1:].copy()
+    targets[:, : length - 1] = IGNORE
+    x, y = torch.from_numpy(inputs), torch.from_numpy(targets)
+    return Dataset(
+        name="sorting",
+        inputs=x[:n],
+        targets=y[:n],
+        outputs=vocabulary,
+        test_inputs=x[n:] if n_test else None,
+        test_targets=y[n:] if n_test else None,
+        vocabulary=vocabulary,
+    )

@@ -1,0 +1,80 @@
+"""Generated problems for which a network of a few hundred weights is enough."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from gfm.data.dataset import Dataset
+from gfm.data.selection import TARGETS, target_tensor
+from gfm.errors import InputError
+
+__all__ = ["moons", "waves"]
+
+
+def moons(
+    n: int = 128,
+    *,
+    noise: float = 0.1,
+    targets: str = "signs",
+    seed: int = 0,
+    dtype: torch.dtype = torch.float64,
+) -> Dataset:
+    """Two interleaved half circles in the plane, ``n // 2`` points of each class.
+
+    inputs ``(n, 2)``; targets "signs" ``(n, 1)``, "one_hot" ``(n, 2)`` or "indices" ``(n,)``. The
+    test set is as large and drawn from the same law.
+
+    Raises:
+        InputError: n below 2, negative noise, or another kind of targets.
+    """
+    if n < 2 or noise < 0:
+        raise InputError(f"n must be at least 2 and noise at least 0, not {n} and {noise}.")
+    if targets not in TARGETS:
+        raise InputError(f"targets must be one of {', '.join(TARGETS)}, not {targets!r}.")
+    rng = np.random.default_rng(seed)
+    drawn = [_half_circles(n // 2, noise, rng) for _ in range(2)]
+    (x, y), (tx, ty) = [
+        (torch.from_numpy(a).to(dtype), target_tensor(b, targets, 2, dtype)) for a, b in drawn
+    ]
+    return Dataset("moons", x, y, 1 if targets == "signs" else 2, tx, ty)
+
+
+def _half_circles(
+    each: int, noise: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    labels = np.repeat((0, 1), each)
+    angle = rng.uniform(0, np.pi, size=2 * each)
+    upper = np.stack((np.cos(angle), np.sin(angle)), axis=1)
+    points = np.where(labels[:, None] == 0, upper, (1.0, 0.5) - upper)
+    order = rng.permutation(2 * each)
+    return (points + noise * rng.standard_normal(points.shape))[order], labels[order]
+
+
+def waves(
+    n: int = 128,
+    dims: int = 8,
+    *,
+    terms: int = 8,
+    frequency: float = 1.0,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float64,
+) -> Dataset:
+    """A regression on normal inputs ``(n, dims)``: targets ``(n, 1)``, a random sum of waves.
+
+    y = c * sum_j sin(frequency * a_j . x + b_j) over ``terms`` waves, with normal a_j, b_j uniform
+    over a turn, and c such that y has unit variance in the training set. The test set is as large.
+
+    Raises:
+        InputError: n below 2, dims or terms below 1.
+    """
+    if n < 2 or dims < 1 or terms < 1:
+        raise InputError(f"n={n}, dims={dims}, terms={terms}: need n >= 2, dims and terms >= 1.")
+    rng = np.random.default_rng(seed)
+    directions = rng.standard_normal((dims, terms)) / np.sqrt(dims)
+    phases = rng.uniform(0, 2 * np.pi, terms)
+    x = rng.standard_normal((2 * n, dims))
+    y = np.sin(frequency * x @ directions + phases).sum(1, keepdims=True)
+    y /= y[:n].std()
+    x, y = torch.from_numpy(x).to(dtype), torch.from_numpy(y).to(dtype)
+    return Dataset("waves", x[:n], y[:n], 1, x[n:], y[n:])

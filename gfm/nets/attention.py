@@ -1,0 +1,64 @@
+"""Multi-head attention in plain matrix products.
+
+torch's fused attention has no complete second backward pass; here every order works.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import torch
+from torch import Tensor, nn
+
+from gfm.errors import InputError
+
+__all__ = ["Attention", "attend", "causal_mask"]
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
+    """Scaled dot-product attention of ``heads`` heads.
+
+    q ``(n, T, inner)``, k and v ``(n, S, inner)``; mask ``(T, S)`` is added to the logits.
+    Returns ``(n, T, inner)``.
+    """
+    n, steps, inner = q.shape
+    q, k, v = (a.reshape(n, -1, heads, inner // heads).transpose(1, 2) for a in (q, k, v))
+    logits = q @ k.transpose(-1, -2) / sqrt(inner // heads)
+    if mask is not None:
+        logits = logits + mask
+    return (logits.softmax(-1) @ v).transpose(1, 2).reshape(n, steps, inner)
+
+
+def causal_mask(steps: int, dtype: torch.dtype) -> Tensor:
+    """``(steps, steps)``: 0 where a position may look (itself and before), -inf elsewhere."""
+    return torch.full((steps, steps), -torch.inf, dtype=dtype).triu(1)
+
+
+class Attention(nn.Module):
+    """Attention with its projections: queries from ``x``, keys and values from ``memory``.
+
+    The three projections share one matrix, as in torch's own layer, and start by Xavier's law.
+    """
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        if width % heads:
+            raise InputError(f"A width of {width} cannot be divided into {heads} heads.")
+        self.heads = heads
+        self.weight = nn.Parameter(torch.empty(3 * width, width, dtype=torch.float32))
+        self.bias = nn.Parameter(torch.zeros(3 * width, dtype=torch.float32))
+        self.out = nn.Linear(width, width, dtype=torch.float32)
+        nn.init.xavier_uniform_(self.weight)
+        nn.init.xavier_uniform_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
+        width = x.shape[-1]
+        if memory is x:
+            q, k, v = nn.functional.linear(x, self.weight, self.bias).chunk(3, -1)
+        else:
+            wq, wkv = self.weight.split((width, 2 * width))
+            bq, bkv = self.bias.split((width, 2 * width))
+            q = nn.functional.linear(x, wq, bq)
+            k, v = nn.functional.linear(memory, wkv, bkv).chunk(2, -1)
+        return self.out(attend(q, k, v, self.heads, mask))

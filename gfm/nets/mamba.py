@@ -1,0 +1,124 @@
+"""Mamba, a selective state space model, with a sequential scan."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gfm.nets.norms import RMSNorm
+from gfm.nets.seeding import seeded
+from gfm.nets.tokens import Embedding
+
+__all__ = ["Mamba", "mamba"]
+
+
+def mamba(
+    vocabulary: int = 4,
+    outputs: int = 4,
+    *,
+    width: int = 64,
+    depth: int = 2,
+    inner: int = 128,
+    state: int = 16,
+    kernel: int = 4,
+    rank: int = 4,
+    head_scale: float = 0.1,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+) -> Mamba:
+    """Mamba blocks (Gu and Dao 2023, algorithm 2) with residuals over embedded tokens.
+
+    Tokens ``(n, T)`` int64 to ``(n, T, outputs)``. inner: width inside a block; state: size of the
+    state of each inner channel; kernel: length of the causal convolution; rank: of the step-size
+    projection. The defaults are the central-flows paper's: 65,984 weights; linear and embedding
+    weights are normal with deviation 0.02, and the head's are multiplied by ``head_scale``.
+    """
+    with seeded(seed):
+        net = Mamba(vocabulary, outputs, width, depth, inner, state, kernel, rank)
+    with torch.no_grad():
+        net.head.weight.mul_(head_scale)
+    return net.to(dtype)
+
+
+class Mamba(nn.Module):
+    """Built by ``mamba``; tokens ``(n, T)`` to ``(n, T, outputs)``."""
+
+    def __init__(
+        self,
+        vocabulary: int,
+        outputs: int,
+        width: int,
+        depth: int,
+        inner: int,
+        state: int,
+        kernel: int,
+        rank: int,
+    ):
+        super().__init__()
+        self.embed = Embedding(vocabulary, width, std=0.02)
+        self.norms = nn.ModuleList(RMSNorm(width) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            _Block(width, inner, state, kernel, rank) for _ in range(depth)
+        )
+        self.norm = RMSNorm(width)
+        self.head = _linear(width, outputs, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embed(tokens)
+        for norm, block in zip(self.norms, self.blocks, strict=True):
+            x = x + block(norm(x))
+        return self.head(self.norm(x))
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int, inner: int, state: int, kernel: int, rank: int):
+        super().__init__()
+        self.sizes = (rank, state, state)
+        self.inward = _linear(width, 2 * inner, bias=False)
+        # torch's default law of a depthwise convolution, kept as a plain (kernel, inner) matrix
+        bound = kernel**-0.5
+        self.taps = nn.Parameter(torch.empty(kernel, inner, dtype=torch.float32))
+        self.taps_bias = nn.Parameter(torch.empty(inner, dtype=torch.float32))
+        nn.init.uniform_(self.taps, -bound, bound)
+        nn.init.uniform_(self.taps_bias, -bound, bound)
+        self.selection = _linear(inner, sum(self.sizes), bias=False)
+        self.step_size = _linear(rank, inner, bias=True)
+        rates = torch.arange(1, state + 1, dtype=torch.float32)
+        self.log_rates = nn.Parameter(rates.log().repeat(inner, 1))
+        self.skip = nn.Parameter(torch.ones(inner, dtype=torch.float32))
+        self.outward = _linear(inner, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        u, gate = self.inward(x).chunk(2, -1)
+        u = F.silu(_causal_convolution(u, self.taps) + self.taps_bias)
+        step, b, c = self.selection(u).split(self.sizes, dim=-1)
+        step = F.softplus(self.step_size(step))
+        decay = torch.exp(step[..., None] * -self.log_rates.exp())  # (n, T, inner, state)
+        drive = (step * u)[..., None] * b[:, :, None, :]
+        y = (_scan(decay, drive) @ c[..., None]).squeeze(-1) + u * self.skip
+        return self.outward(y * F.silu(gate))
+
+
+def _scan(decay: Tensor, drive: Tensor) -> Tensor:
+    """h_t = decay_t * h_{t-1} + drive_t along dimension 1, from zero; one operation a position."""
+    first, *rest = drive.unbind(1)
+    states = [first]
+    for a, b in zip(decay.unbind(1)[1:], rest, strict=True):
+        states.append(torch.addcmul(b, a, states[-1]))
+    return torch.stack(states, dim=1)
+
+
+def _causal_convolution(u: Tensor, taps: Tensor) -> Tensor:
+    """Each channel of ``(n, T, inner)`` with its own taps; the last tap meets the present."""
+    steps, kernel = u.shape[1], taps.shape[0]
+    padded = F.pad(u, (0, 0, kernel - 1, 0))
+    return sum(padded[:, i : i + steps] * taps[i] for i in range(kernel))
+
+
+def _linear(inputs: int, outputs: int, bias: bool) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs, bias=bias, dtype=torch.float32)
+    nn.init.normal_(layer.weight, std=0.02)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer

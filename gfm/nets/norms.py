@@ -1,0 +1,95 @@
+"""Normalisation layers whose third derivatives are right, and a finder of those that are not.
+
+torch's fused layer, batch and instance norms differentiate their saved mean and inverse deviation
+as constants from the second backward pass on: gradient and Hessian are right, third derivatives
+silently wrong (by 6 to 70 %, by the order of nesting). The layers here are plain tensor operations.
+They follow the central-flows paper's settings: unbiased variance, and for the layer norm the small
+number outside the root.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from gfm.errors import InputError
+
+__all__ = ["GroupNorm", "LayerNorm", "RMSNorm", "fused_norms"]
+
+FUSED: tuple[type[nn.Module], ...] = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, _NormBase)
+"""_NormBase is the base of torch's batch and instance norms."""
+
+
+class LayerNorm(nn.Module):
+    """``weight * (x - mean) / (std + eps) + bias`` over the last dimension, ``(..., width)``."""
+
+    def __init__(self, width: int, eps: float = 1e-6, *, dtype: torch.dtype = torch.float32):
+        super().__init__()
+        if width < 2:
+            raise InputError(f"A layer norm needs at least 2 entries, not {width}.")
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width, dtype=dtype))
+        self.bias = nn.Parameter(torch.zeros(width, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        deviation = (centred.square().sum(-1, keepdim=True) / (x.shape[-1] - 1)).sqrt()
+        return centred / (deviation + self.eps) * self.weight + self.bias
+
+
+class GroupNorm(nn.Module):
+    """``weight * (x - mean) / sqrt(var + eps) + bias``, ``(n, channels, ...)`` by channel groups."""
+
+    def __init__(
+        self, groups: int, channels: int, eps: float = 1e-6, *, dtype: torch.dtype = torch.float32
+    ):
+        super().__init__()
+        if channels % groups:
+            raise InputError(f"{channels} channels cannot be divided into {groups} groups.")
+        self.groups, self.eps = groups, eps
+        self.weight = nn.Parameter(torch.ones(channels, dtype=dtype))
+        self.bias = nn.Parameter(torch.zeros(channels, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, channels = x.shape[:2]
+        grouped = x.reshape(n, self.groups, -1)
+        centred = grouped - grouped.mean(-1, keepdim=True)
+        variance = centred.square().sum(-1, keepdim=True) / (grouped.shape[-1] - 1)
+        normal = (centred * (variance + self.eps).rsqrt()).reshape(x.shape)
+        shape = (1, channels) + (1,) * (x.ndim - 2)
+        return normal * self.weight.view(shape) + self.bias.view(shape)
+
+
+class RMSNorm(nn.Module):
+    """``weight * x / sqrt(mean(x^2) + eps)`` over the last dimension, ``(..., width)``."""
+
+    def __init__(self, width: int, eps: float = 1e-5, *, dtype: torch.dtype = torch.float32):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (x.square().mean(-1, keepdim=True) + self.eps).rsqrt() * self.weight
+
+
+def fused_norms(module: nn.Module) -> list[str]:
+    """``"path (class)"`` of each of torch's fused norms inside a module, itself included.
+
+    These are ``nn.LayerNorm``, ``nn.GroupNorm``, ``nn.RMSNorm`` and the batch and instance norms;
+    group and RMS norm too, since they are fused likewise, although on the CPU torch 2.13 gets them
+    right. A batch or instance norm in evaluation mode that uses its running statistics is an
+    affine map and right, so it is not listed. A norm that a module's ``forward`` calls as a
+    function cannot be seen here.
+    """
+    return [
+        f"{path or 'module'} ({type(layer).__name__})"
+        for path, layer in module.named_modules()
+        if isinstance(layer, FUSED) and not _frozen_statistics(layer)
+    ]
+
+
+def _frozen_statistics(layer: nn.Module) -> bool:
+    return (
+        isinstance(layer, _NormBase) and not layer.training and layer.running_mean is not None
+    )

@@ -1,0 +1,34 @@
+"""What the sequence networks share: token embedding and sine-cosine positions."""
+
+from __future__ import annotations
+
+from math import log
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Embedding", "sinusoids"]
+
+
+class Embedding(nn.Module):
+    """Tokens ``(n, T)`` int64 to rows ``(n, T, width)`` of a table with standard normal entries.
+
+    A product with one-hot rows instead of a look-up: for small vocabularies as fast, and every
+    order of derivative and batching works.
+    """
+
+    def __init__(self, vocabulary: int, width: int, std: float = 1.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(vocabulary, width, dtype=torch.float32))
+        nn.init.normal_(self.weight, std=std)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        places = torch.arange(self.weight.shape[0], device=tokens.device)
+        return (tokens[..., None] == places).to(self.weight.dtype) @ self.weight
+
+
+def sinusoids(steps: int, width: int) -> Tensor:
+    """``(steps, width)``: the usual positions, sines in even columns and cosines in odd ones."""
+    rates = torch.exp(torch.arange(0, width, 2, dtype=torch.float64) * (-log(10000.0) / width))
+    angles = torch.arange(steps, dtype=torch.float64)[:, None] * rates
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).reshape(steps, width).float()

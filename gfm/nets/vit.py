@@ -1,0 +1,128 @@
+"""The simple vision transformer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gfm.errors import InputError
+from gfm.nets.activations import activation_layer
+from gfm.nets.attention import attend
+from gfm.nets.norms import LayerNorm
+from gfm.nets.seeding import seeded
+
+__all__ = ["ViT", "vit"]
+
+
+def vit(
+    input_shape: tuple[int, int, int] = (3, 32, 32),
+    outputs: int = 4,
+    activation: str = "gelu",
+    *,
+    patch: int = 4,
+    width: int = 64,
+    depth: int = 4,
+    heads: int = 8,
+    head_width: int = 64,
+    hidden: int = 256,
+    head_scale: float = 0.0,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+) -> ViT:
+    """A vision transformer without class token: fixed sine-cosine positions, mean pooling.
+
+    input_shape: (channels, height, width); outputs are ``(n, outputs)``. ``head_scale`` multiplies
+    the head's first weights. The defaults are the central-flows paper's (after Beyer, Zhai,
+    Kolesnikov, "Better plain ViT baselines", with layer norms written out): 661,412 weights.
+
+    Raises:
+        InputError: sides that the patch does not divide, or a width that is not a multiple of 4 of
+            at least 8.
+        UnknownNameError: unknown activation.
+    """
+    channels, height, across = input_shape
+    if height % patch or across % patch:
+        raise InputError(f"Images of {height}x{across} cannot be cut into patches of {patch}.")
+    if width < 8 or width % 4:
+        raise InputError(f"The width must be a multiple of 4 and at least 8, not {width}.")
+    with seeded(seed):
+        net = ViT(channels * patch * patch, outputs, activation, patch, width, depth, heads,
+                  head_width, hidden, _positions(height // patch, across // patch, width))
+    with torch.no_grad():
+        net.head.weight.mul_(head_scale)
+        net.head.bias.mul_(head_scale)
+    return net.to(dtype)
+
+
+class ViT(nn.Module):
+    """Built by ``vit``; images ``(n, channels, height, width)`` to ``(n, outputs)``."""
+
+    def __init__(
+        self,
+        pixels: int,
+        outputs: int,
+        activation: str,
+        patch: int,
+        width: int,
+        depth: int,
+        heads: int,
+        head_width: int,
+        hidden: int,
+        positions: Tensor,
+    ):
+        super().__init__()
+        self.patch = patch
+        self.register_buffer("positions", positions)
+        self.embed = nn.Sequential(
+            LayerNorm(pixels), nn.Linear(pixels, width, dtype=torch.float32), LayerNorm(width)
+        )
+        self.layers = nn.ModuleList()
+        for _ in range(depth):
+            self.layers.append(_SelfAttention(width, heads, head_width))
+            self.layers.append(
+                nn.Sequential(
+                    LayerNorm(width),
+                    nn.Linear(width, hidden, dtype=torch.float32),
+                    activation_layer(activation),
+                    nn.Linear(hidden, width, dtype=torch.float32),
+                )
+            )
+        self.norm = LayerNorm(width)
+        self.head = nn.Linear(width, outputs, dtype=torch.float32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, channels, height, across = x.shape
+        rows, columns = height // self.patch, across // self.patch
+        x = x.reshape(n, channels, rows, self.patch, columns, self.patch)
+        x = x.permute(0, 2, 4, 3, 5, 1).reshape(n, rows * columns, -1)
+        x = self.embed(x) + self.positions
+        for layer in self.layers:
+            x = x + layer(x)
+        return self.head(self.norm(x.mean(1)))
+
+
+class _SelfAttention(nn.Module):
+    def __init__(self, width: int, heads: int, head_width: int):
+        super().__init__()
+        inner = heads * head_width
+        self.heads = heads
+        self.norm = LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * inner, bias=False, dtype=torch.float32)
+        self.out = nn.Linear(inner, width, bias=False, dtype=torch.float32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.norm(x)).chunk(3, -1)
+        return self.out(attend(q, k, v, self.heads))
+
+
+def _positions(rows: int, columns: int, width: int) -> Tensor:
+    """(rows * columns, width): sines and cosines of the patch's column and row."""
+    quarter = width // 4
+    rates = 10000.0 ** -(torch.arange(quarter, dtype=torch.float64) / (quarter - 1))
+    y, x = torch.meshgrid(
+        torch.arange(rows, dtype=torch.float64),
+        torch.arange(columns, dtype=torch.float64),
+        indexing="ij",
+    )
+    x, y = x.reshape(-1, 1) * rates, y.reshape(-1, 1) * rates
+    return torch.cat((x.sin(), x.cos(), y.sin(), y.cos()), dim=1).float()
