@@ -23,17 +23,21 @@ _OUTSIDE = re.compile(
 )
 
 
-def closure(modules: Iterable[str]) -> tuple[str, ...]:
-    """Names of all modules of the package reached from ``modules`` (themselves included), sorted."""
+def closure(modules: Iterable[str], drawing: bool = False) -> tuple[str, ...]:
+    """Names of all modules of the package reached from ``modules`` (themselves included), sorted.
+
+    drawing: follow imports into figures and the book's face too (for a notebook, which shows them).
+    """
     seen: set[str] = set()
-    queue = [m for m in modules]
+    queue = list(modules)
     while queue:
         name = queue.pop()
-        if name in seen or _path(name) is None or _OUTSIDE.match(name):
+        outside = name == _PACKAGE if drawing else _OUTSIDE.match(name)
+        if name in seen or outside or _path(name) is None:
             continue
         seen.add(name)
         parent = name.rpartition(".")[0]
-        queue.extend(filter(None, [parent, *_imports_of_module(name)]))
+        queue.extend(filter(None, [parent, *_cached_imports(name, *_stamp(name))]))
     return tuple(sorted(seen))
 
 
@@ -43,24 +47,31 @@ def digest(modules: Iterable[str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def module_digests(modules: Iterable[str]) -> dict[str, str]:
+def module_digests(modules: Iterable[str], drawing: bool = False) -> dict[str, str]:
     """Module name -> sha256 of its code, for every module in the closure of ``modules``."""
-    return {name: _module_digest(name, *_stamp(name)) for name in closure(modules)}
+    return {name: _module_digest(name, *_stamp(name)) for name in closure(modules, drawing)}
 
 
 def imports_of(code: str, module: str = "", is_package: bool = False) -> set[str]:
-    """Modules of the package that a piece of code imports or uses as ``gfm.name``."""
+    """Modules of the package that a piece of code imports, or uses as ``gfm.name`` or ``alias.name``."""
+    tree = ast.parse(code)
     found: set[str] = set()
-    for node in ast.walk(ast.parse(code)):
+    local = {_PACKAGE: _PACKAGE}  # local name -> module that it stands for
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
+            local.update({alias.asname: alias.name for alias in node.names if alias.asname})
         elif isinstance(node, ast.ImportFrom):
             base = _resolve(node, module, is_package)
             found.add(base)
-            found.update(_member(base, alias.name) for alias in node.names)
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            if node.value.id == _PACKAGE:
-                found.add(_member(_PACKAGE, node.attr))
+            for alias in node.names:
+                found.add(_member(base, alias.name))
+                local[alias.asname or alias.name] = _member(base, alias.name)
+        elif isinstance(node, ast.FunctionDef) and node.name == "__getattr__" and is_package:
+            found.update(_submodules(module))  # names loaded on first use: count them all
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            found.add(_chain(node, local))
     return {name for name in found if name == _PACKAGE or name.startswith(_PACKAGE + ".")}
 
 
@@ -69,11 +80,24 @@ def digest_of_code(code: str) -> str:
     tree = ast.parse(code)
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            body = node.body
-            if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
-                if isinstance(body[0].value.value, str):
-                    node.body = body[1:] or [ast.Pass()]
+            if ast.get_docstring(node, clean=False) is not None:
+                node.body = node.body[1:] or [ast.Pass()]
     return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
+
+
+def _chain(node: ast.expr, local: dict[str, str]) -> str:
+    """The module behind ``a.b.c``, as far as it is one; '' where it is none of ours."""
+    if isinstance(node, ast.Name):
+        return local.get(node.id, "")
+    if isinstance(node, ast.Attribute):
+        base = _chain(node.value, local)
+        return _member(base, node.attr) if base else ""
+    return ""
+
+
+def _submodules(package: str) -> list[str]:
+    folder = _path(package).parent
+    return [f"{package}.{file.stem}" for file in folder.glob("*.py") if file.stem != "__init__"]
 
 
 def _member(base: str, name: str) -> str:
@@ -111,10 +135,6 @@ def _path(module: str) -> Path | None:
 def _stamp(module: str) -> tuple[int, int]:
     stat = _path(module).stat()
     return stat.st_mtime_ns, stat.st_size
-
-
-def _imports_of_module(module: str) -> set[str]:
-    return _cached_imports(module, *_stamp(module))
 
 
 @lru_cache(maxsize=None)

@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -203,13 +204,19 @@ def _source_digest(experiment: Experiment) -> str:
     module = type(experiment).__module__
     if module.startswith("gfm."):
         return source.digest([module])
-    # A user's own experiment, in a script or a notebook: its class's code, and what that uses.
-    try:
-        code = inspect.getsource(sys.modules[module])
-    except (OSError, TypeError, KeyError):
-        code = inspect.cleandoc(inspect.getsource(type(experiment)))
-    used = source.digest(source.imports_of(code) or ["gfm"])
+    code = _code_of(type(experiment))
+    used = source.digest(source.imports_of(code) or ["gfm.problem", "gfm.trajectories"])
     return _sha(source.digest_of_code(code) + used)
+
+
+def _code_of(kind: type) -> str:
+    """A user's own experiment: the module that holds it, or (in a notebook) its methods."""
+    try:
+        return inspect.getsource(sys.modules[kind.__module__])
+    except (OSError, TypeError, KeyError):
+        methods = [m for m in vars(kind).values() if inspect.isfunction(m)]
+        parts = [textwrap.dedent(inspect.getsource(m)) for m in methods if m.__name__ == "compute"]
+        return "\n".join(parts)
 
 
 def _pack(arrays: Any) -> bytes:

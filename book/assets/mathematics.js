@@ -1,0 +1,24 @@
+// Sets every piece of mathematics on the page. Without scripts its TeX source stays readable.
+(function () {
+  "use strict";
+  var macros = {
+    "\\R": "\\mathbb{R}", "\\E": "\\mathbb{E}", "\\tr": "\\operatorname{tr}", "\\diag": "\\operatorname{diag}",
+    "\\argmin": "\\operatorname*{arg\\,min}"
+  };
+  function set() {
+    document.querySelectorAll(".math").forEach(function (node) {
+      var tex = node.querySelector(".tex");
+      if (!tex) { return; }
+      var display = node.tagName === "DIV";
+      window.katex.render(tex.textContent, tex,
+        { displayMode: display, throwOnError: false, macros: macros, strict: "ignore" });
+      // Wide formulas scroll on a narrow screen; then the keyboard must reach them too.
+      if (display && tex.scrollWidth > tex.clientWidth + 1) {
+        tex.setAttribute("tabindex", "0");
+        tex.setAttribute("role", "region");
+        tex.setAttribute("aria-label", "formula");
+      }
+    });
+  }
+  if (document.readyState === "loading") { document.addEventListener("DOMContentLoaded", set); } else { set(); }
+})();

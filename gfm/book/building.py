@@ -1,0 +1,92 @@
+"""``gfm build``: run what is not current, build the pages, say what was done and where they lie."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tqdm import tqdm
+
+from gfm.book.paths import PROFILES
+from gfm.book.register import Register
+from gfm.book.runs import Outcome, Plan, plan, run_all
+from gfm.book.site import Site, build_site
+from gfm.errors import GfmError, UnknownNameError
+
+__all__ = ["Report", "build"]
+
+
+@dataclass
+class Report:
+    """What a build did: reused and rerun notebooks, failures, the site (None if it could not be built)."""
+
+    reused: list[Plan] = field(default_factory=list)
+    rerun: list[Outcome] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    site: Site | None = None
+
+
+def build(register: Register, profile: str, jobs: int = 2, rerun: bool = True, force: bool = False,
+          say: Callable[[str], None] = print) -> Report:
+    """Bring every notebook of a profile up to date and build the book.
+
+    rerun=False builds from what lies there (committed outputs where nothing was run).
+    force=True reruns all (stored results are still reused by the experiments).
+    """
+    if profile not in PROFILES:
+        raise UnknownNameError(f"Unknown profile {profile!r}; it is one of {', '.join(PROFILES)}.")
+    report = Report()
+    if rerun:
+        _bring_up_to_date(register, profile, jobs, force, say, report)
+    start = time.perf_counter()
+    shown = PROFILES[: PROFILES.index(profile) + 1] if profile == "smoke" else PROFILES
+    try:
+        report.site = build_site(register, shown)
+    except GfmError as error:
+        report.problems.append(str(error))
+    else:
+        report.problems += report.site.problems
+        say(f"Pages built in {time.perf_counter() - start:.0f} s.")
+    return report
+
+
+def _bring_up_to_date(register: Register, profile: str, jobs: int, force: bool,
+                      say: Callable[[str], None], report: Report) -> None:
+    todo: list[Plan] = []
+    for name in register.notebooks():
+        try:
+            item = plan(register, name, profile)
+        except GfmError as error:
+            say(f"  left out {name}: {error}")
+            if not isinstance(error, UnknownNameError):
+                report.problems.append(str(error))
+            continue
+        if item.why or force:
+            todo.append(item)
+            say(f"  run      {name}: {item.why or 'asked for'}")
+        else:
+            report.reused.append(item)
+            say(f"  reused   {name}: text, parameters, register entry and source are unchanged")
+    if not todo:
+        return
+    busy: list[str] = []
+    lock = threading.Lock()
+    with tqdm(total=len(todo), unit="notebook", desc=f"Profile {profile}") as bar:
+
+        def started(item: Plan) -> None:
+            with lock:
+                busy.append(item.notebook.stem)
+                bar.set_postfix_str(", ".join(busy))
+
+        def done(outcome: Outcome) -> None:
+            with lock:
+                busy.remove(outcome.plan.notebook.stem)
+                bar.update()
+                bar.set_postfix_str(", ".join(busy))
+                word = f"FAILED ({outcome.error})" if outcome.error else f"{outcome.seconds:.0f} s"
+                bar.write(f"  {outcome.plan.notebook.name}: {word}")
+
+        report.rerun = run_all(todo, jobs, done, started)
+    report.problems += [f"{o.plan.notebook.name} failed: {o.error}" for o in report.rerun if o.error]

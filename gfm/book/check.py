@@ -1,0 +1,94 @@
+"""A checker of built pages: links, anchors, alt texts, and that nothing comes from another host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+__all__ = ["check_site"]
+
+_LOADS = {("script", "src"), ("img", "src"), ("source", "src"), ("iframe", "src"), ("video", "src"),
+          ("audio", "src"), ("object", "data"), ("embed", "src")}
+_LOADING_LINKS = ("stylesheet", "preload", "icon", "modulepreload", "preconnect", "dns-prefetch",
+                  "manifest")
+
+
+@dataclass
+class _Seen(HTMLParser):
+    """Ids, references and images of one page."""
+
+    def __post_init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+
+    ids: set[str] = field(default_factory=set)
+    links: list[str] = field(default_factory=list)
+    assets: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attrs}
+        for name in ("id", "name") if tag == "a" else ("id",):
+            if found.get(name):
+                self.ids.add(found[name])
+        if tag == "a" and "href" in found:
+            self.links.append(found["href"])
+        if tag == "link" and set(found.get("rel", "").split()) & set(_LOADING_LINKS):
+            self.assets.append(found.get("href", ""))
+        for name in ("src", "data"):
+            if (tag, name) in _LOADS and found.get(name):
+                self.assets.append(found[name])
+        if tag == "img" and not found.get("alt", "").strip() and found.get("role") != "presentation":
+            self.wrong.append(f"an image without alt text ({found.get('src', '?')[-40:]})")
+        if tag == "img" and found.get("alt", "").endswith((".png", ".svg")):
+            self.wrong.append(f"an image whose alt text is a file name ({found['alt'][-40:]})")
+
+
+def check_site(html: Path) -> list[str]:
+    """Everything wrong with the pages below ``html``, one sentence each; empty when all is well."""
+    pages = {p.resolve(): _read(p) for p in sorted(html.rglob("*.html"))
+             if "_static" not in p.relative_to(html).parts}
+    if not pages:
+        return [f"{html.name} holds no pages"]
+    problems = []
+    for path, page in pages.items():
+        where = path.relative_to(html.resolve()).as_posix()
+        problems += [f"{where}: {what}" for what in page.wrong]
+        for target in page.assets:
+            problems += _asset(path, target, where)
+        for target in page.links:
+            problems += _link(path, target, where, pages)
+    return problems
+
+
+def _read(path: Path) -> _Seen:
+    page = _Seen()
+    page.feed(path.read_text(encoding="utf-8"))
+    return page
+
+
+def _asset(path: Path, target: str, where: str) -> list[str]:
+    parts = urlsplit(target)
+    if parts.scheme == "data":
+        return []
+    if parts.scheme or parts.netloc:
+        return [f"{where}: loads {target} from another host"]
+    if not (path.parent / unquote(parts.path)).is_file():
+        return [f"{where}: loads {target}, which does not exist"]
+    return []
+
+
+def _link(path: Path, target: str, where: str, pages: dict[Path, _Seen]) -> list[str]:
+    parts = urlsplit(target)
+    if parts.scheme or parts.netloc:  # links for readers to follow; not loaded
+        return []
+    goal = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+    if goal.is_dir():
+        goal = goal / "index.html"
+    if not goal.is_file():
+        return [f"{where}: links to {target}, which does not exist"]
+    fragment = unquote(parts.fragment)
+    if fragment and goal in pages and fragment not in pages[goal].ids:
+        return [f"{where}: links to {target}, but nothing there has that id"]
+    return []
