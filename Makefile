@@ -1,0 +1,69 @@
+# Two commands: `make book` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= 2
+# Optional: further arguments for pip, e.g. an index that holds torch builds without CUDA.
+PIP_ARGS ?=
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+# One thread a process: small problems are fastest so, and notebooks run side by side.
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help env book paper smoke pages test unit notebooks site check status refresh bench clean
+
+help: ## list what can be made
+	@echo "Two commands: make book, make test. All:"
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+env: $(STAMP) ## make the environment in .venv from pinned versions
+
+# Made anew when what is needed, or its pins, change; needs no network otherwise.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
+	  { echo "Python 3.11 to 3.13 is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the pinned versions into $(VENV) (once; some minutes) ..."
+	@$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[book,notebooks,test]'
+	@touch $@
+
+book: $(STAMP) ## run the notebooks (profile book) and build the pages
+	@$(BIN)/gfm build --profile book --jobs $(JOBS)
+
+paper: $(STAMP) ## the same with the papers' own settings (long; a GPU helps)
+	@$(BIN)/gfm build --profile paper --jobs 1
+
+smoke: $(STAMP) ## the same with tiny settings (minutes)
+	@$(BIN)/gfm build --profile smoke --jobs $(JOBS)
+
+pages: $(STAMP) ## only the pages, from what was run before
+	@$(BIN)/gfm build --profile book --no-run
+
+test: $(STAMP) ## all tests: unit, committed notebooks, built pages
+	@$(BIN)/python -m pytest tests
+
+unit: $(STAMP) ## unit tests only
+	@$(BIN)/python -m pytest tests --ignore tests/notebooks --ignore tests/site
+
+notebooks: $(STAMP) ## tests of the committed notebooks only
+	@$(BIN)/python -m pytest tests/notebooks
+
+site: $(STAMP) ## tests of the built pages only
+	@$(BIN)/python -m pytest tests/site
+
+check: $(STAMP) ## hold the claims' values against their bounds
+	@$(BIN)/gfm check
+
+status: $(STAMP) ## the matrix of elements
+	@$(BIN)/gfm status
+
+refresh: $(STAMP) ## run every committed notebook in place (profile smoke)
+	@find notebooks -name '*.ipynb' -not -path '*/.*' | sort | while read -r notebook; do \
+	  $(BIN)/gfm run "$$notebook" --in-place || exit 1; done
+
+bench: $(STAMP) ## the benchmarks, one by one
+	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+clean: ## remove what was built (the environment stays)
+	rm -rf build
