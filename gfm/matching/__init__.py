@@ -1,0 +1,22 @@
+"""Gradient flow matching: a vector field fitted to recorded weights, and the flow that it makes.
+
+Of the paper (arXiv 2505.20221) only the abstract, the time and interpolation, the field v(w, t) and
+one caption could be read. What is here beyond them is a reconstruction; the notebooks say which is
+which.
+"""
+
+from gfm.matching.affine import AffineFlow
+from gfm.matching.field import CorrectionField
+from gfm.matching.frame import Frame
+from gfm.matching.integrate import integrate
+from gfm.matching.model import GradientFlowMatching
+from gfm.matching.path import IncrementPath
+
+__all__ = [
+    "AffineFlow",
+    "CorrectionField",
+    "Frame",
+    "GradientFlowMatching",
+    "IncrementPath",
+    "integrate",
+]

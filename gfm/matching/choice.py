@@ -1,0 +1,33 @@
+"""Choosing between fitted models on few validation runs, without chasing their noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+__all__ = ["choose", "clearly_better"]
+
+
+def clearly_better(candidate: np.ndarray, incumbent: np.ndarray) -> bool:
+    """Whether the candidate's mean error is lower by more than one standard error.
+
+    Both are (runs,) errors of the same validation runs; the standard error is that of their paired
+    difference. With one run the mean alone decides.
+    """
+    gain = incumbent - candidate
+    spread = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else 0.0
+    return bool(gain.mean() > spread)
+
+
+def choose(errors: Sequence[np.ndarray]) -> int:
+    """Number of the chosen candidate, given their (runs,) errors from the simplest on.
+
+    The one of least mean error, unless a simpler one is within one standard error of it (the
+    one-standard-error rule): among those the simplest.
+    """
+    best = int(np.argmin([error.mean() for error in errors]))
+    for number in range(best):
+        if not clearly_better(errors[best], errors[number]):
+            return number
+    return best

@@ -1,0 +1,41 @@
+"""The neural part of the field: a small network shared by all weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["CorrectionField"]
+
+
+class CorrectionField(nn.Module):
+    """u(y, t | c): what the affine part leaves, as a function of state, time and context.
+
+    y: (batch,) distance of the state from the affine flow's own state. t: (batch,) share of the
+    horizon passed, in [0, 1]. c: (batch, features) standardised context. Returns (batch,) a velocity
+    per horizon. The last layer starts at zero, so that an untrained correction changes nothing.
+
+    state: whether y enters; without it the correction is a drive that the noise of y cannot reach.
+    """
+
+    def __init__(self, features: int, hidden: Sequence[int] = (64, 64), state: bool = True) -> None:
+        super().__init__()
+        self.state = state
+        sizes = [features + 5 + int(state), *hidden]
+        layers: list[nn.Module] = []
+        for inner, outer in zip(sizes[:-1], sizes[1:], strict=True):
+            layers += [nn.Linear(inner, outer), nn.SiLU()]
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(sizes[-1], 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, y: Tensor, t: Tensor, c: Tensor) -> Tensor:
+        waves = [f(math.pi * k * t) for k in (1, 2) for f in (torch.sin, torch.cos)]
+        inputs = [torch.stack([t, *waves], dim=-1), c]
+        if self.state:
+            inputs.append(y[:, None])
+        return self.head(self.body(torch.cat(inputs, dim=-1)))[:, 0]
