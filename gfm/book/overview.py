@@ -116,10 +116,16 @@ def status_page(register: Register, staged: set[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def run_line(profile: str, meta: Mapping[str, Any]) -> str:
+    """Profile, run time and day of a run: what a reader of its page needs."""
+    return (f"Profile *{profile}* · {_seconds(meta)} · {meta.get('when', '')[:10]} "
+            f"· commit {meta.get('commit') or 'unknown'}")
+
+
 def provenance_line(profile: str, meta: Mapping[str, Any]) -> str:
     """Profile, run time, machine, versions and commit of a run, in one line."""
     versions = ", ".join(f"{name} {number}" for name, number in meta.get("versions", {}).items())
-    parts = [f"Profile *{profile}*", f"{meta.get('seconds', 0):.0f} s",
+    parts = [f"Profile *{profile}*", _seconds(meta),
              f"on {meta.get('machine', 'an unknown processor')}",
              f"{meta['threads']} thread{'s' * (meta['threads'] != 1)}" if meta.get("threads") else "",
              versions, f"commit {meta['commit']}" if meta.get("commit") else "",
@@ -142,6 +148,11 @@ def table_of_contents(register: Register, staged: set[str], pages: set[str]) -> 
              if p in pages]
     parts.append({"caption": "About this book", "chapters": [{"file": p} for p in about]})
     return {"format": "jb-book", "root": "index", "parts": parts}
+
+
+def _seconds(meta: Mapping[str, Any]) -> str:
+    seconds = float(meta.get("seconds", 0.0))
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
 def _link(entry: ElementEntry, staged: set[str]) -> str:

@@ -20,6 +20,8 @@ from gfm.errors import RegisterError
 __all__ = ["Page", "make_page"]
 
 _LARGEST_SVG = 200_000
+_PROMPTS = {"parameters": "the default parameters",
+            "injected-parameters": "the parameters of this profile"}
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,11 @@ def make_page(page: Page) -> dict[str, Any]:
                 cells.append(_markdown(page.head))
             continue
         tags = cell["metadata"].setdefault("tags", [])
-        if {"parameters", "injected-parameters"} & set(tags) and "hide-input" not in tags:
-            tags.append("hide-input")
+        for tag, prompt in _PROMPTS.items():
+            if tag in tags:
+                tags += ["hide-input"] * ("hide-input" not in tags)
+                cell["metadata"]["mystnb"] = {"code_prompt_show": f"Show {prompt}",
+                                              "code_prompt_hide": f"Hide {prompt}"}
         kept, prose = [], []
         for output in cell.get("outputs", ()):
             flag = output.get("metadata", {}).get("gfm")

@@ -20,6 +20,7 @@ from gfm.book.pages import Page, make_page
 from gfm.book.paths import PROFILES, build_folder
 from gfm.book.register import Register
 from gfm.book.runs import executed
+from gfm.book.tidy import tidy
 from gfm.book.verdicts import load
 from gfm.errors import GfmError, RegisterError
 
@@ -47,7 +48,7 @@ def build_site(register: Register, profiles: tuple[str, ...] = PROFILES) -> Site
     shutil.rmtree(source, ignore_errors=True)
     _stage(register, source, profiles, site)
     _sphinx(source, folder)
-    _tidy(html)
+    tidy(html)
     site.problems += check_site(html)
     return site
 
@@ -107,14 +108,14 @@ def _page(register: Register, name: str, source: Path, profiles: tuple[str, ...]
     shutil.copyfile(run, downloads / Path(name).name)
     up = "../" * len(Path(name).parts)
     link = f"{{download}}`the notebook as run <{up}downloads/{Path(name).stem}/{Path(name).name}>`"
-    lines = [_provenance(register, name, profile), f"Download {link}."]
-    return Page(run, files, source, name, "{.runline}\n" + "  \n".join(filter(None, lines)))
+    head = f"{{.runline}}\n{_provenance(register, name, profile)} · download {link}"
+    return Page(run, files, source, name, head)
 
 
 def _provenance(register: Register, name: str, profile: str) -> str:
     for entry in register:
         if entry.notebook == name and (stored := load(register, entry, profile)):
-            return overview.provenance_line(profile, stored.meta)
+            return overview.run_line(profile, stored.meta)
     return f"[Profile *{profile}*, as committed]{{.provenance}}"
 
 
@@ -147,14 +148,3 @@ def _sphinx(source: Path, folder: Path) -> None:
 
 def _tail(run: subprocess.CompletedProcess[str]) -> str:
     return "\n".join((run.stdout + run.stderr).strip().splitlines()[-25:])
-
-
-def _tidy(html: Path) -> None:
-    """Drop the icon fonts and their 1.5 MB script (icons are drawn by the style sheet), and maps."""
-    icon = re.compile(r'\s*<(?:script|link)\b[^>]*fontawesome[^>]*>(?:</script>)?')
-    for page in html.rglob("*.html"):
-        text = page.read_text(encoding="utf-8")
-        page.write_text(icon.sub("", text), encoding="utf-8")
-    shutil.rmtree(html / "_static" / "vendor", ignore_errors=True)
-    for file in html.rglob("*.map"):
-        file.unlink()
