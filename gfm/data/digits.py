@@ -27,7 +27,7 @@ def digits(
     ``numpy.random.default_rng(seed)``.
 
     targets: "one_hot" ``(n, classes)`` for "mse"; "indices" ``(n,)`` for "cross_entropy";
-        "signs" ``(n, 1)``, two classes only.
+        "signs" ``(n, 1)``, two classes only; "parity" ``(n, 1)``, +1 for odd digits.
 
     Raises:
         InputError: impossible n, classes or targets.

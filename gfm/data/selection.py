@@ -10,7 +10,7 @@ from gfm.errors import InputError
 
 __all__ = ["TARGETS", "first_of_each_class", "image_dataset", "target_tensor"]
 
-TARGETS = ("one_hot", "indices", "signs")
+TARGETS = ("one_hot", "indices", "signs", "parity")
 
 
 def first_of_each_class(labels: np.ndarray, n: int, classes: int, name: str) -> np.ndarray:
@@ -67,7 +67,7 @@ def image_dataset(
         name=name,
         inputs=torch.from_numpy(((images - mean) / spread)[order]).to(dtype),
         targets=target_tensor(train[1][order], targets, classes, dtype),
-        outputs=1 if targets == "signs" else classes,
+        outputs=1 if targets in ("signs", "parity") else classes,
         test_inputs=torch.from_numpy((test[0].astype(np.float64) - mean) / spread).to(dtype),
         test_targets=target_tensor(test[1], targets, classes, dtype),
     )
@@ -76,10 +76,15 @@ def image_dataset(
 def target_tensor(
     labels: np.ndarray, targets: str, classes: int, dtype: torch.dtype
 ) -> torch.Tensor:
-    """Labels ``(n,)`` as one-hot rows, int64 indices, or a column of signs (class 1 is +1)."""
+    """Labels ``(n,)`` as one-hot rows, int64 indices, or a column of signs.
+
+    "signs": class 1 is +1, class 0 is -1. "parity": odd classes are +1, even ones -1.
+    """
     indices = torch.from_numpy(labels.astype(np.int64))
     if targets == "indices":
         return indices
+    if targets == "parity":
+        return (2 * (indices % 2) - 1).to(dtype)[:, None]
     if targets == "signs":
         return (2 * indices - 1).to(dtype)[:, None]
     return one_hot(indices, classes, dtype)

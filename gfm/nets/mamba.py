@@ -85,7 +85,7 @@ class _Block(nn.Module):
         self.selection = _linear(inner, sum(self.sizes), bias=False)
         self.step_size = _linear(rank, inner, bias=True)
         rates = torch.arange(1, state + 1, dtype=torch.float32)
-        self.log_rates = nn.Parameter(rates.log().repeat(inner, 1))
+        self.log_rates = nn.Parameter(rates.log()[:, None].repeat(1, inner))
         self.skip = nn.Parameter(torch.ones(inner, dtype=torch.float32))
         self.outward = _linear(inner, width, bias=False)
 
@@ -94,9 +94,10 @@ class _Block(nn.Module):
         u = F.silu(_causal_convolution(u, self.taps) + self.taps_bias)
         step, b, c = self.selection(u).split(self.sizes, dim=-1)
         step = F.softplus(self.step_size(step))
-        decay = torch.exp(step[..., None] * -self.log_rates.exp())  # (n, T, inner, state)
-        drive = (step * u)[..., None] * b[:, :, None, :]
-        y = (_scan(decay, drive) @ c[..., None]).squeeze(-1) + u * self.skip
+        decay = torch.exp(step[:, :, None, :] * -self.log_rates.exp())  # (n, T, state, inner)
+        drive = (step * u)[:, :, None, :] * b[..., None]
+        # A product and a sum: as many tiny matrix products would take longer at every order.
+        y = (_scan(decay, drive) * c[..., None]).sum(2) + u * self.skip
         return self.outward(y * F.silu(gate))
 
 

@@ -9,6 +9,8 @@ number outside the root.
 
 from __future__ import annotations
 
+from math import sqrt
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -34,8 +36,9 @@ class LayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         centred = x - x.mean(-1, keepdim=True)
-        deviation = (centred.square().sum(-1, keepdim=True) / (x.shape[-1] - 1)).sqrt()
-        return centred / (deviation + self.eps) * self.weight + self.bias
+        length = torch.linalg.vector_norm(centred, dim=-1, keepdim=True)
+        deviation = length / sqrt(x.shape[-1] - 1)
+        return torch.addcmul(self.bias, centred * (deviation + self.eps).reciprocal(), self.weight)
 
 
 class GroupNorm(nn.Module):

@@ -76,7 +76,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         "images",
         sizes={
             "tiny": {"width": 2, "stages": (1, 1), "groups": 2, "pool": 4},
-            "book": {"width": 4, "stages": (1, 1, 1), "groups": 4, "pool": 2},
+            "book": {"width": 4, "stages": (1, 1), "groups": 4, "pool": 2},
             "paper": {},
         },
     ),
@@ -100,7 +100,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         "tokens",
         sizes={
             "tiny": {"width": 8, "depth": 1, "heads": 2, "hidden": 8},
-            "book": {"width": 16, "depth": 2, "heads": 2, "hidden": 32},
+            "book": {"width": 16, "depth": 1, "heads": 2, "hidden": 32},
             "paper": {},
         },
     ),
@@ -110,7 +110,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         activation=False,
         sizes={
             "tiny": {"width": 6, "depth": 1, "inner": 8, "state": 2, "kernel": 3, "rank": 2},
-            "book": {"width": 16, "depth": 2, "inner": 24, "state": 4, "kernel": 4, "rank": 2},
+            "book": {"width": 24, "depth": 1, "inner": 32, "state": 4, "kernel": 4, "rank": 2},
             "paper": {},
         },
     ),

@@ -1,0 +1,105 @@
+"""CIFAR-10, from its binary version."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gfm.data.dataset import Dataset
+from gfm.data.places import cache, locate
+from gfm.data.selection import first_of_each_class, image_dataset
+from gfm.errors import UnreadableFileError
+
+__all__ = ["cifar10", "read_batch"]
+
+INNER = "cifar-10-batches-bin"
+TRAIN = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
+TEST = "test_batch.bin"
+URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
+ROW = 1 + 3 * 32 * 32
+
+
+def cifar10(
+    n: int = 1000,
+    classes: int = 4,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    targets: str = "one_hot",
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Dataset:
+    """Images ``(n, 3, 32, 32)`` of the first ``classes`` classes, chosen as in the paper.
+
+    The first ``n // classes`` training images of each class in file order; mean and standard
+    deviation by channel (of the chosen images) taken off; order shuffled by
+    ``numpy.random.default_rng(seed)``. The test set is all test images of these classes. The
+    central-flows paper uses the defaults.
+
+    folder: holds the binary version's files, as they are or in ``cifar-10-batches-bin``; the
+        number of rows is taken from the files' sizes. Without it, the folder named by the
+        environment variable GFM_DATA is tried; else the archive (170 MB) is downloaded into the
+        user's cache and its MD5 checked.
+    targets: "one_hot" ``(n, classes)``, "indices" ``(n,)``, or "signs" ``(n, 1)`` of two classes.
+
+    Raises:
+        InputError: impossible n, classes or targets.
+        UnreadableFileError: files missing, truncated or not of this format.
+    """
+    place = locate("CIFAR-10", INNER, TRAIN[0], folder, _download)
+    batches = [read_batch(place / name) for name in TRAIN]
+    labels = np.concatenate([batch[1] for batch in batches])
+    chosen = first_of_each_class(labels, n, classes, "CIFAR-10")
+    images = np.concatenate([batch[0] for batch in batches])[chosen]
+    test_images, test_labels = read_batch(place / TEST)
+    kept = test_labels < classes
+    return image_dataset(
+        "cifar10",
+        (images, labels[chosen]),
+        (test_images[kept], test_labels[kept]),
+        classes=classes,
+        seed=seed,
+        targets=targets,
+        dtype=dtype,
+    )
+
+
+def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Images ``(rows, 3, 32, 32)`` uint8 and labels ``(rows,)`` uint8 of one file.
+
+    Raises:
+        UnreadableFileError: missing, not a whole number of rows, or labels beyond 9.
+    """
+    try:
+        raw = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise UnreadableFileError(f"{path.name} of CIFAR-10 cannot be read: {error}.") from None
+    if raw.size == 0 or raw.size % ROW:
+        raise UnreadableFileError(
+            f"{path} has {raw.size} bytes, no whole number of rows of {ROW}: it is truncated or not "
+            "of CIFAR-10's binary version."
+        )
+    rows = raw.reshape(-1, ROW)
+    labels = rows[:, 0]
+    if labels.max() > 9:
+        raise UnreadableFileError(
+            f"{path} has the label {labels.max()}, but CIFAR-10's are 0 to 9: it is another format."
+        )
+    return rows[:, 1:].reshape(-1, 3, 32, 32), labels
+
+
+def _download() -> Path:
+    import pooch
+
+    files = pooch.retrieve(
+        URL,
+        known_hash=f"md5:{MD5}",
+        path=cache(),
+        fname="cifar-10-binary.tar.gz",
+        processor=pooch.Untar(members=[f"{INNER}/{name}" for name in (*TRAIN, TEST)]),
+        progressbar=True,
+    )
+    return Path(files[0]).parent

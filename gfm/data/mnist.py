@@ -1,0 +1,117 @@
+"""MNIST, from its gzipped IDX files."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gfm.data.dataset import Dataset
+from gfm.data.places import cache, locate
+from gfm.data.selection import first_of_each_class, image_dataset
+from gfm.errors import InputError, UnreadableFileError
+
+__all__ = ["mnist", "read_idx"]
+
+INNER = "mnist"
+URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+MD5 = {
+    "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+    "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+    "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+    "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+}
+
+
+def mnist(
+    n: int = 1000,
+    classes: int = 10,
+    *,
+    split: str = "train",
+    folder: str | os.PathLike[str] | None = None,
+    targets: str = "one_hot",
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Dataset:
+    """Images ``(n, 1, 28, 28)`` of the first ``classes`` digits, chosen as those of CIFAR-10.
+
+    split: "train" chooses n training images and tests on all test images of these digits; "t10k"
+        takes both from the test file, for a folder that holds only that: the n chosen images to
+        train, the rest to test.
+    folder: holds the four gzipped IDX files, as they are or in ``mnist``. Without it, the folder
+        named by the environment variable GFM_DATA is tried; else the files (12 MB) are downloaded
+        into the user's cache and their MD5s checked.
+    targets, seed, dtype: as for ``cifar10``.
+
+    Raises:
+        InputError: impossible n, classes, split or targets.
+        UnreadableFileError: files missing, truncated or not of this format.
+    """
+    if split not in ("train", "t10k"):
+        raise InputError(f"split must be 'train' or 't10k', not {split!r}.")
+    place = locate("MNIST", INNER, f"{split}-images-idx3-ubyte.gz", folder, _download)
+    images, labels = _read_pair(place, split)
+    chosen = first_of_each_class(labels, n, classes, "MNIST")
+    if split == "train":
+        test_images, test_labels = _read_pair(place, "t10k")
+        kept = np.flatnonzero(test_labels < classes)
+    else:
+        test_images, test_labels = images, labels
+        kept = np.setdiff1d(np.flatnonzero(labels < classes), chosen)
+    return image_dataset(
+        "mnist",
+        (images[chosen], labels[chosen]),
+        (test_images[kept], test_labels[kept]),
+        classes=classes,
+        seed=seed,
+        targets=targets,
+        dtype=dtype,
+    )
+
+
+def _read_pair(place: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+    images = read_idx(place / f"{split}-images-idx3-ubyte.gz", 3)
+    labels = read_idx(place / f"{split}-labels-idx1-ubyte.gz", 1)
+    if len(images) != len(labels) or labels.max(initial=0) > 9:
+        raise UnreadableFileError(
+            f"MNIST's {split} files in {place} do not belong together: {len(images)} images and "
+            f"{len(labels)} labels up to {labels.max(initial=0)}."
+        )
+    return images[:, None], labels
+
+
+def read_idx(path: Path, dimensions: int) -> np.ndarray:
+    """The array of bytes in a gzipped IDX file.
+
+    Raises:
+        UnreadableFileError: missing, truncated, or not IDX of bytes with so many dimensions.
+    """
+    try:
+        raw = gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise UnreadableFileError(f"{path.name} of MNIST cannot be read: {error}.") from None
+    head = 4 + 4 * dimensions
+    if len(raw) < head or raw[:4] != bytes((0, 0, 8, dimensions)):
+        raise UnreadableFileError(
+            f"{path} is not an IDX file of bytes with {dimensions} dimensions."
+        )
+    shape = np.frombuffer(raw, ">u4", dimensions, offset=4).astype(int)
+    if len(raw) - head != shape.prod():
+        raise UnreadableFileError(
+            f"{path} holds {len(raw) - head} bytes, but its head promises {shape.prod()}: it is "
+            "truncated."
+        )
+    return np.frombuffer(raw, np.uint8, offset=head).reshape(shape)
+
+
+def _download() -> Path:
+    import pooch
+
+    place = cache() / INNER
+    for name, md5 in MD5.items():
+        pooch.retrieve(URL + name, known_hash=f"md5:{md5}", path=place, fname=name)
+    return place
