@@ -41,13 +41,13 @@ pages: $(STAMP) ## only the pages, from what was run before
 	@$(BIN)/gfm build --profile book --no-run
 
 test: $(STAMP) ## all tests: unit, committed notebooks, built pages
-	@$(BIN)/python -m pytest tests
+	@$(BIN)/python -m pytest tests notebooks --nbval --nbval-current-env
 
 unit: $(STAMP) ## unit tests only
 	@$(BIN)/python -m pytest tests --ignore tests/notebooks --ignore tests/site
 
 notebooks: $(STAMP) ## tests of the committed notebooks only
-	@$(BIN)/python -m pytest tests/notebooks
+	@$(BIN)/python -m pytest tests/notebooks notebooks --nbval --nbval-current-env
 
 site: $(STAMP) ## tests of the built pages only
 	@$(BIN)/python -m pytest tests/site

@@ -15,7 +15,7 @@ from gfm.book.runs import Outcome, Plan, plan, run_all
 from gfm.book.site import Site, build_site
 from gfm.errors import GfmError, UnknownNameError
 
-__all__ = ["Report", "build"]
+__all__ = ["Report", "bring_up_to_date", "build"]
 
 
 @dataclass
@@ -37,9 +37,7 @@ def build(register: Register, profile: str, jobs: int = 2, rerun: bool = True, f
     """
     if profile not in PROFILES:
         raise UnknownNameError(f"Unknown profile {profile!r}; it is one of {', '.join(PROFILES)}.")
-    report = Report()
-    if rerun:
-        _bring_up_to_date(register, profile, jobs, force, say, report)
+    report = bring_up_to_date(register, profile, jobs, force, say) if rerun else Report()
     start = time.perf_counter()
     shown = PROFILES[: PROFILES.index(profile) + 1] if profile == "smoke" else PROFILES
     try:
@@ -52,8 +50,13 @@ def build(register: Register, profile: str, jobs: int = 2, rerun: bool = True, f
     return report
 
 
-def _bring_up_to_date(register: Register, profile: str, jobs: int, force: bool,
-                      say: Callable[[str], None], report: Report) -> None:
+def bring_up_to_date(register: Register, profile: str, jobs: int = 2, force: bool = False,
+                     say: Callable[[str], None] = print) -> Report:
+    """Run the notebooks of a profile that are not current, saying for each what was done and why.
+
+    A notebook without that profile is left out; one that fails does not stop the others.
+    """
+    report = Report()
     todo: list[Plan] = []
     for name in register.notebooks():
         try:
@@ -70,7 +73,7 @@ def _bring_up_to_date(register: Register, profile: str, jobs: int, force: bool,
             report.reused.append(item)
             say(f"  reused   {name}: text, parameters, register entry and source are unchanged")
     if not todo:
-        return
+        return report
     busy: list[str] = []
     lock = threading.Lock()
     with tqdm(total=len(todo), unit="notebook", desc=f"Profile {profile}") as bar:
@@ -90,3 +93,4 @@ def _bring_up_to_date(register: Register, profile: str, jobs: int, force: bool,
 
         report.rerun = run_all(todo, jobs, done, started)
     report.problems += [f"{o.plan.notebook.name} failed: {o.error}" for o in report.rerun if o.error]
+    return report

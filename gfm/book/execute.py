@@ -27,6 +27,7 @@ class NotebookFailed(GfmError):
 def environment() -> dict[str, str]:
     """The variables under which every notebook runs: one thread, no progress bars in outputs."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TQDM_DISABLE": "1",
+            "MPLBACKEND": "agg",
             "PYTHONHASHSEED": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
 
 

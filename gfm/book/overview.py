@@ -66,9 +66,12 @@ def matrix_page(register: Register, staged: set[str]) -> str:
     """The matrix of elements, by section, as Markdown tables."""
     parts = []
     for section, title in SECTIONS.items():
+        entries = [e for e in register if e.section == section]
+        if not entries:
+            continue
         lines = ["| Element | Reproduces | Claims that hold | State | Profile |",
                  "|---|---|---|---|---|"]
-        for entry in (e for e in register if e.section == section):
+        for entry in entries:
             stored = best(register, entry)
             state = state_of(entry, stored)
             held = sum(v.verdict == HOLDS for v in stored.verdicts) if stored else 0

@@ -61,10 +61,12 @@ def make_page(page: Page) -> dict[str, Any]:
     titled = False
     for cell in notebook["cells"]:
         if cell["cell_type"] != "code":
-            cells.append(cell)
-            if not titled and source_of(cell).lstrip().startswith("# "):
+            text = source_of(cell)
+            if not titled and text.lstrip().startswith("# "):
                 titled = True
-                cells.append(_markdown(page.head))
+                title, _, rest = text.lstrip().partition("\n")
+                cell = _markdown(f"{title}\n\n{page.head}\n\n{rest.lstrip()}")
+            cells.append(cell)
             continue
         tags = cell["metadata"].setdefault("tags", [])
         for tag, prompt in _PROMPTS.items():

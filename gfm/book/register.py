@@ -13,7 +13,7 @@ import yaml
 from gfm.book.paths import PROFILES, project_root
 from gfm.errors import RegisterError, UnknownNameError
 
-__all__ = ["Bound", "Claim", "ElementEntry", "Register"]
+__all__ = ["Bound", "Claim", "ElementEntry", "Register", "readable"]
 
 SECTIONS = {
     "central-flows": "Central flows",
@@ -21,6 +21,18 @@ SECTIONS = {
     "both": "Both flows on one ground",
 }
 PAPERS = ("central-flows", "gfm", "ours")
+
+
+def readable(value: float, digits: int = 3) -> str:
+    """A number for reading: so many digits, powers of ten written out, a true minus sign."""
+    if not math.isfinite(value):
+        return "not finite" if math.isnan(value) else "∞" if value > 0 else "−∞"
+    text = f"{value:.{digits}g}"
+    if "e" in text:
+        mantissa, exponent = text.split("e")
+        power = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        text = f"10{power}" if mantissa == "1" else f"{mantissa}·10{power}"
+    return text.replace("-", "−")
 
 
 @dataclass(frozen=True)
@@ -51,10 +63,10 @@ class Bound:
 
     def __str__(self) -> str:
         if self.low == -math.inf:
-            return f"at most {self.high:.4g}"
+            return f"at most {readable(self.high, 4)}"
         if self.high == math.inf:
-            return f"at least {self.low:.4g}"
-        return f"{self.low:.4g} to {self.high:.4g}"
+            return f"at least {readable(self.low, 4)}"
+        return f"{readable(self.low, 4)} to {readable(self.high, 4)}"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gfm.book.paths import PROFILES, build_folder
-from gfm.book.register import Bound, Claim, ElementEntry, Register
+from gfm.book.register import Bound, Claim, ElementEntry, Register, readable
 from gfm.errors import UnreadableFileError
 
 __all__ = ["FAILS", "HOLDS", "NOT_RUN", "SHAPE", "Stored", "Verdict", "best", "judge", "load",
@@ -63,15 +63,13 @@ def judge(claim: Claim, value: float | None, profile: str) -> Verdict:
 
 
 def show_value(value: float | None, bound: Bound | None = None) -> str:
-    """A value for reading: two or three digits; rounding noise far below its bound is not spelt out."""
+    """A value for reading, three digits; rounding noise far below its bound is not spelt out."""
     if value is None:
-        return "not run"
-    if not math.isfinite(value):
-        return "not finite" if math.isnan(value) else ("∞" if value > 0 else "−∞")
-    if bound is not None and math.isfinite(bound.high) and bound.low == -math.inf and bound.high > 0:
-        if value < bound.high / 1000 and abs(value) < bound.high:
-            return f"below {bound.high / 1000:.0e}"
-    return "0" if value == 0 else f"{value:.3g}" if 1e-3 <= abs(value) < 1e4 else f"{value:.1e}"
+        return NOT_RUN
+    if bound is not None and bound.low == -math.inf and 0 < bound.high < math.inf:
+        if abs(value) < bound.high / 1000:
+            return f"below {readable(bound.high / 1000, 2)}"
+    return readable(value)
 
 
 def verdict_file(root: Path, profile: str, element: str) -> Path:
