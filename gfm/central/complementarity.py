@@ -72,8 +72,6 @@ def solve(A: np.ndarray, B: np.ndarray, *, tolerance: float = 1e-10, max_iterati
         return Solution(np.zeros((k, k)), 1.0, 0.0, float(-np.linalg.eigvalsh(A)[0]), 0, False)
     a = to_half((A + A.T) / (2 * size_a))
     b = (B + B.T) / (2 * size_b)
-    # A direction in which B does not act has no unique answer: the smallest one is taken.
-    b = b + 1e-13 * np.eye(m)
     x, iterations = _active(a, b), 0
     if x is None:
         x, iterations = _newton(a, b, tolerance, max_iterations)
@@ -88,7 +86,7 @@ def _active(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
         x = np.linalg.solve(b, -a)
     except np.linalg.LinAlgError:
         return None
-    if np.abs(b @ x + a).max() > 1e-11 or np.linalg.eigvalsh(from_half(x))[0] < 0:
+    if not np.isfinite(x).all() or np.abs(b @ x + a).max() > 1e-11 or np.linalg.eigvalsh(from_half(x))[0] < 0:
         return None
     return x
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +36,8 @@ class Settings:
     tolerance: relative residual of the flows' eigenpairs. discrete_tolerance: of those of discrete
     and midpoint processes, where nothing depends on them (an eigenvalue's error is the square).
     max_effective: a stable flow with a larger effective eigenvalue is stopped, since its substeps
-    would never end.
+    would never end. coordinates: of so many evenly spaced weights, the squared gradient and the
+    second-moment average are recorded one by one.
     """
 
     substeps: int = 4
@@ -47,6 +49,7 @@ class Settings:
     tolerance: float | None = None
     discrete_tolerance: float = 1e-3
     max_effective: float = 100.0
+    coordinates: int = 0
 
 
 class Process(ABC):
@@ -58,6 +61,8 @@ class Process(ABC):
         self.costs = Costs()
         self.seconds = 0.0
         self.alive = True
+        count = min(settings.coordinates, problem.p)
+        self._chosen = torch.linspace(0, problem.p - 1, count).round().long()
         self.tracker = self._tracker()
 
     def _tracker(self) -> Tracker:
@@ -87,6 +92,10 @@ class Process(ABC):
         seen["effective_step"] = 1.0 / float(P.mean() if isinstance(P, Tensor) else P)
         if self.state.nu is not None:
             seen["nu_mean"] = float(self.state.nu.mean())
+        if self.settings.coordinates:
+            seen["gradient2_at"] = _numpy(point.gradient[self._chosen]) ** 2
+            if self.state.nu is not None and self.state.nu.ndim:
+                seen["nu_at"] = _numpy(self.state.nu[self._chosen])
         if spectrum is not None:
             seen["eigenvalues"] = _numpy(spectrum.values)
             seen["residuals"] = _numpy(spectrum.residuals)
@@ -212,18 +221,25 @@ class Central(_Flow):
 
     def _predictions(self, seen: Observation) -> Observation:
         """Time averages over the oscillation: E L = L + c/2 <P, Sigma>, E |g|^2 = |grad L|^2 + tr(H Sigma H)."""
+        coordinates = "gradient2_at" in seen
         if self.oscillation is None:
-            return {
+            nothing = {
                 "predicted_loss": seen["loss"],
                 "predicted_gradient_norm2": seen["gradient_norm2"],
                 "sigma": np.zeros(0),
                 "critical": 0.0,
             }
+            return nothing | ({"predicted_gradient2_at": seen["gradient2_at"]} if coordinates else {})
         found = self.oscillation
         c = self.optimizer.threshold
         lifted = c * found.U * self.optimizer.preconditioner(self.state)  # H u on critical directions
         squares = _numpy(lifted @ lifted.T)
-        return {
+        extra = {}
+        if coordinates:
+            at = _numpy(lifted[:, self._chosen])
+            shares = np.einsum("ij,ic,jc->c", found.X, at, at)
+            extra["predicted_gradient2_at"] = seen["gradient2_at"] + shares
+        return extra | {
             "predicted_loss": seen["loss"] + 0.5 * c * found.trace(),
             "predicted_gradient_norm2": seen["gradient_norm2"] + float(np.sum(found.X * squares)),
             "sigma": np.linalg.eigvalsh(found.X)[::-1],
@@ -231,6 +247,27 @@ class Central(_Flow):
             "complementarity_residual": found.solution.residual,
             "complementarity_gap": found.solution.gap,
         }
+
+    def expectation(self, function: Callable[[Tensor], Tensor]) -> np.ndarray:
+        """E F(w + delta) = F(w) + 1/2 <D^2 F, Sigma> of a function of the weights, flattened.
+
+        Second differences along the eigenvectors of Sigma, at a step that balances rounding and
+        truncation.
+        """
+        center = _flat_value(function, self.w)
+        if self.oscillation is None:
+            return center
+        variances, turn = np.linalg.eigh(self.oscillation.X)
+        h = torch.finfo(self.w.dtype).eps ** 0.25
+        total = center.copy()
+        for variance, column in zip(variances, turn.T, strict=True):
+            if variance <= 0:
+                continue
+            weights = torch.tensor(column * np.sqrt(variance), dtype=self.w.dtype, device=self.w.device)
+            d = h * (weights @ self.oscillation.U)
+            second = _flat_value(function, self.w + d) - 2 * center + _flat_value(function, self.w - d)
+            total += 0.5 * second / h**2
+        return total
 
     def advance(self) -> None:
         dt = 1.0 / self.settings.substeps
@@ -255,6 +292,11 @@ PROCESSES: dict[str, type[Process]] = {
     "stable": Stable,
     "central": Central,
 }
+
+
+def _flat_value(function: Callable[[Tensor], Tensor], w: Tensor) -> np.ndarray:
+    with torch.no_grad():
+        return _numpy(function(w)).reshape(-1)
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gfm.central.processes import PROCESSES, Central, Process, Settings
+from gfm.central.processes import PROCESSES, Central, Process, Settings, _flat_value
 from gfm.central.result import Run, Series
 from gfm.errors import InputError, NumericalError, UnknownNameError
 from gfm.optimizers import Optimizer, State
@@ -50,7 +50,8 @@ def run(
         warmup: discrete steps before all processes start (RMSProp starts beyond the edge).
         w0: (p,) start; default the module's own weights.
         seed: seeds torch's generator for anything random below; eigen-solvers seed themselves.
-        observables: name to a function of the weights (p,) whose value is recorded.
+        observables: name to a function of the weights (p,) whose value is recorded, flattened; the
+            central flow adds ``predicted_<name>``, its time average over the oscillation.
         keep_weights: store the weights of every process each so many steps (0: never).
         progress: True for a bar, or a function of (steps done, steps).
         settings: further fields of ``gfm.central.processes.Settings``.
@@ -94,7 +95,9 @@ def run(
                     process.alive = False
                     notes.append(f"{name} stopped at step {t}: its loss is no longer finite")
                 for key, function in (observables or {}).items():
-                    seen[f"observable_{key}"] = _value(function, process.w)
+                    seen[key] = _flat_value(function, process.w)
+                    if isinstance(process, Central):
+                        seen[f"predicted_{key}"] = process.expectation(function)
                 if keep_weights and t % keep_weights == 0:
                     seen["weights"] = process.w.detach().float().cpu().numpy()
                 log.write(name, t, seen)
@@ -183,11 +186,6 @@ def _compare(alive: dict[str, Process], log: _Log, t: int) -> None:
     central, discrete = alive.get("central"), alive.get("discrete")
     if isinstance(central, Central) and discrete is not None and central.alive and discrete.alive:
         log.write("central", t, {"displacement": central.displacement(discrete.w)})
-
-
-def _value(function: Callable[[Tensor], Tensor], w: Tensor) -> np.ndarray:
-    with torch.no_grad():
-        return np.atleast_1d(function(w).detach().double().cpu().numpy()).reshape(-1)
 
 
 class _Log:

@@ -1,0 +1,102 @@
+"""What is measured of a lockstep run: the quantities that the claims on central flows bound.
+
+Claim numbers are those of the register (``book/elements.yml``). Smoothing is Gaussian in time, as
+on the plots of the Central Flows paper; ``window`` is its standard deviation in steps.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from gfm.central import Run
+from gfm.errors import InputError
+
+__all__ = [
+    "at_edge", "distance_ratio", "edge_level", "effective_top", "flow_excess", "largest_rise",
+    "prediction_error", "smooth", "variance_ratio",
+]
+
+
+def smooth(values: np.ndarray, window: float) -> np.ndarray:
+    """Gaussian average over time (axis 0); the first and last 2 windows are NaN, where it is one-sided."""
+    if window <= 0:
+        return np.array(values, dtype=float)
+    values = np.asarray(values, dtype=float)
+    known = np.isfinite(values)
+    weight = gaussian_filter1d(known.astype(float), window, axis=0, mode="constant", truncate=3)
+    total = gaussian_filter1d(np.where(known, values, 0.0), window, axis=0, mode="constant", truncate=3)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        smoothed = total / weight
+    edge = min(int(round(2 * window)), len(values) // 3)
+    smoothed[:edge] = np.nan
+    smoothed[len(values) - edge :] = np.nan
+    return smoothed
+
+
+def effective_top(run: Run, process: str) -> np.ndarray:
+    """(steps + 1,) largest eigenvalue of P^{-1} H, scaled so that the edge is at 2."""
+    return run[process].eigenvalues[:, 0] * 2.0 / run.settings["threshold"]
+
+
+def at_edge(run: Run) -> np.ndarray:
+    """(steps + 1,) whether the central flow is at the edge of stability: within 0.05 % of it."""
+    return effective_top(run, "central") > 1.999
+
+
+def largest_rise(run: Run) -> float:
+    """A1: the largest rise of the central flow's loss between two steps."""
+    return float(np.nanmax(np.diff(run["central"].loss)))
+
+
+def flow_excess(run: Run) -> tuple[float, float]:
+    """A2: the largest relative excess of the flow's top eigenvalue over the edge, once below it, and
+    |mean - 2| at the edge."""
+    top = effective_top(run, "central")
+    below = np.flatnonzero(top < 2.0)
+    if len(below) == 0:
+        raise InputError("the flow never was below the edge; start with a smaller learning rate or a warm-up")
+    excess = float(np.nanmax(top[below[0] :]) / 2.0 - 1.0)
+    edge = at_edge(run)
+    return max(excess, 0.0), float(abs(np.nanmean(top[edge]) - 2.0)) if edge.any() else float("nan")
+
+
+def edge_level(run: Run) -> float:
+    """A3: time mean of the optimizer's own top effective eigenvalue while the flow is at the edge."""
+    edge = at_edge(run)
+    return float(np.nanmean(effective_top(run, "discrete")[edge])) if edge.any() else float("nan")
+
+
+def prediction_error(run: Run, window: float, what: str = "loss", predicted: bool = True) -> float:
+    """A4, A6: median over the edge of |smoothed optimizer - flow| / smoothed optimizer.
+
+    what: "loss", "gradient_norm2", ... ; predicted: the time average that the flow predicts, or
+    the bare value at the flow's own weights.
+    """
+    actual = smooth(run["discrete"][what], window)
+    flow = run["central"][f"predicted_{what}" if predicted else what]
+    error = np.abs(actual - flow) / actual
+    error = error[at_edge(run) & np.isfinite(error)]
+    return float(np.median(error)) if len(error) else float("nan")
+
+
+def distance_ratio(run: Run) -> float:
+    """A7: final distance of the optimizer to the central flow over that to the stable flow."""
+    return float(run.distance("discrete", "central")[-1] / run.distance("discrete", "stable")[-1])
+
+
+def variance_ratio(run: Run, window: float) -> np.ndarray:
+    """A8: by eigenvector of Sigma, mean smoothed squared displacement over predicted variance.
+
+    Displacements are (u^T P delta)^2 with U^T P U = 1, in the unit of Sigma's generalised
+    eigenvalues. Only steps at which both are known and the prediction is above 1 % of its largest.
+    """
+    sigma = run["central"].sigma
+    seen = smooth(run["central"].displacement ** 2, window)
+    ratios = []
+    for i in range(sigma.shape[1]):
+        good = np.isfinite(sigma[:, i]) & np.isfinite(seen[:, i])
+        good &= sigma[:, i] > 0.01 * np.nanmax(sigma[:, 0])
+        if good.sum() > 4 * window:
+            ratios.append(float(np.mean(seen[good, i]) / np.mean(sigma[good, i])))
+    return np.array(ratios)

@@ -1,0 +1,133 @@
+"""One training problem, its optimizer and its flows in lockstep: the experiment behind most elements."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from gfm import central, nets, optimizers
+from gfm.data import Dataset, load
+from gfm.errors import UnknownNameError
+from gfm.experiments.base import Experiment, Progress, Result
+from gfm.experiments.store import obtain
+from gfm.problem import Problem
+
+__all__ = ["FlowRun", "OPTIMIZERS", "flow_run"]
+
+OPTIMIZERS = {
+    "gd": optimizers.GradientDescent,
+    "heavy_ball": optimizers.HeavyBall,
+    "scalar_rmsprop": optimizers.ScalarRMSProp,
+    "rmsprop": optimizers.RMSProp,
+    "adam": optimizers.Adam,
+}
+
+
+@dataclass(frozen=True)
+class FlowRun(Experiment):
+    """Parameters of a lockstep run; those of ``gfm.data.load``, ``gfm.nets.build`` and ``gfm.central.run``.
+
+    hidden: widths of an MLP's hidden layers, over those of ``size``. outputs: on so many test
+    examples the network's outputs are recorded. options of the optimizer that it does not have
+    (beta2 for gradient descent, say) are not used.
+    """
+
+    name: ClassVar[str] = "flow-run"
+
+    data: str = "digits"
+    n: int = 500
+    classes: int = 10
+    targets: str = "parity"
+    net: str = "mlp"
+    size: str = "book"
+    hidden: tuple[int, ...] = ()
+    activation: str = ""
+    loss: str = "mse"
+    optimizer: str = "gd"
+    lr: float = 0.1
+    momentum: float = 0.9
+    beta1: float = 0.9
+    beta2: float = 0.99
+    eps: float = 0.0
+    bias_correction: bool = False
+    steps: int = 200
+    substeps: int = 4
+    warmup: int = 0
+    processes: tuple[str, ...] = ("discrete", "stable", "central")
+    curvature_penalty: bool = True
+    eigen_every: int = 1
+    track: int = 1
+    cap: int = 12
+    coordinates: int = 0
+    outputs: int = 0
+    keep_weights: int = 0
+    dtype: str = "float64"
+    seed: int = 0
+    batch_size: int | None = None
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data set named, in the experiment's dtype."""
+        return load(self.data, n=self.n, classes=self.classes, targets=self.targets, dtype=self.torch_dtype)
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        if self.dtype not in ("float32", "float64"):
+            raise UnknownNameError(f"dtype must be float32 or float64, but it is {self.dtype!r}")
+        return getattr(torch, self.dtype)
+
+    def data_fingerprint(self) -> str:
+        return self.dataset.fingerprint
+
+    def problem(self) -> Problem:
+        """The training problem at its start."""
+        options = {"hidden": tuple(self.hidden)} if self.hidden else {}
+        module = nets.build(
+            self.net, self.dataset, size=self.size, activation=self.activation or None,
+            dtype=self.torch_dtype, seed=self.seed, **options,
+        )
+        return Problem(module, self.dataset.inputs, self.dataset.targets, self.loss, batch_size=self.batch_size)
+
+    def rule(self) -> optimizers.Optimizer:
+        """The optimizer with those of its options that it has."""
+        if self.optimizer not in OPTIMIZERS:
+            raise UnknownNameError(f"unknown optimizer {self.optimizer!r}; choose one of {', '.join(OPTIMIZERS)}")
+        kind = OPTIMIZERS[self.optimizer]
+        names = set(kind.__dataclass_fields__) & {"momentum", "beta1", "beta2", "eps", "bias_correction"}
+        return kind(lr=self.lr, **{name: getattr(self, name) for name in names})
+
+    def compute(self, progress: Progress) -> Result:
+        started = time.perf_counter()
+        problem = self.problem()
+        run = central.run(
+            problem, self.rule(), self.steps, processes=self.processes, substeps=self.substeps,
+            warmup=self.warmup, seed=self.seed, observables=self._observables(problem),
+            keep_weights=self.keep_weights, progress=progress,
+            curvature_penalty=self.curvature_penalty, eigen_every=self.eigen_every, track=self.track,
+            cap=self.cap, coordinates=self.coordinates,
+        )
+        arrays, info = run.to_arrays()
+        info["seconds"] = time.perf_counter() - started
+        return Result(arrays, info)
+
+    def _observables(self, problem: Problem) -> dict:
+        if not self.outputs:
+            return {}
+        inputs = self.dataset.test_inputs[: self.outputs]
+
+        def outputs(w: Tensor) -> Tensor:
+            return problem.outputs(w, inputs)
+
+        return {"outputs": outputs}
+
+
+def flow_run(**parameters) -> central.Run:
+    """The run with these parameters, from the store or computed now."""
+    experiment = FlowRun(**parameters)
+    result = obtain(experiment)
+    return central.Run.from_arrays(result.arrays, result.info)

@@ -1,0 +1,62 @@
+"""Tracked eigenpairs of the effective Hessian against the dense one."""
+
+import pytest
+import torch
+
+from gfm.curvature import Tracker, dense_hessian
+from tests.toys import tiny_problem
+
+
+def effective(problem, w, P):
+    H = dense_hessian(problem, w)
+    root = P**0.5 if isinstance(P, float) else P.sqrt()
+    return H / root / (root[:, None] if torch.is_tensor(root) else root)
+
+
+@pytest.mark.parametrize("kind", ["number", "vector"])
+def test_pairs_are_right_and_p_orthonormal(kind):
+    problem = tiny_problem()
+    P = 0.1 if kind == "number" else 0.05 + torch.rand(problem.p, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    tracker = Tracker(initial=3, above=1e9)
+    found = tracker.refresh(problem.at(problem.w0, 3), P)
+    expected = torch.linalg.eigvalsh(effective(problem, problem.w0, P)).flip(0)[:3]
+    assert torch.allclose(found.values, expected, atol=1e-8)
+    assert torch.allclose((found.U * P) @ found.U.T, torch.eye(3, dtype=torch.float64), atol=1e-10)
+    H = dense_hessian(problem, problem.w0)
+    error = found.U @ H - found.values[:, None] * found.U * P
+    assert error.norm() < 1e-4
+
+
+def test_every_eigenvalue_above_the_line_is_tracked_while_it_moves():
+    """D1: the number grows and shrinks with the spectrum; a guard below the line is always kept."""
+    problem = tiny_problem()
+    tracker = Tracker(above=1.5, cap=30)
+    counts = []
+    for scale in [0.5, 0.9, 1.5, 3.0, 6.0, 10.0, 5.0, 2.0, 0.5, 0.5, 0.5]:
+        P = 0.6 / scale
+        found = tracker.refresh(problem.at(problem.w0, tracker.width), P)
+        true = torch.linalg.eigvalsh(effective(problem, problem.w0, P)).flip(0)
+        above = int((true > 1.5).sum())
+        assert torch.allclose(found.values[:above], true[:above], rtol=1e-6)
+        assert len(found.values) > above and found.values[-1] < 1.5
+        counts.append(tracker.width)
+    assert max(counts) >= 4 and counts[-1] <= 2
+
+
+def test_warm_refreshes_are_cheap_and_keep_signs():
+    problem = tiny_problem()
+    w, tracker, before = problem.w0, Tracker(initial=3, above=1e9), None
+    for step in range(12):
+        point = problem.at(w, 3)
+        found = tracker.refresh(point, 1.0)
+        if before is not None:
+            assert ((found.U * before).sum(1) > 0).all()
+        if step > 3:
+            assert found.products <= 15 and found.converged
+        before, w = found.U, w - 0.05 * point.gradient
+
+
+def test_a_cap_that_binds_is_said():
+    problem = tiny_problem()
+    with pytest.warns(UserWarning, match="raise the cap"):
+        Tracker(above=1.5, cap=2).refresh(problem.at(problem.w0, 1), 0.01)

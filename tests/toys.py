@@ -1,0 +1,46 @@
+"""Small problems that several tests share. Everything in float64 and seeded."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+import gfm
+
+
+def tiny_net(dtype: torch.dtype = torch.float64, seed: int = 0, outputs: int = 1) -> nn.Module:
+    """An 8-16-16-outputs network with GELU: 433 weights for one output."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = nn.Sequential(
+            nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 16), nn.GELU(), nn.Linear(16, outputs)
+        )
+    return net.to(dtype)
+
+
+def tiny_data(n: int = 128, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
+    """A smooth scalar function of eight standard normal inputs."""
+    x = torch.randn(n, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    y = torch.sin(2 * x[:, :1]) + x[:, 1:2] * x[:, 2:3]
+    return x.to(dtype), y.to(dtype)
+
+
+def tiny_problem(dtype: torch.dtype = torch.float64, **options) -> gfm.Problem:
+    return gfm.Problem(tiny_net(dtype), *tiny_data(dtype=dtype), **options)
+
+
+class Quadratic(nn.Module):
+    """Outputs whose half mean square is w^T diag(h) w / 2 for one example and target zero."""
+
+    def __init__(self, h: list[float], w: list[float]):
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor(w, dtype=torch.float64))
+        self.register_buffer("root", torch.tensor(h, dtype=torch.float64).sqrt())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x * self.root * self.w).reshape(len(x), -1)
+
+
+def quadratic(h: list[float], w: list[float]) -> gfm.Problem:
+    one = torch.ones(1, 1, dtype=torch.float64)
+    return gfm.Problem(Quadratic(h, w), one, torch.zeros(1, len(h), dtype=torch.float64))
