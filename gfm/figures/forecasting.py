@@ -1,0 +1,66 @@
+"""Figures of forecasts: error against the step forecast."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from gfm.figures import style
+
+__all__ = ["error_panels"]
+
+
+def error_panels(
+    panels: Mapping[str, Mapping[str, np.ndarray]],
+    titles: Mapping[str, str],
+    first: int,
+    floor: float = 1e-17,
+    highlight: str = "gfm",
+    limit: Mapping[str, np.ndarray] | None = None,
+) -> Figure:
+    """Error against step, one panel a data set, on a logarithmic axis.
+
+    panels: title -> forecaster -> (samples, horizon) mean squared errors. titles: forecaster -> name in
+    the legend. first: step of the first error. floor: errors below it are drawn there (rounding).
+    highlight: the forecaster drawn bold. limit: panel title -> (horizon,) a bound to draw, if any.
+    """
+    names = [name for name in next(iter(panels.values())) if name != highlight]
+    looks = dict(zip(names, style.cycle(len(names)), strict=True))
+    with style.use():
+        columns = 2 if len(panels) > 1 else 1
+        rows = -(-len(panels) // columns)
+        fig, axes = plt.subplots(
+            rows, columns, figsize=(4.4 * columns, 2.9 * rows), squeeze=False, sharex=True
+        )
+        for ax, (title, errors) in zip(axes.flat, panels.items(), strict=False):
+            for name in [*names, highlight]:
+                mean = np.maximum(errors[name].mean(axis=0), floor)
+                steps = np.arange(first, first + len(mean))
+                if name == highlight:
+                    look = style.line("gfm", markevery=(9, 30), markersize=4.5, zorder=5)
+                else:
+                    look = {**looks[name], "linewidth": 1.2, "alpha": 0.9}
+                ax.plot(steps, mean, label=titles[name], **look)
+            if limit and title in limit:
+                ax.plot(steps, limit[title], label="Bayes limit", **style.line("threshold"))
+            top = max(np.median(errors["hold"]), 0.1) * 20 if "hold" in errors else None
+            ax.set(yscale="log", title=title)
+            ax.set_ylim(top=top)
+        for ax in axes[-1]:
+            ax.set_xlabel("optimizer step forecast")
+        for ax in axes[:, 0]:
+            ax.set_ylabel("mean squared error of the weights")
+        handles, labels = axes.flat[0].get_legend_handles_labels()
+        order = [len(labels) - 1 - bool(limit), *range(len(labels) - 1 - bool(limit))]
+        if limit:
+            order.append(len(labels) - 1)
+        fig.legend(
+            [handles[i] for i in order],
+            [labels[i] for i in order],
+            loc="outside right upper",
+        )
+    return fig
+
