@@ -100,9 +100,7 @@ class Dataset:
                 raise InputError(f"The targets of {self.name!r} are not one-hot rows of classes.")
             return targets.argmax(-1).masked_fill(targets.sum(-1) == 0, IGNORE)
 
-        return replace(
-            self, targets=convert(self.targets), test_targets=convert(self.test_targets)
-        )
+        return replace(self, targets=convert(self.targets), test_targets=convert(self.test_targets))
 
 
 def one_hot(indices: Tensor, classes: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -25,7 +25,9 @@ def first_of_each_class(labels: np.ndarray, n: int, classes: int, name: str) -> 
     if not 2 <= classes <= known:
         raise InputError(f"{name} has {known} classes: classes={classes} is impossible.")
     if n < classes:
-        raise InputError(f"n={n} examples of {classes} classes leave a class empty: n is too small.")
+        raise InputError(
+            f"n={n} examples of {classes} classes leave a class empty: n is too small."
+        )
     each = n // classes
     chosen = []
     for c in range(classes):

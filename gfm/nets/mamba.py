@@ -58,9 +58,7 @@ class Mamba(nn.Module):
         super().__init__()
         self.embed = Embedding(vocabulary, width, std=0.02)
         self.norms = nn.ModuleList(RMSNorm(width) for _ in range(depth))
-        self.blocks = nn.ModuleList(
-            _Block(width, inner, state, kernel, rank) for _ in range(depth)
-        )
+        self.blocks = nn.ModuleList(_Block(width, inner, state, kernel, rank) for _ in range(depth))
         self.norm = RMSNorm(width)
         self.head = _linear(width, outputs, bias=False)
 

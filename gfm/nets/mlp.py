@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -36,7 +37,7 @@ def mlp(
         raise InputError(f"dims must be two or more whole widths of at least 1, not {tuple(dims)}.")
     layers: list[nn.Module] = [nn.Flatten()]
     with seeded(seed):
-        for i, (a, b) in enumerate(zip(dims[:-1], dims[1:], strict=True)):
+        for i, (a, b) in enumerate(pairwise(dims)):
             if i > 0:
                 layers.append(activation_layer(activation))
             layers.append(nn.Linear(int(a), int(b), bias=bias, device="cpu", dtype=torch.float32))

@@ -93,6 +93,4 @@ def fused_norms(module: nn.Module) -> list[str]:
 
 
 def _frozen_statistics(layer: nn.Module) -> bool:
-    return (
-        isinstance(layer, _NormBase) and not layer.training and layer.running_mean is not None
-    )
+    return isinstance(layer, _NormBase) and not layer.training and layer.running_mean is not None

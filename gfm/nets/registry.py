@@ -48,8 +48,18 @@ class Architecture:
     sizes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def _mlp(input_shape: tuple[int, ...], outputs: int, *args: Any, hidden: tuple[int, ...], **kw: Any):
-    return mlp((prod(input_shape), *hidden, outputs), *args, **kw)
+def _mlp(
+    input_shape: tuple[int, ...],
+    outputs: int,
+    activation: str = "gelu",
+    *,
+    hidden: tuple[int, ...] = (256, 256),
+    bias: bool = True,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+) -> nn.Module:
+    dims = (prod(input_shape), *hidden, outputs)
+    return mlp(dims, activation, bias=bias, dtype=dtype, seed=seed)
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -59,7 +69,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         sizes={
             "tiny": {"hidden": (8, 8)},
             "book": {"hidden": (32, 32)},
-            "paper": {"hidden": (256, 256)},
+            "paper": {},
         },
     ),
     "cnn": Architecture(
@@ -153,7 +163,9 @@ def build(
             network that has none to choose, or sizes that do not fit the inputs.
     """
     if name not in ARCHITECTURES:
-        raise UnknownNameError(f"Unknown network {name!r}: choose one of {', '.join(ARCHITECTURES)}.")
+        raise UnknownNameError(
+            f"Unknown network {name!r}: choose one of {', '.join(ARCHITECTURES)}."
+        )
     if size not in SIZES:
         raise UnknownNameError(f"Unknown size {size!r}: choose one of {', '.join(SIZES)}.")
     architecture = ARCHITECTURES[name]
@@ -170,8 +182,7 @@ def build(
         if not architecture.activation:
             raise InputError(f"The network {name!r} has no activation to choose: leave it out.")
         arguments["activation"] = activation
-    known = architecture.builder.__kwdefaults__ or {}
-    allowed = (set(known) | {k for s in architecture.sizes.values() for k in s}) - {"seed", "dtype"}
+    allowed = set(architecture.builder.__kwdefaults__) - {"seed", "dtype"}
     for option in options:
         if option not in allowed:
             raise UnknownNameError(
@@ -181,9 +192,7 @@ def build(
     settings = {**architecture.sizes[size], **options}
     if name == "transformer":
         settings.setdefault("steps", input_shape[0])
-    return architecture.builder(
-        **arguments, **settings, dtype=dtype or torch.float32, seed=seed
-    )
+    return architecture.builder(**arguments, **settings, dtype=dtype or torch.float32, seed=seed)
 
 
 def _shapes(

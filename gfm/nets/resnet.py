@@ -115,8 +115,6 @@ class _Block(nn.Module):
 
 
 def _conv(before: int, after: int, stride: int = 1) -> nn.Conv2d:
-    layer = nn.Conv2d(
-        before, after, 3, stride=stride, padding=1, bias=False, dtype=torch.float32
-    )
+    layer = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False, dtype=torch.float32)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     return layer

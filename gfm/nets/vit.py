@@ -46,8 +46,18 @@ def vit(
     if width < 8 or width % 4:
         raise InputError(f"The width must be a multiple of 4 and at least 8, not {width}.")
     with seeded(seed):
-        net = ViT(channels * patch * patch, outputs, activation, patch, width, depth, heads,
-                  head_width, hidden, _positions(height // patch, across // patch, width))
+        net = ViT(
+            channels * patch * patch,
+            outputs,
+            activation,
+            patch,
+            width,
+            depth,
+            heads,
+            head_width,
+            hidden,
+            _positions(height // patch, across // patch, width),
+        )
     with torch.no_grad():
         net.head.weight.mul_(head_scale)
         net.head.bias.mul_(head_scale)

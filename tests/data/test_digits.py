@@ -28,7 +28,7 @@ def test_the_first_of_each_class_are_chosen_and_none_is_in_both_sets():
         # Undo the normalisation, which is one affine map for all pixels.
         low, high = mine.min(), mine.max()
         mine = (mine - low) / (high - low) * 16
-        key = lambda a: sorted(map(tuple, np.round(np.asarray(a)).reshape(20, -1)))  # noqa: E731
+        key = lambda a: sorted(map(tuple, np.round(np.asarray(a)).reshape(20, -1)))
         assert key(mine) == key(first)
     train = {x.numpy().tobytes() for x in data.inputs}
     assert not train & {x.numpy().tobytes() for x in data.test_inputs}
@@ -37,7 +37,7 @@ def test_the_first_of_each_class_are_chosen_and_none_is_in_both_sets():
 def test_seed_changes_the_order_only():
     a, b = digits(60, 3, seed=0), digits(60, 3, seed=1)
     assert a.fingerprint == digits(60, 3, seed=0).fingerprint != b.fingerprint
-    key = lambda d: sorted(map(tuple, d.inputs.reshape(60, -1).tolist()))  # noqa: E731
+    key = lambda d: sorted(map(tuple, d.inputs.reshape(60, -1).tolist()))
     assert key(a) == key(b)
 
 
@@ -50,12 +50,12 @@ def test_signs():
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (dict(n=3, classes=4), "too small"),
-        (dict(n=4000, classes=4), "smaller n"),
-        (dict(n=100, classes=11), "impossible"),
-        (dict(n=100, classes=1), "impossible"),
-        (dict(n=100, classes=4, targets="words"), "one_hot"),
-        (dict(n=100, classes=4, targets="signs"), "two classes"),
+        ({"n": 3, "classes": 4}, "too small"),
+        ({"n": 4000, "classes": 4}, "smaller n"),
+        ({"n": 100, "classes": 11}, "impossible"),
+        ({"n": 100, "classes": 1}, "impossible"),
+        ({"n": 100, "classes": 4, "targets": "words"}, "one_hot"),
+        ({"n": 100, "classes": 4, "targets": "signs"}, "two classes"),
     ],
 )
 def test_impossible_choices_are_refused(arguments, word):

@@ -6,7 +6,16 @@ error, about 1e-9. The bound between them is 1e-6.
 
 import pytest
 import torch
-from derivatives import difference, directions, flat_loss, gradient, half_square, hvp, relative, third
+from derivatives import (
+    difference,
+    directions,
+    flat_loss,
+    gradient,
+    half_square,
+    hvp,
+    relative,
+    third,
+)
 from torch import nn
 
 from gfm import nets
@@ -48,7 +57,7 @@ def test_forward_mode_and_batched_products_agree_with_reverse_mode(name):
     reference = hvp(f, w, u)
     _, forward = torch.func.jvp(torch.func.grad(f), (w,), (u,))
     assert relative(forward, reference) < 1e-10
-    inner = lambda x: torch.func.jvp(f, (x,), (u,))[1]  # noqa: E731
+    inner = lambda x: torch.func.jvp(f, (x,), (u,))[1]
     _, twice = torch.func.jvp(inner, (w,), (v,))
     assert relative(twice, reference @ v) < 1e-9
     x = w.clone().requires_grad_()

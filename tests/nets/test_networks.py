@@ -79,9 +79,14 @@ def test_paper_sizes_have_the_papers_parameter_counts(name):
 
 
 def test_the_defaults_of_the_builders_are_the_papers():
-    for name, builder in (("cnn", nets.cnn), ("resnet", nets.resnet), ("vit", nets.vit),
-                          ("lstm", nets.lstm), ("transformer", nets.transformer),
-                          ("mamba", nets.mamba)):
+    for name, builder in (
+        ("cnn", nets.cnn),
+        ("resnet", nets.resnet),
+        ("vit", nets.vit),
+        ("lstm", nets.lstm),
+        ("transformer", nets.transformer),
+        ("mamba", nets.mamba),
+    ):
         assert Flat(builder()).p == PAPER[name]
 
 
@@ -117,8 +122,18 @@ def test_lstm_equals_torchs_own():
 
 
 def test_transformer_equals_torchs_own_with_its_norms_exchanged():
-    net = nets.transformer(4, 3, steps=5, width=8, depth=1, heads=2, hidden=12, head_scale=1.0,
-                           dtype=torch.float64, seed=2)
+    net = nets.transformer(
+        4,
+        3,
+        steps=5,
+        width=8,
+        depth=1,
+        heads=2,
+        hidden=12,
+        head_scale=1.0,
+        dtype=torch.float64,
+        seed=2,
+    )
     own = torch.nn.TransformerDecoderLayer(
         8, 2, 12, dropout=0.0, activation="gelu", batch_first=True, dtype=torch.float64
     ).eval()
