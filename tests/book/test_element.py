@@ -1,0 +1,67 @@
+"""What a notebook shows: figures need words, and their numbers lie beside them."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from gfm.book import Element, datafiles
+from gfm.errors import InputError
+
+WORDS = {"alt": "A line that rises from zero to one.", "caption": "A line, drawn for a test."}
+
+
+def line():
+    fig, ax = plt.subplots(figsize=(3, 2))
+    ax.plot([0, 1])
+    return fig
+
+
+def test_a_figure_leaves_svg_png_csv_and_json(project):
+    data = {"x": np.array([0.0, np.nan]), "grid": np.arange(6).reshape(2, 3), "name": np.array(["a"])}
+    Element("toy").show(line(), "one", **WORDS, data=data)
+    smoke = project / "build" / "smoke"
+    assert (smoke / "figures/toy/one.svg").read_text().lstrip().startswith("<?xml")
+    assert (smoke / "figures/toy/one.png").read_bytes()[:4] == b"\x89PNG"
+    rows = list(csv.reader(open(smoke / "data/toy/one.csv")))
+    assert rows[0] == ["x", "grid[0]", "grid[1]", "grid[2]", "name"] and rows[2][0] == ""
+    read = datafiles.read(smoke / "data/toy/one.json")
+    np.testing.assert_array_equal(read["grid"], data["grid"])
+    assert np.isnan(read["x"][1]) and "NaN" not in (smoke / "data/toy/one.json").read_text()
+    assert not plt.get_fignums()
+
+
+@pytest.mark.parametrize("words", [{"alt": "", "caption": WORDS["caption"]},
+                                   {"alt": WORDS["alt"], "caption": " "}])
+def test_a_figure_without_words_is_refused(project, words):
+    with pytest.raises(InputError, match="alt text"):
+        Element("toy").show(line(), "one", **words)
+
+
+def test_a_heavy_image_is_refused(project):
+    fig, ax = plt.subplots(figsize=(8, 8))
+    ax.imshow(np.random.default_rng(0).random((900, 900)))
+    with pytest.raises(InputError, match="kB"):
+        Element("toy").show(fig, "one", **WORDS)
+
+
+def test_object_data_is_refused(project):
+    with pytest.raises(InputError, match="numbers or text"):
+        Element("toy").show(line(), "one", **WORDS, data={"x": np.array([{}])})
+
+
+def test_a_table_keeps_whole_digits_and_shows_three(project, capsys):
+    Element("toy").table([{"a": 1 / 3, "b": "x|y"}], ["a", "b"], "tab", "A table for a test.")
+    assert "| 0.333 | x\\|y |" in capsys.readouterr().out
+    rows = json.loads((project / "build/smoke/data/toy/tab.json").read_text())
+    assert rows == [{"a": 1 / 3, "b": "x|y"}]
+
+
+def test_the_summary_notices_a_change():
+    first = datafiles.summary({"x": np.linspace(0, 1, 50), "label": np.array(["a"])})
+    assert first == {"x": {"shape": [50], "finite": 50, "mean": 0.5, "low": 0.0, "high": 1.0, "last": 1.0}}
+    assert datafiles.summary({"x": np.linspace(0, 1.01, 50)}) != first

@@ -1,0 +1,66 @@
+"""The register is read strictly: a misspelt key or an impossible bound is named, not passed over."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from gfm.book.register import SECTIONS, Bound, Register, readable
+from gfm.errors import RegisterError, UnknownNameError
+
+
+def test_the_real_register_holds_every_element(pytestconfig):
+    register = Register.load(pytestconfig.rootpath)
+    assert len(register.elements) == 35
+    assert [sum(e.section == s for e in register) for s in SECTIONS] == [19, 11, 5]
+    for entry in register:
+        if entry.notebook:
+            assert (register.root / "notebooks" / entry.notebook).is_file(), entry.id
+
+
+@pytest.mark.parametrize("spec, inside, outside", [
+    ({"at_most": 1}, [1, -5], [1.001, math.nan, math.inf]),
+    ({"at_least": 0}, [0, 7], [-1e-9, math.nan]),
+    ({"between": [2, 2.15]}, [2, 2.1], [1.99, 2.2, math.nan]),
+    ({"at_least": 1, "at_most": 2}, [1.5], [0.5, 3]),
+])
+def test_bounds(spec, inside, outside):
+    bound = Bound.read(spec, "here")
+    assert all(bound.admits(v) for v in inside) and not any(bound.admits(v) for v in outside)
+
+
+@pytest.mark.parametrize("spec", [{}, None, 3, {"atmost": 1}, {"at_most": "x"}, {"between": [2, 1]},
+                                  {"between": 3}])
+def test_bounds_that_are_none(spec):
+    with pytest.raises(RegisterError):
+        Bound.read(spec, "here")
+
+
+@pytest.mark.parametrize("text, word", [
+    ("- {id: a", "not YAML"),
+    ("{}", "must be a list"),
+    ("- {id: a}", "missing"),
+    ("- {id: a, title: t, section: x, source: {paper: ours}}", "section"),
+    ("- {id: a, title: t, section: both, source: {paper: theirs}}", "source.paper"),
+    ("- {id: a, title: t, section: both, source: {paper: ours}, clams: []}", "unknown keys"),
+    ("- {id: a, title: t, section: both, source: {paper: ours}, claims: [{id: A}]}", "needs id"),
+    ("- &e {id: a, title: t, section: both, source: {paper: ours}}\n- *e", "twice"),
+])
+def test_a_wrong_register_is_refused_with_its_place(tmp_path, text, word):
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "elements.yml").write_text(text)
+    with pytest.raises(RegisterError, match=word):
+        Register.load(tmp_path)
+
+
+def test_outside_a_project_and_unknown_elements(tmp_path, project):
+    with pytest.raises(RegisterError, match="elements.yml"):
+        Register.load(tmp_path)
+    with pytest.raises(UnknownNameError, match="nope"):
+        Register.load(project)["nope"]
+
+
+def test_numbers_for_reading():
+    assert [readable(v) for v in (1e-6, -0.00313, 2.0, 12345.0, math.nan, -math.inf)] == [
+        "10⁻⁶", "−0.00313", "2", "1.23·10⁴", "not finite", "−∞"]

@@ -1,0 +1,91 @@
+"""Verdicts: the bound comes from the register, the value from the file, and disagreement is seen."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from gfm.book import Element, verdicts
+from gfm.book.register import Register
+from gfm.errors import RegisterError, UnknownNameError, UnreadableFileError
+
+VALUES = {"T1": -0.1, "T2": 0.2, "T3": 0.2, "T4": 30}
+
+
+def test_the_four_verdicts(project):
+    found = Element("toy").judge(**VALUES)
+    assert [v.verdict for v in found] == ["holds", "holds in shape only", "fails", "not run"]
+
+
+def test_a_claim_is_judged_only_in_its_profiles_and_none_is_not_run(project):
+    assert Element("toy", profile="paper").judge(**VALUES)[3].verdict == "holds"
+    assert Element("toy", profile="paper").judge(**{**VALUES, "T1": None})[0].verdict == "not run"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_finite_fails_and_is_kept(project, value):
+    Element("toy").judge(**{**VALUES, "T1": value})
+    register = Register.load(project)
+    stored = verdicts.load(register, register["toy"], "smoke")
+    assert stored.verdicts[0].verdict == "fails" and not math.isfinite(stored.verdicts[0].value)
+
+
+@pytest.mark.parametrize("values, word", [({"T9": 1.0}, "no claim 'T9'"), ({"T1": 1.0}, "T2, T3, T4")])
+def test_unknown_and_forgotten_claims(project, values, word):
+    with pytest.raises(RegisterError, match=word):
+        Element("toy").judge(**values)
+    assert not list(project.rglob("build/**/toy.json"))
+
+
+def test_unknown_profile_and_element(project):
+    with pytest.raises(UnknownNameError, match="smoke, book, paper"):
+        Element("toy", profile="huge")
+    with pytest.raises(UnknownNameError):
+        Element("tiy")
+
+
+def test_a_changed_bound_makes_the_stored_verdict_stale_and_is_what_counts(project):
+    Element("toy").judge(**VALUES)
+    register = project / "book" / "elements.yml"
+    register.write_text(register.read_text().replace("at_most: 1.0e-6", "at_most: -0.5"))
+    loaded = Register.load(project)
+    stored = verdicts.load(loaded, loaded["toy"], "smoke")
+    assert stored.verdicts[0].verdict == "fails" and stored.stale == ("T1",)
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"schema": "x"}', '{"schema": "gfm-verdicts/1", '
+                                  '"element": "other", "profile": "smoke", "claims": []}'])
+def test_a_foreign_verdict_file_is_refused(project, text):
+    path = verdicts.verdict_file(project, "smoke", "toy")
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    register = Register.load(project)
+    with pytest.raises(UnreadableFileError):
+        verdicts.load(register, register["toy"], "smoke")
+
+
+def test_the_file_is_plain_json_with_its_provenance(project):
+    Element("toy").judge(**VALUES)
+    data = json.loads(verdicts.verdict_file(project, "smoke", "toy").read_text())
+    assert {"seconds", "versions", "machine", "when", "results", "commit"} <= set(data)
+    assert data["claims"][0] == {"id": "T1", "quantity": "largest rise between two steps",
+                                 "value": -0.1, "bound": "at most 10⁻⁶", "verdict": "holds"}
+
+
+def test_the_best_profile_is_the_most_complete_one(project):
+    for profile in ("smoke", "book"):
+        Element("toy", profile=profile).judge(**VALUES)
+    Element("toy", profile="custom").judge(**{**VALUES, "T1": 9.0})
+    register = Register.load(project)
+    assert verdicts.best(register, register["toy"]).profile == "book"
+    assert verdicts.best(register, register["unwritten"]) is None
+
+
+def test_rounding_noise_is_not_spelt_out():
+    from gfm.book.register import Bound
+
+    bound = Bound.read({"at_most": 1e-6}, "")
+    assert verdicts.show_value(3.1e-17, bound) == verdicts.show_value(-2e-16, bound) == "below 10⁻⁹"
+    assert verdicts.show_value(-0.2, bound) == "−0.2"
