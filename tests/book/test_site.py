@@ -1,0 +1,140 @@
+"""From an executed notebook to pages, and a checker that can fail."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from gfm.book.check import check_site
+from gfm.book.pages import Page, make_page
+from gfm.book.register import Register
+from gfm.book.site import _fill, build_site
+from gfm.book.tidy import prune
+from gfm.errors import RegisterError
+
+NAME = "part/toy.ipynb"
+
+
+def page(ran, tmp_path, change=lambda notebook: None) -> Page:
+    notebook = json.loads((ran / "build/book/run" / NAME).read_text())
+    change(notebook)
+    run = tmp_path / "run.ipynb"
+    run.write_text(json.dumps(notebook))
+    return Page(run, ran / "build/book", tmp_path / "src", NAME, "{.runline}\nHead.")
+
+
+def staged(made: Page) -> str:
+    cells = json.loads((made.source / "notebooks" / NAME).read_text())["cells"]
+    return "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+
+
+def flagged(notebook, kind):
+    return next(o for c in notebook["cells"] for o in c.get("outputs", ())
+                if o.get("metadata", {}).get("gfm", {}).get("kind") == kind)
+
+
+def test_outputs_become_figures_tables_prose_and_verdicts(ran, tmp_path):
+    made = page(ran, tmp_path)
+    assert set(make_page(made)) == {"toy-line", "toy-table"}
+    text = staged(made)
+    assert text.startswith("# A decaying line\n\n{.runline}\nHead.")
+    assert "````{figure} figures/toy-line.svg\n:name: toy-line\n:alt: The line falls" in text
+    assert "{download}`CSV <../../downloads/toy/toy-line.csv>`" in text
+    assert "````{table} First and last.\n:name: toy-table" in text
+    assert "After 60 steps the line is at $y = 0.001$" in text
+    assert "[fails]{.verdict .fails}" in text
+    assert (made.source / "downloads/toy/toy-line.json").is_file()
+
+
+def test_a_figure_without_alt_text_breaks_the_build(ran, tmp_path):
+    made = page(ran, tmp_path, lambda n: flagged(n, "figure")["metadata"]["gfm"].update(alt=""))
+    with pytest.raises(RegisterError, match="no alt text"):
+        make_page(made)
+
+
+def test_a_bare_image_breaks_the_build(ran, tmp_path):
+    made = page(ran, tmp_path, lambda n: flagged(n, "figure")["metadata"].pop("gfm"))
+    with pytest.raises(RegisterError, match="without alt text"):
+        make_page(made)
+
+
+def test_a_name_used_twice_breaks_the_build(ran, tmp_path):
+    made = page(ran, tmp_path,
+                lambda n: flagged(n, "table")["metadata"]["gfm"].update(name="toy-line"))
+    with pytest.raises(RegisterError, match="two things named 'toy-line'"):
+        make_page(made)
+
+
+def test_placeholders_are_filled_or_named():
+    assert _fill("{{ a:b }} of {{ c }}", {"a:b": "1", "c": "2"}, "x.md") == "1 of 2"
+    with pytest.raises(RegisterError, match="x.md asks for {{ d }}"):
+        _fill("{{ d }}", {}, "x.md")
+
+
+@pytest.fixture(scope="module")
+def built(ran, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GFM_BUILD", str(ran / "build"))
+        site = build_site(Register.load(ran))
+    assert not site.problems, site.problems
+    return site
+
+
+def test_the_page_shows_the_best_profile_and_names_it(built):
+    assert built.profiles == {NAME: "book"}
+    text = (built.index.parent / "notebooks/part/toy.html").read_text()
+    assert "<em>book</em>" in text and "steps</span> <span class=\"o\">=</span> <span class=\"mi\">60" in text
+
+
+def test_the_status_page_shows_every_claim_and_what_is_missing(built):
+    text = (built.index.parent / "status.html").read_text()
+    for words in ("The line never rises.", "holds in shape only", "fails", "not run",
+                  "read off a plot", "not written yet", "torch"):
+        assert words in text, words
+    assert "1 of 4" in (built.index.parent / "index.html").read_text()
+
+
+def test_pages_without_mathematics_do_not_load_it(built):
+    html = built.index.parent
+    assert "katex" not in (html / "status.html").read_text()
+    assert "katex" in (html / "notebooks/part/toy.html").read_text()
+    assert "fontawesome" not in (html / "index.html").read_text()
+    assert not list(html.rglob("*.map"))
+
+
+@pytest.mark.parametrize("old, new, word", [
+    ('src="../../_images/toy-line.svg"', 'src="../../_images/no.svg"', "does not exist"),
+    ('src="../../_images/toy-line.svg"', 'src="https://example.org/a.svg"', "another host"),
+    ("</article>", '<img src="../../_images/toy-line.svg"></article>', "without alt text"),
+    ("</article>", '<img src="../../_images/toy-line.svg" alt="a1b2.png"></article>', "file name"),
+    ("</article>", '<a href="#nowhere">x</a></article>', "nothing there has that id"),
+    ("</article>", '<a href="gone.html">x</a></article>', "links to gone.html"),
+    ("</article>", '<a href="../../status.html#nowhere">x</a></article>', "has that id"),
+    ("</head>", '<script src="//example.org/a.js"></script></head>', "another host"),
+    ("</head>", '<link rel="stylesheet" href="a.css"></head>', "does not exist"),
+])
+def test_the_checker_sees_a_broken_page(built, tmp_path, old, new, word):
+    html = tmp_path / "html"
+    shutil.copytree(built.index.parent, html)
+    file = html / "notebooks/part/toy.html"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    (problem,) = check_site(html)
+    assert problem.startswith("notebooks/part/toy.html") and word in problem
+
+
+def test_the_checker_wants_pages(tmp_path):
+    assert check_site(tmp_path)
+
+
+def test_pruning_keeps_what_pages_use():
+    css = ("/* c */ .used,.gone{a:b} .gone:hover{c:d} p>.used:not(.gone){e:f} @media (x){.gone{g:h} .used{i:j}}"
+           "@media (y){.gone{k:l}} @font-face{src:url(a;b)} .sm\\:used{m:n} body{o:p}")
+    kept = prune(css, {"used"})
+    for part in (".used{a:b}", "p>.used:not(.gone){e:f}", ".used{i:j}", "@font-face", "body{o:p}"):
+        assert part in kept, part
+    for part in ("c:d", "g:h", "k:l", "m:n"):
+        assert part not in kept, part

@@ -1,0 +1,101 @@
+"""The command line as a user meets it: exit codes, one clear sentence, nothing written in error."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("cli") / "project"
+    shutil.copytree(ROOT / "book", root / "book", ignore=shutil.ignore_patterns("results"))
+    shutil.copytree(ROOT / "tests" / "book" / "toy", root, dirs_exist_ok=True)
+    return root
+
+
+def gfm(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    env = {k: v for k, v in os.environ.items() if k not in ("GFM_BUILD", "GFM_STORE")}
+    return subprocess.run([sys.executable, "-m", "gfm.cli", *arguments], cwd=project, env=env,
+                          capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize("arguments, word", [
+    (["run", "toy", "-p", "stepz", "3"], "no parameter 'stepz'"),
+    (["run", "toy", "-p", "steps", "many"], "must be a whole number"),
+    (["run", "toy", "-p", "steps"], "a name and a value"),
+    (["run", "toy", "--profile", "huge"], "Unknown profile 'huge'"),
+    (["run", "nothing"], "no notebook 'nothing'"),
+    (["run", "../outside.ipynb"], "no notebook"),
+    (["run", "toy", "--in-place", "-p", "steps", "3"], "--in-place"),
+    (["build", "--profile", "huge"], "Unknown profile"),
+    (["check", "--profile", "huge"], "Unknown profile"),
+    (["cite", "nothing"], "no notebook"),
+    (["data", "fetch"], "gfm data fetch NAME"),
+])
+def test_what_makes_no_sense_is_one_sentence_and_code_2(project, arguments, word):
+    before = sorted(p for p in project.rglob("*"))
+    run = gfm(project, *arguments)
+    assert run.returncode == 2 and word in run.stderr and not run.stdout
+    assert run.stderr.startswith("gfm: ") and run.stderr.count("\n") == 1 and "Traceback" not in run.stderr
+    assert sorted(p for p in project.rglob("*")) == before
+
+
+def test_outside_a_project(tmp_path):
+    run = gfm(tmp_path, "status")
+    assert run.returncode == 2 and "book/elements.yml" in run.stderr
+
+
+def test_unknown_commands_and_options_are_code_2(project):
+    assert gfm(project, "rum").returncode == gfm(project, "run", "toy", "--fast").returncode == 2
+
+
+def test_a_run_with_other_parameters_then_check_and_status(project):
+    """The README's way: run one notebook, change a parameter, hold its claims against the bounds."""
+    assert "0 claims hold" in gfm(project, "check").stdout
+    custom = gfm(project, "run", "toy", "-p", "steps", "12", "-p", "tau=3")
+    assert custom.returncode == 0
+    assert "steps = 12" in custom.stdout and "tau = 3.0" in custom.stdout
+    assert (project / "build/custom/run/part/toy.ipynb").is_file()
+    assert "not run" in gfm(project, "status").stdout  # custom runs count for nothing
+    plain = gfm(project, "run", "notebooks/part/toy.ipynb")
+    assert plain.returncode == 0 and "holds in shape only" in plain.stdout
+    checked = gfm(project, "check")
+    assert checked.returncode == 1
+    for words in ("1 claims hold; 2 fall short; 1 not run", "T3", "at most −1", "toy T4"):
+        assert words in checked.stdout, words
+    assert "smoke" in gfm(project, "status").stdout
+    assert "0 claims hold" in gfm(project, "check", "--profile", "paper").stdout
+
+
+def test_a_changed_bound_is_seen_by_check(project):
+    gfm(project, "run", "toy")
+    register = project / "book" / "elements.yml"
+    text = register.read_text()
+    register.write_text(text.replace("at_most: 1.0e-6", "at_most: -5"))
+    try:
+        run = gfm(project, "check")
+        assert run.returncode == 1 and "register has changed" in run.stdout and "T1" in run.stdout
+    finally:
+        register.write_text(text)
+
+
+def test_cite_prints_bibtex(project):
+    whole = gfm(project, "cite")
+    assert whole.returncode == 0
+    assert whole.stdout.count("@") >= 3 and "Central Flows" in whole.stdout
+    one = gfm(project, "cite", "toy")
+    assert one.returncode == 0 and "gfmbook" in one.stdout
+
+
+def test_help_names_every_command(project):
+    text = gfm(project, "--help").stdout
+    for name in ("run", "build", "check", "status", "data", "cite"):
+        assert name in text
