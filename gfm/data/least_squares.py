@@ -52,25 +52,26 @@ def least_squares(
     Raises InputError for sizes below one and UnknownNameError for another optimizer.
     """
     _check(dimension, optimizer, sample, runs, steps)
-    inputs, starts, batches = _draws(dimension, optimizer == "SGD", runs, steps, None)
+    inputs, starts, batches = _draws(dimension, optimizer == "SGD", runs, steps)
     optima = np.random.RandomState(sample).normal(size=(runs, dimension))
     name = f"least squares, {dimension} weights, {optimizer}, sample {sample}"
     return _descend(name, inputs, starts, optima, batches, steps)
 
 
 def shared_least_squares(
-    dimension: int = 3, optimizer: str = "SGD", task: int = 1, runs: int = 200, steps: int = 200
+    dimension: int = 3, optimizer: str = "SGD", sample: int = 1, runs: int = 200, steps: int = 200
 ) -> LeastSquaresSet:
-    """The same descents with one task (one X and one w*, drawn from ``task``) for all runs.
+    """The published set with one task for all runs: the X and the w* of run 0.
 
-    Only the start and the mini-batches differ between runs; both depend on ``task``, so sets of
-    different tasks are independent replicates. Raises as :func:`least_squares`.
+    Starts and mini-batch rows are those of :func:`least_squares`; only they differ between runs.
+    Raises as :func:`least_squares`.
     """
-    _check(dimension, optimizer, task, runs, steps)
-    inputs, starts, batches = _draws(dimension, optimizer == "SGD", runs, steps, task)
-    optimum = np.random.RandomState(task).normal(size=(1, dimension))
-    name = f"least squares, {dimension} weights, {optimizer}, one shared task {task}"
-    return _descend(name, inputs, starts, np.repeat(optimum, runs, axis=0), batches, steps)
+    _check(dimension, optimizer, sample, runs, steps)
+    inputs, starts, batches = _draws(dimension, optimizer == "SGD", runs, steps)
+    optimum = np.random.RandomState(sample).normal(size=(runs, dimension))[:1]
+    name = f"least squares, {dimension} weights, {optimizer}, sample {sample}, one shared task"
+    task = np.repeat(inputs[:1], runs, axis=0), np.repeat(optimum, runs, axis=0)
+    return _descend(name, task[0], starts, task[1], batches, steps)
 
 
 def _check(dimension: int, optimizer: str, sample: int, runs: int, steps: int) -> None:
@@ -82,22 +83,19 @@ def _check(dimension: int, optimizer: str, sample: int, runs: int, steps: int) -
 
 @lru_cache(maxsize=8)
 def _draws(
-    dimension: int, stochastic: bool, runs: int, steps: int, task: int | None
+    dimension: int, stochastic: bool, runs: int, steps: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Inputs, starts and mini-batches: one stream a trajectory, in the published order."""
     inputs = np.empty((runs, ROWS, dimension))
     starts = np.empty((runs, dimension))
     batches = np.empty((runs, steps, BATCH), dtype=np.int64) if stochastic else None
     for run in range(runs):
-        # a shared task takes its own streams, disjoint between tasks
-        stream = np.random.RandomState(run if task is None else 1_000_000 * (task + 1) + run)
+        stream = np.random.RandomState(run)
         inputs[run] = stream.normal(size=(ROWS, dimension))
         starts[run] = stream.uniform(size=dimension)
         if batches is not None:
             for step in range(steps):
                 batches[run, step] = stream.choice(ROWS, BATCH, replace=False)
-    if task is not None:
-        inputs[:] = inputs[0]
     for array in (inputs, starts) + ((batches,) if batches is not None else ()):
         array.flags.writeable = False  # the cache is shared by the samples
     return inputs, starts, batches

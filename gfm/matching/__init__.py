@@ -6,17 +6,23 @@ which.
 """
 
 from gfm.matching.affine import AffineFlow
-from gfm.matching.field import CorrectionField
+from gfm.matching.coordinate import CoordinateFlow
+from gfm.matching.field import CorrectionField, VectorField
 from gfm.matching.frame import Frame
 from gfm.matching.integrate import integrate
 from gfm.matching.model import GradientFlowMatching
 from gfm.matching.path import IncrementPath
+from gfm.matching.vector import AffineVectorField, VectorFlow
 
 __all__ = [
     "AffineFlow",
+    "AffineVectorField",
+    "CoordinateFlow",
     "CorrectionField",
     "Frame",
     "GradientFlowMatching",
     "IncrementPath",
+    "VectorField",
+    "VectorFlow",
     "integrate",
 ]

@@ -1,4 +1,4 @@
-"""The neural part of the field: a small network shared by all weights."""
+"""The neural parts: one network shared by all weights, one that sees all weights together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["CorrectionField"]
+__all__ = ["CorrectionField", "VectorField"]
 
 
 class CorrectionField(nn.Module):
@@ -39,3 +39,21 @@ class CorrectionField(nn.Module):
         if self.state:
             inputs.append(y[:, None])
         return self.head(self.body(torch.cat(inputs, dim=-1)))[:, 0]
+
+
+class VectorField(nn.Module):
+    """u(w): (batch, p) standardised weights to (batch, p) velocities; starts at zero."""
+
+    def __init__(self, parameters: int, hidden: Sequence[int] = (64, 64)) -> None:
+        super().__init__()
+        sizes = [parameters, *hidden]
+        layers: list[nn.Module] = []
+        for inner, outer in zip(sizes[:-1], sizes[1:], strict=True):
+            layers += [nn.Linear(inner, outer), nn.SiLU()]
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(sizes[-1], parameters)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, w: Tensor) -> Tensor:
+        return self.head(self.body(w))

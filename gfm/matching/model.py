@@ -6,45 +6,47 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from gfm.errors import InputError
 from gfm.forecasters.base import Forecaster, register
 from gfm.forecasters.report import FitReport
 from gfm.forecasters.training import Training
-from gfm.matching.affine import AffineFlow
-from gfm.matching.choice import choose, clearly_better
-from gfm.matching.field import CorrectionField
-from gfm.matching.fit import Residuals, fit_correction
-from gfm.matching.frame import CONTEXTS, SCALES, Frame
-from gfm.matching.integrate import integrate
+from gfm.matching.choice import clearly_better
+from gfm.matching.coordinate import CoordinateFlow
+from gfm.matching.frame import CONTEXTS, SCALES
 from gfm.matching.path import IncrementPath
+from gfm.matching.vector import MOST, VectorFlow
 from gfm.trajectories import Trajectories
 
 __all__ = ["GradientFlowMatching", "RIDGES"]
 
 RIDGES = (0.0, 1e-12, 1e-9, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, np.inf)
+VIEWS = ("auto", "coordinate", "vector")
 
 
 @register
 class GradientFlowMatching(Forecaster):
-    """A field v(w, t | prefix), shared by all weights, whose flow continues the prefix.
+    """A vector field fitted to recorded weights, whose flow continues a prefix.
 
-    The field is an affine part (:class:`AffineFlow`: descent towards the optimum that the prefix
-    points to, and a ridge drive), matched in closed form in float64, plus a neural correction
-    (:class:`CorrectionField`) trained by conditional flow matching. Every choice called ``"auto"``, the
-    ridge, and whether the correction is kept are made by forecasts of the validation runs (see
-    :mod:`gfm.matching.choice`); without them the last fifth of the training runs serves.
+    Two views. Coordinate: a field v(x, t | prefix) shared by all weights: an affine part, descent
+    towards the optimum that the prefix points to (:class:`AffineFlow`, closed form, float64), and a
+    network's correction (:class:`CorrectionField`, conditional flow matching). Vector: a memoryless
+    field v(w) of all weights together (:class:`VectorFlow`), right where all runs share one task.
+
+    Every choice called ``"auto"``, and the ridge, are made by forecasts of the validation runs, in
+    doubt for the simpler (:mod:`gfm.matching.choice`); without a validation set the last fifth of the
+    training runs serves.
 
     observed: n, the number of the last observed step (default: a tenth of the steps).
+    view: ``"coordinate"``, ``"vector"`` or ``"auto"`` (the vector view is tried up to 64 weights).
     context: what the drive and the correction see of the prefix: ``"ends"`` or ``"prefix"``.
     scale: unit of a run's coordinates, ``"none"``, ``"run"`` or ``"auto"`` (see :class:`Frame`).
-    ridges: strengths to choose from; 0 is plain least squares, infinity no drive.
+    ridges: strengths of the drive to choose from; 0 is plain least squares, infinity no drive.
     correction: ``"auto"`` (trained, kept if it validates better), True (kept anyway) or False.
-    state: whether the correction sees the state of the flow. hidden: its layers.
-    path: the conditional path. times: drawn times a series and step.
+    state: whether the coordinate correction sees the state of the flow. hidden: layers.
+    path: the conditional path. times: drawn times a series (or run) and step.
     method, substeps: the solver's; the default is one Euler step per optimizer step.
-    dtype: of the neural part and the solver, ``"float64"`` or ``"float32"``.
+    dtype: of the networks and the solver, ``"float64"`` or ``"float32"``.
     training: rate, batch (runs), epochs, patience, seed.
     """
 
@@ -56,6 +58,7 @@ class GradientFlowMatching(Forecaster):
         self,
         observed: int | None = None,
         *,
+        view: str = "auto",
         context: str = "prefix",
         scale: str = "auto",
         ridges: Sequence[float] = RIDGES,
@@ -70,133 +73,82 @@ class GradientFlowMatching(Forecaster):
         training: Training | None = None,
     ) -> None:
         super().__init__(observed)
+        if view not in VIEWS:
+            raise InputError(f"view must be one of {VIEWS}; got {view!r}.")
         if context not in CONTEXTS or scale not in (*SCALES, "auto"):
             raise InputError(f"context must be one of {CONTEXTS}, scale one of {SCALES} or 'auto'.")
         if dtype not in ("float32", "float64"):
             raise InputError(f"dtype must be 'float32' or 'float64'; got {dtype!r}.")
         if correction not in (True, False, "auto"):
             raise InputError(f"correction must be True, False or 'auto'; got {correction!r}.")
-        if not ridges or min(ridges) < 0 or times < 1:
+        if len(ridges) == 0 or min(ridges) < 0 or times < 1:
             raise InputError("ridges must be non-negative, at least one, and times at least 1.")
-        self.context, self.scale, self.ridges = context, scale, np.asarray(ridges, dtype=float)
+        self.view, self.context, self.scale = view, context, scale
+        self.ridges = np.asarray(ridges, dtype=float)
         self.correction, self.state, self.hidden = correction, state, tuple(hidden)
         self.path, self.times = path or IncrementPath(span=10), times
         self.method, self.substeps = method, substeps
         self.dtype = getattr(torch, dtype)
         self.training = training or Training(rate=3e-3, batch=32, epochs=400, patience=40)
 
-    # -- fitting ---------------------------------------------------------------------------------
     def _fit(
         self, train: Trajectories, validation: Trajectories | None, report: FitReport
     ) -> None:
         if validation is None:
             held = max(train.runs // 5, 1) if train.runs > 1 else 0
             train, validation = (train[: train.runs - held], train[-held:]) if held else (train,) * 2
-        self.field: CorrectionField | None = None
-        errors = self._fit_affine(train, validation)
-        report.notes.update(
-            affine_error=float(errors.mean()), scale=self.chosen_scale, ridge=self.chosen_ridge
-        )
-        report.parameters = self.flow.size
+        weights, held_out = train.weights, validation.weights
+        self.path = self._fitting_path()
+        best: np.ndarray | None = None
+        if self.view != "vector":
+            self.flow: CoordinateFlow | VectorFlow = CoordinateFlow(self.n, self.context, self.dtype)
+            scales = ("none", "run") if self.scale == "auto" else (self.scale,)
+            best = self.flow.fit(weights, held_out, scales, self.ridges)
+            report.notes.update(view="coordinate", scale=self.flow.scale, ridge=self.flow.ridge)
+        if self.view == "vector" or (self.view == "auto" and train.parameters <= MOST):
+            vector = VectorFlow.fit(weights, self.dtype)
+            errors = self._errors(vector, held_out)
+            if best is None or clearly_better(errors, best):
+                self.flow, best = vector, errors
+                report.notes.clear()
+                report.notes.update(view="vector")
+        assert best is not None
+        report.notes["affine_error"] = float(best.mean())
         if self.correction:
-            self._fit_field(train, validation, report)
-            corrected = self._held_errors(validation)
-            if self.correction == "auto" and not clearly_better(corrected, errors):
-                self.field = None
-                report.parameters = self.flow.size
-            report.notes.update(
-                corrected_error=float(corrected.mean()), corrected=self.field is not None
-            )
+            self._correct(weights, held_out, best, report)
+        report.parameters = self.flow.size
+        # seen by the checks of forecast(): a vector field knows its number of weights
+        self.coordinatewise = isinstance(self.flow, CoordinateFlow)
 
-    def _fit_affine(self, train: Trajectories, validation: Trajectories) -> np.ndarray:
-        """Choose scale and ridge, simplest first; (runs,) validation errors of what was chosen."""
-        truth = validation.weights[:, self.n + 1 :].astype(np.float64)
-        candidates = []
-        for scale in SCALES if self.scale == "auto" else (self.scale,):
-            frame = Frame.of(train.weights[:, : self.n + 1], scale)
-            held = Frame.of(validation.weights[:, : self.n + 1], scale)
-            later = frame.inward(train.weights[:, self.n + 1 :])
-            context = frame.context(self.context)
-            flows = AffineFlow.restoring(frame.ends, later).driven(
-                frame.ends, context, later, self.ridges
-            )
-            for ridge, flow in zip(self.ridges, flows, strict=True):
-                states = flow.states(held.ends, held.context(self.context))
-                errors = np.square(held.outward(states[:, 1:]) - truth).mean(axis=(1, 2))
-                candidates.append((ridge, scale, flow, errors, context))
-        candidates.sort(key=lambda candidate: -candidate[0])  # stable: "none" before "run"
-        chosen = candidates[choose([candidate[3] for candidate in candidates])]
-        self.chosen_ridge, self.chosen_scale, self.flow = float(chosen[0]), chosen[1], chosen[2]
-        self.center = chosen[4].mean(axis=0)
-        self.spread = np.maximum(chosen[4].std(axis=0), 1e-12)
-        return chosen[3]
+    def _fitting_path(self) -> IncrementPath:
+        """The path with its span cut to the horizon, for short trajectories."""
+        span = min(self.path.span, max(self.horizon // 2, 1))
+        return IncrementPath(self.path.within, self.path.noise, span)
 
-    def _fit_field(
-        self, train: Trajectories, validation: Trajectories, report: FitReport
+    def _correct(
+        self, weights: np.ndarray, held: np.ndarray, best: np.ndarray, report: FitReport
     ) -> None:
-        features = len(self.center)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.training.seed)
-            field = CorrectionField(features, self.hidden, self.state).to(self.dtype)
-        residuals, held = self._residuals(train), self._residuals(validation)
-        # the unit in which the network works: typical size of what the affine part leaves
-        self.unit = float(residuals.y.square().mean().sqrt().clamp_min(1e-300))
-        scaled = [
-            Residuals(part.y / self.unit, part.context, part.weight, part.kappa)
-            for part in (residuals, held)
-        ]
-        fit_correction(field, *scaled, self.path, self.times, self.training, report)
-        self.field = field
+        common = (self.hidden, self.path, self.times, self.training, report)
+        if isinstance(self.flow, CoordinateFlow):
+            self.flow.correct(weights, held, self.state, *common)
+        else:
+            self.flow.correct(weights, held, self.n, *common)
+        errors = self._errors(self.flow, held)
+        report.notes["corrected_error"] = float(errors.mean())
+        if self.correction == "auto" and not clearly_better(errors, best):
+            self.flow.field = None
+        report.notes["corrected"] = self.flow.field is not None
 
-    def _residuals(self, data: Trajectories) -> Residuals:
-        frame = Frame.of(data.weights[:, : self.n + 1], self.chosen_scale)
-        context = frame.context(self.context)
-        later = frame.inward(data.weights[:, self.n :])
-        y = later - self.flow.states(frame.ends, context)
-        shape = (data.runs, data.parameters, -1)
-        weight = np.square(frame.scale) / np.square(frame.scale).mean()
-        return Residuals(
-            torch.from_numpy(y.reshape(shape)).to(self.dtype),
-            self._standardised(context).reshape(shape),
-            torch.from_numpy(weight.reshape(shape[:2])).to(self.dtype),
-            self.flow.kappa,
-        )
+    def _errors(self, flow: CoordinateFlow | VectorFlow, held: np.ndarray) -> np.ndarray:
+        """(runs,) mean squared error of the flow's forecasts of held-out runs."""
+        forecast = self._carry(flow, held[:, : self.n + 1], self.horizon)
+        return np.square(forecast - held[:, self.n + 1 :]).mean(axis=(1, 2))
 
-    def _standardised(self, context: np.ndarray) -> Tensor:
-        # clamped: 1/s has a long tail where a run hardly moved
-        scaled = np.clip((context - self.center) / self.spread, -5.0, 5.0)
-        return torch.from_numpy(scaled).to(self.dtype)
+    def _carry(
+        self, flow: CoordinateFlow | VectorFlow, prefix: np.ndarray, horizon: int
+    ) -> np.ndarray:
+        seen = prefix if isinstance(flow, CoordinateFlow) else prefix[:, -1]
+        return flow.forecast(seen, horizon, self.method, self.substeps)
 
-    def _held_errors(self, data: Trajectories) -> np.ndarray:
-        forecast = self._forecast(data.prefix(self.n), self.horizon)
-        return np.square(forecast - data.weights[:, self.n + 1 :]).mean(axis=(1, 2))
-
-    # -- forecasting -----------------------------------------------------------------------------
-    @torch.no_grad()
     def _forecast(self, prefix: Trajectories, horizon: int) -> np.ndarray:
-        frame = Frame.of(prefix.weights, self.chosen_scale)
-        parts = [
-            self._carry(frame, slice(start, start + 65_536), horizon)
-            for start in range(0, len(frame.origin), 65_536)
-        ]
-        return frame.outward(np.vstack(parts))
-
-    def _carry(self, frame: Frame, part: slice, horizon: int) -> np.ndarray:
-        """(series, horizon) states of some series in the frame, along the field."""
-        ends, context = frame.ends[part], frame.context(self.context)[part]
-        aim = torch.from_numpy(ends @ self.flow.aim).to(self.dtype)
-        drives = torch.from_numpy(self.flow.drives(context)).to(self.dtype)
-        affine = torch.from_numpy(self.flow.states(ends, context)).to(self.dtype)
-        inputs = self._standardised(context)
-
-        def velocity(t: Tensor, x: Tensor) -> Tensor:
-            step = min(int(t + 1e-6), self.horizon - 1)  # the drive is constant within a step
-            v = drives[:, step] - self.flow.kappa * (x - aim)
-            if self.field is not None:
-                y = (x - affine[:, step]) / self.unit
-                share = (t / self.horizon).expand(len(x))
-                v = v + self.unit / self.horizon * self.field(y, share, inputs)
-            return v
-
-        states = integrate(velocity, torch.zeros_like(aim), horizon, self.method, self.substeps)
-        return states.T.to(torch.float64).numpy()
+        return self._carry(self.flow, prefix.weights, horizon)

@@ -1,0 +1,148 @@
+"""The field shared by all weights, conditioned on each weight's own prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gfm.forecasters.report import FitReport
+from gfm.forecasters.training import Training
+from gfm.matching.affine import AffineFlow
+from gfm.matching.choice import choose
+from gfm.matching.field import CorrectionField
+from gfm.matching.fit import Residuals, fit_correction
+from gfm.matching.frame import Frame
+from gfm.matching.integrate import integrate
+from gfm.matching.path import IncrementPath
+
+__all__ = ["CoordinateFlow"]
+
+CHUNK = 65_536
+"""Series carried at once: bounds the memory of a forecast whatever the number of weights."""
+
+
+class CoordinateFlow:
+    """An affine flow in the prefix's frame, with or without a network's correction.
+
+    n: last observed step. context: what the drive and the correction see of the prefix.
+    """
+
+    def __init__(self, n: int, context: str, dtype: torch.dtype) -> None:
+        self.n, self.context, self.dtype = n, context, dtype
+        self.field: CorrectionField | None = None
+
+    @property
+    def size(self) -> int:
+        """Numbers fitted."""
+        network = 0 if self.field is None else sum(p.numel() for p in self.field.parameters())
+        return self.flow.size + network
+
+    # -- fitting ---------------------------------------------------------------------------------
+    def fit(
+        self, train: np.ndarray, held: np.ndarray, scales: Sequence[str], ridges: np.ndarray
+    ) -> np.ndarray:
+        """Fit the affine part for every scale and ridge and choose by the held-out runs.
+
+        train, held: (runs, steps+1, p). Returns (runs,) held-out errors of the chosen.
+        """
+        truth = held[:, self.n + 1 :].astype(np.float64)
+        candidates = []
+        for scale in scales:
+            frame = Frame.of(train[:, : self.n + 1], scale)
+            other = Frame.of(held[:, : self.n + 1], scale)
+            later = frame.inward(train[:, self.n + 1 :])
+            context = frame.context(self.context)
+            flows = AffineFlow.restoring(frame.ends, later).driven(
+                frame.ends, context, later, ridges
+            )
+            for ridge, flow in zip(ridges, flows, strict=True):
+                states = flow.states(other.ends, other.context(self.context))
+                errors = np.square(other.outward(states[:, 1:]) - truth).mean(axis=(1, 2))
+                candidates.append((float(ridge), scale, flow, errors, context))
+        candidates.sort(key=lambda candidate: -candidate[0])  # simplest first; stable in the scales
+        chosen = candidates[choose([candidate[3] for candidate in candidates])]
+        self.ridge, self.scale, self.flow, errors, context = chosen
+        self.center = context.mean(axis=0)
+        self.spread = np.maximum(context.std(axis=0), 1e-12)
+        return errors
+
+    def correct(
+        self,
+        train: np.ndarray,
+        held: np.ndarray,
+        state: bool,
+        hidden: Sequence[int],
+        path: IncrementPath,
+        times: int,
+        training: Training,
+        report: FitReport,
+    ) -> None:
+        """Add a network, trained by flow matching on what the affine part leaves."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(training.seed)
+            field = CorrectionField(len(self.center), hidden, state).to(self.dtype)
+        residuals = self._residuals(train)
+        # the unit in which the network works: typical size of what the affine part leaves
+        self.unit = float(residuals.y.square().mean().sqrt()) or 1.0
+        scaled = [
+            Residuals(part.y / self.unit, part.context, part.weight, part.kappa)
+            for part in (residuals, self._residuals(held))
+        ]
+        fit_correction(field, *scaled, path, times, training, report)
+        self.field = field
+
+    def _residuals(self, weights: np.ndarray) -> Residuals:
+        frame = Frame.of(weights[:, : self.n + 1], self.scale)
+        context = frame.context(self.context)
+        y = frame.inward(weights[:, self.n :]) - self.flow.states(frame.ends, context)
+        shape = (len(weights), weights.shape[2], -1)
+        weight = np.square(frame.scale) / np.square(frame.scale).mean()
+        return Residuals(
+            torch.from_numpy(y.reshape(shape)).to(self.dtype),
+            self._standardised(context).reshape(shape),
+            torch.from_numpy(weight.reshape(shape[:2])).to(self.dtype),
+            self.flow.kappa,
+        )
+
+    def _standardised(self, context: np.ndarray) -> Tensor:
+        # clamped: 1/s has a long tail where a run hardly moved
+        scaled = np.clip((context - self.center) / self.spread, -5.0, 5.0)
+        return torch.from_numpy(scaled).to(self.dtype)
+
+    # -- forecasting -----------------------------------------------------------------------------
+    @torch.no_grad()
+    def forecast(
+        self, prefix: np.ndarray, horizon: int, method: str = "euler", substeps: int = 1
+    ) -> np.ndarray:
+        """(runs, horizon, p) states after the prefix (runs, n+1, p), along the field."""
+        frame = Frame.of(prefix, self.scale)
+        parts = [
+            self._carry(frame, slice(start, start + CHUNK), horizon, method, substeps)
+            for start in range(0, len(frame.origin), CHUNK)
+        ]
+        return frame.outward(np.vstack(parts))
+
+    def _carry(
+        self, frame: Frame, part: slice, horizon: int, method: str, substeps: int
+    ) -> np.ndarray:
+        ends, context = frame.ends[part], frame.context(self.context)[part]
+        aim = torch.from_numpy(ends @ self.flow.aim).to(self.dtype)
+        drives = torch.from_numpy(self.flow.drives(context)).to(self.dtype)
+        affine = torch.from_numpy(self.flow.states(ends, context)).to(self.dtype)
+        inputs = self._standardised(context)
+        last = self.flow.horizon - 1
+
+        def velocity(t: Tensor, x: Tensor) -> Tensor:
+            step = min(int(t + 1e-6), last)  # the drive is constant within a step
+            v = drives[:, step] - self.flow.kappa * (x - aim)
+            if self.field is not None:
+                y = (x - affine[:, step]) / self.unit
+                share = (t / self.flow.horizon).expand(len(x))
+                v = v + self.unit / self.flow.horizon * self.field(y, share, inputs)
+            return v
+
+        states = integrate(velocity, torch.zeros_like(aim), horizon, method, substeps)
+        return states.T.to(torch.float64).numpy()
