@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor
 
 from gfm import central, nets, optimizers
-from gfm.data import Dataset, load
+from gfm import data as datasets
+from gfm.data import Dataset
 from gfm.errors import UnknownNameError
 from gfm.experiments.base import Experiment, Progress, Result
 from gfm.experiments.store import obtain
@@ -32,9 +34,10 @@ OPTIMIZERS = {
 class FlowRun(Experiment):
     """Parameters of a lockstep run; those of ``gfm.data.load``, ``gfm.nets.build`` and ``gfm.central.run``.
 
-    hidden: widths of an MLP's hidden layers, over those of ``size``. outputs: on so many test
-    examples the network's outputs are recorded. options of the optimizer that it does not have
-    (beta2 for gradient descent, say) are not used.
+    hidden: widths of an MLP's hidden layers, over those of ``size``. length: of the sequences of the
+    sorting task (0: its own default). outputs: on so many test examples the network's outputs are
+    recorded. Options that the data set or the optimizer does not have (classes for sorting, beta2
+    for gradient descent, say) are not used.
     """
 
     name: ClassVar[str] = "flow-run"
@@ -43,6 +46,7 @@ class FlowRun(Experiment):
     n: int = 500
     classes: int = 10
     targets: str = "parity"
+    length: int = 0
     net: str = "mlp"
     size: str = "book"
     hidden: tuple[int, ...] = ()
@@ -73,7 +77,11 @@ class FlowRun(Experiment):
     @cached_property
     def dataset(self) -> Dataset:
         """The data set named, in the experiment's dtype."""
-        return load(self.data, n=self.n, classes=self.classes, targets=self.targets, dtype=self.torch_dtype)
+        options = {"n": self.n, "classes": self.classes, "targets": self.targets, "dtype": self.torch_dtype}
+        if self.length:
+            options["length"] = self.length
+        known = inspect.signature(datasets.available().get(self.data, datasets.load)).parameters
+        return datasets.load(self.data, **{k: v for k, v in options.items() if k in known})
 
     @property
     def torch_dtype(self) -> torch.dtype:

@@ -1,0 +1,62 @@
+"""The same measurement over many networks and learning rates: one stored run for each cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gfm import nets
+from gfm.central import Run
+from gfm.errors import InputError
+from gfm.experiments.flow_run import FlowRun, flow_run
+
+__all__ = ["TITLES", "atlas", "cell"]
+
+TITLES = {
+    "mlp": "MLP", "cnn": "CNN", "resnet": "ResNet", "vit": "ViT",
+    "lstm": "LSTM", "transformer": "Transformer", "mamba": "Mamba",
+}
+
+
+def cell(net: str, **parameters: Any) -> dict[str, Any]:
+    """Parameters of :class:`FlowRun` for a network on the data that suit it.
+
+    Networks for tokens sort short sequences; the others tell four digits apart (one output a
+    class). ``parameters`` are set over these, lists as tuples.
+
+    Raises:
+        UnknownNameError: a network that does not exist. InputError: a parameter that a run lacks.
+    """
+    if net in nets.available("tokens"):
+        chosen: dict[str, Any] = {"data": "sorting", "length": 4}
+    else:
+        chosen = {"data": "digits", "classes": 4, "targets": "one_hot"}
+        if net not in nets.available():
+            nets.build(net)  # says which networks there are
+    known = set(FlowRun.__dataclass_fields__)
+    for name in parameters:
+        if name not in known:
+            raise InputError(f"a run has no parameter {name!r}; it has {', '.join(sorted(known))}")
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in parameters.items()}
+    return {**chosen, "net": net, **values}
+
+
+def atlas(cells: Mapping[str, Mapping[str, Any]], **common: Any) -> dict[tuple[str, float], Run]:
+    """One run for every network and learning rate, from the store or computed now.
+
+    Args:
+        cells: network -> its own parameters; ``lr`` is a list of learning rates. For example
+            ``{"cnn": {"lr": [0.1, 0.2], "steps": 300}}``.
+        common: parameters of all cells; a network's own come over them.
+
+    Returns: (network, learning rate) -> run, in the order given.
+    Raises: InputError for a network without learning rates; see also :func:`cell`.
+    """
+    runs = {}
+    for net, own in cells.items():
+        rates = own.get("lr")
+        if not isinstance(rates, (list, tuple)) or not rates:
+            raise InputError(f"the atlas needs a list of learning rates for {net!r}: {{'lr': [0.1, 0.2], ...}}")
+        for lr in rates:
+            runs[net, float(lr)] = flow_run(**cell(net, **{**common, **own, "lr": float(lr)}))
+    return runs
