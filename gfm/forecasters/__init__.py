@@ -13,22 +13,33 @@ from gfm.forecasters.geometric import Geometric
 from gfm.forecasters.hold import Hold
 from gfm.forecasters.lfd import LFD2
 from gfm.forecasters.lfn import LFN
+from gfm.forecasters.linear_layers import LFS, DLinear, NLinear
+from gfm.forecasters.mixer import Mixer
+from gfm.forecasters.monotone import MonotoneMap
 from gfm.forecasters.ols import OLS, OLSEnds
 from gfm.forecasters.report import FitReport
+from gfm.forecasters.sequence import LSTM, Transformer
 
 __all__ = [
+    "LFD2",
+    "LFN",
+    "LFS",
+    "LSTM",
+    "OLS",
+    "DLinear",
     "DynamicModes",
     "FitReport",
     "Forecaster",
     "Geometric",
     "Hold",
-    "LFD2",
-    "LFN",
     "Linear",
     "LinearEnds",
-    "OLS",
+    "Mixer",
+    "MonotoneMap",
+    "NLinear",
     "OLSEnds",
     "Quadratic",
+    "Transformer",
     "available",
     "register",
 ]

@@ -130,7 +130,7 @@ class Forecaster(ABC):
         self, train: Trajectories, validation: Trajectories | None, report: FitReport
     ) -> None:
         """Learn; nothing for rules without parameters."""
-        return None
+        return
 
     @abstractmethod
     def _forecast(self, prefix: Trajectories, horizon: int) -> np.ndarray:

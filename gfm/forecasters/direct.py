@@ -27,6 +27,8 @@ class DirectForecaster(Forecaster):
     """
 
     loss: ClassVar[str] = "mse"
+    per_series: ClassVar[bool] = True
+    """Whether the module sees series one by one; otherwise (runs, parameters, n+1) at once."""
     defaults: ClassVar[Training] = Training()
 
     def __init__(self, observed: int | None = None, training: Training | None = None) -> None:
@@ -41,6 +43,10 @@ class DirectForecaster(Forecaster):
         """A term added to the loss; by default none."""
         return 0.0
 
+    def _prepare(self, observed: Tensor) -> None:
+        """Set what the module takes from the training prefixes before its training; by default nothing."""
+        return
+
     def _tensors(self, data: Trajectories) -> tuple[Tensor, Tensor]:
         """(runs, parameters, n+1) observed and (runs, parameters, horizon) later states."""
         weights = torch.from_numpy(np.ascontiguousarray(np.swapaxes(data.weights, 1, 2)))
@@ -48,7 +54,8 @@ class DirectForecaster(Forecaster):
         return weights[..., : self.n + 1], weights[..., self.n + 1 :]
 
     def _error(self, observed: Tensor, later: Tensor) -> Tensor:
-        observed, later = observed.flatten(0, 1), later.flatten(0, 1)
+        if self.per_series:
+            observed, later = observed.flatten(0, 1), later.flatten(0, 1)
         predicted = self.module(observed)
         difference = predicted - later
         value = difference.abs().mean() if self.loss == "l1" else difference.square().mean()
@@ -61,6 +68,7 @@ class DirectForecaster(Forecaster):
             torch.manual_seed(self.training.seed)
             self.module = self._module()
         observed, later = self._tensors(train)
+        self._prepare(observed)
         held_observed, held_later = self._tensors(validation or train)
         train_module(
             self.module,
@@ -74,6 +82,9 @@ class DirectForecaster(Forecaster):
     @torch.no_grad()
     def _forecast(self, prefix: Trajectories, horizon: int) -> np.ndarray:
         series = torch.from_numpy(to_series(prefix.weights).astype(np.float32))
-        chunks = [self.module(chunk) for chunk in series.split(65_536)]
-        later = torch.cat(chunks).numpy()[:, :horizon]
-        return from_series(later, prefix.parameters).astype(np.float64)
+        if self.per_series:
+            later = torch.cat([self.module(chunk) for chunk in series.split(65_536)])
+        else:
+            runs = series.reshape(prefix.runs, prefix.parameters, -1)
+            later = torch.cat([self.module(chunk) for chunk in runs.split(256)]).flatten(0, 1)
+        return from_series(later.numpy()[:, :horizon], prefix.parameters).astype(np.float64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -66,7 +67,7 @@ def train_module(
         module.eval()
         with torch.no_grad():
             score = validate()
-        if not (total == total and score == score):
+        if not math.isfinite(total) or math.isnan(score):
             raise NumericalError(
                 f"The training loss left the finite numbers in epoch {epoch}; lower the rate."
             )

@@ -117,7 +117,7 @@ def test_bad_calls_are_refused(name):
     if model.bounded:
         with pytest.raises(InputError, match="steps ahead"):
             model.forecast(good, 33)
-    train, val, _ = exponentials().split(14, 5, 5)
+    train, *_ = exponentials().split(14, 5, 5)
     with pytest.raises(InputError, match="Trajectories"):
         make(name).fit(train.weights)
     with pytest.raises(InputError, match="nothing to forecast"):

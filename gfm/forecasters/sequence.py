@@ -1,0 +1,110 @@
+"""Sequence models: an LSTM and a Transformer that read the prefix and write the future at once."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from gfm.errors import InputError
+from gfm.forecasters.base import register
+from gfm.forecasters.direct import DirectForecaster
+from gfm.forecasters.training import Training
+
+__all__ = ["LSTM", "Transformer"]
+
+
+class _Reader(nn.Module):
+    """Common frame: every value as its difference from the last one, and the last one beside it.
+
+    Differences are scaled by the size of the training prefixes' differences; the head's output is
+    added to the last value. Both models get this help; without it both do worse.
+    """
+
+    def __init__(self, width: int, horizon: int) -> None:
+        super().__init__()
+        self.register_buffer("unit", torch.ones(()))
+        self.entry = nn.Linear(2, width)
+        self.head = nn.Linear(width, horizon)
+
+    def forward(self, x: Tensor) -> Tensor:
+        last = x[:, -1:]
+        tokens = torch.stack([(x - last) / self.unit, last.expand_as(x)], dim=-1)
+        return last + self.unit * self.head(self.read(self.entry(tokens)))
+
+    @abstractmethod
+    def read(self, tokens: Tensor) -> Tensor:
+        """(series, length, width) -> (series, width)."""
+
+
+class _LSTMReader(_Reader):
+    def __init__(self, width: int, horizon: int, layers: int) -> None:
+        super().__init__(width, horizon)
+        self.lstm = nn.LSTM(width, width, layers, batch_first=True)
+
+    def read(self, tokens: Tensor) -> Tensor:
+        return self.lstm(tokens)[0][:, -1]
+
+
+class _TransformerReader(_Reader):
+    def __init__(self, width: int, horizon: int, layers: int, heads: int, length: int) -> None:
+        super().__init__(width, horizon)
+        position = torch.arange(length)[:, None]
+        rate = torch.exp(-math.log(1e4) * torch.arange(0, width, 2) / width)
+        code = torch.zeros(length, width)
+        code[:, 0::2], code[:, 1::2] = torch.sin(position * rate), torch.cos(position * rate)
+        self.register_buffer("code", code)
+        layer = nn.TransformerEncoderLayer(
+            width, heads, 2 * width, dropout=0.0, batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+
+    def read(self, tokens: Tensor) -> Tensor:
+        return self.encoder(tokens + self.code)[:, -1]
+
+
+class _SequenceForecaster(DirectForecaster):
+    def __init__(
+        self,
+        observed: int | None = None,
+        training: Training | None = None,
+        width: int = 64,
+        layers: int = 2,
+    ) -> None:
+        super().__init__(observed, training)
+        if width < 4 or width % 4 or layers < 1:
+            raise InputError("width must be a positive multiple of 4 and layers at least 1.")
+        self.width, self.layers = width, layers
+
+    def _prepare(self, observed: Tensor) -> None:
+        differences = observed - observed[..., -1:]
+        unit = differences.square().mean().sqrt()
+        self.module.unit.copy_(unit if unit > 0 else torch.ones(()))
+
+
+@register
+class LSTM(_SequenceForecaster):
+    """Two LSTM layers of 64 over the scalar series; a linear head from the last state to all steps."""
+
+    name = "lstm"
+    title = "LSTM"
+    source = "Hochreiter and Schmidhuber 1997; settings ours"
+    defaults = Training(rate=3e-3, batch=32, epochs=400, patience=40)
+
+    def _module(self) -> nn.Module:
+        return _LSTMReader(self.width, self.horizon, self.layers)
+
+
+@register
+class Transformer(_SequenceForecaster):
+    """Two encoder layers of width 64 with four heads; a linear head from the last token to all steps."""
+
+    name = "transformer"
+    title = "Transformer"
+    source = "Vaswani et al. 2017; settings ours"
+    defaults = Training(rate=1e-3, batch=32, epochs=400, patience=40)
+
+    def _module(self) -> nn.Module:
+        return _TransformerReader(self.width, self.horizon, self.layers, 4, self.n + 1)
