@@ -1,0 +1,120 @@
+"""The oscillation's variance under Scalar RMSProp in closed form, where one eigenvalue is critical.
+
+Scalar RMSProp divides by one number, sqrt(nu). Its effective sharpness S_eff = lr S / sqrt(nu) can be
+held at 2 in two ways: by moving the weights to where the sharpness S is lower, or by letting the
+oscillation raise nu. The variance sigma^2 (of the displacement along the unit top eigenvector) that
+holds it is a weighted mean of the two values that each way alone would need:
+
+    sigma^2 = (a sigma_gd^2 + b sigma_ngd^2) / (a + b),   a = beta2 |grad S|^2 / 2,
+                                                          b = (1 - beta2) S^2 / lr^2
+
+with sigma_gd^2 = 2 <-grad L, grad S> / |grad S|^2, gradient descent's (beta2 = 1: nu never moves), and
+sigma_ngd^2 = lr^2 / 4 - |grad L|^2 / S^2, that of normalised gradient descent (beta2 = 0: nu is the
+present squared gradient). A negative mean stands for no oscillation.
+
+Source: Central Flows (arXiv 2410.24206), section on Scalar RMSProp; derived from d S_eff / dt = 0.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from gfm.errors import InputError
+
+__all__ = [
+    "effective_sharpness_rate", "gradient_descent_variance", "normalised_variance", "scalar_rmsprop_variance",
+]
+
+
+def gradient_descent_variance(gradient: Tensor, sharpness_gradient: Tensor) -> float:
+    """sigma^2 = 2 <-grad L, grad S> / |grad S|^2, in squared weights; below 0 the sharpness falls by itself.
+
+    Args:
+        gradient: (p,) grad L. sharpness_gradient: (p,) grad S = D^3 L[u, u] of the unit top eigenvector u.
+
+    Raises:
+        InputError: shapes that differ, or a sharpness that has no gradient.
+    """
+    steepness = _squares(gradient, sharpness_gradient)
+    if steepness == 0:
+        raise InputError("the sharpness has no gradient here, so no oscillation can hold it in place")
+    return -2.0 * float(gradient @ sharpness_gradient) / steepness
+
+
+def normalised_variance(gradient: Tensor, sharpness: float, lr: float) -> float:
+    """sigma^2 = lr^2 / 4 - |grad L|^2 / S^2 of normalised gradient descent, w <- w - lr g / |g|.
+
+    Its effective sharpness lr S / |g| is 2 on average exactly if the mean squared gradient,
+    |grad L|^2 + sigma^2 S^2, is (lr S / 2)^2.
+
+    Raises:
+        InputError: ``sharpness`` or ``lr`` not positive.
+    """
+    _positive(sharpness=sharpness, lr=lr)
+    return lr**2 / 4.0 - float(gradient @ gradient) / sharpness**2
+
+
+def scalar_rmsprop_variance(
+    gradient: Tensor, sharpness_gradient: Tensor, sharpness: float, lr: float, beta2: float
+) -> float:
+    """sigma^2 at the edge of stability, 0 where the effective sharpness would fall without oscillation.
+
+    Args:
+        gradient, sharpness_gradient: (p,) each. sharpness: S, the top eigenvalue of the Hessian.
+        lr: positive. beta2: from 0 (normalised gradient descent) to 1 (gradient descent).
+
+    Returns:
+        E of the squared displacement along u, in squared weights; it rises with ``lr``.
+
+    Raises:
+        InputError: values outside those ranges, shapes that differ, or beta2 = 1 with no grad S.
+    """
+    if not 0.0 <= beta2 <= 1.0:
+        raise InputError(f"beta2 must lie in [0, 1], but it is {beta2!r}")
+    _positive(sharpness=sharpness, lr=lr)
+    by_weights = 0.5 * beta2 * _squares(gradient, sharpness_gradient)
+    by_memory = (1.0 - beta2) * (sharpness / lr) ** 2
+    if by_weights + by_memory == 0:
+        raise InputError("the sharpness has no gradient here, so no oscillation can hold it in place")
+    # Multiplied out, so that a vanishing grad S needs no case of its own.
+    pull = -beta2 * float(gradient @ sharpness_gradient)
+    pull += by_memory * normalised_variance(gradient, sharpness, lr)
+    return max(0.0, pull / (by_weights + by_memory))
+
+
+def effective_sharpness_rate(
+    gradient: Tensor, sharpness_gradient: Tensor, sharpness: float, lr: float, beta2: float, variance: float
+) -> float:
+    """d log S_eff / dt per step along the central flow with this variance, at the edge of stability.
+
+    S_eff = lr S / sqrt(nu) changes as S changes along dw/dt = -(2 / S)(grad L + variance grad S / 2), and as
+    nu = (lr S / 2)^2 moves at (1 - beta2) / beta2 times |grad L|^2 + variance S^2 - nu.
+
+    Raises:
+        InputError: beta2 not in (0, 1], or values as in :func:`scalar_rmsprop_variance`.
+    """
+    if not 0.0 < beta2 <= 1.0:
+        raise InputError(f"beta2 must lie in (0, 1], but it is {beta2!r}")
+    _positive(sharpness=sharpness, lr=lr)
+    push = float(gradient @ sharpness_gradient) + 0.5 * variance * _squares(gradient, sharpness_gradient)
+    of_sharpness = -2.0 * push / sharpness**2
+    nu = (lr * sharpness / 2.0) ** 2
+    observed = float(gradient @ gradient) + variance * sharpness**2
+    return of_sharpness - 0.5 * (1.0 - beta2) / beta2 * (observed / nu - 1.0)
+
+
+def _squares(gradient: Tensor, sharpness_gradient: Tensor) -> float:
+    if gradient.shape != sharpness_gradient.shape or gradient.ndim != 1:
+        raise InputError(
+            f"both gradients must have shape (p,), but they have {tuple(gradient.shape)} and "
+            f"{tuple(sharpness_gradient.shape)}"
+        )
+    return float(sharpness_gradient @ sharpness_gradient)
+
+
+def _positive(**values: float) -> None:
+    for name, value in values.items():
+        if not (value > 0 and math.isfinite(value)):
+            raise InputError(f"{name} must be positive and finite, but it is {value!r}")
