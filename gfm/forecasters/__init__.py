@@ -11,14 +11,18 @@ from gfm.forecasters.dmd import DynamicModes
 from gfm.forecasters.finite_differences import Linear, LinearEnds, Quadratic
 from gfm.forecasters.geometric import Geometric
 from gfm.forecasters.hold import Hold
+from gfm.forecasters.introspection import Introspection
 from gfm.forecasters.lfd import LFD2
 from gfm.forecasters.lfn import LFN
 from gfm.forecasters.linear_layers import LFS, DLinear, NLinear
 from gfm.forecasters.mixer import Mixer
 from gfm.forecasters.monotone import MonotoneMap
+from gfm.forecasters.neural_ode import NeuralODE
+from gfm.forecasters.nino import NiNoStyle, WNNPlus
 from gfm.forecasters.ols import OLS, OLSEnds
 from gfm.forecasters.report import FitReport
 from gfm.forecasters.sequence import LSTM, Transformer
+from gfm.forecasters.wnn import WNN
 
 __all__ = [
     "LFD2",
@@ -26,20 +30,25 @@ __all__ = [
     "LFS",
     "LSTM",
     "OLS",
+    "WNN",
     "DLinear",
     "DynamicModes",
     "FitReport",
     "Forecaster",
     "Geometric",
     "Hold",
+    "Introspection",
     "Linear",
     "LinearEnds",
     "Mixer",
     "MonotoneMap",
     "NLinear",
+    "NeuralODE",
+    "NiNoStyle",
     "OLSEnds",
     "Quadratic",
     "Transformer",
+    "WNNPlus",
     "available",
     "register",
 ]
