@@ -11,9 +11,9 @@ from gfm.errors import UnreadableFileError
 
 __all__ = ["bibtex", "entries", "keys_of"]
 
-_PAPER = {"central-flows": "cohen2025central", "gfm": "shou2025gfm", "ours": None}
-_SECTION = {"central-flows": ("cohen2025central",), "gradient-flow-matching": ("shou2025gfm",),
-            "both": ("cohen2025central", "shou2025gfm")}
+_PAPER = {"central-flows": "cohen2024central", "gfm": "shou2025gfm", "ours": None}
+_SECTION = {"central-flows": ("cohen2024central",), "gradient-flow-matching": ("shou2025gfm",),
+            "both": ("cohen2024central", "shou2025gfm")}
 
 
 def entries(root: Path) -> dict[str, str]:
@@ -29,7 +29,7 @@ def keys_of(register: Register, name: str | None) -> list[str]:
     """Keys that a notebook (or, without a name, the whole book) builds on."""
     keys = ["gfmbook"]
     if name is None:
-        return [*keys, "cohen2025central", "shou2025gfm"]
+        return [*keys, "cohen2024central", "shou2025gfm"]
     notebook = Notebook(register.root, name)
     for element in register:
         if element.notebook == notebook.name:

@@ -105,10 +105,13 @@ def data(action: str, name: str | None) -> None:
     """``gfm data list`` and ``gfm data fetch NAME``."""
     from gfm import data as sets
 
-    if action == "list":
-        print(_table(["name", "what it is"], [[n, what] for n, what in sets.available().items()]))
+    if action == "list" and name is None:
+        rows = [[n, (load.__doc__ or "").strip().splitlines()[0]] for n, load in sets.available().items()]
+        print(_table(["name", "what it is"], rows))
     elif action == "fetch" and name:
-        print(f"{name}: {sets.fetch(name)}")
+        found = sets.load(name)
+        shape = " x ".join(str(n) for n in found.inputs.shape)
+        print(f"{found.name}: inputs {shape}, fingerprint {found.fingerprint[:16]}")
     else:
         raise InputError("Say `gfm data list` or `gfm data fetch NAME`.")
 

@@ -38,6 +38,7 @@ class Page:
     source: Path
     name: str
     head: str
+    unwritten: frozenset[str] = frozenset()  # elements without a page yet: links to them become words
 
     @property
     def stem(self) -> str:
@@ -61,7 +62,8 @@ def make_page(page: Page) -> dict[str, Any]:
     titled = False
     for cell in notebook["cells"]:
         if cell["cell_type"] != "code":
-            text = source_of(cell)
+            text = _words_for_unwritten(source_of(cell), page.unwritten)
+            cell = {**cell, "source": text}
             if not titled and text.lstrip().startswith("# "):
                 titled = True
                 title, _, rest = text.lstrip().partition("\n")
@@ -158,6 +160,13 @@ def _download(file: Path, page: Page, label: str) -> str:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(file, target)
     return f"{{download}}`{label} <{page.up}downloads/{page.stem}/{file.name}>`"
+
+
+def _words_for_unwritten(text: str, unwritten: frozenset[str]) -> str:
+    def word(match: re.Match[str]) -> str:
+        return match[1] if Path(match[2]).stem in unwritten else match[0]
+
+    return re.sub(r"\[([^\]]+)\]\(([\w./-]+)(?:#[\w-]*)?\)", word, text)
 
 
 def _badge(match: re.Match[str]) -> str:

@@ -11,6 +11,7 @@ __all__ = ["prune", "tidy"]
 
 _ICONS = re.compile(r'\s*<(?:script|link)\b[^>]*fontawesome[^>]*>(?:</script>)?')
 _KATEX = re.compile(r'\s*<(?:script|link)\b[^>]*(?:katex/|mathematics\.js)[^>]*>(?:</script>)?')
+_TABLE = '<div class="pst-scrollable-table-container">'  # a wide one scrolls; keys must reach it
 _PRUNED = ("bootstrap.css", "pydata-sphinx-theme.css", "sphinx-book-theme.css", "mystnb.*.css",
            "basic.css")
 
@@ -19,6 +20,7 @@ def tidy(html: Path) -> None:
     """Rewrite the pages and styles below ``html`` in place."""
     for page in html.rglob("*.html"):
         text = _ICONS.sub("", page.read_text(encoding="utf-8"))
+        text = text.replace(_TABLE, _TABLE[:-1] + ' tabindex="0" role="region" aria-label="table">')
         if 'class="math' not in text:
             text = _KATEX.sub("", text)
         page.write_text(text, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -65,6 +66,16 @@ def test_a_name_used_twice_breaks_the_build(ran, tmp_path):
                 lambda n: flagged(n, "table")["metadata"]["gfm"].update(name="toy-line"))
     with pytest.raises(RegisterError, match="two things named 'toy-line'"):
         make_page(made)
+
+
+def test_links_to_elements_without_a_page_become_words(ran, tmp_path):
+    def add(notebook):
+        notebook["cells"].append({"cell_type": "markdown", "metadata": {},
+                                  "source": "See [that](unwritten.ipynb) and [this](toy.ipynb)."})
+
+    made = dataclasses.replace(page(ran, tmp_path, add), unwritten=frozenset({"unwritten"}))
+    make_page(made)
+    assert "See that and [this](toy.ipynb)." in staged(made)
 
 
 def test_placeholders_are_filled_or_named():

@@ -1,0 +1,134 @@
+"""Rules for the committed notebooks; nbval re-executes them in the same call (see conftest.py)."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gfm.book import datafiles, verdicts
+from gfm.book.notebooks import Notebook, profile_parameters, source_of
+from gfm.book.register import Register
+
+ROOT = Path(__file__).parents[2]
+REGISTER = Register.load(ROOT)
+FILES = sorted(p for p in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+each_notebook = pytest.mark.parametrize("path", FILES, ids=[p.stem for p in FILES])
+
+
+def cells(path: Path) -> list[dict]:
+    return json.loads(path.read_text())["cells"]
+
+
+def flags(path: Path, kind: str) -> list[dict]:
+    """What the element face put into the metadata of a notebook's outputs."""
+    return [o["metadata"]["gfm"] for c in cells(path) for o in c.get("outputs", ())
+            if o.get("metadata", {}).get("gfm", {}).get("kind") == kind]
+
+
+def test_there_are_notebooks_and_all_are_in_the_register():
+    assert FILES
+    names = {p.relative_to(ROOT / "notebooks").as_posix() for p in FILES}
+    assert names == set(REGISTER.notebooks())
+
+
+@each_notebook
+def test_parameters_come_second_and_start_with_the_smoke_profile(path):
+    first, second = cells(path)[:2]
+    assert first["cell_type"] == "markdown" and source_of(first).startswith("# ")
+    assert "parameters" in second["metadata"].get("tags", [])
+    defaults = Notebook(ROOT, path).defaults
+    assert next(iter(defaults.items())) == ("profile", "smoke")
+
+
+@each_notebook
+def test_every_code_cell_was_executed_in_order_without_error(path):
+    code = [c for c in cells(path) if c["cell_type"] == "code"]
+    assert [c["execution_count"] for c in code] == list(range(1, len(code) + 1))
+    for cell in code:
+        for output in cell["outputs"]:
+            assert output["output_type"] != "error"
+            assert output.get("name") != "stderr", source_of(cell)
+
+
+@each_notebook
+def test_only_smoke_outputs_are_committed(path):
+    tags = [t for c in cells(path) for t in c["metadata"].get("tags", [])]
+    assert "injected-parameters" not in tags
+    assert path.stat().st_size < 1_000_000
+
+
+@each_notebook
+def test_nothing_of_a_machine_or_a_moment_is_stored(path):
+    text = path.read_text()
+    for pattern in (r"/(home|root|tmp|work|Users)/", r"\b20\d\d-\d\d-\d\d[T ]\d\d:\d\d", r"it/s\]",
+                    '"papermill"', '"execution"'):
+        assert not re.search(pattern, text), pattern
+
+
+@each_notebook
+def test_no_algorithm_lives_in_a_notebook(path):
+    """Notebooks call; classes, functions and training loops live in the package."""
+    code = Notebook(ROOT, path).code()
+    for word in (r"^\s*class \w+", r"^\s*while ", r"\.backward\(", r"^\s*def \w+"):
+        assert not re.search(word, code, re.MULTILINE), word
+    assert max(len(line) for line in code.splitlines()) <= 110
+
+
+@each_notebook
+def test_every_figure_has_words_and_data(path):
+    shown = flags(path, "figure")
+    assert shown or flags(path, "table"), "a notebook shows a figure or a table"
+    for figure in shown:
+        assert len(figure["alt"]) >= 40 and not figure["alt"].lower().endswith((".png", ".svg"))
+        assert len(figure["caption"]) >= 40 and figure.get("data"), figure["name"]
+
+
+@each_notebook
+def test_every_element_of_the_notebook_is_judged_in_it(path):
+    name = path.relative_to(ROOT / "notebooks").as_posix()
+    expected = {e.id for e in REGISTER if e.notebook == name and e.claims}
+    assert {f["element"] for f in flags(path, "verdicts")} == expected
+
+
+@each_notebook
+def test_its_profiles_name_parameters_that_it_has(path):
+    notebook = Notebook(ROOT, path)
+    for profile in ("book", "paper"):
+        assert profile_parameters(ROOT, notebook, profile)["profile"] == profile
+
+
+@each_notebook
+def test_the_figures_numbers_are_reproduced(path, smoke_outputs):
+    """A rerun's figure data agree with the committed notebook's within the figure's own tolerance."""
+    for figure in flags(path, "figure"):
+        fresh = datafiles.read(smoke_outputs / "data" / path.stem / f"{figure['name']}.json")
+        again = datafiles.summary(fresh)
+        assert set(again) == set(figure["data"])
+        for name, then in figure["data"].items():
+            now = again[name]
+            assert (now["shape"], now["finite"]) == (then["shape"], then["finite"]), name
+            for key in set(then) - {"shape", "finite"}:
+                scale = max(abs(then.get("low", 0)), abs(then.get("high", 0)), 1e-300)
+                np.testing.assert_allclose(now[key], then[key], rtol=figure["tolerance"],
+                                           atol=figure["tolerance"] * scale, err_msg=f"{name}.{key}")
+
+
+@each_notebook
+def test_stored_verdicts_agree_with_the_register(path, smoke_outputs):
+    """A claim may fail, honestly; a verdict that the register no longer gives may not stand."""
+    name = path.relative_to(ROOT / "notebooks").as_posix()
+    for entry in (e for e in REGISTER if e.notebook == name and e.claims):
+        stored = verdicts.load(REGISTER, entry, "smoke")
+        assert stored is not None and not stored.stale, entry.id
+
+
+def test_committed_results_agree_with_the_register():
+    for entry in REGISTER:
+        for profile in ("book", "paper"):
+            folder = ROOT / "book" / "results" / profile / "verdicts" / f"{entry.id}.json"
+            if folder.is_file():
+                assert not verdicts.load(REGISTER, entry, profile).stale, entry.id

@@ -1,0 +1,114 @@
+"""The pages built from the committed notebooks, served on loopback, read by a headless Chromium."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import os
+import shutil
+import threading
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+             "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+
+@dataclass
+class Visit:
+    """What a page did while it was open."""
+
+    page: object
+    foreign: list[str] = field(default_factory=list)  # requests for another host (all are refused)
+    errors: list[str] = field(default_factory=list)  # console errors, uncaught exceptions, failed loads
+    bytes: dict[str, int] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="session")
+def html(smoke_outputs) -> Path:
+    """The site built at profile smoke into build/test."""
+    from gfm.book.register import Register
+    from gfm.book.site import build_site
+
+    site = build_site(Register.load(ROOT), ("smoke",))
+    assert not site.problems, site.problems
+    return site.index.parent
+
+
+@pytest.fixture(scope="session")
+def served(html) -> str:
+    """The site's address on loopback."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0),
+                                             functools.partial(Quiet, directory=html))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium; where there is none, or no Playwright, these tests are skipped loudly."""
+    path = os.environ.get("CHROMIUM") or next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    how = ("THE PAGES WERE NOT READ IN A BROWSER: no Chromium found. On Debian: apt-get install chromium; "
+           "elsewhere set CHROMIUM to its path.")
+    if not path:
+        warnings.warn(how, stacklevel=1)
+        pytest.skip(how)
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser, served):
+    """``visit(address, width=1280)`` opens a page with every other host cut off."""
+    contexts = []
+
+    def go(address: str, width: int = 1280, scripts: bool = True) -> Visit:
+        context = browser.new_context(viewport={"width": width, "height": 900},
+                                      java_script_enabled=scripts)
+        contexts.append(context)
+        page = context.new_page()
+        seen = Visit(page)
+
+        def gate(route) -> None:
+            url = route.request.url
+            if url.startswith((served, "file://", "data:", "blob:")):
+                route.continue_()
+            else:
+                seen.foreign.append(url)
+                route.abort()
+
+        def arrived(response) -> None:
+            if response.status >= 400:
+                seen.errors.append(f"{response.status} {response.url}")
+
+        def finished(request) -> None:
+            if not request.url.startswith("data:"):
+                seen.bytes[request.url] = len(request.response().body())
+
+        page.route("**/*", gate)
+        page.on("console", lambda m: seen.errors.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda e: seen.errors.append(str(e)))
+        page.on("response", arrived)
+        page.on("requestfinished", finished)
+        page.goto(address if "://" in address else f"{served}/{address}", wait_until="load")
+        if scripts:
+            page.wait_for_timeout(150)
+        return seen
+
+    yield go
+    for context in contexts:
+        context.close()

@@ -1,0 +1,169 @@
+"""Every page as a reader meets it: mathematics, figures, words, weight, keyboard, phone, no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gfm.book.check import check_site
+from gfm.book.register import Register
+
+ROOT = Path(__file__).parents[2]
+REGISTER = Register.load(ROOT)
+NOTEBOOKS = [f"notebooks/{Path(n).with_suffix('.html').as_posix()}" for n in REGISTER.notebooks()]
+MAIN = ["index.html", "status.html", "central-flows.html", "gradient-flow-matching.html", *NOTEBOOKS]
+PAGES = [*MAIN, "both.html", "how-to-run.html", "how-to-cite.html", "limits.html", "symbols.html",
+         "references.html", "search.html", "genindex.html"]
+MOST_BYTES = 1_000_000
+
+pytestmark = pytest.mark.site
+every_page = pytest.mark.parametrize("name", PAGES)
+main_pages = pytest.mark.parametrize("name", MAIN)
+
+
+def test_the_list_of_pages_is_complete(html):
+    found = {p.relative_to(html).as_posix() for p in html.rglob("*.html") if "_static" not in p.parts}
+    assert found == set(PAGES)
+
+
+def test_links_anchors_alt_texts_and_assets(html):
+    assert check_site(html) == []
+
+
+def test_no_address_of_a_package_host_or_path_of_this_machine_is_left(html):
+    for file in html.rglob("*"):
+        if file.suffix in (".html", ".css", ".js", ".csv", ".json", ".ipynb"):
+            assert str(ROOT) not in file.read_text(encoding="utf-8"), file
+    assert not list(html.rglob("*.map"))
+
+
+@every_page
+def test_a_page_as_it_is_served(visit, name):
+    """No other host, no error, light, mathematics set, headings in order, and all this on a phone."""
+    seen = visit(name)
+    page = seen.page
+    assert seen.foreign == [] and seen.errors == []
+    weight = sum(n for url, n in seen.bytes.items()
+                 if not url.split("?")[0].endswith((".svg", ".png")))
+    assert 10_000 < weight <= MOST_BYTES, f"{weight} bytes"
+
+    asked = page.locator(".math .tex").count()
+    assert page.locator(".math .tex > .katex, .math .tex > .katex-display").count() == asked
+    assert page.locator(".katex-error").count() == 0
+    for left_over in ("$$", ":label:", "{cite", "{eq}", "{numref"):
+        assert left_over not in page.locator("main").inner_text()
+
+    levels = page.evaluate("() => [...document.querySelectorAll('main :is(h1, h2, h3, h4, h5)')]"
+                           ".map(h => +h.tagName[1])")
+    assert levels.count(1) == 1 and levels[0] == 1
+    assert all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False)), levels
+
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("name", ["central-flows.html", "gradient-flow-matching.html"])
+def test_equations_are_numbered_and_readable_from_a_file(visit, html, name):
+    page = visit(f"file://{html / name}")
+    assert page.errors == [] and page.foreign == []
+    assert page.page.locator(".math .katex-display").count() >= 1
+    assert page.page.locator(".eqno").first.inner_text().startswith("(")
+    loaded = page.page.evaluate("async () => { await document.fonts.ready; return [...document.fonts]"
+                                ".filter(f => f.status === 'loaded').map(f => f.family); }")
+    assert any("KaTeX" in family for family in loaded), "the fonts of the formulas did not load"
+
+
+@every_page
+def test_a_page_opens_from_the_file_system(visit, html, name):
+    seen = visit(f"file://{html / name}")
+    assert seen.foreign == [] and seen.errors == []
+    assert seen.page.locator("h1:visible").count() == 1
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_figures_have_words_numbers_and_data(visit, name):
+    page = visit(name).page
+    figures = page.locator("article figure")
+    assert figures.count() >= 1
+    for i in range(figures.count()):
+        figure = figures.nth(i)
+        image = figure.locator("img")
+        assert len(image.get_attribute("alt")) >= 40
+        image.scroll_into_view_if_needed()
+        assert image.evaluate("i => i.decode().then(() => i.naturalWidth)") > 100
+        caption = figure.locator("figcaption").inner_text()
+        assert caption.startswith("Fig.") and len(caption) > 40
+        for kind in ("SVG", "CSV", "JSON"):
+            link = figure.locator("a.download", has_text=kind)
+            assert link.count() == 1, f"{name}: no {kind} of figure {i + 1}"
+            assert page.request.get(link.evaluate("a => a.href")).ok
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebooks_page_names_its_profile_and_offers_the_notebook(visit, name):
+    page = visit(name).page
+    line = page.locator("p.runline")
+    assert "smoke" in line.inner_text()
+    response = page.request.get(line.locator("a.download").evaluate("a => a.href"))
+    assert response.ok and response.json()["nbformat"] == 4
+
+
+def test_the_status_page_has_every_element_and_every_claim(visit):
+    page = visit("status.html").page
+    text = page.locator("article").inner_text().replace("’", "'")
+    for entry in REGISTER:
+        assert entry.title in text, entry.id
+    rows = page.locator("table.verdicts tbody tr")
+    assert rows.count() == sum(len(e.claims) for e in REGISTER if e.notebook)
+    words = {"holds", "holds in shape only", "fails", "not run"}
+    for i in range(rows.count()):
+        found = [c.strip() for c in rows.nth(i).locator("td").all_inner_texts()]
+        assert found[5] in words and all(found[k] for k in (0, 1, 2, 3, 4)), found
+    assert "torch" in text and "python" in text
+
+
+def test_the_front_page_counts_what_the_register_holds(visit):
+    text = visit("index.html").page.locator("article").inner_text()
+    written = sum(e.notebook is not None for e in REGISTER)
+    assert f"Of {len(REGISTER.elements)} figures and tables {written}" in text and "{{" not in text
+
+
+def test_search_finds(visit):
+    page = visit("search.html?q=sharpness").page
+    page.wait_for_selector("#search-results ul.search li", timeout=15_000)
+    assert page.locator("#search-results ul.search li").count() >= 1
+    assert visit("search.html?q=sharpness").errors == []
+
+
+def test_the_search_box_opens_by_keyboard(visit):
+    page = visit("index.html").page
+    page.keyboard.press("Control+k")
+    assert page.locator(".search-button__search-container input:visible").count() == 1
+
+
+@main_pages
+def test_no_serious_fault_in_the_audit_of_accessibility(visit, name):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    results = axe.run(visit(name).page)
+    serious = [f"{v['id']}: {v['help']} ({v['nodes'][0]['html'][:160]})"
+               for v in results.response["violations"] if v["impact"] in ("serious", "critical")]
+    assert serious == []
+
+
+@main_pages
+def test_without_scripts_the_words_and_figures_remain(visit, name):
+    page = visit(name, scripts=False).page
+    assert page.locator("h1").first.inner_text() and page.locator("article p").count() >= 1
+
+
+def test_the_gate_to_other_hosts_can_fail(visit, html):
+    """A page that asks another host is seen doing so: the checks above are not blind."""
+    file = html / "probe.html"
+    file.write_text('<html><body><img src="http://example.org/x.png">'
+                    "<script>console.error('no')</script></body></html>")
+    try:
+        seen = visit("probe.html")
+    finally:
+        file.unlink()
+    assert seen.foreign == ["http://example.org/x.png"] and "no" in seen.errors
