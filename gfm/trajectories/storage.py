@@ -29,6 +29,7 @@ def save(data: Trajectories, path: str | Path) -> Path:
         "shape": list(data.weights.shape),
         "groups": _run_lengths(data.groups),
         "meta": data.meta,
+        "states": sorted(data.states),
     }
     try:
         text = json.dumps(header, allow_nan=False)
@@ -42,6 +43,7 @@ def save(data: Trajectories, path: str | Path) -> Path:
                 file,
                 weights=data.weights,
                 steps=data.steps,
+                **{f"state_{name}": value for name, value in data.states.items()},
                 header=np.frombuffer(text.encode(), dtype=np.uint8),
             )
         os.replace(temporary, path)
@@ -61,6 +63,7 @@ def load(path: str | Path, memory_map: bool = False) -> Trajectories:
             header = json.loads(file["header"].tobytes().decode())
             steps = file["steps"]
             weights = None if memory_map else file["weights"]
+            states = {name: file[f"state_{name}"] for name in header["states"]}
         if header["schema"] != SCHEMA:
             raise ValueError(f"its schema is {header['schema']!r}")
         if weights is None:
@@ -69,7 +72,7 @@ def load(path: str | Path, memory_map: bool = False) -> Trajectories:
             raise ValueError("its weights have another shape than its header says")
         groups = header["groups"]
         names = None if groups is None else [name for name, count in groups for _ in range(count)]
-        return Trajectories(weights, steps, names, header["meta"])
+        return Trajectories(weights, steps, names, header["meta"], states)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise UnreadableFileError(
             f"{path} is not a complete file of trajectories ({error}); write it again with save()."

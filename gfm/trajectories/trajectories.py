@@ -22,6 +22,7 @@ class Trajectories:
         default 0, 1, 2, ...
     groups: one label per parameter (for example the tensor that it belongs to); default: none.
     meta: anything JSON can hold (optimizer, learning rate, task, ...).
+    states: recorded optimizer state by name (``"momentum"``, ``"second"``), each of the weights' shape.
 
     Raises InputError for a wrong shape, a dtype that is not floating point, no runs, fewer than two
     states, values that are not finite, or steps and groups that do not fit.
@@ -33,13 +34,14 @@ class Trajectories:
         steps: Sequence[int] | np.ndarray | None = None,
         groups: Sequence[str] | None = None,
         meta: Mapping[str, Any] | None = None,
+        states: Mapping[str, Any] | None = None,
     ) -> None:
         self.weights = _weights(weights)
-        states, parameters = self.weights.shape[1:]
-        self.steps = np.arange(states) if steps is None else np.asarray(steps)
-        if self.steps.shape != (states,) or not np.issubdtype(self.steps.dtype, np.integer):
+        count, parameters = self.weights.shape[1:]
+        self.steps = np.arange(count) if steps is None else np.asarray(steps)
+        if self.steps.shape != (count,) or not np.issubdtype(self.steps.dtype, np.integer):
             raise InputError(
-                f"steps must be {states} whole numbers, one per recorded state; "
+                f"steps must be {count} whole numbers, one per recorded state; "
                 f"got shape {self.steps.shape} of {self.steps.dtype}."
             )
         if (np.diff(self.steps) <= 0).any():
@@ -48,6 +50,12 @@ class Trajectories:
         if self.groups is not None and len(self.groups) != parameters:
             raise InputError(f"groups has {len(self.groups)} labels for {parameters} parameters.")
         self.meta = dict(meta or {})
+        self.states = {name: _weights(value) for name, value in (states or {}).items()}
+        for name, value in self.states.items():
+            if value.shape != self.weights.shape:
+                raise InputError(
+                    f"states[{name!r}] has shape {value.shape}, the weights {self.weights.shape}."
+                )
 
     # -- what it holds ---------------------------------------------------------------------------
     @property
@@ -80,7 +88,7 @@ class Trajectories:
         """The chosen runs (a slice or a list of run numbers), with everything else kept."""
         if isinstance(runs, (int, np.integer)):
             runs = [int(runs)]
-        return self._with(self.weights[runs])
+        return self._part(runs, slice(None))
 
     def split(self, *sizes: int) -> tuple[Trajectories, ...]:
         """Consecutive parts by run, for example ``train, val, test = data.split(100, 50, 50)``.
@@ -97,22 +105,28 @@ class Trajectories:
         """The first n+1 states (states 0..n): what a forecaster may see."""
         if not 1 <= n < self.weights.shape[1]:
             raise InputError(f"prefix({n}): n must be between 1 and {self.weights.shape[1] - 1}.")
-        return self._with(self.weights[:, : n + 1], self.steps[: n + 1])
+        return self._part(slice(None), slice(n + 1))
 
     def after(self, n: int) -> Trajectories:
         """The states n, n+1, ...: from the last observed one to the end."""
         if not 0 <= n < self.weights.shape[1] - 1:
             raise InputError(f"after({n}): n must be between 0 and {self.weights.shape[1] - 2}.")
-        return self._with(self.weights[:, n:], self.steps[n:])
+        return self._part(slice(None), slice(n, None))
 
     def every(self, stride: int) -> Trajectories:
         """States 0, stride, 2 stride, ...; their steps are kept."""
         if not 1 <= stride < self.weights.shape[1]:
             raise InputError(f"every({stride}): stride must be 1 to {self.weights.shape[1] - 1}.")
-        return self._with(self.weights[:, ::stride], self.steps[::stride])
+        return self._part(slice(None), slice(None, None, stride))
 
-    def _with(self, weights: np.ndarray, steps: np.ndarray | None = None) -> Trajectories:
-        return Trajectories(weights, self.steps if steps is None else steps, self.groups, self.meta)
+    def _part(self, runs: Any, states: slice) -> Trajectories:
+        return Trajectories(
+            self.weights[runs][:, states],
+            self.steps[states],
+            self.groups,
+            self.meta,
+            {name: value[runs][:, states] for name, value in self.states.items()},
+        )
 
     # -- keeping it ------------------------------------------------------------------------------
     def save(self, path: str | Path) -> Path:
