@@ -64,12 +64,12 @@ def solve(A: np.ndarray, B: np.ndarray, *, tolerance: float = 1e-10, max_iterati
         a, b = float(A[0, 0]), float(B[0, 0])
         x = -a / b if a < 0 < b else 0.0
         solved = a >= 0 or b > 0
-        return Solution(np.array([[x]]), 0.0 if solved else 1.0, 0.0, max(0.0, -(a + b * x)), 0, solved)
+        return Solution(np.array([[x]]), 0.0 if solved else 1.0, 0.0, 0.0 if solved else 1.0, 0, solved)
     size_a, size_b = np.abs(A).max(), np.trace(B) / m
     if size_a == 0 or np.linalg.eigvalsh(A)[0] >= 0:
         return Solution(np.zeros((k, k)), 0.0, 0.0, 0.0, 0, True)
     if size_b <= 0:
-        return Solution(np.zeros((k, k)), 1.0, 0.0, float(-np.linalg.eigvalsh(A)[0]), 0, False)
+        return Solution(np.zeros((k, k)), 1.0, 0.0, float(-np.linalg.eigvalsh(A)[0] / size_a), 0, False)
     a = to_half((A + A.T) / (2 * size_a))
     b = (B + B.T) / (2 * size_b)
     x, iterations = _active(a, b), 0

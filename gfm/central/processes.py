@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gfm.central.substep import Oscillation, Rates, flow_rates
+from gfm.central.substep import Local, Oscillation, local_flow
 from gfm.curvature import Spectrum, Tracker
 from gfm.optimizers import Optimizer, State
 from gfm.point import Point
@@ -30,7 +30,9 @@ Observation = dict[str, float | np.ndarray]
 class Settings:
     """What the processes share.
 
-    substeps: Euler substeps a step. critical_share, curvature_penalty: see ``flow_rates``.
+    substeps: Euler substeps a step, at least. adaptive: halve the central flow's substep where its
+    top effective eigenvalue passes the edge by more than ``band`` (relative), down to 1/16 of it.
+    critical_share, curvature_penalty: see ``local_flow``.
     eigen_every: steps between eigenvalue measurements of discrete and midpoint processes.
     track: eigenpairs at least (exactly so many for the stable flow). cap: at most.
     tolerance: relative residual of the flows' eigenpairs. discrete_tolerance: of those of discrete
@@ -41,6 +43,8 @@ class Settings:
     """
 
     substeps: int = 4
+    adaptive: bool = True
+    band: float = 1e-3
     critical_share: float = 0.975
     curvature_penalty: bool = True
     eigen_every: int = 1
@@ -200,23 +204,38 @@ class Central(_Flow):
     """The central flow: the optimizer's time-averaged path."""
 
     oscillation: Oscillation | None = None
+    _shrink = 1  # the present substep is 1 / (substeps * shrink)
+    _before: np.ndarray | None = None  # eigenvalues one step earlier
 
     def observe(self, t: int) -> Observation:
         point, spectrum = self._open()
         c = self.optimizer.threshold
+        values = _numpy(spectrum.values)
         # Directions that may turn critical within the step; the others need no derivatives.
-        self._candidates = spectrum.U[spectrum.values > 0.9 * c]
-        self._rates = self._flow(point)
+        rise = np.zeros(len(values))
+        if self._before is not None:
+            shared = min(len(values), len(self._before))
+            rise[:shared] = np.maximum(values[:shared] - self._before[:shared], 0)
+        self._before = values
+        chosen = (values > 0.9 * c) | (values + 2 * rise > c)
+        self._candidates, self._rise = spectrum.U[chosen.tolist()], rise[chosen]
+        self._local = self._flow(point, self._rise * self._dt)
         seen = self._seen(point, spectrum)
+        self._rates = self._local.rates(self._dt)
         self.oscillation = self._rates.oscillation
         seen.update(self._predictions(seen))
+        seen["substeps"] = 1.0 / self._dt
         return seen
 
-    def _flow(self, point: Point) -> Rates:
-        settings = self.settings
-        return flow_rates(
-            point, self.optimizer, self.state, self._candidates, 1.0 / settings.substeps,
-            critical_share=settings.critical_share, curvature_penalty=settings.curvature_penalty,
+    @property
+    def _dt(self) -> float:
+        return 1.0 / (self.settings.substeps * self._shrink)
+
+    def _flow(self, point: Point, rise: np.ndarray) -> Local:
+        return local_flow(
+            point, self.optimizer, self.state, self._candidates, rise=rise,
+            critical_share=self.settings.critical_share,
+            curvature_penalty=self.settings.curvature_penalty,
         )
 
     def _predictions(self, seen: Observation) -> Observation:
@@ -270,11 +289,32 @@ class Central(_Flow):
         return total
 
     def advance(self) -> None:
-        dt = 1.0 / self.settings.substeps
-        self._move(self._rates.w, self._rates.state, dt)
-        for _ in range(self.settings.substeps - 1):
-            rates = self._flow(self.problem.at(self.w, max(1, len(self._candidates))))
+        """Euler substeps over one unit of time; a substep that passes the edge is taken again at half length."""
+        local, rates, done, quiet = self._local, self._rates, 0.0, True
+        rise = self._rise * self._dt
+        while True:
+            dt = self._dt
+            w, state = self.w, self.state
             self._move(rates.w, rates.state, dt)
+            if done + dt > 1.0 - 1e-9:
+                break
+            following = self._flow(self.problem.at(self.w, max(1, len(self._candidates))), rise)
+            if self._passes(following) and self._shrink < 16:
+                self.w, self.state, quiet = w, state, False
+                self._shrink *= 2
+                rates = local.rates(self._dt)  # the same derivatives serve the shorter substep
+                continue
+            rise = following.quotients - local.quotients
+            done, local = done + dt, following
+            rates = local.rates(dt)
+        if quiet and self._shrink > 1:
+            self._shrink //= 2
+        self._local = self._rates = None
+
+    def _passes(self, local: Local) -> bool:
+        if not self.settings.adaptive or len(local.quotients) == 0:
+            return False
+        return float(local.quotients.max()) > self.optimizer.threshold * (1 + self.settings.band)
 
     def displacement(self, other: Tensor) -> np.ndarray:
         """(u^T P (other - w)) along each eigenvector of Sigma, largest variance first; other: (p,)."""

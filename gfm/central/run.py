@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, fields
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from gfm.central import checkpoint as checkpoints
 from gfm.central.processes import PROCESSES, Central, Process, Settings, _flat_value
 from gfm.central.result import Run, Series
 from gfm.errors import InputError, NumericalError, UnknownNameError
@@ -37,6 +39,8 @@ def run(
     observables: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
     keep_weights: int = 0,
     progress: bool | Callable[[int, int], None] = False,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 100,
     **settings: Any,
 ) -> Run:
     """Run the optimizer and its flows side by side and measure them at every step.
@@ -53,7 +57,9 @@ def run(
         observables: name to a function of the weights (p,) whose value is recorded, flattened; the
             central flow adds ``predicted_<name>``, its time average over the oscillation.
         keep_weights: store the weights of every process each so many steps (0: never).
-        progress: True for a bar, or a function of (steps done, steps).
+        progress: True for a bar with an estimate of the time left, or a function of (steps done, steps).
+        checkpoint: a file written each ``checkpoint_every`` steps; where it exists the run goes on
+            from it, with the result that an unbroken run would have, and removes it at its end.
         settings: further fields of ``gfm.central.processes.Settings``.
 
     Returns:
@@ -62,10 +68,11 @@ def run(
 
     Raises:
         InputError: values that no run can have. UnknownNameError: an unknown process or setting.
+        UnreadableFileError: the checkpoint is broken or belongs to another call.
 
     A process that leaves the finite numbers stops, stays NaN from there on, and is noted.
     """
-    names = _check(problem, optimizer, steps, processes, substeps, warmup, keep_weights, settings)
+    names = _check(problem, optimizer, steps, processes, substeps, warmup, keep_weights, checkpoint_every, settings)
     chosen = Settings(substeps=substeps, **settings)
     if not chosen.curvature_penalty and optimizer.memory(optimizer.update(optimizer.init(problem.w0), problem.w0)) is None:
         raise InputError(
@@ -75,44 +82,6 @@ def run(
     problem._check(w)
     torch.manual_seed(seed)
     started = time.perf_counter()
-    notes: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        w, state = _warm_up(problem, optimizer, w.detach().clone(), warmup)
-        alive = {name: _timed(problem, None, lambda n=name: PROCESSES[n](problem, optimizer, chosen, w, state)) for name in names}
-        log = _Log(steps)
-        bar = tqdm(total=steps, disable=progress is not True, desc=type(optimizer).__name__, unit="step")
-        for t in range(steps + 1):
-            for name, process in alive.items():
-                if not process.alive:
-                    continue
-                try:
-                    seen = _timed(problem, process, lambda q=process: q.observe(t))
-                except NumericalError as failure:
-                    seen, process.alive = {}, False
-                    notes.append(f"{name} stopped at step {t}: {failure}")
-                if seen and not math.isfinite(seen["loss"]):
-                    process.alive = False
-                    notes.append(f"{name} stopped at step {t}: its loss is no longer finite")
-                for key, function in (observables or {}).items():
-                    seen[key] = _flat_value(function, process.w)
-                    if isinstance(process, Central):
-                        seen[f"predicted_{key}"] = process.expectation(function)
-                if keep_weights and t % keep_weights == 0:
-                    seen["weights"] = process.w.detach().float().cpu().numpy()
-                log.write(name, t, seen)
-            _compare(alive, log, t)
-            if t < steps:
-                for process in alive.values():
-                    if process.alive:
-                        _timed(problem, process, process.advance)
-            if callable(progress):
-                progress(t, steps)
-            bar.update(t > 0)
-        bar.close()
-    notes += sorted({str(item.message) for item in caught})
-    for note in notes:
-        warnings.warn(note, stacklevel=2)
     record = {
         "optimizer": type(optimizer).__name__,
         **{f.name: getattr(optimizer, f.name) for f in fields(optimizer) if not callable(getattr(optimizer, f.name))},
@@ -125,15 +94,52 @@ def run(
         "n": problem.n,
         "dtype": str(problem.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
-        "seconds": time.perf_counter() - started,
     }
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        w, state = _warm_up(problem, optimizer, w.detach().clone(), warmup)
+        alive = {name: _timed(problem, None, lambda n=name: PROCESSES[n](problem, optimizer, chosen, w, state)) for name in names}
+        log = _Log(steps)
+        first = 0
+        if checkpoint is not None:
+            checkpoint = Path(checkpoint)
+            mark = checkpoints.fingerprint(problem, {**record, "processes": names}, w)
+            kept = checkpoints.read(checkpoint, mark)
+            if kept is not None:
+                first, log.seen, notes = kept["t"], kept["seen"], kept["notes"]
+                for name, process in alive.items():
+                    checkpoints.restore(process, kept["processes"][name])
+        bar = tqdm(total=steps, initial=first, disable=progress is not True, desc=type(optimizer).__name__, unit="step")
+        for t in range(first, steps + 1):
+            if checkpoint is not None and t > first and t % checkpoint_every == 0:
+                checkpoints.write(checkpoint, mark, t, alive, log.seen, notes)
+            for name, process in alive.items():
+                seen = _guarded(problem, process, name, t, notes, lambda q=process: q.observe(t)) or {}
+                if process.alive or seen:
+                    seen.update(_extras(process, observables or {}, keep_weights and t % keep_weights == 0))
+                log.write(name, t, seen)
+            _compare(alive, log, t)
+            if t < steps:
+                for name, process in alive.items():
+                    _guarded(problem, process, name, t, notes, process.advance)
+            if callable(progress):
+                progress(t, steps)
+            bar.update(t > first)
+        bar.close()
+    notes += sorted({str(item.message) for item in caught})
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    record["seconds"] = time.perf_counter() - started
     costs = {name: {**asdict(process.costs), "seconds": process.seconds} for name, process in alive.items()}
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
     return Run(log.series(names), log.distances(), record, costs, notes)
 
 
 def _check(
     problem: Problem, optimizer: Optimizer, steps: int, processes: Iterable[str], substeps: int, warmup: int,
-    keep_weights: int, settings: Mapping[str, Any],
+    keep_weights: int, checkpoint_every: int, settings: Mapping[str, Any],
 ) -> list[str]:
     if not isinstance(problem, Problem):
         raise InputError(f"problem must be a gfm.Problem, but it is a {type(problem).__name__}")
@@ -141,7 +147,7 @@ def _check(
         raise InputError(
             f"optimizer must be a rule of gfm.optimizers, but it is a {type(optimizer).__name__}"
         )
-    for name, value, least in (("steps", steps, 1), ("substeps", substeps, 1), ("warmup", warmup, 0), ("keep_weights", keep_weights, 0)):
+    for name, value, least in (("steps", steps, 1), ("substeps", substeps, 1), ("warmup", warmup, 0), ("keep_weights", keep_weights, 0), ("checkpoint_every", checkpoint_every, 1)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
             raise InputError(f"{name} must be a whole number of at least {least}, but it is {value!r}")
     names = [processes] if isinstance(processes, str) else list(processes)
@@ -164,6 +170,36 @@ def _warm_up(problem: Problem, optimizer: Optimizer, w: Tensor, warmup: int) -> 
         state = optimizer.update(state, gradient)
         w = optimizer.step(w, state, gradient)
     return w, state
+
+
+def _guarded(
+    problem: Problem, process: Process, name: str, t: int, notes: list[str], work: Callable[[], Any]
+) -> Any:
+    """Do a living process's work; one that leaves the finite numbers is stopped and noted."""
+    if not process.alive:
+        return None
+    try:
+        done = _timed(problem, process, work)
+    except NumericalError as failure:
+        process.alive = False
+        notes.append(f"{name} stopped at step {t}: {failure}")
+        return None
+    if isinstance(done, dict) and not math.isfinite(done["loss"]):
+        process.alive = False
+        notes.append(f"{name} stopped at step {t}: its loss is no longer finite")
+    return done
+
+
+def _extras(process: Process, observables: Mapping[str, Callable[[Tensor], Tensor]], weights: bool) -> dict[str, Any]:
+    """The user's functions of the weights, the flow's expectation of them, and the weights themselves."""
+    found: dict[str, Any] = {}
+    for key, function in observables.items():
+        found[key] = _flat_value(function, process.w)
+        if isinstance(process, Central):
+            found[f"predicted_{key}"] = process.expectation(function)
+    if weights:
+        found["weights"] = process.w.detach().float().cpu().numpy()
+    return found
 
 
 def _timed(problem: Problem, process: Process | None, work: Callable[[], Any]) -> Any:
@@ -200,7 +236,7 @@ class _Log:
             self.seen.setdefault(process, {}).setdefault(name, {})[t] = value
 
     def _arrays(self, process: str) -> dict[str, np.ndarray]:
-        arrays = {}
+        arrays = {} if process == "distance" else {"loss": np.full(self.steps + 1, np.nan)}
         for name, rows in self.seen.get(process, {}).items():
             if name == "weights":
                 arrays["weights"] = np.stack([rows[t] for t in sorted(rows)])

@@ -25,9 +25,9 @@ from gfm.central import complementarity
 from gfm.errors import NumericalError
 from gfm.optimizers import Optimizer, State
 from gfm.point import Point
-from gfm.symmetric import from_half, pairs, scale
+from gfm.symmetric import from_half, pairs, scale, to_half
 
-__all__ = ["Oscillation", "Rates", "flow_rates"]
+__all__ = ["Local", "Oscillation", "Rates", "flow_rates", "local_flow"]
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,14 @@ class Oscillation:
     """Sigma = U^T X U on the critical directions.
 
     U: (k, p) rows, P-orthonormal at the step's start. X: (k, k) positive semidefinite.
-    N: (k, k) = U P U^T. solution: the complementarity solver's certificate.
+    N: (k, k) = U P U^T. slack: (k, k), what c P - H in the rows' basis will be after the substep.
+    solution: the complementarity solver's certificate.
     """
 
     U: Tensor
     X: np.ndarray
     N: np.ndarray
+    slack: np.ndarray
     solution: complementarity.Solution
 
     def trace(self) -> float:
@@ -53,31 +55,80 @@ class Rates:
     """Time derivatives at one point of the flow; a unit of time is one optimizer step.
 
     w: (p,). state: of the optimizer's state. oscillation: None where nothing is critical.
-    top: largest Rayleigh quotient of P^{-1} H among the directions tried (nan: none tried).
     """
 
     w: Tensor
     state: State
     oscillation: Oscillation | None
-    top: float
 
 
-def flow_rates(
+@dataclass(frozen=True)
+class Local:
+    """All derivatives that a substep from one point needs, whatever its length.
+
+    w_rate, state_rate: of the stable flow. quotients: (candidates,) Rayleigh quotients of P^{-1} H.
+    The rest is None where nothing is critical: U (k, p) critical rows; residual (k, k) c P - H in
+    their basis now; drift (k, k) its rate under the stable flow; B (m, m) its rate by X; w_push
+    (m, p) and nu_push (m, ...) the rates of w and nu by X, all X as half vectors.
+    """
+
+    w_rate: Tensor
+    state_rate: State
+    quotients: np.ndarray
+    U: Tensor | None = None
+    N: np.ndarray | None = None
+    residual: np.ndarray | None = None
+    drift: np.ndarray | None = None
+    B: np.ndarray | None = None
+    w_push: Tensor | None = None
+    nu_push: Tensor | None = None
+
+    def rates(self, dt: float) -> Rates:
+        """The central flow's rates for a substep of length ``dt``: solves for Sigma.
+
+        Raises:
+            NumericalError: no covariance holds the flow at the edge.
+        """
+        if self.U is None:
+            return Rates(self.w_rate, self.state_rate, None)
+        A = self.residual + dt * self.drift
+        solution = complementarity.solve(A, dt * self.B)
+        X = solution.X
+        if not solution.converged and solution.violation > 0.1:
+            raise NumericalError(
+                "no oscillation can hold the flow at the edge, since the curvature does not fall along its push"
+            )
+        x = to_half(X)
+        slack = A + dt * from_half(self.B @ x)
+        found = Oscillation(self.U, X, self.N, slack, solution)
+        weights = torch.tensor(x, dtype=self.U.dtype, device=self.U.device)
+        w_rate, state_rate = self.w_rate, self.state_rate
+        if self.w_push is not None:
+            w_rate = w_rate + weights @ self.w_push
+        if self.nu_push is not None:
+            nu = state_rate.nu + (weights @ self.nu_push).reshape(state_rate.nu.shape)
+            state_rate = State(state_rate.t, nu, state_rate.momentum)
+        return Rates(w_rate, state_rate, found)
+
+
+def local_flow(
     point: Point,
     optimizer: Optimizer,
     state: State,
     U: Tensor,
-    dt: float,
     *,
+    rise: np.ndarray | None = None,
     critical_share: float = 0.975,
     curvature_penalty: bool = True,
-) -> Rates:
-    """The central flow's rates at ``point`` for a substep of length ``dt``.
+) -> Local:
+    """The derivatives of one substep at ``point``.
 
     Args:
-        U: (k, p) rows near the top eigenvectors of P^{-1} H, from the last refresh; between
-            refreshes they need be neither eigenvectors nor normalised.
-        critical_share: directions above this share of the threshold enter Sigma (1.95 of 2).
+        U: (candidates, p) rows near the top eigenvectors of P^{-1} H, from the last refresh;
+            between refreshes they need be neither eigenvectors nor normalised.
+        rise: (candidates,) by how much the quotients are expected to rise in the substep, if known.
+        critical_share: directions above this share of the threshold (1.95 of 2), or expected to
+            pass the threshold, may carry oscillation; whether they do, the condition decides.
         curvature_penalty: False leaves the term grad <H, Sigma> out of dw/dt (the ablated flow);
             Sigma is then held by the optimizer's state alone.
     """
@@ -86,47 +137,46 @@ def flow_rates(
     w_rate = -point.gradient / P
     state_rate = optimizer.rates(state, point.gradient)
     if len(U) == 0:
-        return Rates(w_rate, state_rate, None, float("nan"))
+        return Local(w_rate, state_rate, np.zeros(0))
 
     expansion = point.expand(U)
     M = _small(U @ expansion.image.T)
     N = _small((U * P) @ U.T)
     quotients = np.diag(M) / np.diag(N)
-    top = float(quotients.max())
-    critical = np.flatnonzero(quotients > critical_share * c).tolist()
+    may = quotients > critical_share * c
+    if rise is not None:
+        may |= quotients + rise > c
+    critical = np.flatnonzero(may).tolist()
     if not critical:
-        return Rates(w_rate, state_rate, None, top)
+        return Local(w_rate, state_rate, quotients)
     M, N = M[np.ix_(critical, critical)], N[np.ix_(critical, critical)]
-    chosen = U[critical]
-    k = len(critical)
-    i, j = pairs(k)
-    half = torch.tensor(scale(k), dtype=U.dtype, device=U.device)[:, None]
-    memory = optimizer.memory(state)
+    rows = U[critical]
+    i, j = pairs(len(rows))
+    half = torch.tensor(scale(len(rows)), dtype=U.dtype, device=U.device)[:, None]
 
-    # The residual c P - H after the substep is A + B[X], in the basis of the chosen rows.
-    drift = optimizer.preconditioner_rate(state, state_rate)
-    A = c * N - M + dt * c * _small((chosen * drift) @ chosen.T)
+    # d/dt (c P - H), in the basis of the rows: first under the stable flow, then by X.
     thirds = half * expansion.third(critical)  # D^3 L[u_i, u_j], (m, p)
-    A -= dt * from_half(_array(thirds @ w_rate))
+    moved = optimizer.preconditioner_rate(state, state_rate)
+    drift = c * _small((rows * moved) @ rows.T) - from_half(_array(thirds @ w_rate))
     B = np.zeros((len(i), len(i)))
+    w_push = nu_push = None
     if curvature_penalty:
-        B += 0.5 * dt * _small((thirds / P) @ thirds.T)
+        w_push = -0.5 * thirds / P
+        B -= _small(w_push @ thirds.T)
+    memory = optimizer.memory(state)
     if memory is not None:
-        squares = half * optimizer.observed(chosen[i], chosen[j])  # U E_a U^T seen by nu
-        # H u = c P u on critical directions; with it B is symmetric.
-        lift = c**2 * memory.rate * P**2
-        B += dt * c * _small((squares * (memory.sensitivity * lift)) @ squares.T)
-    solution = complementarity.solve(A, B)
-    X = solution.X
-    if not np.isfinite(X).all():
-        raise NumericalError("the oscillation covariance is not finite; the flow has diverged")
-    x = torch.as_tensor(X[i, j] * scale(k), dtype=U.dtype, device=U.device)
-    if curvature_penalty:
-        w_rate = w_rate - 0.5 * (x @ thirds) / P
-    if memory is not None:
-        extra = (x @ squares) * lift
-        state_rate = State(state_rate.t, state_rate.nu + extra.reshape(state_rate.nu.shape), state_rate.momentum)
-    return Rates(w_rate, state_rate, Oscillation(chosen, X, N, solution), top)
+        squares = half * optimizer.observed(rows[i], rows[j])  # what nu sees of U E_a U^T
+        # H u = c P u on critical directions; put so, B is symmetric.
+        nu_push = squares * (c**2 * memory.rate * P**2)
+        B += c * _small((squares * memory.sensitivity) @ nu_push.T)
+    return Local(w_rate, state_rate, quotients, rows, N, c * N - M, drift, B, w_push, nu_push)
+
+
+def flow_rates(
+    point: Point, optimizer: Optimizer, state: State, U: Tensor, dt: float, **options: object
+) -> Rates:
+    """The central flow's rates at ``point`` for one substep of length ``dt``; see ``local_flow``."""
+    return local_flow(point, optimizer, state, U, **options).rates(dt)
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -1,0 +1,239 @@
+"""Lockstep runs: the optimizer itself, the stable flow, the central flow, and what a run leaves."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import solve_ivp
+
+import gfm
+from gfm.curvature import dense_hessian
+from gfm.errors import GfmError, UnreadableFileError
+from gfm.optimizers import GradientDescent, RMSProp, ScalarRMSProp
+from tests.toys import quadratic, tiny_net, tiny_problem
+
+run = gfm.central.run
+
+
+def test_on_a_quadratic_everything_is_known():
+    h, w, lr, steps = np.array([1.0, 0.3]), np.array([1.0, -2.0]), 0.5, 12
+    found = run(quadratic(h.tolist(), w.tolist()), GradientDescent(lr=lr), steps, substeps=200)
+    t = np.arange(steps + 1)[:, None]
+    discrete = 0.5 * (h * (w * (1 - lr * h) ** t) ** 2).sum(1)
+    flow = 0.5 * (h * (w * np.exp(-lr * h * t)) ** 2).sum(1)
+    assert np.allclose(found["discrete"].loss, discrete, rtol=1e-12)
+    assert np.allclose(found["stable"].loss, flow, rtol=5e-3)
+    assert np.allclose(found["central"].loss, found["stable"].loss, rtol=1e-12)  # below the edge they are one
+    assert np.allclose(found["central"].eigenvalues[:, 0], lr)
+    assert np.allclose(found["central"].predicted_loss, found["central"].loss)
+
+
+def test_the_stable_flow_is_that_of_a_general_solver():
+    problem, lr, steps = tiny_problem(), 0.3, 20
+    found = run(problem, GradientDescent(lr=lr), steps, processes=["stable"], substeps=64, keep_weights=steps)
+    exact = solve_ivp(
+        lambda _, w: -lr * problem.gradient(torch.from_numpy(w)).numpy(), (0, steps), problem.w0.numpy(),
+        rtol=1e-9, atol=1e-11,
+    ).y[:, -1]
+    moved = np.linalg.norm(exact - problem.w0.numpy())
+    assert np.linalg.norm(found["stable"].weights[-1] - exact) < 5e-3 * moved
+
+
+def test_euler_substeps_converge_at_first_order():
+    """A14: halving the substep halves the change of the central flow's loss."""
+    losses = [
+        run(tiny_problem(), GradientDescent(lr=0.4), 70, processes=["central"], substeps=s)["central"].loss[-1]
+        for s in (2, 4, 8)
+    ]
+    change = np.abs(np.diff(losses))
+    assert change[0] > 1e-7 and 0.3 < change[1] / change[0] < 0.75
+
+
+@pytest.fixture(scope="module")
+def edge_run():
+    """Well past the edge, with several critical directions at times."""
+    return run(tiny_problem(), GradientDescent(lr=0.8), 120, keep_weights=20)
+
+
+def test_the_central_flow_stays_at_the_edge_by_the_dense_hessian(edge_run):
+    """A1, A2, D2 on a small problem, the eigenvalue taken from the whole matrix."""
+    problem, flow = tiny_problem(), edge_run["central"]
+    assert np.nanmax(flow.sigma) > 0
+    assert np.diff(flow.loss).max() < 1e-6
+    below = np.flatnonzero(flow.eigenvalues[:, 0] < 2)[0]
+    for t, w in zip(flow.weights_steps, flow.weights, strict=True):
+        top = 0.8 * float(torch.linalg.eigvalsh(dense_hessian(problem, torch.from_numpy(w).double()))[-1])
+        assert top == pytest.approx(flow.eigenvalues[int(t), 0], abs=1e-4)
+        if t > below:  # the step at which a steep rise meets the edge may pass it by a little more
+            assert top < 2 * (1 + (1e-3 if t > below + 20 else 1e-2))
+    assert np.nanmax(flow.residuals[:, 0]) < 1e-5
+
+
+def test_every_eigenvalue_above_the_line_is_tracked(edge_run):
+    """D1 along a run."""
+    problem, flow = tiny_problem(), edge_run["central"]
+    for t, w in zip(flow.weights_steps, flow.weights, strict=True):
+        true = 0.8 * torch.linalg.eigvalsh(dense_hessian(problem, torch.from_numpy(w).double())).flip(0)
+        above = int((true > 1.5).sum())
+        assert np.isfinite(flow.eigenvalues[int(t)]).sum() >= above
+        assert np.allclose(flow.eigenvalues[int(t), :above], true[:above].numpy(), atol=1e-4)
+
+
+def test_oscillation_lives_where_the_edge_is(edge_run):
+    """A9: never more variances than eigenvalues at the edge."""
+    flow = edge_run["central"]
+    active = (np.nan_to_num(flow.sigma) > 1e-6).sum(1)
+    locked = (np.nan_to_num(flow.eigenvalues) > 1.99).sum(1)
+    assert (active <= locked).all() and active.max() >= 1
+
+
+@pytest.mark.parametrize("rule", [GradientDescent(lr=0.5), ScalarRMSProp(lr=0.05, beta2=0.9)], ids=["gd", "scalar"])
+def test_the_critical_share_does_not_matter(rule):
+    """D4: which directions are let into the condition early does not change the flow."""
+    losses = [
+        run(tiny_problem(), rule, 60, processes=["central"], warmup=3, critical_share=share)["central"].loss
+        for share in (0.95, 0.995)
+    ]
+    assert np.allclose(*losses, rtol=2e-3)
+    assert not np.array_equal(*losses) or np.isfinite(losses[0]).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_both_precisions_give_the_same_flow(dtype):
+    found = run(tiny_problem(dtype), GradientDescent(lr=0.5), 50, processes=["central"])["central"]
+    exact = run(tiny_problem(), GradientDescent(lr=0.5), 50, processes=["central"])["central"]
+    assert np.allclose(found.loss, exact.loss, rtol=1e-2)
+    assert found.eigenvalues[-1, 0] == pytest.approx(2.0, abs=3e-3)
+
+
+@pytest.mark.parametrize("rule", [
+    ScalarRMSProp(lr=0.03, beta2=0.9), RMSProp(lr=0.01, beta2=0.9, eps=1e-3, bias_correction=True),
+], ids=["scalar rmsprop", "rmsprop"])
+def test_adaptive_optimizers_reach_and_keep_the_edge(rule):
+    found = run(tiny_problem(), rule, 150, warmup=10)
+    top = found["central"].eigenvalues[:, 0]
+    assert np.abs(top[-20:] - 2).max() < 5e-3
+    smooth = np.convolve(found["discrete"].loss, np.ones(10) / 10, "valid")[-20:]
+    assert np.median(np.abs(found["central"].predicted_loss[-25:-5] - smooth) / smooth) < 0.25
+
+
+def test_pieces_of_the_data_give_the_same_run():
+    whole = run(tiny_problem(), GradientDescent(lr=0.5), 30)
+    pieces = run(tiny_problem(batch_size=50), GradientDescent(lr=0.5), 30)
+    assert np.allclose(whole["central"].loss, pieces["central"].loss, rtol=1e-8)
+
+
+def test_midpoints_take_the_oscillation_out():
+    found = run(tiny_problem(), GradientDescent(lr=0.5), 120, processes=["discrete", "midpoint"])
+    late = slice(80, 118)
+    assert np.abs(np.diff(found["midpoint"].loss[late])).sum() < 0.5 * np.abs(np.diff(found["discrete"].loss[late])).sum()
+
+
+def test_the_expectation_of_a_function_is_exact_for_quadratics():
+    """E |w|^2 = |w|^2 + tr Sigma."""
+    problem = tiny_problem()
+    found = run(
+        problem, GradientDescent(lr=0.5), 80, processes=["central"], observables={"square": lambda w: w @ w},
+    )["central"]
+    trace = np.nansum(found.sigma, 1) * 0.5  # Sigma = lr V X V^T
+    assert trace.max() > 1e-3
+    assert np.allclose(found.predicted_square[:, 0], found.square[:, 0] + trace, atol=1e-6)
+
+
+def test_runs_are_repeatable_and_survive_saving(tmp_path, edge_run):
+    again = run(tiny_problem(), GradientDescent(lr=0.8), 120, keep_weights=20)
+    edge_run.save(tmp_path / "run.npz")
+    back = gfm.central.Run.load(tmp_path / "run.npz")
+    for other in (again, back):
+        assert set(other.series) == set(edge_run.series)
+        for process in edge_run.series:
+            for name, values in edge_run[process].items():
+                assert np.array_equal(values, other[process][name], equal_nan=True), (process, name)
+        assert np.array_equal(other.distance("central", "discrete"), edge_run.distance("discrete", "central"), equal_nan=True)
+    assert back.settings["lr"] == 0.8 and back.costs["central"]["thirds"] > 0
+
+
+def test_files_that_are_no_runs_are_refused(tmp_path, edge_run):
+    edge_run.save(tmp_path / "run.npz")
+    whole = (tmp_path / "run.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    np.savez(tmp_path / "foreign.npz", a=np.zeros(3))
+    for name in ("cut.npz", "foreign.npz", "absent.npz"):
+        with pytest.raises(UnreadableFileError):
+            gfm.central.Run.load(tmp_path / name)
+    with pytest.raises(GfmError):
+        edge_run.save(tmp_path / "run.pickle")
+
+
+@pytest.mark.parametrize("rule", [GradientDescent(lr=0.6), RMSProp(lr=0.01, beta2=0.9, eps=1e-3)], ids=["gd", "rmsprop"])
+def test_a_killed_run_goes_on_to_the_same_result(tmp_path, rule):
+    names, path = ["discrete", "midpoint", "stable", "central"], tmp_path / "run.checkpoint"
+    whole = run(tiny_problem(), rule, 45, processes=names, warmup=2)
+
+    class Killed(Exception):
+        pass
+
+    def kill(done, steps):
+        if done == 34:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(tiny_problem(), rule, 45, processes=names, warmup=2, progress=kill, checkpoint=path, checkpoint_every=10)
+    assert path.exists()
+    seen = []
+    rest = run(tiny_problem(), rule, 45, processes=names, warmup=2, checkpoint=path, checkpoint_every=10, progress=lambda a, b: seen.append(a))
+    assert min(seen) == 30 and not path.exists()
+    for process in names:
+        for name, values in whole[process].items():
+            assert np.array_equal(values, rest[process][name], equal_nan=True), (process, name)
+    assert whole.costs["central"]["hvps"] == rest.costs["central"]["hvps"]
+
+
+def test_a_checkpoint_of_another_call_is_refused(tmp_path):
+    path = tmp_path / "run.checkpoint"
+
+    def kill(done, steps):
+        if done == 12:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_problem(), GradientDescent(lr=0.1), 20, checkpoint=path, checkpoint_every=5, progress=kill)
+    with pytest.raises(UnreadableFileError, match="another run"):
+        run(tiny_problem(), GradientDescent(lr=0.2), 20, checkpoint=path)
+    path.write_bytes(b"nothing")
+    with pytest.raises(UnreadableFileError, match="readable"):
+        run(tiny_problem(), GradientDescent(lr=0.1), 20, checkpoint=path)
+
+
+def test_a_process_that_diverges_stops_and_is_noted():
+    with pytest.warns(UserWarning, match="discrete stopped"):
+        found = run(tiny_problem(), GradientDescent(lr=60.0), 40, processes=["discrete"])
+    assert np.isnan(found["discrete"].loss[-1]) and np.isfinite(found["discrete"].loss[0])
+    assert any("discrete" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"steps": 0}, "steps"), ({"steps": -3}, "steps"), ({"steps": 2.5}, "steps"), ({"steps": True}, "steps"),
+    ({"substeps": 0}, "substeps"), ({"warmup": -1}, "warmup"), ({"keep_weights": -1}, "keep_weights"),
+    ({"checkpoint_every": 0}, "checkpoint_every"),
+    ({"processes": ["discrete", "sideways"]}, "unknown process 'sideways'"), ({"processes": []}, "at least one"),
+    ({"processes": ["central", "central"]}, "only once"), ({"eigen_evry": 3}, "unknown setting 'eigen_evry'"),
+    ({"optimizer": torch.optim.SGD(tiny_net().parameters(), lr=0.1)}, "rule of gfm.optimizers"),
+    ({"problem": tiny_net()}, "gfm.Problem"), ({"w0": torch.zeros(3, dtype=torch.float64)}, "shape"),
+    ({"w0": torch.zeros(433)}, "dtype"), ({"curvature_penalty": False}, "curvature penalty"),
+])
+def test_bad_input_gets_one_sentence_before_any_work(change, words):
+    problem = change.pop("problem", None) or tiny_problem()
+    given = {"optimizer": GradientDescent(lr=0.1), "steps": 3, **change}
+    with pytest.raises(GfmError, match=words):
+        run(problem, given.pop("optimizer"), given.pop("steps"), **given)
+    if isinstance(problem, gfm.Problem):
+        assert problem.costs.gradients == 0
+
+
+def test_names_that_were_not_measured_are_said(edge_run):
+    with pytest.raises(GfmError, match="no process"):
+        edge_run["midpoint"]
+    with pytest.raises(GfmError, match="not measured"):
+        edge_run["central"]["accuracy"]
+    with pytest.raises(AttributeError, match="not measured"):
+        edge_run["central"].accuracy

@@ -1,0 +1,93 @@
+"""Update rules: against torch's own, and their rates against differences."""
+
+import pytest
+import torch
+
+from gfm.errors import InputError
+from gfm.optimizers import Adam, GradientDescent, HeavyBall, RMSProp, ScalarRMSProp
+from tests.toys import tiny_net, tiny_problem
+
+PAIRS = {
+    "gd": (GradientDescent(lr=0.1), lambda q: torch.optim.SGD(q, lr=0.1)),
+    "heavy ball": (HeavyBall(lr=0.1, momentum=0.9), lambda q: torch.optim.SGD(q, lr=0.1, momentum=0.9)),
+    "rmsprop": (RMSProp(lr=1e-3, beta2=0.95, eps=1e-6), lambda q: torch.optim.RMSprop(q, lr=1e-3, alpha=0.95, eps=1e-6)),
+    "adam": (Adam(lr=1e-2, beta2=0.99), lambda q: torch.optim.Adam(q, lr=1e-2, betas=(0.9, 0.99))),
+}
+RULES = [r for r, _ in PAIRS.values()] + [
+    ScalarRMSProp(lr=0.01, beta2=0.9),
+    ScalarRMSProp(lr=0.01, beta2=0.9, eps=0.1, bias_correction=True),
+    RMSProp(lr=lambda t: 0.01 / (1 + 0.1 * t), beta2=0.9, eps=1e-4, bias_correction=True),
+    GradientDescent(lr=lambda t: 0.1 * 0.99**t),
+]
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_twenty_steps_equal_those_of_torch(name):
+    rule, make = PAIRS[name]
+    problem, module = tiny_problem(), tiny_net()
+    optimizer = make(module.parameters())
+    w, state = problem.w0, rule.init(problem.w0)
+    for _ in range(20):
+        for parameter, g in zip(module.parameters(), problem.flat.views(problem.gradient(problem.flat.flatten(module))).values(), strict=True):
+            parameter.grad = g.clone()
+        optimizer.step()
+        gradient = problem.gradient(w)
+        state = rule.update(state, gradient)
+        w = rule.step(w, state, gradient)
+    assert torch.allclose(w, problem.flat.flatten(module), atol=1e-12)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda r: type(r).__name__)
+def test_the_rate_of_the_preconditioner_is_its_derivative(rule):
+    problem = tiny_problem()
+    state = rule.init(problem.w0)
+    for _ in range(5):
+        state = rule.update(state, problem.gradient(problem.w0))
+    g = 2 * problem.gradient(problem.w0)
+    rates = rule.rates(state, g)
+    h = 1e-5
+    ahead, behind, found = (
+        torch.as_tensor(value, dtype=torch.float64)
+        for value in (
+            rule.preconditioner(state.moved(rates, h)), rule.preconditioner(state.moved(rates, -h)),
+            rule.preconditioner_rate(state, rates),
+        )
+    )
+    expected = (ahead - behind) / (2 * h)
+    assert torch.allclose(found.expand_as(expected), expected, rtol=1e-4, atol=1e-6 * float(ahead.max()))
+
+
+def test_a_flow_unit_moves_the_average_as_a_step_does():
+    """(1 - beta2) / beta2: with the gradient held, the post-update average moves at this rate."""
+    rule = ScalarRMSProp(lr=0.01, beta2=0.9)
+    g = tiny_problem().gradient(tiny_problem().w0)
+    state = rule.update(rule.init(g), 3 * g)
+    after = rule.update(state, g)
+    rate = rule.rates(after, g).nu
+    assert torch.allclose(after.nu - state.nu, rate)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: GradientDescent(lr=0.0), lambda: GradientDescent(lr=-1), lambda: GradientDescent(lr=float("nan")),
+    lambda: GradientDescent(lr="0.1"), lambda: GradientDescent(lr=True), lambda: HeavyBall(lr=0.1, momentum=1.0),
+    lambda: RMSProp(lr=0.1, beta2=0.0), lambda: RMSProp(lr=0.1, beta2=1.0), lambda: RMSProp(lr=0.1, eps=-1),
+    lambda: Adam(lr=0.1, beta1=1.5), lambda: ScalarRMSProp(lr=0.1, beta2="0.9"),
+])
+def test_impossible_settings_are_refused(make):
+    with pytest.raises(InputError):
+        make()
+
+
+def test_a_schedule_that_turns_negative_is_refused():
+    rule = GradientDescent(lr=lambda t: 0.1 - 0.05 * t)
+    with pytest.raises(InputError, match="schedule"):
+        for _ in range(5):
+            rule.preconditioner(rule.update(rule.init(torch.zeros(1)), torch.zeros(1)).moved(rule.rates(None, None), 4.0))
+
+
+def test_a_weight_without_any_gradient_stays():
+    rule = RMSProp(lr=0.1, beta2=0.9)
+    g = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    state = rule.update(rule.init(g), g)
+    w = rule.step(torch.ones(2, dtype=torch.float64), state, g)
+    assert w[0] == 1.0 and torch.isfinite(w).all() and w[1] < 1.0
