@@ -28,10 +28,12 @@ def state_of(entry: ElementEntry, stored: Stored | None) -> str:
 
 
 def counts(register: Register) -> Counter[str]:
-    """How many claims have each verdict (over the best profile of each element)."""
+    """How many claims of written elements have each verdict (best profile of each element)."""
     found: Counter[str] = Counter()
     for entry in register:
         stored = best(register, entry)
+        if entry.notebook is None:
+            continue
         if stored is None:
             found[NOT_RUN] += len(entry.claims)
         else:
@@ -39,8 +41,8 @@ def counts(register: Register) -> Counter[str]:
     return found
 
 
-def numbers(register: Register, staged: set[str]) -> dict[str, str]:
-    """Words for the placeholders ``{{ name }}`` of the prose pages.
+def numbers(register: Register, staged: set[str], picture: str = "") -> dict[str, str]:
+    """Words for the placeholders ``{{ name }}`` of the prose pages (``picture``: the front page's).
 
     Besides counts: ``value:<element>:<claim>`` is a claim's measured value, ``verdict:<element>:<claim>``
     its verdict.
@@ -50,7 +52,7 @@ def numbers(register: Register, staged: set[str]) -> dict[str, str]:
     out = {"elements": str(len(register.elements)), "written": str(len(written)),
            "claims": str(sum(found.values())), "holds": str(found[HOLDS]),
            "shape": str(found[SHAPE]), "fails": str(found[FAILS]), "not_run": str(found[NOT_RUN]),
-           "matrix": matrix_page(register, staged)}
+           "matrix": matrix_page(register, staged), "picture": picture}
     for entry in register:
         stored = best(register, entry)
         out[f"profile:{entry.id}"] = stored.profile if stored else NOT_RUN
@@ -75,7 +77,7 @@ def matrix_page(register: Register, staged: set[str]) -> str:
             stored = best(register, entry)
             state = state_of(entry, stored)
             held = sum(v.verdict == HOLDS for v in stored.verdicts) if stored else 0
-            share = f"{held} of {len(entry.claims)}" if entry.claims else "–"
+            share = f"{held} of {len(entry.claims)}" if entry.claims and entry.notebook else "–"
             lines.append(f"| {_link(entry, staged)} | {_origin(entry)} | {share} | {badge(state)} "
                          f"| {stored.profile if stored else '–'} |")
         parts.append(f"### {title}\n\n{{.matrix}}\n" + "\n".join(lines))

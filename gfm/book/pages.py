@@ -20,6 +20,7 @@ from gfm.errors import RegisterError
 __all__ = ["Page", "make_page"]
 
 _LARGEST_SVG = 200_000
+_MOST_LINES = 6  # longer code is folded away, one click from view
 _PROMPTS = {"parameters": "the default parameters",
             "injected-parameters": "the parameters of this profile"}
 
@@ -71,11 +72,7 @@ def make_page(page: Page) -> dict[str, Any]:
             cells.append(cell)
             continue
         tags = cell["metadata"].setdefault("tags", [])
-        for tag, prompt in _PROMPTS.items():
-            if tag in tags:
-                tags += ["hide-input"] * ("hide-input" not in tags)
-                cell["metadata"]["mystnb"] = {"code_prompt_show": f"Show {prompt}",
-                                              "code_prompt_hide": f"Hide {prompt}"}
+        _fold(cell, tags)
         kept, prose = [], []
         for output in cell.get("outputs", ()):
             flag = output.get("metadata", {}).get("gfm")
@@ -95,6 +92,17 @@ def make_page(page: Page) -> dict[str, Any]:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return shown
+
+
+def _fold(cell: dict[str, Any], tags: list[str]) -> None:
+    lines = source_of(cell).count("\n") + 1
+    prompt = next((words for tag, words in _PROMPTS.items() if tag in tags), None)
+    if lines > _MOST_LINES and not any(t.startswith(("hide-", "remove-")) for t in tags):
+        prompt = prompt or f"the code ({lines} lines)"
+    if prompt:
+        tags += ["hide-input"] * ("hide-input" not in tags)
+        cell["metadata"]["mystnb"] = {"code_prompt_show": f"Show {prompt}",
+                                      "code_prompt_hide": f"Hide {prompt}"}
 
 
 def _shown(flag: dict[str, Any], output: dict[str, Any], page: Page, shown: dict[str, Any]) -> str:
@@ -143,7 +151,7 @@ def _table(flag: dict[str, Any], body: str, page: Page) -> str:
     links = _data_links(flag["name"], page)
     note = f"\n\n[{' · '.join(links)}]{{.downloads}}" if links else ""
     caption = " ".join(flag["caption"].split())
-    return f"````{{table}} {caption}\n:name: {flag['name']}\n\n{body}\n````{note}"
+    return f"````{{table}} {caption}\n:name: {flag['name']}\n:class: data\n\n{body}\n````{note}"
 
 
 def _data_links(name: str, page: Page) -> list[str]:

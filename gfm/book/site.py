@@ -26,6 +26,8 @@ from gfm.errors import GfmError, RegisterError
 
 __all__ = ["Site", "build_site"]
 
+_PICTURES = ("gd-central-flow",)
+
 
 @dataclass
 class Site:
@@ -66,14 +68,16 @@ def _stage(register: Register, source: Path, profiles: tuple[str, ...], site: Si
     (katex / "katex.min.css").unlink()
 
     names: dict[str, str] = {}
+    figures: dict[str, dict[str, str]] = {}
     for name in register.notebooks():
         page = _page(register, name, source, profiles, site)
-        for shown in make_page(page) if page else ():
+        for shown, flag in (make_page(page) if page else {}).items():
             if shown in names:
                 raise RegisterError(f"{name} and {names[shown]} both show something named {shown!r}.")
             names[shown] = name
+            figures |= {shown: flag} if flag["kind"] == "figure" else {}
     staged = set(site.profiles)
-    words = overview.numbers(register, staged)
+    words = overview.numbers(register, staged, _picture(source, names, figures))
     (source / "downloads").mkdir(exist_ok=True)
     (source / "downloads" / "book.bib").write_text(bibtex(register) + "\n", encoding="utf-8")
     (source / "status.md").write_text(overview.status_page(register, staged), encoding="utf-8")
@@ -83,6 +87,18 @@ def _stage(register: Register, source: Path, profiles: tuple[str, ...], site: Si
     pages = {f.stem for f in source.glob("*.md")}
     toc = overview.table_of_contents(register, staged, pages)
     (source / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")
+
+
+def _picture(source: Path, names: dict[str, str], figures: dict[str, dict[str, str]]) -> str:
+    """The front page's picture: the first of these figures that some page shows."""
+    for name in (*_PICTURES, *figures):
+        if name in figures:
+            folder = Path("notebooks") / Path(names[name]).parent / "figures"
+            (image,) = (source / folder).glob(f"{name}.*")
+            alt = " ".join(figures[name]["alt"].split())
+            return (f"```{{image}} {(folder / image.name).as_posix()}\n:alt: {alt}\n:width: 100%\n"
+                    f":target: notebooks/{Path(names[name]).with_suffix('.html').as_posix()}\n```")
+    return ""
 
 
 def _page(register: Register, name: str, source: Path, profiles: tuple[str, ...],

@@ -43,7 +43,7 @@ def test_outputs_become_figures_tables_prose_and_verdicts(ran, tmp_path):
     assert text.startswith("# A decaying line\n\n{.runline}\nHead.")
     assert "````{figure} figures/toy-line.svg\n:name: toy-line\n:alt: The line falls" in text
     assert "{download}`CSV <../../downloads/toy/toy-line.csv>`" in text
-    assert "````{table} First and last.\n:name: toy-table" in text
+    assert "````{table} First and last.\n:name: toy-table\n:class: data" in text
     assert "After 60 steps the line is at $y = 0.001$" in text
     assert "[fails]{.verdict .fails}" in text
     assert (made.source / "downloads/toy/toy-line.json").is_file()
