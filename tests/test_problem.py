@@ -6,7 +6,7 @@ from torch import nn
 
 import gfm
 from gfm.errors import GfmError
-from tests.toys import tiny_data, tiny_net, tiny_problem
+from toys import tiny_data, tiny_net, tiny_problem
 
 
 @pytest.fixture

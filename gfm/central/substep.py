@@ -152,7 +152,7 @@ def local_flow(
     M, N = M[np.ix_(critical, critical)], N[np.ix_(critical, critical)]
     rows = U[critical]
     i, j = pairs(len(rows))
-    half = torch.tensor(scale(len(rows)), dtype=U.dtype, device=U.device)[:, None]
+    half = torch.tensor(scale(len(rows)).copy(), dtype=U.dtype, device=U.device)[:, None]
 
     # d/dt (c P - H), in the basis of the rows: first under the stable flow, then by X.
     thirds = half * expansion.third(critical)  # D^3 L[u_i, u_j], (m, p)

@@ -9,7 +9,7 @@ import gfm
 from gfm.curvature import dense_hessian
 from gfm.errors import GfmError, UnreadableFileError
 from gfm.optimizers import GradientDescent, RMSProp, ScalarRMSProp
-from tests.toys import quadratic, tiny_net, tiny_problem
+from toys import quadratic, tiny_net, tiny_problem
 
 run = gfm.central.run
 
@@ -109,7 +109,7 @@ def test_both_precisions_give_the_same_flow(dtype):
     ScalarRMSProp(lr=0.03, beta2=0.9), RMSProp(lr=0.01, beta2=0.9, eps=1e-3, bias_correction=True),
 ], ids=["scalar rmsprop", "rmsprop"])
 def test_adaptive_optimizers_reach_and_keep_the_edge(rule):
-    found = run(tiny_problem(), rule, 150, warmup=10)
+    found = run(tiny_problem(), rule, 260, processes=["discrete", "central"], warmup=10)
     top = found["central"].eigenvalues[:, 0]
     assert np.abs(top[-20:] - 2).max() < 5e-3
     smooth = np.convolve(found["discrete"].loss, np.ones(10) / 10, "valid")[-20:]

@@ -8,7 +8,7 @@ import gfm
 from gfm.central.substep import local_flow
 from gfm.curvature import dense_hessian
 from gfm.optimizers import Adam, GradientDescent, HeavyBall, RMSProp, ScalarRMSProp
-from tests.toys import tiny_problem
+from toys import tiny_problem
 
 RULES = {
     "gd": GradientDescent(lr=1.0),
@@ -139,7 +139,7 @@ def test_nothing_critical_is_the_stable_flow():
 
 def test_a_direction_that_nothing_holds_is_reported():
     """Quadratics have no third derivative: no oscillation can hold them at the edge."""
-    from tests.toys import quadratic
+    from toys import quadratic
 
     problem = quadratic([1.0, 0.1], [1.0, 1.0])
     with pytest.warns(UserWarning, match="stopped"):

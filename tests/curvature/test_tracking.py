@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gfm.curvature import Tracker, dense_hessian
-from tests.toys import tiny_problem
+from toys import tiny_problem
 
 
 def effective(problem, w, P):

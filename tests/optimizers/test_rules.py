@@ -5,7 +5,7 @@ import torch
 
 from gfm.errors import InputError
 from gfm.optimizers import Adam, GradientDescent, HeavyBall, RMSProp, ScalarRMSProp
-from tests.toys import tiny_net, tiny_problem
+from toys import tiny_net, tiny_problem
 
 PAIRS = {
     "gd": (GradientDescent(lr=0.1), lambda q: torch.optim.SGD(q, lr=0.1)),
