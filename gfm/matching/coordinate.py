@@ -11,12 +11,14 @@ from torch import Tensor
 from gfm.forecasters.report import FitReport
 from gfm.forecasters.training import Training
 from gfm.matching.affine import AffineFlow
+from gfm.matching.aware import state_features
 from gfm.matching.choice import choose
 from gfm.matching.field import CorrectionField
 from gfm.matching.fit import Residuals, fit_correction
 from gfm.matching.frame import Frame
 from gfm.matching.integrate import integrate
 from gfm.matching.path import IncrementPath
+from gfm.trajectories import Trajectories
 
 __all__ = ["CoordinateFlow"]
 
@@ -27,8 +29,11 @@ CHUNK = 65_536
 class CoordinateFlow:
     """An affine flow in the prefix's frame, with or without a network's correction.
 
-    n: last observed step. context: what the drive and the correction see of the prefix.
+    n: last observed step. context: what the drive and the correction see of the prefix: ``"ends"`` or
+    ``"prefix"``, and with ``aware`` the optimizer's state as well.
     """
+
+    aware = False
 
     def __init__(self, n: int, context: str, dtype: torch.dtype) -> None:
         self.n, self.context, self.dtype = n, context, dtype
@@ -42,41 +47,57 @@ class CoordinateFlow:
 
     # -- fitting ---------------------------------------------------------------------------------
     def fit(
-        self, train: np.ndarray, held: np.ndarray, scales: Sequence[str], ridges: np.ndarray
+        self,
+        train: Trajectories,
+        held: Trajectories,
+        scales: Sequence[str],
+        ridges: np.ndarray,
+        awares: Sequence[bool] = (False,),
     ) -> np.ndarray:
-        """Fit the affine part for every scale and ridge and choose by the held-out runs.
+        """Fit the affine part for every scale, ridge and awareness; choose by the held-out runs.
 
-        train, held: (runs, steps+1, p). Returns (runs,) held-out errors of the chosen.
+        Returns (runs,) held-out errors of the chosen.
         """
-        truth = held[:, self.n + 1 :].astype(np.float64)
+        truth = held.weights[:, self.n + 1 :].astype(np.float64)
         candidates = []
-        for scale in scales:
-            frame = Frame.of(train[:, : self.n + 1], scale)
-            other = Frame.of(held[:, : self.n + 1], scale)
-            later = frame.inward(train[:, self.n + 1 :])
-            context = frame.context(self.context)
-            flows = AffineFlow.restoring(frame.ends, later).driven(
-                frame.ends, context, later, ridges
-            )
-            for ridge, flow in zip(ridges, flows, strict=True):
-                states = flow.states(other.ends, other.context(self.context))
-                errors = np.square(other.outward(states[:, 1:]) - truth).mean(axis=(1, 2))
-                candidates.append((float(ridge), scale, flow, errors, context))
-        candidates.sort(key=lambda candidate: -candidate[0])  # simplest first; stable in the scales
-        chosen = candidates[choose([candidate[3] for candidate in candidates])]
-        self.ridge, self.scale, self.flow, errors, context = chosen
+        for aware in awares:
+            for scale in scales:
+                frame, context = self._frame(train.prefix(self.n), scale, aware)
+                other, held_context = self._frame(held.prefix(self.n), scale, aware)
+                later = frame.inward(train.weights[:, self.n + 1 :])
+                flows = AffineFlow.restoring(frame.ends, later).driven(
+                    frame.ends, context, later, ridges
+                )
+                for ridge, flow in zip(ridges, flows, strict=True):
+                    states = flow.states(other.ends, held_context)
+                    errors = np.square(other.outward(states[:, 1:]) - truth).mean(axis=(1, 2))
+                    candidates.append((float(ridge), scale, aware, flow, errors, context))
+        # simplest first: no drive, then weaker and weaker ridges; blind before aware (stable sort)
+        candidates.sort(key=lambda candidate: -candidate[0])
+        chosen = candidates[choose([candidate[4] for candidate in candidates])]
+        self.ridge, self.scale, self.aware, self.flow, errors, context = chosen
         self.center = context.mean(axis=0)
         self.spread = np.maximum(context.std(axis=0), 1e-12)
         return errors
 
+    def _frame(
+        self, prefix: Trajectories, scale: str, aware: bool
+    ) -> tuple[Frame, np.ndarray]:
+        """The frame of a prefix, and the context in it."""
+        frame = Frame.of(prefix.weights, scale)
+        context = frame.context(self.context)
+        if aware:
+            context = np.hstack([context, state_features(prefix) / frame.scale[:, None]])
+        return frame, context
+
     def correct(
         self,
-        train: np.ndarray,
-        held: np.ndarray,
+        train: Trajectories,
+        held: Trajectories,
         state: bool,
         hidden: Sequence[int],
         path: IncrementPath,
-        times: int,
+        samples: int,
         training: Training,
         report: FitReport,
     ) -> None:
@@ -91,14 +112,13 @@ class CoordinateFlow:
             Residuals(part.y / self.unit, part.context, part.weight, part.kappa)
             for part in (residuals, self._residuals(held))
         ]
-        fit_correction(field, *scaled, path, times, training, report)
+        fit_correction(field, *scaled, path, samples, training, report)
         self.field = field
 
-    def _residuals(self, weights: np.ndarray) -> Residuals:
-        frame = Frame.of(weights[:, : self.n + 1], self.scale)
-        context = frame.context(self.context)
-        y = frame.inward(weights[:, self.n :]) - self.flow.states(frame.ends, context)
-        shape = (len(weights), weights.shape[2], -1)
+    def _residuals(self, data: Trajectories) -> Residuals:
+        frame, context = self._frame(data.prefix(self.n), self.scale, self.aware)
+        y = frame.inward(data.weights[:, self.n :]) - self.flow.states(frame.ends, context)
+        shape = (data.runs, data.parameters, -1)
         weight = np.square(frame.scale) / np.square(frame.scale).mean()
         return Residuals(
             torch.from_numpy(y.reshape(shape)).to(self.dtype),
@@ -115,20 +135,19 @@ class CoordinateFlow:
     # -- forecasting -----------------------------------------------------------------------------
     @torch.no_grad()
     def forecast(
-        self, prefix: np.ndarray, horizon: int, method: str = "euler", substeps: int = 1
+        self, prefix: Trajectories, horizon: int, method: str = "euler", substeps: int = 1
     ) -> np.ndarray:
-        """(runs, horizon, p) states after the prefix (runs, n+1, p), along the field."""
-        frame = Frame.of(prefix, self.scale)
-        parts = [
-            self._carry(frame, slice(start, start + CHUNK), horizon, method, substeps)
-            for start in range(0, len(frame.origin), CHUNK)
-        ]
+        """(runs, horizon, p) states after the prefix, along the field."""
+        frame, context = self._frame(prefix, self.scale, self.aware)
+        parts = []
+        for start in range(0, len(frame.origin), CHUNK):
+            part = slice(start, start + CHUNK)
+            parts.append(self._carry(frame.ends[part], context[part], horizon, method, substeps))
         return frame.outward(np.vstack(parts))
 
     def _carry(
-        self, frame: Frame, part: slice, horizon: int, method: str, substeps: int
+        self, ends: np.ndarray, context: np.ndarray, horizon: int, method: str, substeps: int
     ) -> np.ndarray:
-        ends, context = frame.ends[part], frame.context(self.context)[part]
         aim = torch.from_numpy(ends @ self.flow.aim).to(self.dtype)
         drives = torch.from_numpy(self.flow.drives(context)).to(self.dtype)
         affine = torch.from_numpy(self.flow.states(ends, context)).to(self.dtype)

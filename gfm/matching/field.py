@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ class CorrectionField(nn.Module):
         self.state = state
         sizes = [features + 5 + int(state), *hidden]
         layers: list[nn.Module] = []
-        for inner, outer in zip(sizes[:-1], sizes[1:], strict=True):
+        for inner, outer in pairwise(sizes):
             layers += [nn.Linear(inner, outer), nn.SiLU()]
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(sizes[-1], 1)
@@ -48,7 +49,7 @@ class VectorField(nn.Module):
         super().__init__()
         sizes = [parameters, *hidden]
         layers: list[nn.Module] = []
-        for inner, outer in zip(sizes[:-1], sizes[1:], strict=True):
+        for inner, outer in pairwise(sizes):
             layers += [nn.Linear(inner, outer), nn.SiLU()]
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(sizes[-1], parameters)

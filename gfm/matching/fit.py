@@ -41,30 +41,30 @@ def flow_matching_loss(
     data: Residuals,
     runs: Tensor,
     path: IncrementPath,
-    times: int,
+    samples: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """Mean squared difference of the field and the paths' velocities.
+    """Mean squared difference of the field and the paths' velocities, at ``samples`` drawn places.
 
-    For each weight of the given runs, ``times`` starts k are drawn uniformly from 0..horizon-span; the
-    path goes from y_k, carried on by the affine field's decay, to y_{k+span}. Velocities are counted
-    per horizon.
+    A place is a weight of one of the given runs and a start k, uniform in 0..horizon-span; the path
+    goes from y_k, carried on by the affine field's decay, to y_{k+span}. Velocities are counted per
+    horizon.
     """
-    y, context = data.y[runs].flatten(0, 1), data.context[runs].flatten(0, 1)
-    weight = data.weight[runs].flatten()
+    run = runs[torch.randint(len(runs), (samples,), generator=generator)]
+    weight_number = torch.randint(data.y.shape[1], (samples,), generator=generator)
     span, horizon = path.span, data.horizon
-    k = torch.randint(0, horizon - span + 1, (len(y), times), generator=generator)
+    k = torch.randint(0, horizon - span + 1, (samples,), generator=generator)
     decay = (1 - data.kappa) ** span
     unit = (1 - decay) / (span * data.kappa) if data.kappa > 0 else 1.0
-    x0, x1 = y.gather(1, k).flatten(), y.gather(1, k + span).flatten()
+    x0, x1 = data.y[run, weight_number, k], data.y[run, weight_number, k + span]
     # what the field must add: without it y would have shrunk to decay * x0
     share, location, velocity = path.sample_location_and_conditional_flow(
         x0, x1 + (1 - decay) * x0, generator=generator
     )
-    t = (k.flatten() + share * span) / horizon
+    t = (k + share * span) / horizon
     target = velocity / unit * horizon
-    value = field(location, t, context.repeat_interleave(times, dim=0))
-    return (weight.repeat_interleave(times) * (value - target).square()).mean()
+    value = field(location, t, data.context[run, weight_number])
+    return (data.weight[run, weight_number] * (value - target).square()).mean()
 
 
 @torch.no_grad()
@@ -87,7 +87,7 @@ def fit_correction(
     train: Residuals,
     held: Residuals,
     path: IncrementPath,
-    times: int,
+    samples: int,
     training: Training,
     report: FitReport,
 ) -> None:
@@ -98,7 +98,9 @@ def fit_correction(
     """
     marks = np.linspace(0, held.horizon, 11).round().astype(int)[1:]
     context, weight = held.context.flatten(0, 1), held.weight.flatten()
-    truth = held.y.flatten(0, 1)[:, marks]
+    some = torch.linspace(0, len(context) - 1, min(len(context), 1024)).round().long()
+    context, weight = context[some], weight[some]
+    truth = held.y.flatten(0, 1)[some][:, marks]
 
     def validate() -> float:
         forecast = roll_out(field, context, held.kappa, held.horizon, 20)[:, 1::2]
@@ -106,7 +108,7 @@ def fit_correction(
 
     train_module(
         field,
-        lambda runs, generator: flow_matching_loss(field, train, runs, path, times, generator),
+        lambda runs, generator: flow_matching_loss(field, train, runs, path, samples, generator),
         len(train.y),
         validate,
         training,

@@ -8,7 +8,7 @@ import numpy as np
 
 from gfm.errors import InputError
 
-__all__ = ["SCALES", "CONTEXTS", "Frame"]
+__all__ = ["CONTEXTS", "SCALES", "Frame"]
 
 SCALES = ("none", "run")
 CONTEXTS = ("ends", "prefix")

@@ -18,7 +18,7 @@ from gfm.matching.path import IncrementPath
 from gfm.matching.vector import MOST, VectorFlow
 from gfm.trajectories import Trajectories
 
-__all__ = ["GradientFlowMatching", "RIDGES"]
+__all__ = ["RIDGES", "GradientFlowMatching"]
 
 RIDGES = (0.0, 1e-12, 1e-9, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, np.inf)
 VIEWS = ("auto", "coordinate", "vector")
@@ -40,11 +40,13 @@ class GradientFlowMatching(Forecaster):
     observed: n, the number of the last observed step (default: a tenth of the steps).
     view: ``"coordinate"``, ``"vector"`` or ``"auto"`` (the vector view is tried up to 64 weights).
     context: what the drive and the correction see of the prefix: ``"ends"`` or ``"prefix"``.
+    aware: whether the optimizer's recorded state enters the context (:mod:`gfm.matching.aware`);
+        ``"auto"`` tries it where the training runs hold one.
     scale: unit of a run's coordinates, ``"none"``, ``"run"`` or ``"auto"`` (see :class:`Frame`).
     ridges: strengths of the drive to choose from; 0 is plain least squares, infinity no drive.
     correction: ``"auto"`` (trained, kept if it validates better), True (kept anyway) or False.
     state: whether the coordinate correction sees the state of the flow. hidden: layers.
-    path: the conditional path. times: drawn times a series (or run) and step.
+    path: the conditional path. samples: places on paths a training step.
     method, substeps: the solver's; the default is one Euler step per optimizer step.
     dtype: of the networks and the solver, ``"float64"`` or ``"float32"``.
     training: rate, batch (runs), epochs, patience, seed.
@@ -61,12 +63,13 @@ class GradientFlowMatching(Forecaster):
         view: str = "auto",
         context: str = "prefix",
         scale: str = "auto",
+        aware: bool | str = "auto",
         ridges: Sequence[float] = RIDGES,
         correction: bool | str = "auto",
         state: bool = False,
         hidden: Sequence[int] = (64, 64),
         path: IncrementPath | None = None,
-        times: int = 16,
+        samples: int = 2048,
         method: str = "euler",
         substeps: int = 1,
         dtype: str = "float64",
@@ -81,12 +84,14 @@ class GradientFlowMatching(Forecaster):
             raise InputError(f"dtype must be 'float32' or 'float64'; got {dtype!r}.")
         if correction not in (True, False, "auto"):
             raise InputError(f"correction must be True, False or 'auto'; got {correction!r}.")
-        if len(ridges) == 0 or min(ridges) < 0 or times < 1:
-            raise InputError("ridges must be non-negative, at least one, and times at least 1.")
-        self.view, self.context, self.scale = view, context, scale
+        if aware not in (True, False, "auto"):
+            raise InputError(f"aware must be True, False or 'auto'; got {aware!r}.")
+        if len(ridges) == 0 or min(ridges) < 0 or samples < 1:
+            raise InputError("ridges must be non-negative, at least one, and samples at least 1.")
+        self.view, self.context, self.scale, self.aware = view, context, scale, aware
         self.ridges = np.asarray(ridges, dtype=float)
         self.correction, self.state, self.hidden = correction, state, tuple(hidden)
-        self.path, self.times = path or IncrementPath(span=10), times
+        self.path, self.samples = path or IncrementPath(span=10), samples
         self.method, self.substeps = method, substeps
         self.dtype = getattr(torch, dtype)
         self.training = training or Training(rate=3e-3, batch=32, epochs=400, patience=40)
@@ -97,17 +102,24 @@ class GradientFlowMatching(Forecaster):
         if validation is None:
             held = max(train.runs // 5, 1) if train.runs > 1 else 0
             train, validation = (train[: train.runs - held], train[-held:]) if held else (train,) * 2
-        weights, held_out = train.weights, validation.weights
         self.path = self._fitting_path()
         best: np.ndarray | None = None
         if self.view != "vector":
             self.flow: CoordinateFlow | VectorFlow = CoordinateFlow(self.n, self.context, self.dtype)
             scales = ("none", "run") if self.scale == "auto" else (self.scale,)
-            best = self.flow.fit(weights, held_out, scales, self.ridges)
-            report.notes.update(view="coordinate", scale=self.flow.scale, ridge=self.flow.ridge)
+            awares = (bool(self.aware),)
+            if self.aware == "auto":
+                awares = (False, True) if train.states else (False,)
+            best = self.flow.fit(train, validation, scales, self.ridges, awares)
+            report.notes.update(
+                view="coordinate",
+                scale=self.flow.scale,
+                ridge=self.flow.ridge,
+                aware=self.flow.aware,
+            )
         if self.view == "vector" or (self.view == "auto" and train.parameters <= MOST):
-            vector = VectorFlow.fit(weights, self.dtype)
-            errors = self._errors(vector, held_out)
+            vector = VectorFlow.fit(train.weights, self.dtype)
+            errors = self._errors(vector, validation)
             if best is None or clearly_better(errors, best):
                 self.flow, best = vector, errors
                 report.notes.clear()
@@ -115,7 +127,7 @@ class GradientFlowMatching(Forecaster):
         assert best is not None
         report.notes["affine_error"] = float(best.mean())
         if self.correction:
-            self._correct(weights, held_out, best, report)
+            self._correct(train, validation, best, report)
         report.parameters = self.flow.size
         # seen by the checks of forecast(): a vector field knows its number of weights
         self.coordinatewise = isinstance(self.flow, CoordinateFlow)
@@ -126,29 +138,29 @@ class GradientFlowMatching(Forecaster):
         return IncrementPath(self.path.within, self.path.noise, span)
 
     def _correct(
-        self, weights: np.ndarray, held: np.ndarray, best: np.ndarray, report: FitReport
+        self, train: Trajectories, held: Trajectories, best: np.ndarray, report: FitReport
     ) -> None:
-        common = (self.hidden, self.path, self.times, self.training, report)
+        common = (self.hidden, self.path, self.samples, self.training, report)
         if isinstance(self.flow, CoordinateFlow):
-            self.flow.correct(weights, held, self.state, *common)
+            self.flow.correct(train, held, self.state, *common)
         else:
-            self.flow.correct(weights, held, self.n, *common)
+            self.flow.correct(train.weights, held.weights, self.n, *common)
         errors = self._errors(self.flow, held)
         report.notes["corrected_error"] = float(errors.mean())
         if self.correction == "auto" and not clearly_better(errors, best):
             self.flow.field = None
         report.notes["corrected"] = self.flow.field is not None
 
-    def _errors(self, flow: CoordinateFlow | VectorFlow, held: np.ndarray) -> np.ndarray:
+    def _errors(self, flow: CoordinateFlow | VectorFlow, held: Trajectories) -> np.ndarray:
         """(runs,) mean squared error of the flow's forecasts of held-out runs."""
-        forecast = self._carry(flow, held[:, : self.n + 1], self.horizon)
-        return np.square(forecast - held[:, self.n + 1 :]).mean(axis=(1, 2))
+        forecast = self._carry(flow, held.prefix(self.n), self.horizon)
+        return np.square(forecast - held.weights[:, self.n + 1 :]).mean(axis=(1, 2))
 
     def _carry(
-        self, flow: CoordinateFlow | VectorFlow, prefix: np.ndarray, horizon: int
+        self, flow: CoordinateFlow | VectorFlow, prefix: Trajectories, horizon: int
     ) -> np.ndarray:
-        seen = prefix if isinstance(flow, CoordinateFlow) else prefix[:, -1]
+        seen = prefix if isinstance(flow, CoordinateFlow) else prefix.final
         return flow.forecast(seen, horizon, self.method, self.substeps)
 
     def _forecast(self, prefix: Trajectories, horizon: int) -> np.ndarray:
-        return self._carry(self.flow, prefix.weights, horizon)
+        return self._carry(self.flow, prefix, horizon)

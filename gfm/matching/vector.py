@@ -92,7 +92,7 @@ class VectorFlow:
         observed: int,
         hidden: tuple[int, ...],
         path: IncrementPath,
-        times: int,
+        samples: int,
         training: Training,
         report: FitReport,
     ) -> None:
@@ -110,6 +110,7 @@ class VectorFlow:
         offset = torch.from_numpy(self.affine.offset).to(self.dtype)
 
         def loss(runs: Tensor, generator: torch.Generator) -> Tensor:
+            times = max(samples // len(runs), 1)
             k = torch.randint(0, steps - path.span + 1, (len(runs), times), generator=generator)
             x0 = states[runs[:, None], k].flatten(0, 1)
             x1 = states[runs[:, None], k + path.span].flatten(0, 1)

@@ -186,7 +186,7 @@ def test_without_a_validation_set_some_training_runs_serve():
         {"correction": "maybe"},
         {"ridges": ()},
         {"ridges": (-1.0,)},
-        {"times": 0},
+        {"samples": 0},
     ],
 )
 def test_bad_options_are_refused(options):

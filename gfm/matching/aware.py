@@ -1,0 +1,60 @@
+"""What the optimizer's state tells: gradients rebuilt from it, and the size of its second moments.
+
+An optimizer that keeps averages moves a weight by more than the present gradient. From the recorded
+averages the gradients themselves follow, by the rule read backwards:
+
+    momentum   b_k = mu b_{k-1} + g_k                 g_k = b_k - mu b_{k-1}
+    RMSprop    s_k = a s_{k-1} + (1-a) g_k^2          |g_k|, with the sign against the increment
+    Adam       m_k = b1 m_{k-1} + (1-b1) g_k          g_k = (m_k - b1 m_{k-1}) / (1 - b1)
+
+For plain SGD they are the increments, and nothing is new.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gfm.errors import InputError
+from gfm.forecasters.series import to_series
+from gfm.trajectories import Trajectories
+
+__all__ = ["gradients", "state_features"]
+
+
+def gradients(data: Trajectories) -> np.ndarray:
+    """(runs, states-1, parameters) the gradient of every recorded step (recorded at every step).
+
+    Raises InputError when the trajectories do not name their optimizer or lack its state.
+    """
+    rule, lr = data.meta.get("optimizer"), data.meta.get("lr")
+    options, states = data.meta.get("options", {}), data.states
+    try:
+        if rule == "SGD":
+            return -np.diff(data.weights, axis=1) / lr
+        if rule == "momentum":
+            return states["momentum"][:, 1:] - options["momentum"] * states["momentum"][:, :-1]
+        if rule == "RMSprop":
+            keep = options["alpha"]
+            square = (states["second"][:, 1:] - keep * states["second"][:, :-1]) / (1 - keep)
+            return -np.sign(np.diff(data.weights, axis=1)) * np.sqrt(np.maximum(square, 0.0))
+        if rule in ("Adam", "AdamW"):
+            keep = options.get("betas", (0.9, 0.999))[0]
+            return (states["momentum"][:, 1:] - keep * states["momentum"][:, :-1]) / (1 - keep)
+    except KeyError as missing:
+        raise InputError(
+            f"The optimizer-aware field needs the optimizer's {missing} in the trajectories; "
+            "record them with states=True, or use aware=False."
+        ) from None
+    raise InputError(
+        f"The optimizer-aware field knows SGD, momentum, RMSprop and Adam, not {rule!r}; "
+        "use aware=False."
+    )
+
+
+def state_features(prefix: Trajectories) -> np.ndarray:
+    """(series, features) of observed states: gradients times lr, and lr times the root second moment."""
+    lr = prefix.meta.get("lr", 1.0)
+    parts = [to_series(gradients(prefix)) * lr]
+    if "second" in prefix.states:
+        parts.append(to_series(np.sqrt(prefix.states["second"][:, -1:])) * lr)
+    return np.hstack(parts).astype(np.float64)
