@@ -135,7 +135,9 @@ def refine(
     Source: Knyazev (2001), SIAM J. Sci. Comput. 23(2); the basis is orthogonalised as in
     Duersch et al. (2018).
     """
-    k = start.shape[0]
+    k, p = start.shape
+    if p <= 32:  # the whole matrix is cheaper, and the blocks below need room outside their span
+        return dense(product(torch.eye(p, dtype=start.dtype, device=start.device)), k)
     wanted = k if wanted is None else wanted
     tolerance = default_tolerance(start.dtype) if tolerance is None else tolerance
     goal = torch.full((k,), tolerance, dtype=start.dtype, device=start.device)

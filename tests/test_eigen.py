@@ -73,3 +73,12 @@ def test_products_that_are_not_finite_raise():
         eigen.lanczos(lambda V: V * float("nan"), 50, 2, like=like)
     with pytest.raises(NumericalError):
         eigen.refine(lambda V: V * float("nan"), torch.eye(2, 50, dtype=torch.float64))
+
+
+def test_refine_in_few_dimensions_is_exact():
+    """With 2 of 3 directions in the block nothing is left outside it; spurious values came of that."""
+    A = matrix([1.9, 0.03, 0.02])
+    start = torch.randn(2, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    found = eigen.refine(lambda V: V @ A, start)
+    assert torch.allclose(found.values, torch.tensor([1.9, 0.03], dtype=torch.float64), atol=1e-12)
+    assert found.residuals.max() < 1e-12

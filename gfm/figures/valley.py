@@ -1,0 +1,151 @@
+"""Figures of the valley: paths over the loss's contours, and paths seen on the floor."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gfm.central import Run
+from gfm.figures import style
+from gfm.figures.slider import Curve, Panel, slider
+
+__all__ = ["floor_plane", "valley", "valley_slider"]
+
+_NAMES = {"discrete": "gradient descent", "stable": "gradient flow", "central": "central flow"}
+_UNSTABLE = "sharpness above 2 / lr"
+
+
+def _paths(ax: Axes, run: Run, horizontal: int, vertical: int) -> None:
+    for name in ("discrete", "stable", "central"):
+        w = run[name].weights
+        width = {"discrete": 0.8}.get(name, 2.2)
+        ax.plot(w[:, horizontal], w[:, vertical], label=_NAMES[name], zorder=3, **style.line(name, linewidth=width))
+        if name != "discrete":
+            ax.plot(w[-1, horizontal], w[-1, vertical], "o", color=style.ROLES[name]["color"], zorder=4)
+    w = run["discrete"].weights
+    ax.plot(w[:, horizontal], w[:, vertical], ".", markersize=2.5, color=style.COLOURS["blue"], zorder=3)
+    ax.plot(w[0, horizontal], w[0, vertical], "D", color=style.COLOURS["purple"], zorder=5)
+
+
+def _shade(ax: Axes, x: np.ndarray, y: np.ndarray, sharpness: np.ndarray, edge: float) -> None:
+    ax.contourf(x, y, sharpness, levels=[edge, np.inf], colors=[style.COLOURS["vermilion"]], alpha=0.14)
+    ax.contour(x, y, sharpness, levels=[edge], colors=[style.COLOURS["vermilion"]], linewidths=1)
+    ax.grid(False)
+
+
+def valley(run: Run, x: np.ndarray, y: np.ndarray, loss: np.ndarray, sharpness: np.ndarray, last: int = 24) -> Figure:
+    """The valley from above, its sharpness along the paths, and the last steps enlarged.
+
+    Args:
+        run: two weights (x across the valley, y along it), weights kept at every step.
+        x, y: grid; loss, sharpness: (len(y), len(x)) on it.
+        last: steps enlarged in the third panel.
+    """
+    edge = 2.0 / run.settings["lr"]
+    with style.use():
+        figure, (above, time, near) = plt.subplots(1, 3, figsize=(12.2, 3.7), width_ratios=(1.6, 1.1, 1.0))
+        _shade(above, y, x, sharpness.T, edge)
+        above.contour(y, x, loss.T, levels=np.geomspace(loss.min() + 0.02, loss.max(), 12), colors="#C4C4C4", linewidths=0.7)
+        _paths(above, run, 1, 0)
+        above.text(0.99, 0.02, _UNSTABLE, color=style.COLOURS["vermilion"], transform=above.transAxes, ha="right")
+        above.set(xlabel="weight y (along the valley)", ylabel="weight x (across)", title="Gradient descent zig-zags; the flows do not")
+        above.set(xlim=(y[0], y[-1]), ylim=(x[0], x[-1]))
+        above.legend(loc="upper left", ncols=1, frameon=True, framealpha=0.9, edgecolor="none")
+
+        step = np.arange(run.steps + 1)
+        top = run["discrete"].eigenvalues[:, 0] * edge / run.settings["threshold"]
+        swing = np.abs(run["discrete"].weights[:, 0] - run["central"].weights[:, 0])
+        time.plot(step, top, label="gradient descent", **style.line("discrete", linewidth=1.4))
+        time.plot(step, run["stable"].eigenvalues[:, 0] * edge / 2, label="gradient flow", **style.line("stable"))
+        time.plot(step, run["central"].eigenvalues[:, 0] * edge / 2, label="central flow", **style.line("central"))
+        time.axhline(edge, **style.line("threshold"))
+        time.set(xlabel="step", ylabel="sharpness", title=f"Above {edge:.3g} the swing grows")
+        reach = max(top.max() - edge, edge - top.min())
+        time.set_ylim(edge - 1.1 * reach, edge + 2.6 * reach)
+        side = time.twinx()
+        side.fill_between(step, 0, swing, color=style.COLOURS["sky"], alpha=0.35, linewidth=0)
+        side.set_ylim(0, 3.2 * swing.max())
+        side.set_yticks([])
+        side.text(run.steps, 0.05 * swing.max(), "size of the swing", ha="right", fontsize=8.5, color=style.COLOURS["blue"])
+        side.grid(False)
+        time.set_zorder(side.get_zorder() + 1)
+        time.patch.set_visible(False)
+        time.legend(loc="upper right")
+
+        w, c = run["discrete"].weights[-last:], run["central"].weights[-1]
+        mean = w.mean(0)
+        for point in w:
+            near.plot([c[1], point[1]], [c[0], point[0]], color=style.COLOURS["sky"], linewidth=0.8)
+        near.plot(w[:, 1], w[:, 0], "o", markersize=4, color=style.COLOURS["blue"], label="gradient descent, $w_t$")
+        near.plot(mean[1], mean[0], "P", markersize=9, color=style.COLOURS["orange"], label="its average")
+        near.plot(c[1], c[0], "o", markersize=8, color=style.COLOURS["black"], label="central flow, $w(t)$")
+        spread = np.sqrt(np.nansum(run["central"].sigma[-1]) * run.settings["lr"])
+        near.errorbar(c[1], c[0], yerr=spread, color=style.COLOURS["black"], capsize=5, linewidth=1.6, label=r"$\pm$ predicted $\sigma$")
+        near.set(xlabel="y", ylabel="x", title=rf"The last {last} steps: $w_t = w(t) + \delta_t$")
+        half = 1.15 * max(np.abs(w[:, 1] - c[1]).max(), 0.05)
+        near.set_xlim(c[1] - 3 * half, c[1] + 3 * half)
+        near.set_ylim(c[0] - 1.9 * np.abs(w[:, 0] - c[0]).max(), c[0] + 3.4 * np.abs(w[:, 0] - c[0]).max())
+        near.legend(loc="upper right", ncols=1)
+    return figure
+
+
+def floor_plane(run: Run, y: np.ndarray, z: np.ndarray, loss: np.ndarray, sharpness: np.ndarray, lowest: np.ndarray) -> Figure:
+    """Three weights: paths seen on the floor, and the swing across it with its predicted size.
+
+    Args:
+        run: weights (x, y, z) kept at every step.
+        y, z: grid; loss, sharpness: (len(z), len(y)) on the floor above it.
+        lowest: (3,) the lowest point of the stable region.
+    """
+    with style.use():
+        figure, (plane, time) = plt.subplots(1, 2, figsize=(10.4, 4.0), width_ratios=(1.15, 1))
+        _shade(plane, y, z, sharpness, 2.0 / run.settings["lr"])
+        plane.contour(y, z, loss, levels=np.geomspace(loss.min() + 0.01, loss.max(), 12), colors="#C4C4C4", linewidths=0.7)
+        _paths(plane, run, 1, 2)
+        plane.plot(lowest[1], lowest[2], "*", markersize=15, color=style.COLOURS["orange"], markeredgecolor=style.COLOURS["black"],
+                   label="lowest stable point", zorder=6, linestyle="none")
+        plane.text(0.99, 0.02, _UNSTABLE, color=style.COLOURS["vermilion"], transform=plane.transAxes, ha="right")
+        plane.set(xlabel="weight y", ylabel="weight z", title="On the floor: along the border of the stable region")
+        plane.legend(loc="upper left", frameon=True, framealpha=0.9, edgecolor="none")
+        step = np.arange(run.steps + 1)
+        swing = run["discrete"].weights[:, 0] - run["central"].weights[:, 0]
+        spread = np.sqrt(np.nansum(run["central"].sigma, 1) * run.settings["lr"])
+        time.plot(step, swing, label="gradient descent", **style.line("discrete", linewidth=0.7))
+        for sign in (1, -1):
+            time.plot(step, sign * spread, label=r"central flow: $\pm\sigma$" if sign > 0 else None, **style.line("predicted"))
+        time.set(xlabel="step", ylabel="swing across the valley (x)", title="Across: swings of the predicted size")
+        time.legend(loc="upper right")
+    return figure
+
+
+def valley_slider(run: Run, border: np.ndarray, floor: np.ndarray, name: str, alt: str, every: int = 1) -> str:
+    """The two-weight valley with a slider over the steps, as HTML.
+
+    Args:
+        border: (m, 2) points (y, x) where the sharpness is 2 / lr, by x. floor: (m, 2) points (y, x) of the floor.
+        every: steps between frames; odd, since descent swings with period two.
+    """
+    take = slice(None, None, every)
+    steps = np.arange(run.steps + 1)[take]
+    w = {p: run[p].weights[take].astype(float) for p in _NAMES}
+    scale = 2.0 / run.settings["lr"] / run.settings["threshold"]
+    top = {p: run[p].eigenvalues[take, 0] * scale for p in _NAMES}
+    every_y = np.concatenate([v[:, 1] for v in w.values()])
+    every_x = np.concatenate([v[:, 0] for v in w.values()])
+    ends_y = (every_y.min() - 0.1, every_y.max() + 0.25)
+    ends_x = (every_x.min() - 0.1, every_x.max() + 0.1)
+    corners = np.concatenate([border, [[ends_y[1], border[-1, 1]], [ends_y[1], border[0, 1]]]])
+    edge = 2.0 / run.settings["lr"]
+    spread = max(abs(top["discrete"] - edge).max(), 0.05 * edge)
+    order = ("discrete", "stable", "central")
+    panels = [
+        Panel("The valley from above", "weight y (along)", "weight x (across)",
+              [Curve(_NAMES[p], p, w[p][:, 1], w[p][:, 0]) for p in order], ends_y, ends_x,
+              areas={_UNSTABLE: corners}, lines={"floor": floor}),
+        Panel("Its sharpness (dotted: 2 / lr)", "step", "sharpness",
+              [Curve(_NAMES[p], p, steps, top[p]) for p in order], (0, float(steps[-1])),
+              (edge - 1.1 * spread, edge + 1.1 * spread), lines={"2 / lr": np.array([[0, edge], [steps[-1], edge]])}),
+    ]
+    return slider(panels, steps, name=name, alt=alt, readings={"sharpness": top["discrete"], "2/lr": np.full(len(steps), edge)})
