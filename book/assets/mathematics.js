@@ -5,6 +5,13 @@
     "\\R": "\\mathbb{R}", "\\E": "\\mathbb{E}", "\\tr": "\\operatorname{tr}", "\\diag": "\\operatorname{diag}",
     "\\argmin": "\\operatorname*{arg\\,min}"
   };
+  // Fonts: as files over HTTP, embedded on file:// (where browsers refuse font files to a page).
+  var fonts = document.createElement("link");
+  fonts.rel = "stylesheet";
+  fonts.href = new URL(location.protocol === "file:" ? "katex/embedded.css" : "katex/linked.css",
+    document.currentScript.src).href;
+  document.head.appendChild(fonts);
+
   function set() {
     document.querySelectorAll(".math").forEach(function (node) {
       var tex = node.querySelector(".tex");

@@ -1,7 +1,7 @@
 """A Sphinx extension: mathematics as plain TeX in the page, set by a local copy of KaTeX.
 
-No request leaves for another host, and the fonts are embedded in the style sheet, because browsers refuse
-font files to pages that are opened straight from the file system.
+No request leaves for another host. Browsers refuse font files to pages that are opened straight from the file
+system; for those the fonts are embedded in a style sheet.
 """
 
 from __future__ import annotations
@@ -14,17 +14,28 @@ from typing import Any
 
 from docutils import nodes
 
-__all__ = ["embed_fonts", "setup"]
+__all__ = ["setup", "split_styles"]
+
+_FACE = re.compile(r"@font-face\{[^}]*\}")
 
 
-def embed_fonts(css: str, folder: Path) -> str:
-    """The style sheet with each ``url(fonts/...)`` replaced by the font itself."""
+def split_styles(folder: Path) -> None:
+    """Part ``katex.min.css`` into rules, faces that link the font files, and faces that hold them.
+
+    ``mathematics.js`` asks for the linked faces over HTTP (only fonts that are used are then loaded) and
+    for the embedded ones when the page was opened from the file system.
+    """
+    css = (folder / "katex.min.css").read_text(encoding="utf-8")
+    faces = "".join(_FACE.findall(css))
 
     def data(match: re.Match[str]) -> str:
         font = base64.b64encode((folder / match[1]).read_bytes()).decode()
         return f"url(data:font/woff2;base64,{font})"
 
-    return re.sub(r"url\((fonts/[\w.-]+)\)", data, css)
+    embedded = re.sub(r"url\((fonts/[\w.-]+)\)", data, faces)
+    for name, text in (("katex", _FACE.sub("", css)), ("linked", faces), ("embedded", embedded)):
+        (folder / f"{name}.css").write_text(text, encoding="utf-8")
+    (folder / "katex.min.css").unlink()
 
 
 def _inline(self: Any, node: nodes.math) -> None:

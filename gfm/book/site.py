@@ -14,7 +14,7 @@ import yaml
 from gfm.book import overview
 from gfm.book.check import check_site
 from gfm.book.citing import bibtex
-from gfm.book.mathematics import embed_fonts
+from gfm.book.mathematics import split_styles
 from gfm.book.notebooks import Notebook
 from gfm.book.pages import Page, make_page
 from gfm.book.paths import PROFILES, build_folder
@@ -61,11 +61,7 @@ def _stage(register: Register, source: Path, profiles: tuple[str, ...], site: Si
     for name in ("_config.yml", "references.bib"):
         shutil.copyfile(book / name, source / name)
     shutil.copytree(book / "assets", source / "assets")
-    katex = source / "assets" / "katex"
-    css = embed_fonts((katex / "katex.min.css").read_text(encoding="utf-8"), katex)
-    (katex / "katex.css").write_text(css, encoding="utf-8")
-    shutil.rmtree(katex / "fonts")
-    (katex / "katex.min.css").unlink()
+    split_styles(source / "assets" / "katex")
 
     names: dict[str, str] = {}
     figures: dict[str, dict[str, str]] = {}
