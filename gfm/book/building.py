@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tqdm import tqdm
-
+from gfm.book.notebooks import NoSuchProfile
 from gfm.book.paths import PROFILES
 from gfm.book.register import Register
-from gfm.book.runs import Outcome, Plan, plan, run_all
+from gfm.book.progress import run_with_bar
+from gfm.book.runs import Outcome, Plan, plan
 from gfm.book.site import Site, build_site
 from gfm.errors import GfmError, UnknownNameError
 
@@ -61,10 +60,11 @@ def bring_up_to_date(register: Register, profile: str, jobs: int = 2, force: boo
     for name in register.notebooks():
         try:
             item = plan(register, name, profile)
-        except GfmError as error:
+        except NoSuchProfile as error:
             say(f"  left out {name}: {error}")
-            if not isinstance(error, UnknownNameError):
-                report.problems.append(str(error))
+            continue
+        except GfmError as error:
+            report.problems.append(str(error))
             continue
         if item.why or force:
             todo.append(item)
@@ -74,23 +74,6 @@ def bring_up_to_date(register: Register, profile: str, jobs: int = 2, force: boo
             say(f"  reused   {name}: text, parameters, register entry and source are unchanged")
     if not todo:
         return report
-    busy: list[str] = []
-    lock = threading.Lock()
-    with tqdm(total=len(todo), unit="notebook", desc=f"Profile {profile}") as bar:
-
-        def started(item: Plan) -> None:
-            with lock:
-                busy.append(item.notebook.stem)
-                bar.set_postfix_str(", ".join(busy))
-
-        def done(outcome: Outcome) -> None:
-            with lock:
-                busy.remove(outcome.plan.notebook.stem)
-                bar.update()
-                bar.set_postfix_str(", ".join(busy))
-                word = f"FAILED ({outcome.error})" if outcome.error else f"{outcome.seconds:.0f} s"
-                bar.write(f"  {outcome.plan.notebook.name}: {word}")
-
-        report.rerun = run_all(todo, jobs, done, started)
+    report.rerun = run_with_bar(todo, jobs, f"Profile {profile}")
     report.problems += [f"{o.plan.notebook.name} failed: {o.error}" for o in report.rerun if o.error]
     return report

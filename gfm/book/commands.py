@@ -16,7 +16,8 @@ def run(name: str, profile: str, parameters: list[tuple[str, str]], in_place: bo
     """``gfm run``: exit code 1 if a cell fails, 2 if what was asked makes no sense."""
     from gfm.book.execute import NotebookFailed
     from gfm.book.execute import in_place as refresh
-    from gfm.book.runs import plan, run_all
+    from gfm.book.progress import run_with_bar
+    from gfm.book.runs import plan
 
     register = Register.load()
     if in_place and (profile != "smoke" or parameters):
@@ -31,7 +32,7 @@ def run(name: str, profile: str, parameters: list[tuple[str, str]], in_place: bo
         return
     given = ", ".join(f"{k} = {v!r}" for k, v in item.parameters.items()) or "its defaults"
     print(f"Running {item.notebook.name} with {given} ...", flush=True)
-    outcome = run_all([item], jobs=1)[0]
+    outcome = run_with_bar([item], 1, "Running")[0]
     if outcome.error:
         print(f"gfm: {outcome.error}", file=sys.stderr)
         print(f"     log: {item.target.with_suffix('.log')}", file=sys.stderr)

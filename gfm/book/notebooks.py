@@ -14,7 +14,11 @@ import yaml
 from gfm.book.paths import PROFILES
 from gfm.errors import InputError, UnknownNameError, UnreadableFileError
 
-__all__ = ["Notebook", "profile_parameters"]
+__all__ = ["NoSuchProfile", "Notebook", "profile_parameters"]
+
+
+class NoSuchProfile(UnknownNameError):
+    """A notebook that has no entry for a profile in ``notebooks/profiles.yml``."""
 
 
 class Notebook:
@@ -90,7 +94,7 @@ def profile_parameters(root: Path, notebook: Notebook, profile: str) -> dict[str
     table = (yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None) or {}
     entry = (table.get(notebook.name) or {}).get(profile)
     if entry is None:
-        raise UnknownNameError(
+        raise NoSuchProfile(
             f"{notebook.name} has no profile {profile!r} in notebooks/profiles.yml."
         )
     for name, value in entry.items():

@@ -38,6 +38,11 @@ class Plan:
     fingerprint: dict[str, Any]
     why: str
 
+    @property
+    def progress_file(self) -> Path:
+        """Where the running notebook's experiments say how far they are."""
+        return self.target.with_suffix(".progress")
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -91,8 +96,10 @@ def _run(item: Plan) -> Outcome:
     record.unlink(missing_ok=True)
     command = [sys.executable, "-m", "gfm.book.execute", str(item.notebook.path), str(item.target)]
     start = time.perf_counter()
-    run = subprocess.run(command, input=json.dumps(item.parameters), env=environment(), text=True,
+    env = {**environment(), "GFM_PROGRESS": str(item.progress_file)}
+    run = subprocess.run(command, input=json.dumps(item.parameters), env=env, text=True,
                          capture_output=True, cwd=item.notebook.path.parent)
+    item.progress_file.unlink(missing_ok=True)
     seconds = round(time.perf_counter() - start, 1)
     item.target.with_suffix(".log").write_text(run.stderr, encoding="utf-8")
     if run.returncode:

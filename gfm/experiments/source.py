@@ -19,7 +19,7 @@ _PACKAGE = "gfm"
 _ROOT = Path(__file__).resolve().parent.parent
 # Drawing, the register, the command line and the store's own plumbing never change a computed number.
 _OUTSIDE = re.compile(
-    r"gfm(\.experiments(\.(base|provenance|source|store))?|\.(figures|book|cli)(\..*)?)?$"
+    r"gfm(\.experiments(\.(base|entry|provenance|source|store))?|\.(figures|book|cli)(\..*)?)?$"
 )
 
 

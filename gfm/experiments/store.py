@@ -7,10 +7,7 @@ is partial, truncated, foreign or altered is recomputed, and the reason is kept.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import io
-import json
 import os
 import shutil
 import sys
@@ -21,25 +18,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import FileLock
 
 from gfm.errors import InputError, UnreadableFileError
 from gfm.experiments import provenance as origin
 from gfm.experiments import source
 from gfm.experiments.base import Experiment, Progress, Result
+from gfm.experiments.entry import canonical, read_entry, sha, write_entry
 
 __all__ = ["Store", "obtain", "key_of"]
-
-_SCHEMA = "gfm-result/1"
 
 
 def key_of(experiment: Experiment) -> str:
     """``identity-source``: digests of (name, parameters, data) and of the code behind it."""
     if not experiment.name:
         raise InputError(f"{type(experiment).__name__} has no name; set the class variable `name`.")
-    identity = _sha(_canonical([experiment.name, experiment.parameters(),
-                                experiment.data_fingerprint()]))
+    what = [experiment.name, experiment.parameters(), experiment.data_fingerprint()]
+    identity = sha(canonical(what))
     return f"{identity[:24]}-{_source_digest(experiment)[:16]}"
 
 
@@ -94,15 +89,7 @@ class Store:
         scratch = target.parent / f".{key}.{uuid.uuid4().hex[:8]}.partial"
         scratch.mkdir()
         try:
-            packed = _pack(result.arrays)
-            payload = {"schema": _SCHEMA, "experiment": name, "key": key,
-                       "arrays_sha256": _sha(packed), "info": dict(result.info),
-                       "provenance": dict(result.provenance)}
-            payload = json.loads(_canonical(payload))
-            payload["checksum"] = _sha(_canonical(payload))
-            (scratch / "arrays.npz").write_bytes(packed)
-            text = json.dumps(payload, indent=1, sort_keys=True) + "\n"
-            (scratch / "result.json").write_text(text, encoding="utf-8")
+            write_entry(scratch, name, key, result)
             self._put(scratch, target, name, key)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -122,7 +109,7 @@ class Store:
         """A lock between processes for one entry; freed by the system when its holder dies."""
         folder = Path(self.folder) / ".locks"
         folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(str(folder / f"{_sha(name + key)[:32]}.lock"))
+        return FileLock(str(folder / f"{sha(name + key)[:32]}.lock"))
 
 
 def obtain(experiment: Experiment, store: Store | Path | str | None = None,
@@ -149,27 +136,6 @@ def obtain(experiment: Experiment, store: Store | Path | str | None = None,
     return result
 
 
-def read_entry(entry: Path, name: str, key: str) -> Result:
-    """Read the two files of an entry and verify them. Raises UnreadableFileError."""
-    try:
-        payload = json.loads((entry / "result.json").read_text(encoding="utf-8"))
-        packed = (entry / "arrays.npz").read_bytes()
-    except (OSError, ValueError) as error:
-        raise UnreadableFileError(f"{entry.name}: a file is missing or not JSON") from error
-    if not isinstance(payload, dict) or payload.get("schema") != _SCHEMA:
-        raise UnreadableFileError(f"{entry.name}: result.json is not a {_SCHEMA} file")
-    checksum = payload.pop("checksum", None)
-    if checksum != _sha(_canonical(payload)):
-        raise UnreadableFileError(f"{entry.name}: result.json does not match its checksum")
-    if (payload["experiment"], payload["key"]) != (name, key):
-        raise UnreadableFileError(f"{entry.name}: it belongs to another experiment or key")
-    if payload["arrays_sha256"] != _sha(packed):
-        raise UnreadableFileError(f"{entry.name}: arrays.npz does not match its checksum")
-    with np.load(io.BytesIO(packed), allow_pickle=False) as file:
-        arrays = {item: file[item] for item in file.files}
-    return Result(arrays, payload["info"], payload["provenance"])
-
-
 def _compute(experiment: Experiment, key: str, progress: Progress | None) -> Result:
     bar = None
     if progress is None:
@@ -192,10 +158,15 @@ def _bar(name: str) -> tuple[Progress, Any]:
     from tqdm import tqdm
 
     bar = tqdm(desc=name, leave=False, mininterval=0.5)
+    file, told = os.environ.get("GFM_PROGRESS"), [0.0]
 
     def progress(done: int, total: int) -> None:
         bar.total = total
         bar.update(done - bar.n)
+        # A build reads this file to show how far the notebook's process is (see gfm.book.progress).
+        if file and time.monotonic() - told[0] > 0.5:
+            told[0] = time.monotonic()
+            Path(file).write_text(f"{done} {total} {name}\n", encoding="utf-8")
 
     return progress, bar
 
@@ -206,7 +177,7 @@ def _source_digest(experiment: Experiment) -> str:
         return source.digest([module])
     code = _code_of(type(experiment))
     used = source.digest(source.imports_of(code) or ["gfm.problem", "gfm.trajectories"])
-    return _sha(source.digest_of_code(code) + used)
+    return sha(source.digest_of_code(code) + used)
 
 
 def _code_of(kind: type) -> str:
@@ -217,35 +188,6 @@ def _code_of(kind: type) -> str:
         methods = [m for m in vars(kind).values() if inspect.isfunction(m)]
         parts = [textwrap.dedent(inspect.getsource(m)) for m in methods if m.__name__ == "compute"]
         return "\n".join(parts)
-
-
-def _pack(arrays: Any) -> bytes:
-    plain = {}
-    for name, value in arrays.items():
-        plain[name] = np.asarray(value)
-        if plain[name].dtype.hasobject:
-            raise InputError(f"Result array {name!r} holds Python objects; store numbers or text.")
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **plain)
-    return buffer.getvalue()
-
-
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_jsonable)
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, Path):
-        return str(value)
-    raise InputError(f"A {type(value).__name__} cannot be stored in a result's info; use plain data.")
-
-
-def _sha(data: str | bytes) -> str:
-    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
 
 
 def _project() -> Path | None:
