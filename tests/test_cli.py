@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("cli") / "project"
-    shutil.copytree(ROOT / "book", root / "book", ignore=shutil.ignore_patterns("results"))
+    shutil.copytree(ROOT / "book", root / "book", ignore=shutil.ignore_patterns("results", "symbols.md"))
     shutil.copytree(ROOT / "tests" / "book" / "toy", root, dirs_exist_ok=True)
     return root
 

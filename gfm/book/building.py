@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from gfm.book.notebooks import NoSuchProfile
 from gfm.book.paths import PROFILES
-from gfm.book.register import Register
 from gfm.book.progress import run_with_bar
+from gfm.book.register import Register
 from gfm.book.runs import Outcome, Plan, plan
 from gfm.book.site import Site, build_site
 from gfm.errors import GfmError, UnknownNameError

@@ -45,7 +45,7 @@ def numbers(register: Register, staged: set[str], picture: str = "") -> dict[str
     """Words for the placeholders ``{{ name }}`` of the prose pages (``picture``: the front page's).
 
     Besides counts: ``value:<element>:<claim>`` is a claim's measured value, ``verdict:<element>:<claim>``
-    its verdict.
+    its verdict, ``link:<element>`` a link to the element's page (its title while there is none).
     """
     found = counts(register)
     written = [e for e in register if e.notebook]
@@ -55,6 +55,7 @@ def numbers(register: Register, staged: set[str], picture: str = "") -> dict[str
            "matrix": matrix_page(register, staged), "picture": picture}
     for entry in register:
         stored = best(register, entry)
+        out[f"link:{entry.id}"] = _link(entry, staged)
         out[f"profile:{entry.id}"] = stored.profile if stored else NOT_RUN
         for claim in entry.claims:
             verdict = next((v for v in stored.verdicts if v.claim.id == claim.id), None) if stored \

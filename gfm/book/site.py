@@ -15,7 +15,6 @@ from gfm.book import overview
 from gfm.book.check import check_site
 from gfm.book.citing import bibtex
 from gfm.book.mathematics import split_styles
-from gfm.book.notebooks import Notebook
 from gfm.book.pages import Page, make_page
 from gfm.book.paths import PROFILES, build_folder
 from gfm.book.register import Register

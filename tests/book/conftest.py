@@ -12,7 +12,7 @@ TOY = Path(__file__).parent / "toy"
 
 
 def make_project(folder: Path) -> Path:
-    shutil.copytree(ROOT / "book", folder / "book", ignore=shutil.ignore_patterns("results"))
+    shutil.copytree(ROOT / "book", folder / "book", ignore=shutil.ignore_patterns("results", "symbols.md"))
     shutil.copytree(TOY, folder, dirs_exist_ok=True)
     return folder
 
