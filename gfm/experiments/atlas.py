@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,5 +59,8 @@ def atlas(cells: Mapping[str, Mapping[str, Any]], **common: Any) -> dict[tuple[s
         if not isinstance(rates, (list, tuple)) or not rates:
             raise InputError(f"the atlas needs a list of learning rates for {net!r}: {{'lr': [0.1, 0.2], ...}}")
         for lr in rates:
-            runs[net, float(lr)] = flow_run(**cell(net, **{**common, **own, "lr": float(lr)}))
+            # A run read from the store warns nobody; a fresh one should not print other things. See run.notes.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                runs[net, float(lr)] = flow_run(**cell(net, **{**common, **own, "lr": float(lr)}))
     return runs

@@ -1,0 +1,83 @@
+"""Small multiples over networks and learning rates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from gfm.central import Run
+from gfm.experiments.atlas import TITLES
+from gfm.experiments.edge_measures import measured_top
+from gfm.experiments.flow_measures import smooth
+from gfm.figures import style
+
+__all__ = ["curves", "edges", "predictions"]
+
+Runs = Mapping[tuple[str, float], Run]
+
+
+def _of(runs: Runs, net: str) -> dict[float, Run]:
+    return {lr: run for (name, lr), run in sorted(runs.items(), key=lambda item: item[0][1]) if name == net}
+
+
+def edges(runs: Runs, nets: Sequence[str]) -> Figure:
+    """Loss (top) and sharpness (bottom) of each network (columns) at each of its learning rates."""
+    with style.use():
+        figure, axes = plt.subplots(2, len(nets), figsize=(3.3 * len(nets), 4.9), squeeze=False, sharex="col")
+        for column, net in enumerate(nets):
+            loss, sharpness = axes[:, column]
+            cells = _of(runs, net)
+            for (lr, run), look in zip(cells.items(), style.cycle(len(cells)), strict=True):
+                look = {**look, "linewidth": 1.1}
+                loss.plot(run["discrete"].loss, label=f"lr = {lr:g}", **look)
+                steps, top = measured_top(run)
+                sharpness.plot(steps, top / lr, **look)
+                sharpness.axhline(2 / lr, **{**style.line("threshold"), "color": look["color"]})
+            sharpness.set(xlabel="step", ylim=(0, 1.6 * max(2 / lr for lr in cells)))
+            loss.set(title=TITLES.get(net, net), yscale="log")
+            loss.legend(loc="best")
+        axes[0, 0].set_ylabel("training loss")
+        axes[1, 0].set_ylabel("sharpness (dotted: 2 / lr)")
+    return figure
+
+
+def predictions(runs: Runs, nets: Sequence[str], window: float) -> Figure:
+    """Loss of each network (panels) at each learning rate, with the time average that its central flow predicts.
+
+    window: standard deviation, in steps, of the Gaussian average.
+    """
+    columns = min(len(nets), 3)
+    rows = -(-len(nets) // columns)
+    with style.use():
+        figure, axes = plt.subplots(rows, columns, figsize=(3.5 * columns, 2.7 * rows + 0.3), squeeze=False)
+        for ax in axes.flat[len(nets) :]:
+            ax.set_visible(False)
+        for ax, net in zip(axes.flat, nets, strict=False):
+            cells = _of(runs, net)
+            for (lr, run), look in zip(cells.items(), style.cycle(len(cells)), strict=True):
+                colour = look["color"]
+                ax.plot(run["discrete"].loss, color=colour, alpha=0.45, linewidth=0.8, linestyle="-")
+                ax.plot(smooth(run["discrete"].loss, window), color=colour, linewidth=2.4, alpha=0.75, linestyle="-", label=f"lr = {lr:g}")
+                ax.plot(run["central"].predicted_loss, **style.line("predicted", linewidth=1.3))
+            ax.set(title=TITLES.get(net, net), yscale="log", xlabel="step")
+            ax.legend(loc="best")
+        for row in axes:
+            row[0].set_ylabel("training loss")
+        axes[0, 0].plot([], [], label="predicted", **style.line("predicted", linewidth=1.3))
+        axes[0, 0].legend(loc="best")
+    return figure
+
+
+def curves(runs: Runs, what: str = "loss") -> dict[str, np.ndarray]:
+    """What was drawn, by network and learning rate, for the figure's data files."""
+    out = {}
+    for (net, lr), run in runs.items():
+        out[f"{net} lr {lr:g}: loss"] = run["discrete"].loss
+        if what == "sharpness":
+            out[f"{net} lr {lr:g}: sharpness"] = run["discrete"].eigenvalues[:, 0] / lr
+        if "central" in run.series:
+            out[f"{net} lr {lr:g}: predicted loss"] = run["central"].predicted_loss
+    return out
