@@ -66,14 +66,17 @@ class _TransformerReader(_Reader):
 
 
 class _SequenceForecaster(DirectForecaster):
+    usual_layers = 2
+
     def __init__(
         self,
         observed: int | None = None,
         training: Training | None = None,
         width: int = 64,
-        layers: int = 2,
+        layers: int | None = None,
     ) -> None:
         super().__init__(observed, training)
+        layers = self.usual_layers if layers is None else layers
         if width < 4 or width % 4 or layers < 1:
             raise InputError("width must be a positive multiple of 4 and layers at least 1.")
         self.width, self.layers = width, layers
@@ -86,8 +89,9 @@ class _SequenceForecaster(DirectForecaster):
 
 @register
 class LSTM(_SequenceForecaster):
-    """Two LSTM layers of 64 over the scalar series; a linear head from the last state to all steps."""
+    """An LSTM layer of 64 over the scalar series; a linear head from its last state to all steps."""
 
+    usual_layers = 1
     name = "lstm"
     title = "LSTM"
     source = "Hochreiter and Schmidhuber 1997; settings ours"

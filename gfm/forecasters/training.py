@@ -53,7 +53,9 @@ def train_module(
     Raises NumericalError when the loss stops being finite.
     """
     generator = torch.Generator().manual_seed(training.seed)
-    optimizer = torch.optim.AdamW(module.parameters(), training.rate, weight_decay=training.decay)
+    optimizer = torch.optim.AdamW(
+        module.parameters(), training.rate, weight_decay=training.decay, fused=True
+    )
     best, best_state, best_epoch = float("inf"), copy.deepcopy(module.state_dict()), 0
     for epoch in range(1, training.epochs + 1):
         module.train()

@@ -10,6 +10,7 @@ from gfm.matching.coordinate import CoordinateFlow
 from gfm.matching.field import CorrectionField, VectorField
 from gfm.matching.frame import Frame
 from gfm.matching.integrate import integrate
+from gfm.matching.memoryless import MemorylessFlow
 from gfm.matching.model import GradientFlowMatching
 from gfm.matching.path import IncrementPath
 from gfm.matching.vector import AffineVectorField, VectorFlow
@@ -22,6 +23,7 @@ __all__ = [
     "Frame",
     "GradientFlowMatching",
     "IncrementPath",
+    "MemorylessFlow",
     "VectorField",
     "VectorFlow",
     "integrate",

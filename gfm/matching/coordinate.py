@@ -98,6 +98,7 @@ class CoordinateFlow:
         hidden: Sequence[int],
         path: IncrementPath,
         samples: int,
+        target: str,
         training: Training,
         report: FitReport,
     ) -> None:
@@ -112,7 +113,7 @@ class CoordinateFlow:
             Residuals(part.y / self.unit, part.context, part.weight, part.kappa)
             for part in (residuals, self._residuals(held))
         ]
-        fit_correction(field, *scaled, path, samples, training, report)
+        fit_correction(field, *scaled, path, samples, target, training, report)
         self.field = field
 
     def _residuals(self, data: Trajectories) -> Residuals:

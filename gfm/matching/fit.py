@@ -14,7 +14,11 @@ from gfm.matching.field import CorrectionField
 from gfm.matching.integrate import integrate
 from gfm.matching.path import IncrementPath
 
-__all__ = ["Residuals", "fit_correction", "flow_matching_loss", "roll_out"]
+__all__ = ["TARGETS", "Residuals", "end_point_loss", "fit_correction", "flow_matching_loss", "roll_out"]
+
+TARGETS = ("velocity", "end-point", "both")
+MARKS = 10
+"""Equidistant times at which the end-point target and the validation look at the flow."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,21 @@ def flow_matching_loss(
     return (data.weight[run, weight_number] * (value - target).square()).mean()
 
 
-@torch.no_grad()
+def end_point_loss(field: CorrectionField, data: Residuals, runs: Tensor) -> Tensor:
+    """Mean squared error of the flow itself at ten times up to the end, through its integration.
+
+    The other way to fit a flow: not its velocity at places of the data, but where it arrives.
+    """
+    context, weight = data.context[runs].flatten(0, 1), data.weight[runs].flatten()
+    truth = data.y[runs].flatten(0, 1)[:, _marks(data.horizon)]
+    states = roll_out(field, context, data.kappa, data.horizon, MARKS)
+    return (weight[:, None] * (states - truth).square()).mean()
+
+
+def _marks(horizon: int) -> np.ndarray:
+    return np.linspace(0, horizon, MARKS + 1).round().astype(int)[1:]
+
+
 def roll_out(
     field: CorrectionField, context: Tensor, kappa: float, horizon: int, steps: int
 ) -> Tensor:
@@ -88,27 +106,35 @@ def fit_correction(
     held: Residuals,
     path: IncrementPath,
     samples: int,
+    target: str,
     training: Training,
     report: FitReport,
 ) -> None:
-    """Train the field by flow matching; stop and keep the state by held-out *forecasts*.
+    """Train the field by the target (one of TARGETS); stop and keep the state by held-out *forecasts*.
 
     The held-out velocity error is mostly the noise of single steps, which no field can predict; the
     held-out forecast error (at ten horizons) is what the model is for.
     """
-    marks = np.linspace(0, held.horizon, 11).round().astype(int)[1:]
     context, weight = held.context.flatten(0, 1), held.weight.flatten()
     some = torch.linspace(0, len(context) - 1, min(len(context), 1024)).round().long()
     context, weight = context[some], weight[some]
-    truth = held.y.flatten(0, 1)[some][:, marks]
+    truth = held.y.flatten(0, 1)[some][:, _marks(held.horizon)]
+
+    def loss(runs: Tensor, generator: torch.Generator) -> Tensor:
+        if target == "velocity":
+            return flow_matching_loss(field, train, runs, path, samples, generator)
+        arrival = end_point_loss(field, train, runs)
+        if target == "end-point":
+            return arrival
+        return arrival + flow_matching_loss(field, train, runs, path, samples, generator)
 
     def validate() -> float:
-        forecast = roll_out(field, context, held.kappa, held.horizon, 20)[:, 1::2]
+        forecast = roll_out(field, context, held.kappa, held.horizon, 2 * MARKS)[:, 1::2]
         return (weight[:, None] * (forecast - truth).square()).mean().item()
 
     train_module(
         field,
-        lambda runs, generator: flow_matching_loss(field, train, runs, path, samples, generator),
+        loss,
         len(train.y),
         validate,
         training,

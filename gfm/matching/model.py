@@ -13,6 +13,7 @@ from gfm.forecasters.report import FitReport
 from gfm.forecasters.training import Training
 from gfm.matching.choice import clearly_better
 from gfm.matching.coordinate import CoordinateFlow
+from gfm.matching.fit import TARGETS
 from gfm.matching.frame import CONTEXTS, SCALES
 from gfm.matching.path import IncrementPath
 from gfm.matching.vector import MOST, VectorFlow
@@ -46,6 +47,8 @@ class GradientFlowMatching(Forecaster):
     ridges: strengths of the drive to choose from; 0 is plain least squares, infinity no drive.
     correction: ``"auto"`` (trained, kept if it validates better), True (kept anyway) or False.
     state: whether the coordinate correction sees the state of the flow. hidden: layers.
+    target: what the coordinate correction is matched to: ``"velocity"`` (conditional flow matching),
+        ``"end-point"`` (where the flow arrives, through its integration) or ``"both"``.
     path: the conditional path. samples: places on paths a training step.
     method, substeps: the solver's; the default is one Euler step per optimizer step.
     dtype: of the networks and the solver, ``"float64"`` or ``"float32"``.
@@ -68,6 +71,7 @@ class GradientFlowMatching(Forecaster):
         correction: bool | str = "auto",
         state: bool = False,
         hidden: Sequence[int] = (64, 64),
+        target: str = "velocity",
         path: IncrementPath | None = None,
         samples: int = 2048,
         method: str = "euler",
@@ -88,6 +92,9 @@ class GradientFlowMatching(Forecaster):
             raise InputError(f"aware must be True, False or 'auto'; got {aware!r}.")
         if len(ridges) == 0 or min(ridges) < 0 or samples < 1:
             raise InputError("ridges must be non-negative, at least one, and samples at least 1.")
+        if target not in TARGETS:
+            raise InputError(f"target must be one of {TARGETS}; got {target!r}.")
+        self.target = target
         self.view, self.context, self.scale, self.aware = view, context, scale, aware
         self.ridges = np.asarray(ridges, dtype=float)
         self.correction, self.state, self.hidden = correction, state, tuple(hidden)
@@ -140,11 +147,11 @@ class GradientFlowMatching(Forecaster):
     def _correct(
         self, train: Trajectories, held: Trajectories, best: np.ndarray, report: FitReport
     ) -> None:
-        common = (self.hidden, self.path, self.samples, self.training, report)
+        what, how = (self.hidden, self.path, self.samples), (self.training, report)
         if isinstance(self.flow, CoordinateFlow):
-            self.flow.correct(train, held, self.state, *common)
+            self.flow.correct(train, held, self.state, *what, self.target, *how)
         else:
-            self.flow.correct(train.weights, held.weights, self.n, *common)
+            self.flow.correct(train.weights, held.weights, self.n, *what, *how)
         errors = self._errors(self.flow, held)
         report.notes["corrected_error"] = float(errors.mean())
         if self.correction == "auto" and not clearly_better(errors, best):

@@ -1,0 +1,91 @@
+"""The plain field of the paper's notation, v(w, t), shared by all weights: no memory of the prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gfm.errors import InputError
+from gfm.forecasters.base import Forecaster, register
+from gfm.forecasters.report import FitReport
+from gfm.forecasters.series import from_series, to_series
+from gfm.forecasters.training import Training, train_module
+from gfm.matching.field import CorrectionField
+from gfm.matching.integrate import integrate
+from gfm.matching.path import IncrementPath
+from gfm.trajectories import Trajectories
+
+__all__ = ["MemorylessFlow"]
+
+
+@register
+class MemorylessFlow(Forecaster):
+    """v(w, t) on the line, matched to the increments of all weights of all training runs.
+
+    Its flow carries the law of the weights along, and keeps their order: it can be no better than the
+    monotone map of w_n (:class:`gfm.forecasters.MonotoneMap`), however well it is fitted. Used to show
+    that limit; where tasks differ it is no forecaster.
+    """
+
+    name = "gfm-memoryless"
+    title = "GFM without memory, v(w, t)"
+    source = "notation of Shou et al. 2025, arXiv 2505.20221; settings ours"
+
+    def __init__(
+        self,
+        observed: int | None = None,
+        *,
+        path: IncrementPath | None = None,
+        hidden: Sequence[int] = (64, 64),
+        samples: int = 2048,
+        training: Training | None = None,
+    ) -> None:
+        super().__init__(observed)
+        if samples < 1:
+            raise InputError("samples must be at least 1.")
+        self.path, self.hidden, self.samples = path or IncrementPath(), tuple(hidden), samples
+        self.training = training or Training(rate=3e-3, batch=100, epochs=1500, patience=300)
+
+    def _fit(
+        self, train: Trajectories, validation: Trajectories | None, report: FitReport
+    ) -> None:
+        series = torch.from_numpy(to_series(train.weights).astype(np.float64))
+        held = torch.from_numpy(to_series((validation or train).weights).astype(np.float64))
+        self.steps = series.shape[1] - 1
+        self.center, self.spread = series.mean(), series.std().clamp_min(1e-12)
+        self.unit = float(series.diff(dim=1).square().mean().sqrt()) or 1.0
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.training.seed)
+            self.field = CorrectionField(0, self.hidden, state=True).double()
+        span = self.path.span
+
+        def loss(runs: Tensor, generator: torch.Generator, among: Tensor = series) -> Tensor:
+            row = torch.randint(len(among), (self.samples,), generator=generator)
+            k = torch.randint(0, self.steps - span + 1, (self.samples,), generator=generator)
+            share, location, velocity = self.path.sample_location_and_conditional_flow(
+                among[row, k], among[row, k + span], generator=generator
+            )
+            value = self._network(location, (k + share * span) / self.steps)
+            return (value - velocity / self.unit).square().mean()
+
+        def validate() -> float:  # the same held-out places at every epoch
+            return loss(held, torch.Generator().manual_seed(1), held).item()
+
+        train_module(self.field, loss, train.runs, validate, self.training, report)
+
+    def _network(self, w: Tensor, t: Tensor) -> Tensor:
+        return self.field((w - self.center) / self.spread, t, w.new_zeros(len(w), 0))
+
+    @torch.no_grad()
+    def _forecast(self, prefix: Trajectories, horizon: int) -> np.ndarray:
+        start = torch.from_numpy(to_series(prefix.weights[:, -1:]).astype(np.float64))[:, 0]
+
+        def velocity(t: Tensor, w: Tensor) -> Tensor:
+            share = ((t + self.n) / self.steps).expand(len(w))
+            return self.unit * self._network(w, share)
+
+        states = integrate(velocity, start, horizon).T.numpy()
+        return from_series(states, prefix.parameters)
