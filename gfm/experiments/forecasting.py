@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -47,7 +46,7 @@ def make_forecaster(name: str, observed: int, epochs: int | None = None, **optio
     if name not in table:
         raise UnknownNameError(f"No forecaster is called {name!r}; there are {', '.join(table)}.")
     model = table[name](observed=observed, **options)
-    if epochs is not None and "training" in inspect.signature(table[name].__init__).parameters:
+    if epochs is not None and hasattr(model, "training"):
         model.training = replace(model.training, epochs=min(epochs, model.training.epochs))
     return model
 

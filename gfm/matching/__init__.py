@@ -13,6 +13,7 @@ from gfm.matching.integrate import integrate
 from gfm.matching.memoryless import MemorylessFlow
 from gfm.matching.model import GradientFlowMatching
 from gfm.matching.path import IncrementPath
+from gfm.matching.variants import PrefixFlow, VectorOnly
 from gfm.matching.vector import AffineVectorField, VectorFlow
 
 __all__ = [
@@ -24,7 +25,9 @@ __all__ = [
     "GradientFlowMatching",
     "IncrementPath",
     "MemorylessFlow",
+    "PrefixFlow",
     "VectorField",
     "VectorFlow",
+    "VectorOnly",
     "integrate",
 ]

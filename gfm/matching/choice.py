@@ -9,15 +9,17 @@ import numpy as np
 __all__ = ["choose", "clearly_better"]
 
 
-def clearly_better(candidate: np.ndarray, incumbent: np.ndarray) -> bool:
-    """Whether the candidate's mean error is lower by more than one standard error.
+def clearly_better(
+    candidate: np.ndarray, incumbent: np.ndarray, standard_errors: float = 1.0
+) -> bool:
+    """Whether the candidate's mean error is lower by more than so many standard errors.
 
     Both are (runs,) errors of the same validation runs; the standard error is that of their paired
     difference. With one run the mean alone decides.
     """
     gain = incumbent - candidate
     spread = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else 0.0
-    return bool(gain.mean() > spread)
+    return bool(gain.mean() > standard_errors * spread)
 
 
 def choose(errors: Sequence[np.ndarray]) -> int:

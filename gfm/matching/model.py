@@ -45,7 +45,7 @@ class GradientFlowMatching(Forecaster):
         ``"auto"`` tries it where the training runs hold one.
     scale: unit of a run's coordinates, ``"none"``, ``"run"`` or ``"auto"`` (see :class:`Frame`).
     ridges: strengths of the drive to choose from; 0 is plain least squares, infinity no drive.
-    correction: ``"auto"`` (trained, kept if it validates better), True (kept anyway) or False.
+    correction: ``"auto"`` (trained, kept if it validates better by two standard errors), True (kept anyway) or False.
     state: whether the coordinate correction sees the state of the flow. hidden: layers.
     target: what the coordinate correction is matched to: ``"velocity"`` (conditional flow matching),
         ``"end-point"`` (where the flow arrives, through its integration) or ``"both"``.
@@ -154,7 +154,8 @@ class GradientFlowMatching(Forecaster):
             self.flow.correct(train.weights, held.weights, self.n, *what, *how)
         errors = self._errors(self.flow, held)
         report.notes["corrected_error"] = float(errors.mean())
-        if self.correction == "auto" and not clearly_better(errors, best):
+        if self.correction == "auto" and not clearly_better(errors, best, 2.0):
+            # thousands of numbers, and stopped on these very runs: two standard errors, not one
             self.flow.field = None
         report.notes["corrected"] = self.flow.field is not None
 
