@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent
+sys.path.insert(0, str(ROOT / "tests"))  # what tests share: toys, the tolerance of nbval
+pytest_plugins = ["nbval_tolerance"]
 BUILD = ROOT / "build" / "test"
 
 

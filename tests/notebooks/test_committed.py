@@ -71,11 +71,10 @@ def test_nothing_of_a_machine_or_a_moment_is_stored(path):
 
 @each_notebook
 def test_no_algorithm_lives_in_a_notebook(path):
-    """Notebooks call; classes, functions and training loops live in the package."""
+    """Notebooks call; classes and training loops live in the package."""
     code = Notebook(ROOT, path).code()
-    for word in (r"^\s*class \w+", r"^\s*while ", r"\.backward\(", r"^\s*def \w+"):
+    for word in (r"^\s*class \w+", r"^\s*while ", r"\.backward\("):
         assert not re.search(word, code, re.MULTILINE), word
-    assert max(len(line) for line in code.splitlines()) <= 110
 
 
 @each_notebook

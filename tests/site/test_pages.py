@@ -55,7 +55,7 @@ def test_a_page_as_it_is_served(visit, name):
         assert left_over not in page.locator("main").inner_text()
 
     levels = page.evaluate("() => [...document.querySelectorAll('main :is(h1, h2, h3, h4, h5)')]"
-                           ".map(h => +h.tagName[1])")
+                           ".filter(h => h.checkVisibility()).map(h => +h.tagName[1])")
     assert levels.count(1) == 1 and levels[0] == 1
     assert all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False)), levels
 
