@@ -1,0 +1,185 @@
+"""What is measured of runs of the adaptive optimizers, over ``flow_measures``: sharpness, second moments,
+single weights, and the closed form of Scalar RMSProp along a run.
+
+Claim numbers are those of the register (``book/elements.yml``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from gfm import eigen
+from gfm.central import Run
+from gfm.central.scalar_formula import (
+    effective_sharpness_rate,
+    gradient_descent_variance,
+    normalised_variance,
+    scalar_rmsprop_variance,
+)
+from gfm.central.substep import local_flow
+from gfm.errors import InputError
+from gfm.experiments.flow_measures import at_edge, effective_top, smooth
+from gfm.experiments.flow_run import FlowRun
+from gfm.optimizers import ScalarRMSProp, State
+
+__all__ = [
+    "at_loss",
+    "closed_form_along",
+    "coordinate_error",
+    "crossings",
+    "edge_steps",
+    "flow_sharpness",
+    "furthest_ratio",
+    "level_offset",
+    "oscillation_share",
+    "relative_error",
+    "sharpness_at",
+    "spread_ratio",
+]
+
+
+def flow_sharpness(run: Run, process: str) -> np.ndarray:
+    """(steps + 1,) the Hessian's top eigenvalue, where P is one number: S = S_eff / effective step."""
+    return effective_top(run, process) / run[process].effective_step
+
+
+def level_offset(run: Run) -> float:
+    """|time mean of the optimizer's effective sharpness / 2 - 1| at the edge (B1, C1)."""
+    edge = at_edge(run)
+    return float(abs(np.nanmean(effective_top(run, "discrete")[edge]) / 2.0 - 1.0)) if edge.any() else float("nan")
+
+
+def crossings(run: Run) -> int:
+    """Upward crossings of 2 by the optimizer's effective sharpness."""
+    top = effective_top(run, "discrete")
+    top = top[np.isfinite(top)]
+    return int(np.sum((top[:-1] < 2.0) & (top[1:] >= 2.0)))
+
+
+def edge_steps(run: Run) -> list[int]:
+    """Steps at which the flow's first, second, ... effective eigenvalue reaches the edge; those that do."""
+    values = run["central"].eigenvalues * 2.0 / run.settings["threshold"]
+    return [int(np.argmax(column > 1.999)) for column in values.T if (column > 1.999).any()]
+
+
+def relative_error(run: Run, window: float, what: str) -> float:
+    """Median over the edge of |smoothed optimizer - flow| / smoothed optimizer, of a series both have (B8)."""
+    actual = smooth(run["discrete"][what], window)
+    error = np.abs(actual - run["central"][what]) / np.abs(actual)
+    error = error[at_edge(run) & np.isfinite(error)]
+    return float(np.median(error)) if len(error) else float("nan")
+
+
+def furthest_ratio(ratios: np.ndarray) -> float:
+    """The one of ``variance_ratio`` that is furthest from 1 (A8); NaN where there is none."""
+    return float(ratios[np.argmax(np.abs(np.log(ratios)))]) if len(ratios) else float("nan")
+
+
+def at_loss(run: Run, level: float, process: str = "central") -> int:
+    """The first step at which the loss of a process is at or below ``level``.
+
+    Raises:
+        InputError: it never is.
+    """
+    below = np.flatnonzero(run[process].loss <= level)
+    if len(below) == 0:
+        raise InputError(f"the loss of the {process} process never comes down to {level:g}; run more steps")
+    return int(below[0])
+
+
+# --- single weights ------------------------------------------------------------------------------
+
+
+def _coordinates(run: Run, name: str, window: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Smoothed optimizer, flow's prediction (rows of time) and the steps at the edge at which both are known."""
+    actual = smooth(run["discrete"][f"{name}_at"], window)
+    predicted = run["central"][f"predicted_{name}_at" if name == "gradient2" else f"{name}_at"]
+    return actual, predicted, at_edge(run) & np.isfinite(actual).all(1) & np.isfinite(predicted).all(1)
+
+
+def coordinate_error(run: Run, window: float, name: str) -> float:
+    """C2 ("gradient2"), C3 ("nu"): median over recorded weights and steps of |smoothed - flow| / smoothed.
+
+    Weights whose gradient is zero throughout are left out.
+    """
+    actual, predicted, good = _coordinates(run, name, window)
+    moving = actual[good] > 0
+    error = np.abs(actual[good] - predicted[good])[moving] / actual[good][moving]
+    return float(np.median(error)) if error.size else float("nan")
+
+
+def oscillation_share(run: Run) -> float:
+    """C2: median over recorded weights and edge steps of 1 - (grad_i L)^2 / E g_i^2, both the flow's."""
+    edge = at_edge(run)
+    whole, own = run["central"].predicted_gradient2_at[edge], run["central"].gradient2_at[edge]
+    known = np.isfinite(whole) & np.isfinite(own) & (whole > 0)
+    return float(np.median(1.0 - own[known] / whole[known])) if known.any() else float("nan")
+
+
+def spread_ratio(run: Run) -> float:
+    """R2: relative standard deviation in time of nu_i over that of g_i^2, at the edge, median weight."""
+    edge = at_edge(run)
+    nu, squares = run["discrete"].nu_at[edge], run["discrete"].gradient2_at[edge]
+    moving = squares.mean(0) > 0
+    spread = (nu.std(0) / nu.mean(0))[moving] / (squares.std(0) / squares.mean(0))[moving]
+    return float(np.median(spread))
+
+
+def sharpness_at(experiment: FlowRun, weights: np.ndarray) -> np.ndarray:
+    """Top Hessian eigenvalue at stored weights (m, p), by Lanczos."""
+    problem = experiment.problem()
+    tops = []
+    for row in weights:
+        w = torch.tensor(row, dtype=problem.dtype, device=problem.device)
+        tops.append(float(problem.top_eigenpairs(w, 1, tolerance=1e-4)[0][0]))
+    return np.array(tops)
+
+
+# --- the closed form of Scalar RMSProp -----------------------------------------------------------
+
+
+def closed_form_along(
+    experiment: FlowRun, weights: np.ndarray, rates: np.ndarray, memories: np.ndarray
+) -> dict[str, Any]:
+    """The closed form of the oscillation's variance at stored weights, checked (B2, B3).
+
+    Args:
+        experiment: a run of Scalar RMSProp. weights: (m, p) of its flow, at the edge.
+        rates, memories: learning rates and values of beta2 to try at each point, around its own.
+
+    Returns:
+        variance (m,): at the run's own lr and beta2. drift: largest |d log S_eff / dt| with it.
+        solver: largest relative difference from the complementarity problem. by_rate (m, rates),
+        by_memory (m, memories), descent (m,), normalised (m,): variances. Points with none are NaN.
+    """
+    problem, rule = experiment.problem(), experiment.rule()
+    if not isinstance(rule, ScalarRMSProp):
+        raise InputError(f"the closed form is Scalar RMSProp's; the run's optimizer is {type(rule).__name__}")
+    lr, beta2 = rule.lr_at(1.0), rule.beta2
+    rows = []
+    for row in weights:
+        w = torch.tensor(row, dtype=problem.dtype)
+        point = problem.at(w)
+        pair = eigen.lanczos(point.hvp, problem.p, 1, like=w, tolerance=1e-10)
+        u, S = pair.vectors[0], float(pair.values[0])
+        slopes, g = problem.third(w, u, u), point.gradient
+        variance = scalar_rmsprop_variance(g, slopes, S, lr, beta2)
+        state = State(t=1.0, nu=torch.tensor((lr * S / 2.0) ** 2, dtype=w.dtype))
+        P = float(rule.preconditioner(state))
+        found = local_flow(point, rule, state, u[None] / P**0.5).rates(1e-3).oscillation
+        solved = 0.0 if found is None else float(found.X[0, 0]) / P
+        rows.append({
+            "variance": variance,
+            "drift": abs(effective_sharpness_rate(g, slopes, S, lr, beta2, variance)) if variance > 0 else np.nan,
+            "solver": abs(solved - variance) / variance if variance > 0 else np.nan,
+            "by_rate": [scalar_rmsprop_variance(g, slopes, S, r, beta2) for r in rates],
+            "by_memory": [scalar_rmsprop_variance(g, slopes, S, lr, b) for b in memories],
+            "descent": max(0.0, gradient_descent_variance(g, slopes)),
+            "normalised": max(0.0, normalised_variance(g, S, lr)),
+        })
+    joined = {key: np.array([r[key] for r in rows]) for key in rows[0]}
+    joined["drift"], joined["solver"] = np.nanmax(joined["drift"]), np.nanmax(joined["solver"])
+    return joined

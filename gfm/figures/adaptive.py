@@ -1,0 +1,201 @@
+"""Panels of Scalar RMSProp and RMSProp: at the edge, on the central flow, with and without its penalty.
+
+Each function returns a list of ``Panel``; ``panels.draw`` makes the figure of it, ``panels.data_of`` its data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from gfm.central import Run
+from gfm.experiments.adaptive_measures import at_loss, flow_sharpness
+from gfm.experiments.flow_measures import effective_top, smooth
+from gfm.figures import style
+from gfm.figures.panels import Curve, Panel
+
+__all__ = [
+    "ablation", "central_flow", "continued", "equal_loss", "first_lead", "many", "product", "start", "two_rates",
+]
+
+_PALE = {"alpha": 0.55}
+
+
+def _steps(run: Run) -> np.ndarray:
+    return np.arange(run.steps + 1)
+
+
+def _eigenvalues(run: Run, process: str, most: int) -> list[np.ndarray]:
+    values = run[process].eigenvalues * 2.0 / run.settings["threshold"]
+    return [column for column in values.T[:most] if np.isfinite(column).sum() > 1]
+
+
+def start(run: Run, until: int) -> list[Panel]:
+    """Loss, squared gradient with its average, sharpness and effective sharpness of the optimizer."""
+    cut = slice(0, until + 1)
+    step, seen = _steps(run)[cut], run["discrete"]
+    return [
+        Panel("The loss falls, with spikes", "training loss", [Curve(step, seen.loss[cut], "Scalar RMSProp")], log=True, legend=False),
+        Panel("Each spike raises the average", "squared gradient", [
+            Curve(step, seen.gradient_norm2[cut], "squared gradient norm", look=_PALE),
+            Curve(step, seen.nu_mean[cut], "its running average nu", "smoothed"),
+        ], log=True),
+        Panel("The sharpness", "sharpness",
+              [Curve(step, flow_sharpness(run, "discrete")[cut], "S")], legend=False),
+        Panel("Effective: it comes to 2", "effective sharpness", [
+            Curve(step, effective_top(run, "discrete")[cut], "lr S / sqrt(nu)")], level=2.0, level_label="edge"),
+    ]
+
+
+def many(run: Run, most: int = 4) -> list[Panel]:
+    """The largest eigenvalues of the optimizer, effective and (where P is one number) of the Hessian."""
+    step, looks = _steps(run), style.cycle(most)
+    names = ["largest", "second", "third", *(f"{i}th" for i in range(4, most + 1))]
+    found = _eigenvalues(run, "discrete", most)
+    effective = [Curve(step, v, names[i], look={**looks[i], "alpha": 0.7, "linewidth": 1.1}) for i, v in enumerate(found)]
+    panels = [Panel("Effective eigenvalues", "effective eigenvalues", effective, level=2.0, level_label="edge")]
+    if np.ndim(run["discrete"].effective_step):
+        raw = [Curve(step, v / run["discrete"].effective_step, names[i], look={**looks[i], "alpha": 0.7, "linewidth": 1.1})
+               for i, v in enumerate(found)]
+        panels.append(Panel("The Hessian's own", "eigenvalues of the Hessian", raw, legend=False))
+    return panels
+
+
+def continued(runs: Mapping[str, Run], before: int, until: int, flows: bool) -> list[Panel]:
+    """Loss, effective sharpness, sharpness and nu of runs that leave one path at step ``before``."""
+    colours = ("blue", "vermilion", "green")
+    panels = []
+    for title, label, quantity in (
+        ("The loss", "training loss", lambda r, q: r[q].loss),
+        ("Effective sharpness", "effective sharpness", lambda r, q: effective_top(r, q)),
+        ("Sharpness", "sharpness", flow_sharpness),
+        ("Second moment", "nu", lambda r, q: r[q].nu_mean),
+    ):
+        curves = []
+        for colour, (name, run) in zip(colours, runs.items(), strict=False):
+            step = before + _steps(run)[: until + 1]
+            look = {"color": style.COLOURS[colour]}
+            dash = {"linestyle": "-" if colour == "blue" else (0, (6, 2))}
+            curves.append(Curve(step, quantity(run, "discrete")[: until + 1], name, look={**look, **dash, "alpha": 0.55 if flows else 0.9}))
+            if flows:
+                curves.append(Curve(step, quantity(run, "central")[: until + 1], f"{name}: central flow", "central", {**look, **dash}))
+        edge = label == "effective sharpness"
+        panels.append(Panel(title, label, curves, level=2.0 if edge else None, level_label="edge" if edge else "",
+                            log=label == "training loss", legend=label == ("sharpness" if flows else "training loss")))
+    return panels
+
+
+def central_flow(run: Run, window: float, name: str, most: int = 3) -> list[Panel]:
+    """Loss, eigenvalues, second moments and distances of the optimizer and its flows."""
+    step, discrete, central = _steps(run), run["discrete"], run["central"]
+    panels = [
+        Panel("The loss: predicted on average", "training loss", [
+            Curve(step, discrete.loss, name, look=_PALE),
+            Curve(step, smooth(discrete.loss, window), "the same, smoothed", "smoothed"),
+            Curve(step, central.predicted_loss, "central flow: predicted average", "predicted"),
+        ], log=True),
+    ]
+    curves = [Curve(step, v, name if i == 0 else "", look={"alpha": 0.45, "linewidth": 0.9}) for i, v in enumerate(_eigenvalues(run, "discrete", most))]
+    curves += [Curve(step, v, "central flow" if i == 0 else "", "central") for i, v in enumerate(_eigenvalues(run, "central", most))]
+    top = np.nanmax(np.nan_to_num(effective_top(run, "discrete")))
+    if "stable" in run.series:
+        panels[0].curves.insert(2, Curve(step, run["stable"].loss, "stable flow", "stable"))
+        curves.append(Curve(step, effective_top(run, "stable"), "stable flow", "stable"))
+    panels.append(Panel("Effective eigenvalues: held at 2", "effective eigenvalues", curves, level=2.0, level_label="edge", ylim=(0, min(top * 1.05, 5))))
+    panels.append(Panel("The second moments: predicted", "mean of nu", [
+        Curve(step, discrete.nu_mean, name, look=_PALE),
+        Curve(step, smooth(discrete.nu_mean, window), "the same, smoothed", "smoothed"),
+        Curve(step, central.nu_mean, "central flow", "predicted"),
+    ]))
+    far = [Curve(step, run.distance("discrete", "stable"), "to the stable flow", "stable")] if "stable" in run.series else []
+    panels.append(Panel("It stays near its central flow", "distance of weights",
+                        [*far, Curve(step, run.distance("discrete", "central"), "to the central flow", "central")]))
+    return panels
+
+
+def product(run: Run, window: float) -> list[Panel]:
+    """Sharpness, effective step size and their product, of optimizer and central flow."""
+    step = _steps(run)
+    size = [("discrete", run["discrete"].effective_step), ("central", run["central"].effective_step)]
+    sharp = [(q, flow_sharpness(run, q)) for q in ("discrete", "central")]
+    both = [(q, effective_top(run, q)) for q in ("discrete", "central")]
+
+    def curves(pairs: list[tuple[str, np.ndarray]]) -> list[Curve]:
+        return [Curve(step, y, "Scalar RMSProp" if q == "discrete" else "central flow", q, _PALE if q == "discrete" else {}) for q, y in pairs]
+
+    return [
+        Panel("Sharpness: rising", "sharpness S", curves(sharp), log=True),
+        Panel("Step size: falling", "effective step lr / sqrt(nu)", curves(size), log=True),
+        Panel("Their product: 2", "effective sharpness", curves(both), level=2.0, level_label="edge", ylim=(0, 3)),
+    ]
+
+
+def equal_loss(runs: Mapping[str, Run], level: float) -> list[Panel]:
+    """Central flows at several learning rates: loss over time, and sharpness over loss."""
+    looks = style.cycle(len(runs))
+    over_time, over_loss = [], []
+    for look, (name, run) in zip(looks, runs.items(), strict=True):
+        flow, last = run["central"], at_loss(run, level)
+        over_time.append(Curve(_steps(run)[: last + 1], flow.loss[: last + 1], name, "central", {**look, "linewidth": 1.6}))
+        over_loss.append(Curve(flow.loss[: last + 1], flow_sharpness(run, "central")[: last + 1], name, "central", {**look, "linewidth": 1.6}))
+    return [
+        Panel("Larger rates come down sooner", "training loss", over_time, level=level, level_label=f"loss {level:.3g}", log=True),
+        Panel("... and through flatter places", "sharpness", over_loss, log=True, logx=True, xlabel="training loss (falls to the left)"),
+    ]
+
+
+def ablation(full: Run, ablated: Run, sharpness: Mapping[str, tuple[np.ndarray, np.ndarray]], window: float, name: str) -> list[Panel]:
+    """Loss, sharpness and effective step: the optimizer, its flow, the flow without curvature penalty.
+
+    sharpness: "discrete", "central" (of ``full``) and "ablated" to (steps, values).
+    """
+    step = _steps(full)
+    bare = {"color": style.COLOURS["purple"], "linestyle": (0, (6, 2, 1.5, 2))}
+    names = {"discrete": (name, "discrete", _PALE), "central": ("its central flow", "central", {}),
+             "ablated": ("flow without curvature penalty", "stable", bare)}
+    return [
+        Panel("The loss", "training loss", [
+            Curve(step, smooth(full["discrete"].loss, window), f"{name}, smoothed", "smoothed"),
+            Curve(step, full["central"].predicted_loss, "its central flow, predicted average", "predicted"),
+            Curve(step, full["central"].loss, "its central flow", "central"),
+            Curve(step, ablated["central"].loss, "flow without curvature penalty", "stable", bare),
+        ], log=True),
+        Panel("Without the penalty: sharper", "sharpness", [
+            Curve(*sharpness[q], label, role, look) for q, (label, role, look) in names.items()], log=True, legend=False),
+        Panel("... so the steps are smaller", "effective step", [
+            Curve(step, full["discrete"].effective_step, *names["discrete"]),
+            Curve(step, full["central"].effective_step, *names["central"]),
+            Curve(step, ablated["central"].effective_step, *names["ablated"]),
+        ], log=True, legend=False),
+    ]
+
+
+def first_lead(full: Run, ablated: Run, first: int, last: int) -> list[Panel]:
+    """Loss and sharpness of both flows just after the edge, from step ``first`` to ``last``."""
+    step, cut = _steps(full)[first : last + 1], slice(first, last + 1)
+    bare = {"color": style.COLOURS["purple"], "linestyle": (0, (6, 2, 1.5, 2))}
+    lead = 100 * (full["central"].loss - ablated["central"].loss)[cut] / full["central"].loss[cut]
+    return [
+        Panel("At first the ablated flow leads", "lead in loss (per cent)",
+              [Curve(step, lead, "flow without curvature penalty", "stable", bare)], level=0.0, level_label="equal"),
+        Panel("... while it grows sharper", "sharpness", [
+            Curve(step, flow_sharpness(full, "central")[cut], "central flow", "central"),
+            Curve(step, flow_sharpness(ablated, "central")[cut], "flow without curvature penalty", "stable", bare),
+        ]),
+    ]
+
+
+def two_rates(runs: Mapping[str, Run], window: float) -> list[Panel]:
+    """Loss, sharpness and effective step of runs from one start: optimizer thin, central flow thick."""
+    panels = []
+    for label, quantity in (
+        ("training loss", lambda r, q: r[q].loss), ("sharpness", flow_sharpness), ("effective step", lambda r, q: r[q].effective_step)
+    ):
+        curves = []
+        for colour, (name, run) in zip(("blue", "vermilion"), runs.items(), strict=True):
+            look = {"color": style.COLOURS[colour], "linestyle": "-" if colour == "blue" else (0, (6, 2))}
+            curves.append(Curve(_steps(run), quantity(run, "discrete"), "", look={**look, "alpha": 0.4, "linewidth": 0.8}))
+            curves.append(Curve(_steps(run), quantity(run, "central"), name, "central", look))
+        panels.append(Panel(label.capitalize(), label, curves, log=True, legend=label == "training loss"))
+    return panels

@@ -1,0 +1,51 @@
+"""Panels of Scalar RMSProp's oscillation: its variance along a run, and its closed form's two limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gfm.central import Run
+from gfm.experiments.flow_measures import smooth
+from gfm.figures import style
+from gfm.figures.panels import Curve, Panel
+
+__all__ = ["limits", "oscillation"]
+
+
+def oscillation(run: Run, window: float, steps: np.ndarray, variances: np.ndarray) -> list[Panel]:
+    """Squared displacement along the first eigenvector of Sigma, predicted variance, closed form at ``steps``.
+
+    In squared weights: Sigma = X u u^T / P for the unit u, and 1 / P is the effective step.
+    """
+    step, flow = np.arange(run.steps + 1), run["central"]
+    squared = flow.displacement[:, 0] ** 2 * flow.effective_step
+    predicted, seen = flow.sigma[:, 0] * flow.effective_step, smooth(squared, window)
+    highest = 3 * max(np.nanmax(np.nan_to_num(seen)), np.nanmax(np.nan_to_num(predicted[run.steps // 10 :])))
+    return [Panel("The variance of the swing: predicted, and in closed form", "squared oscillation (weights²)", [
+        Curve(step, squared, "Scalar RMSProp, squared", look={"alpha": 0.35}),
+        Curve(step, seen, "the same, smoothed", "smoothed"),
+        Curve(step, predicted, "central flow: predicted", "predicted"),
+        Curve(steps, variances, "closed form", "central", {"linestyle": "", "marker": "o", "markersize": 6, "markerfacecolor": "none"}),
+    ], ylim=(0, highest))]
+
+
+def limits(checked: Mapping[str, Any], rates: np.ndarray, memories: np.ndarray, point: int, lr: float, beta2: float) -> list[Panel]:
+    """The closed form over the learning rate, and over 1 - beta2, at one point of ``closed_form_along``."""
+    shown = memories < 1
+    length = 1 - memories[shown]
+    flat = np.ones_like(length)
+    return [
+        Panel("It rises with the learning rate", "variance (weights²)", [
+            Curve(rates, checked["by_rate"][point], "closed form", "central"),
+            Curve(np.array([lr]), checked["variance"][[point]], "this run", "discrete", {"linestyle": "", "marker": "o"}),
+        ], xlabel="learning rate"),
+        Panel("Between its two limits", "variance (weights²)", [
+            Curve(length, checked["by_memory"][point][shown], "closed form", "central"),
+            Curve(length, flat * checked["descent"][point], "gradient descent (beta2 = 1)", "stable"),
+            Curve(length, flat * checked["normalised"][point], "normalised gradient descent (beta2 = 0)", "smoothed", {"linewidth": 1.6, "linestyle": (0, (2, 1.5)), "color": style.COLOURS["green"]}),
+            Curve(np.array([1 - beta2]), checked["variance"][[point]], "this run", "discrete", {"linestyle": "", "marker": "o"}),
+        ], xlabel="1 - beta2", logx=True, ylim=(0, None)),
+    ]

@@ -1,0 +1,128 @@
+"""Panels of RMSProp: single weights, the stationary preconditioner, the stationary flow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from gfm.central import Run
+from gfm.experiments.flow_measures import effective_top, smooth
+from gfm.figures import style
+from gfm.figures.panels import Curve, Panel
+
+__all__ = ["paths", "rest", "single_weights", "speeds", "start", "variances", "weights_predicted"]
+
+_PALE = {"alpha": 0.5}
+
+
+def start(run: Run) -> list[Panel]:
+    """Loss and largest effective eigenvalues of RMSProp."""
+    step = np.arange(run.steps + 1)
+    values = run["discrete"].eigenvalues * 2.0 / run.settings["threshold"]
+    shown = [v for v in values.T[:4] if np.isfinite(v).sum() > 1]
+    names = ["largest", "second", "third", "fourth"]
+    return [
+        Panel("The loss", "training loss", [Curve(step, run["discrete"].loss, "RMSProp")], log=True, legend=False),
+        Panel("The preconditioned Hessian: at 2", "effective eigenvalues", [
+            Curve(step, v, names[i], look={**style.cycle(4)[i], "linewidth": 1.1, "alpha": 0.75}) for i, v in enumerate(shown)
+        ], level=2.0, level_label="edge", ylim=(0, min(5.0, np.nanmax(effective_top(run, "discrete")) * 1.05))),
+    ]
+
+
+def single_weights(run: Run, chosen: list[int]) -> list[Panel]:
+    """Squared gradient and nu of single weights; chosen: columns of those recorded."""
+    step, seen = np.arange(run.steps + 1), run["discrete"]
+    return [
+        Panel(f"Weight {number}", "squared gradient", [
+            Curve(step, seen.gradient2_at[:, c], "g²", look={"alpha": 0.4, "linewidth": 0.7}),
+            Curve(step, seen.nu_at[:, c], "its average nu", "smoothed"),
+        ], log=True, legend=number == 1) for number, c in enumerate(chosen, 1)
+    ]
+
+
+def variances(run: Run, window: float) -> list[Panel]:
+    """Squared displacement along each eigenvector of Sigma, smoothed, and its predicted variance."""
+    step, flow = np.arange(run.steps + 1), run["central"]
+    names = ["first", "second", "third", "fourth"]
+    panels = []
+    for i in range(min(flow.sigma.shape[1], 4)):
+        if np.isfinite(flow.sigma[:, i]).sum() < 4 * window:
+            continue
+        seen = smooth(flow.displacement[:, i] ** 2, window)
+        both = np.concatenate([seen[np.isfinite(seen)], flow.sigma[np.isfinite(flow.sigma[:, i]), i]])
+        panels.append(Panel(f"Along the {names[i]} eigenvector of Σ", "variance (loss)", [
+            Curve(step, flow.displacement[:, i] ** 2, "RMSProp, squared", look={"alpha": 0.3, "linewidth": 0.7}),
+            Curve(step, seen, "the same, smoothed", "smoothed"),
+            Curve(step, flow.sigma[:, i], "central flow: predicted", "predicted"),
+        ], ylim=(0, 2.2 * both.max()), legend=not panels))
+    return panels
+
+
+def weights_predicted(run: Run, window: float, chosen: list[int]) -> list[Panel]:
+    """Squared gradients and second moments of single weights, measured and predicted."""
+    step, seen, flow = np.arange(run.steps + 1), run["discrete"], run["central"]
+    squares, moments = [], []
+    for number, c in enumerate(chosen, 1):
+        averaged = smooth(seen.gradient2_at[:, c], window)
+        top = np.nanmax(averaged[len(step) // 4 :]) if np.isfinite(averaged).any() else None
+        squares.append(Panel(f"Weight {number}: squared gradient", "g²", [
+            Curve(step, seen.gradient2_at[:, c], "RMSProp", look={"alpha": 0.3, "linewidth": 0.6}),
+            Curve(step, averaged, "the same, smoothed", "smoothed"),
+            Curve(step, flow.predicted_gradient2_at[:, c], "predicted average", "predicted"),
+            Curve(step, flow.gradient2_at[:, c], "without oscillation", "stable"),
+        ], ylim=(0, 2.5 * top if top else None), legend=number == 1))
+        moments.append(Panel("its average", "nu", [
+            Curve(step, seen.nu_at[:, c], "RMSProp", look=_PALE),
+            Curve(step, flow.nu_at[:, c], "central flow", "predicted"),
+        ], legend=number == 1))
+    return [*squares, *moments]
+
+
+def rest(points: Mapping[str, np.ndarray], second: int | None) -> list[Panel]:
+    """Cosine between nu and stationary nu, and ten weights' values of both, over the checkpoints."""
+    step, dots = points["step"], {"marker": "o", "markersize": 4}
+    colours = style.cycle(8)
+    curves = []
+    for i in range(points["nu_seen"].shape[1]):
+        colour = {"color": colours[i % 8]["color"], "linewidth": 1.0}
+        curves.append(Curve(step, points["nu_seen"][:, i], "nu" if i == 0 else "", "central", {**colour, "linestyle": "-"}))
+        curves.append(Curve(step, points["nu_still"][:, i], "stationary nu" if i == 0 else "", "central", {**colour, "linestyle": "", **dots}))
+    return [
+        Panel("nu comes to rest", "1 - cosine(nu, stationary nu)", [Curve(step, 1 - points["cosine"], "", "central", dots)],
+              log=True, level=0.01, level_label="cosine 0.99"),
+        Panel("Ten weights: nu and its resting value", "second moment", curves, log=True),
+    ]
+
+
+def speeds(found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Panel]:
+    """Optimisation speeds of three preconditioners along runs at several learning rates."""
+    panels = []
+    for place, (name, points) in enumerate(found.items()):
+        panels.append(Panel(name, "optimisation speed", [
+            Curve(points["step"], points["speed_first"], "first term only", "smoothed", {"marker": "s", "markersize": 4}),
+            Curve(points["step"], points["speed_stationary"], "stationary RMSProp", "central", {"marker": "o", "markersize": 4}),
+            Curve(points["step"], points["speed_descent"], "gradient descent, largest step", "stable", {"marker": "^", "markersize": 4}),
+        ], log=True, legend=place == 0))
+    return panels
+
+
+def paths(run: Run, found: Mapping[str, np.ndarray], first: int, p: int) -> list[Panel]:
+    """Loss and sum of nu: RMSProp, its central flow, the stationary flow and its ablation."""
+    length = len(found["full_loss"])
+    cut = slice(first, first + length)
+    step = np.arange(first, first + length)
+    bare = {"color": style.COLOURS["purple"], "linestyle": (0, (6, 2, 1.5, 2))}
+    still = {"color": style.COLOURS["green"], "linestyle": (0, (2, 1.5)), "linewidth": 2.0}
+    panels = []
+    for title, label, measured, key in (
+        ("The loss", "training loss", "loss", "loss"), ("The sum of all second moments", "sum of nu", "nu_mean", "nu_sum")
+    ):
+        times = p if key == "nu_sum" else 1
+        panels.append(Panel(title, label, [
+            Curve(step, times * run["discrete"][measured][cut], "RMSProp", look=_PALE),
+            Curve(step, times * run["central"][measured][cut], "central flow", "central"),
+            Curve(step, found[f"full_{key}"], "stationary flow", "central", still),
+            Curve(step, found[f"ablated_{key}"], "stationary flow without penalty", "stable", bare),
+        ], legend=key == "loss"))
+    return panels
