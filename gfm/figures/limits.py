@@ -45,7 +45,7 @@ def memoryless(
         right.invert_yaxis()
         right.set(xscale="log", xlabel="mean squared error at step 200",
                   title="One task: the same field is right")
-        right.legend(loc="lower center", bbox_to_anchor=(0.35, 0.02))
+        right.legend(loc="upper left", bbox_to_anchor=(0.0, 0.9))
     return fig
 
 
@@ -75,7 +75,7 @@ def densities(
             ax.plot(path[number], 0, "o", color=style.COLOURS["vermilion"], markersize=7,
                     clip_on=False, zorder=5, label="one run")
             ax.set_title(label)
-            ax.set_ylim(bottom=0)
+        axes[0, 0].set_ylim(bottom=0)  # shared by all, after all are drawn
         for ax in axes[-1]:
             ax.set_xlabel("weight w")
         for ax in axes[:, 0]:

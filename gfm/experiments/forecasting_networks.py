@@ -1,0 +1,92 @@
+"""Forecasting the small networks: one forecaster, one optimizer, some replicates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from gfm.experiments.base import Experiment, Progress, Result
+from gfm.experiments.forecasting import make_forecaster
+from gfm.experiments.networks import half_net, small_networks
+
+__all__ = ["NetworkForecast", "losses_at"]
+
+OBSERVED = 20
+
+
+def losses_at(weights: np.ndarray, slopes: np.ndarray, width: int = 10) -> np.ndarray:
+    """(runs,) expected squared error of 1-width-1 networks over x ~ N(0, 1), task y = slope x.
+
+    weights: (runs, parameters). By 64-point Gauss-Hermite quadrature.
+    """
+    nodes, masses = np.polynomial.hermite_e.hermegauss(64)
+    x = torch.from_numpy(nodes)[:, None]
+    net = half_net(width)
+    out = np.empty(len(weights))
+    for run, flat in enumerate(torch.from_numpy(np.ascontiguousarray(weights, dtype=np.float64))):
+        torch.nn.utils.vector_to_parameters(flat, net.parameters())
+        with torch.no_grad():
+            wrong = (net(x) - float(slopes[run]) * x).numpy()[:, 0]
+        out[run] = np.square(wrong) @ masses / masses.sum()
+    return out
+
+
+@dataclass(frozen=True)
+class NetworkForecast(Experiment):
+    """Test error of the weights of 31-weight networks at every step after step 20.
+
+    forecaster: its name; aware: ``"auto"``, ``"yes"`` or ``"no"`` for the flow's use of the optimizer's
+    state. replicates: independent in tasks, data, initial weights and batches. train_scale, test_scale:
+    factor on the initial weights of fitted and of forecast networks; test_width: hidden neurons of the
+    forecast ones (coordinate-wise forecasters only).
+
+    Arrays: errors, hold (replicates, 180). Info: seconds, parameters, epochs, notes by replicate.
+    """
+
+    name: ClassVar[str] = "gfm/networks"
+
+    forecaster: str = "hold"
+    optimizer: str = "Adam"
+    replicates: int = 3
+    first: int = 0
+    aware: str = "auto"
+    epochs: int | None = None
+    runs: int = 200
+    train_scale: float = 1.0
+    test_scale: float = 1.0
+    test_width: int = 10
+
+    def compute(self, progress: Progress) -> Result:
+        errors, holds = [], []
+        info: dict[str, list] = {"seconds": [], "parameters": [], "epochs": [], "notes": []}
+        sizes = self.runs // 2, self.runs // 4, self.runs - self.runs // 2 - self.runs // 4
+        for replicate in range(self.first, self.first + self.replicates):
+            data = small_networks(
+                self.optimizer, replicate, self.runs, scale=self.train_scale
+            )
+            train, validation, test = data.split(*sizes)
+            if (self.test_scale, self.test_width) != (self.train_scale, 10):
+                test = small_networks(
+                    self.optimizer, 1000 + replicate, sizes[2], width=self.test_width,
+                    scale=self.test_scale,
+                )
+            options = {}
+            if self.forecaster.startswith("gfm"):
+                options["aware"] = {"auto": "auto", "yes": True, "no": False}[self.aware]
+            model = make_forecaster(self.forecaster, OBSERVED, self.epochs, **options)
+            model.fit(train, validation=validation)
+            truth = test.weights[:, OBSERVED + 1 :]
+            forecast = model.forecast(test.prefix(OBSERVED))
+            errors.append(np.square(forecast - truth).mean(axis=(0, 2)))
+            hold = test.weights[:, [OBSERVED]]
+            holds.append(np.square(hold - truth).mean(axis=(0, 2)))
+            for key in ("seconds", "parameters", "epochs"):
+                info[key].append(getattr(model.report, key))
+            info["notes"].append({k: str(v) for k, v in model.report.notes.items()})
+            progress(replicate + 1 - self.first, self.replicates)
+        return Result(
+            {"errors": np.array(errors), "hold": np.array(holds)}, {**info, "title": model.title}
+        )

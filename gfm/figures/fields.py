@@ -1,0 +1,87 @@
+"""Figures of fields and of paths along them."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from gfm.figures import style
+
+__all__ = ["fields", "paths"]
+
+
+def fields(
+    grid: np.ndarray,
+    learned: np.ndarray,
+    true: np.ndarray,
+    visited: np.ndarray,
+    runs: np.ndarray,
+    flows: np.ndarray,
+) -> Figure:
+    """True and learned field as arrows over the plane, recorded and learned paths from the same starts.
+
+    grid, learned, true: (g, g, 2). visited: (g, g) counts; arrows of unvisited cells are pale. runs,
+    flows: (paths, states, 2).
+    """
+    with style.use():
+        fig, axes = plt.subplots(1, 2, figsize=(8.8, 4.3), sharex=True, sharey=True)
+        titles = ("True field: minus gradient", "Learned field")
+        for ax, field, lines, title in zip(axes, (true, learned), (runs, flows), titles, strict=True):
+            size = np.linalg.norm(field, axis=-1, keepdims=True)
+            arrows = field / np.sqrt(np.maximum(size, 1e-6))  # the root: short ones stay visible
+            for mask, colour in ((visited > 0, style.COLOURS["grey"]), (visited == 0, "#D9D9D9")):
+                ax.quiver(grid[mask][:, 0], grid[mask][:, 1], arrows[mask][:, 0], arrows[mask][:, 1],
+                          color=colour, angles="xy", scale=9, width=0.004)
+            for line in lines:
+                ax.plot(line[:, 0], line[:, 1], color=style.COLOURS["blue"], linewidth=1.5,
+                        linestyle="-")
+                ax.plot(*line[0], "o", color=style.COLOURS["blue"], markersize=4)
+                ax.plot(*line[-1], "s", color=style.COLOURS["vermilion"], markersize=4)
+            x = np.linspace(0.42, 2.4, 50)
+            for sign in (1, -1):
+                ax.plot(sign * x, sign / x, **style.line("threshold"))
+            ax.set(title=title, xlabel="weight $w_1$", xlim=(-2.4, 2.4), ylim=(-2.4, 2.4))
+            ax.grid(False)
+        axes[0].set_ylabel("weight $w_2$")
+        handles = [
+            plt.Line2D([], [], color=style.COLOURS["blue"], marker="o", markersize=4, label="path, start"),
+            plt.Line2D([], [], color=style.COLOURS["vermilion"], marker="s", linestyle="none",
+                       markersize=4, label="end"),
+            plt.Line2D([], [], **style.line("threshold"), label="minima"),
+        ]
+        fig.legend(handles=handles, loc="outside lower center", ncols=3)
+    return fig
+
+
+def paths(
+    panels: dict[str, tuple[np.ndarray, dict[str, np.ndarray]]], titles: dict[str, str], observed: int
+) -> Figure:
+    """True and forecast weights of single runs against the step.
+
+    panels: title -> (truth (states,), forecaster -> (horizon,) forecast). observed: last observed step.
+    """
+    with style.use():
+        columns = 3
+        rows = -(-len(panels) // columns)
+        fig, axes = plt.subplots(rows, columns, figsize=(9.2, 2.4 * rows), squeeze=False, sharex=True)
+        for ax, (title, (truth, forecasts)) in zip(axes.flat, panels.items(), strict=False):
+            ax.axvspan(0, observed, color="#EDEDED", linewidth=0, label="observed")
+            ax.plot(truth, label="recorded run", **style.line("truth", linewidth=1.4))
+            names = [name for name in forecasts if name != "gfm"]
+            for name, look in zip(names, style.cycle(len(names)), strict=True):
+                ax.plot(np.arange(observed + 1, len(truth)), forecasts[name], label=titles[name],
+                        linewidth=1.2, **look)
+            if "gfm" in forecasts:
+                ax.plot(np.arange(observed + 1, len(truth)), forecasts["gfm"], label=titles["gfm"],
+                        **style.line("gfm", markevery=(9, 40), markersize=4))
+            low, high = truth.min(), truth.max()
+            margin = 0.35 * (high - low) + 1e-9
+            ax.set(title=title, ylim=(low - margin, high + margin))
+        for ax in axes[-1]:
+            ax.set_xlabel("optimizer step")
+        for ax in axes[:, 0]:
+            ax.set_ylabel("weight")
+        handles, labels = axes.flat[0].get_legend_handles_labels()
+        fig.legend(handles, labels, loc="outside lower center", ncols=4)
+    return fig

@@ -1,0 +1,41 @@
+"""Figures over the share of a run that is observed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from gfm.figures import style
+
+__all__ = ["by_share"]
+
+
+def by_share(
+    panels: Mapping[str, Mapping[str, np.ndarray]],
+    shares: Sequence[float],
+    titles: Mapping[str, str],
+    floor: float = 1e-17,
+) -> Figure:
+    """Error at the last step against the observed share of the run, a panel a data set.
+
+    panels: title -> forecaster -> (shares, samples) errors; bars of one standard deviation are left out
+    for errors at rounding. shares: in per cent.
+    """
+    names = [name for name in next(iter(panels.values())) if name != "gfm"]
+    looks = dict(zip(names, style.cycle(len(names), markers=True), strict=True))
+    with style.use():
+        fig, axes = plt.subplots(1, len(panels), figsize=(4.4 * len(panels), 3.4), squeeze=False)
+        for ax, (title, errors) in zip(axes.flat, panels.items(), strict=True):
+            for name in [*names, "gfm"]:
+                mean = np.maximum(errors[name].mean(axis=1), floor)
+                look = style.line("gfm") if name == "gfm" else {**looks[name], "linewidth": 1.2}
+                ax.plot(shares, mean, label=titles[name], markersize=5,
+                        zorder=5 if name == "gfm" else 3, **look)
+            ax.set(yscale="log", title=title, xlabel="observed share of the run (%)", xticks=shares)
+        axes[0, 0].set_ylabel("mean squared error at step 200")
+        handles, labels = axes.flat[0].get_legend_handles_labels()
+        fig.legend(handles, labels, loc="outside right upper")
+    return fig
