@@ -19,13 +19,13 @@ def error_panels(
     first: int,
     floor: float = 1e-17,
     highlight: str = "gfm",
-    limit: Mapping[str, np.ndarray] | None = None,
+    limit: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> Figure:
     """Error against step, one panel a data set, on a logarithmic axis.
 
     panels: title -> forecaster -> (samples, horizon) mean squared errors. titles: forecaster -> name in
     the legend. first: step of the first error. floor: errors below it are drawn there (rounding).
-    highlight: the forecaster drawn bold. limit: panel title -> (horizon,) a bound to draw, if any.
+    highlight: the forecaster drawn bold. limit: panel title -> steps and errors that nobody can beat.
     """
     names = [name for name in next(iter(panels.values())) if name != highlight]
     looks = dict(zip(names, style.cycle(len(names)), strict=True))
@@ -45,7 +45,8 @@ def error_panels(
                     look = {**looks[name], "linewidth": 1.2, "alpha": 0.9}
                 ax.plot(steps, mean, label=titles[name], **look)
             if limit and title in limit:
-                ax.plot(steps, limit[title], label="Bayes limit", **style.line("threshold"))
+                ax.plot(*limit[title], color=style.COLOURS["black"], marker="_", markersize=9,
+                        linestyle="none", zorder=6)
             top = max(np.median(errors["hold"]), 0.1) * 20 if "hold" in errors else None
             ax.set(yscale="log", title=title)
             ax.set_ylim(top=top)
@@ -54,9 +55,11 @@ def error_panels(
         for ax in axes[:, 0]:
             ax.set_ylabel("mean squared error of the weights")
         handles, labels = axes.flat[0].get_legend_handles_labels()
-        order = [len(labels) - 1 - bool(limit), *range(len(labels) - 1 - bool(limit))]
         if limit:
-            order.append(len(labels) - 1)
+            labels.insert(-1, "Bayes limit (simulated)")
+            handles.insert(-1, plt.Line2D([], [], color=style.COLOURS["black"], marker="_",
+                                          markersize=9, linestyle="none"))
+        order = [len(labels) - 1, *range(len(labels) - 1)]  # the flow first
         fig.legend(
             [handles[i] for i in order],
             [labels[i] for i in order],
