@@ -1,0 +1,138 @@
+"""Figures of what the central flow predicts: several eigenvalues, loss, gradient, outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from gfm.central import Run
+from gfm.experiments.flow_measures import effective_top, smooth
+from gfm.experiments.prediction_measures import rank
+from gfm.figures import style
+
+__all__ = ["many", "many_data", "overview", "zoom", "zoom_data"]
+
+
+def many_data(run: Run, window: float) -> dict[str, np.ndarray]:
+    """The curves of :func:`many`."""
+    lr, central = run.settings["lr"], run["central"]
+    return {
+        "step": np.arange(run.steps + 1),
+        "eigenvalues of gradient descent": run["discrete"].eigenvalues / lr,
+        "eigenvalues of the central flow": central.eigenvalues / lr,
+        "rank of Sigma": rank(run),
+        "variances predicted": central.sigma * lr,
+        "smoothed squared swings": smooth(central.displacement**2, window) * lr,
+        "distance to the central flow": run.distance("discrete", "central"),
+        "distance to gradient flow": run.distance("discrete", "stable"),
+    }
+
+
+def many(run: Run, window: float) -> Figure:
+    """Several eigenvalues at the edge, the rank of Sigma, its variances against the swings, distances.
+
+    window: standard deviation, in steps, of the Gaussian average of the squared swings.
+    """
+    data = many_data(run, window)
+    step, edge = data["step"], 2.0 / run.settings["lr"]
+    with style.use():
+        figure, ((values, variance), (ranks, distance)) = plt.subplots(
+            2, 2, figsize=(10.0, 6.0), height_ratios=(1.5, 1), sharex=True
+        )
+        flow = data["eigenvalues of the central flow"]
+        looks = style.cycle(max(min(flow.shape[1], 4), 1))
+        for i, look in enumerate(looks):
+            if i < data["eigenvalues of gradient descent"].shape[1]:
+                values.plot(step, data["eigenvalues of gradient descent"][:, i], color=look["color"], linewidth=0.8, alpha=0.55, linestyle="-")
+            values.plot(step, flow[:, i], label=f"eigenvalue {i + 1}", **{**look, "linewidth": 2.0})
+        values.axhline(edge, **style.line("threshold"))
+        values.set(ylabel="Hessian eigenvalue", title=f"One after another they stop at 2 / lr = {edge:.3g}", ylim=(0, 1.5 * edge))
+        values.legend(loc="lower right", ncols=2, title="thick: flow, thin: descent", title_fontsize=8.5)
+
+        predicted, seen = data["variances predicted"], data["smoothed squared swings"]
+        high = np.nanmax(np.nan_to_num(predicted)) if predicted.size else 1.0
+        for i, look in enumerate(style.cycle(max(min(predicted.shape[1], 4), 1))):
+            if i < predicted.shape[1]:
+                variance.plot(step, seen[:, i], color=look["color"], linewidth=2.2, alpha=0.6, linestyle="-", label=f"descent, direction {i + 1}")
+                variance.plot(step, predicted[:, i], label=f"predicted {i + 1}", **style.line("predicted", color=look["color"]))
+        variance.set(ylabel="squared swing (weights²)", title="Each swing has its predicted variance", ylim=(0, 2.2 * high))
+        variance.legend(loc="upper right", ncols=2)
+
+        ranks.step(step, data["rank of Sigma"], where="post", **style.line("central"))
+        ranks.set(xlabel="step", ylabel="rank of Σ", title="Directions that swing")
+        ranks.set_yticks(range(int(data["rank of Sigma"].max()) + 2))
+        distance.plot(step, data["distance to gradient flow"], label="to gradient flow", **style.line("stable"))
+        distance.plot(step, data["distance to the central flow"], label="to the central flow", **style.line("central"))
+        distance.set(xlabel="step", ylabel="distance of weights", title="Distance of gradient descent")
+        distance.legend(loc="upper left")
+    return figure
+
+
+def zoom_data(run: Run, window: float, span: tuple[int, int], outputs: Sequence[int]) -> dict[str, np.ndarray]:
+    """The curves of :func:`zoom`, for steps span[0] to span[1]."""
+    take = slice(span[0], span[1] + 1)
+    discrete, central = run["discrete"], run["central"]
+    data = {"step": np.arange(run.steps + 1)[take]}
+    for name, what in (("loss", "loss"), ("squared gradient norm", "gradient_norm2")):
+        data[f"{name} of gradient descent"] = discrete[what][take]
+        data[f"{name}, smoothed"] = smooth(discrete[what], window)[take]
+        data[f"{name} at the flow's weights"] = central[what][take]
+        data[f"{name}, predicted"] = central[f"predicted_{what}"][take]
+    for i in outputs:
+        data[f"output {i} of gradient descent"] = discrete.outputs[take, i]
+        data[f"output {i} of the flow"] = central.outputs[take, i]
+    return data
+
+
+def zoom(run: Run, window: float, span: tuple[int, int], outputs: Sequence[int], close: int = 60) -> Figure:
+    """Loss, squared gradient norm and outputs of gradient descent with the flow's predictions, enlarged.
+
+    Args:
+        window: standard deviation, in steps, of the Gaussian average. span: first and last step.
+        outputs: columns of the recorded outputs. close: the last steps of the span, shown for the outputs.
+    """
+    data = zoom_data(run, window, span, outputs)
+    step = data["step"]
+    with style.use():
+        figure, (loss, gradient, output) = plt.subplots(1, 3, figsize=(12.0, 3.7))
+        for ax, name in ((loss, "loss"), (gradient, "squared gradient norm")):
+            ax.plot(step, data[f"{name} of gradient descent"], label="gradient descent", **style.line("discrete", alpha=0.45, linewidth=0.7))
+            ax.plot(step, data[f"{name}, smoothed"], label="the same, smoothed", **style.line("smoothed", linewidth=2.8))
+            ax.plot(step, data[f"{name}, predicted"], label="central flow: predicted", **style.line("predicted", linewidth=2.0))
+            ax.plot(step, data[f"{name} at the flow's weights"], label="at the flow's own weights", **style.line("stable", linestyle=(0, (1, 1))))
+            ax.set(xlabel="step")
+        loss.set(ylabel="training loss", title="The loss")
+        gradient.set(ylabel="squared gradient norm", title="The squared gradient", yscale="log")
+        loss.legend(loc="upper right")
+        late = step >= step[-1] - close
+        for i, look in zip(outputs, style.cycle(len(outputs)), strict=True):
+            output.plot(step[late], data[f"output {i} of gradient descent"][late], color=look["color"], linewidth=0.9, linestyle="-", marker=".", markersize=3)
+            output.plot(step[late], data[f"output {i} of the flow"][late], **style.line("central"))
+        output.plot([], [], label="gradient descent", color=style.COLOURS["blue"], marker=".", linewidth=0.9)
+        output.plot([], [], label="central flow", **style.line("central"))
+        output.set(xlabel="step", ylabel="network output", title="Outputs on test examples")
+        output.legend(loc="best")
+    return figure
+
+
+def overview(run: Run, output: int) -> Figure:
+    """Loss, top eigenvalues and one output of gradient descent, gradient flow and central flow over the run.
+
+    output: column of the recorded outputs.
+    """
+    step, lr = np.arange(run.steps + 1), run.settings["lr"]
+    with style.use():
+        figure, (loss, values, out) = plt.subplots(1, 3, figsize=(12.0, 3.4))
+        for name, label in (("discrete", "gradient descent"), ("stable", "gradient flow"), ("central", "central flow")):
+            loss.plot(step, run[name].predicted_loss if name == "central" else run[name].loss, label=label, **style.line(name))
+            values.plot(step, effective_top(run, name) / lr, label=label, **style.line(name))
+            out.plot(step, run[name].outputs[:, output], label=label, **style.line(name))
+        values.axhline(2 / lr, **style.line("threshold"))
+        values.set(xlabel="step", ylabel="sharpness", title="Sharpness", ylim=(0, 4.0 / lr))
+        loss.set(xlabel="step", ylabel="training loss", yscale="log", title="Loss (flow: predicted average)")
+        out.set(xlabel="step", ylabel="network output", title="One output, one test example")
+        loss.legend()
+    return figure

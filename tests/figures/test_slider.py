@@ -1,0 +1,57 @@
+"""The slider's HTML: whole without scripts, nothing from elsewhere, small, the same every time."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from gfm.errors import InputError
+from gfm.figures.slider import Curve, Panel, slider
+
+STEPS = np.arange(50)
+
+
+def panel(**options) -> Panel:
+    y = np.where((STEPS > 20) & (STEPS < 24), np.nan, 1.0 + STEPS / 50)
+    return Panel("a < b", "step", "loss", [Curve("descent", "discrete", STEPS, y)], (0, 49), (1.0, 2.0), **options)
+
+
+def made(**options) -> str:
+    return slider([panel(**options)], STEPS, name="one", alt="the finding")
+
+
+def test_it_is_well_formed_and_loads_nothing():
+    text, found = made(), []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, attrs: found.append((tag, dict(attrs)))
+    parser.feed(text)
+    assert "http" not in text and not any(k in a for _, a in found for k in ("src", "href"))
+    assert any(t == "svg" and a["aria-label"] == "the finding" for t, a in found)
+    assert any(t == "input" and a["type"] == "range" and a["aria-label"] for t, a in found)
+    assert "a &lt; b" in text and "prefers-reduced-motion" in text
+
+
+def test_without_scripts_every_known_point_is_drawn_and_the_controls_are_hidden():
+    text = made()
+    points = re.findall(r'class="run"[^>]* points="([^"]*)"', text)
+    assert sum(len(p.split(" ")) for p in points) == 47 and len(points) == 2
+    assert re.findall(r'data-from="(\d+)"', text) == ["0", "24"]
+    assert re.search(r'class="gfm-slider-controls" hidden', text)
+
+
+def test_points_lie_where_they_belong():
+    first = re.search(r'points="([^ ]*)', made())[1]
+    assert first == "58.0,256.0"  # lower left corner of the axes
+    assert made() == made() and made(log=True) != made()
+
+
+def test_bad_curves_are_refused():
+    with pytest.raises(InputError, match="one point for each of 40 frames"):
+        slider([panel()], STEPS[:40], name="one", alt="the finding")
+    t = np.linspace(0, 1, 20_000)
+    big = Panel("", "", "", [Curve("c", "discrete", t, t)], (0, 1), (0, 1))
+    with pytest.raises(InputError, match="fewer frames"):
+        slider([big], np.arange(20_000), name="one", alt="the finding")
