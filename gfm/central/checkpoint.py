@@ -25,7 +25,7 @@ __all__ = ["fingerprint", "read", "restore", "snapshot", "write"]
 _FORMAT = "gfm-checkpoint/1"
 # What each process changes while it moves; the rest follows from the call.
 _MOVING = ("w", "alive", "seconds", "_previous", "_present", "_following", "_shrink", "_before")
-_TRACKING = ("rows", "before", "refreshes")
+_TRACKING = ("rows", "before", "earlier", "refreshes")
 
 
 def fingerprint(problem: Problem, record: dict[str, Any], w: torch.Tensor) -> str:

@@ -165,7 +165,7 @@ def local_flow(
         B -= _small(w_push @ thirds.T)
     memory = optimizer.memory(state)
     if memory is not None:
-        squares = half * optimizer.observed(rows[i], rows[j])  # what nu sees of U E_a U^T
+        squares = half * optimizer.observed(rows[i.tolist()], rows[j.tolist()])  # what nu sees of U E_a U^T
         # H u = c P u on critical directions; put so, B is symmetric.
         nu_push = squares * (c**2 * memory.rate * P**2)
         B += c * _small((squares * memory.sensitivity) @ nu_push.T)

@@ -38,7 +38,7 @@ class Tracker:
 
     One pair below ``above`` is always kept as a guard; when the guard rises past ``above`` another
     pair is added (by a cold solve, so that none is missed), and when two lie well below it the
-    last is dropped. Starts are extrapolated linearly from the last two refreshes.
+    last is dropped. Starts are extrapolated through the last three refreshes.
 
     Args:
         above: eigenvalues above this are all tracked (1.5, or 0.75 of the optimizer's threshold).
@@ -67,6 +67,7 @@ class Tracker:
         self.grow, self.lag = grow, lag
         self.rows: Tensor | None = None  # (k, p) orthonormal, symmetric form
         self.before: Tensor | None = None  # the same one refresh earlier
+        self.earlier: Tensor | None = None  # and two refreshes earlier
         self.refreshes = 0
         self._warned = False
 
@@ -102,7 +103,7 @@ class Tracker:
                 stacklevel=2,
             )
         rows = self._aligned(pairs.vectors)
-        self.before, self.rows = self.rows, rows[: self._kept(pairs.values)]
+        self.earlier, self.before, self.rows = self.before, self.rows, rows[: self._kept(pairs.values)]
         return Spectrum(pairs.values, rows / root, pairs.residuals, spent, pairs.converged)
 
     def _short(self, values: Tensor) -> bool:
@@ -126,9 +127,11 @@ class Tracker:
         if paired and self.lag == 2:
             start = self.before
         elif paired:
-            # Where the span was one refresh ago, turned to lie best on where it is now.
-            u, _, vt = torch.linalg.svd(start @ self.before.T)
-            start = 2 * start - (u @ vt) @ self.before
+            before = _turned(self.before, start)
+            if self.earlier is not None and self.earlier.shape == start.shape:
+                start = 3 * start - 3 * before + _turned(self.earlier, start)
+            else:
+                start = 2 * start - before
         wanted = max(1, len(start) - 1)
         return eigen.refine(product, start, wanted=wanted, tolerance=self.tolerance)
 
@@ -141,3 +144,9 @@ class Tracker:
         agree = (rows[:m] * self.rows[:m]).sum(1)
         signs[:m] = torch.where(agree < 0, -1.0, 1.0).to(rows.dtype)
         return signs[:, None] * rows
+
+
+def _turned(rows: Tensor, onto: Tensor) -> Tensor:
+    """``rows`` turned within their span to lie best on the rows ``onto`` (Procrustes)."""
+    u, _, vt = torch.linalg.svd(onto @ rows.T)
+    return (u @ vt) @ rows

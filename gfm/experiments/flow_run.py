@@ -67,6 +67,9 @@ class FlowRun(Experiment):
     eigen_every: int = 1
     track: int = 1
     cap: int = 12
+    tolerance: float | None = None
+    critical_share: float = 0.975
+    adaptive: bool = True
     coordinates: int = 0
     outputs: int = 0
     keep_weights: int = 0
@@ -117,7 +120,8 @@ class FlowRun(Experiment):
             warmup=self.warmup, seed=self.seed, observables=self._observables(problem),
             keep_weights=self.keep_weights, progress=progress,
             curvature_penalty=self.curvature_penalty, eigen_every=self.eigen_every, track=self.track,
-            cap=self.cap, coordinates=self.coordinates,
+            cap=self.cap, tolerance=self.tolerance, critical_share=self.critical_share,
+            adaptive=self.adaptive, coordinates=self.coordinates,
         )
         arrays, info = run.to_arrays()
         info["seconds"] = time.perf_counter() - started

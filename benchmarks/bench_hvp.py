@@ -1,0 +1,21 @@
+"""A Hessian-vector product on a kept graph, in units of one plain gradient.
+
+Target: at most 1.3 gradients at p = 85,002, n = 1,000, float32, one thread.
+"""
+
+from common import pairwise, perceptron, report
+
+import torch
+
+rows = []
+for dims in ([8, 16, 16, 1], [64, 64, 64, 4], [64, 256, 256, 10]):
+    problem = perceptron(dims, 1000)
+    point = problem.at(problem.w0)
+    v = torch.randn(1, problem.p)
+    rows.append({
+        "p": problem.p,
+        "n": problem.n,
+        "target": 1.3,
+        **pairwise(lambda point=point, v=v: point.hvp(v), lambda q=problem: q.gradient(q.w0)),
+    })
+report("hvp", rows)

@@ -1,0 +1,69 @@
+"""How a central-flow step grows with the number of weights and of examples, and what memory it takes.
+
+Targets: time grows with an exponent of at most 1.05 from p = 1e3 to 1e6 and with n; peak memory at
+most 12 weight vectors beyond the activations (measured at n = 1, where those are negligible, in a
+process of its own: its peak resident size over that before the first step).
+"""
+
+import resource
+import subprocess
+import sys
+
+import numpy as np
+from common import pairwise, perceptron, report
+
+import gfm
+from gfm.central.processes import Central, Settings
+
+
+def process_at_edge(hidden: int, n: int) -> Central:
+    """A central process whose learning rate puts its start just at the edge, with one critical direction."""
+    problem = perceptron([64, hidden, hidden, 1], n)
+    top = float(problem.top_eigenpairs(problem.w0, 1)[0][0])
+    rule = gfm.optimizers.GradientDescent(lr=1.97 / top)
+    return Central(problem, rule, Settings(adaptive=False), problem.w0, rule.init(problem.w0))
+
+
+def memory(hidden: int) -> None:
+    """Print the weight vectors' worth of memory that two steps take beyond what stood before."""
+    process = process_at_edge(hidden, 1)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for t in range(2):
+        process.observe(t)
+        process.advance()
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    print(process.problem.p, grown * 1024 / (4 * process.problem.p))
+
+
+def seconds(hidden: int, n: int) -> tuple[int, float]:
+    process = process_at_edge(hidden, n)
+    count = 0
+
+    def step() -> None:
+        nonlocal count
+        process.observe(count)
+        process.advance()
+        count += 1
+
+    rounds = 9 if hidden > 300 or n > 1000 else 15
+    found = pairwise(step, lambda: process.problem.gradient(process.problem.w0), rounds)
+    return process.problem.p, found["milliseconds"]
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        memory(int(sys.argv[1]))
+        sys.exit()
+    rows = []
+    by_p = [(p, t, 128) for p, t in (seconds(hidden, 128) for hidden in (12, 70, 280, 960))]
+    by_n = [(n, seconds(64, n)[1]) for n in (125, 500, 2000)]
+    slope_p = np.polyfit(np.log([p for p, *_ in by_p]), np.log([t for _, t, _ in by_p]), 1)[0]
+    slope_n = np.polyfit(np.log([n for n, _ in by_n]), np.log([t for _, t in by_n]), 1)[0]
+    rows += [{"p": p, "n": n, "milliseconds": t} for p, t, n in by_p]
+    rows += [{"p": 8321, "n": n, "milliseconds": t} for n, t in by_n]
+    rows.append({"quantity": "exponent of time in p", "target": 1.05, "value": float(slope_p)})
+    rows.append({"quantity": "exponent of time in n", "target": 1.05, "value": float(slope_n)})
+    done = subprocess.run([sys.executable, __file__, "1500"], capture_output=True, text=True, check=True)
+    p, vectors = done.stdout.split()[-2:]
+    rows.append({"quantity": f"peak memory in weight vectors (p = {p})", "target": 12, "value": float(vectors)})
+    report("scaling", rows)
