@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ class Page:
 
     run: the executed notebook. files: the profile's build folder (``figures/``, ``data/``), or None.
     source: the staged book. name: the notebook relative to ``notebooks/``. head: Markdown put under the
-    title.
+    title. elements: where the register's elements have their pages.
     """
 
     run: Path
@@ -39,7 +41,7 @@ class Page:
     source: Path
     name: str
     head: str
-    unwritten: frozenset[str] = frozenset()  # elements without a page yet: links to them become words
+    elements: Mapping[str, str | None] = field(default_factory=dict)  # id -> its notebook, if written
 
     @property
     def stem(self) -> str:
@@ -63,7 +65,7 @@ def make_page(page: Page) -> dict[str, Any]:
     titled = False
     for cell in notebook["cells"]:
         if cell["cell_type"] != "code":
-            text = _words_for_unwritten(source_of(cell), page.unwritten)
+            text = _links(source_of(cell), page)
             cell = {**cell, "source": text}
             if not titled and text.lstrip().startswith("# "):
                 titled = True
@@ -122,7 +124,7 @@ def _shown(flag: dict[str, Any], output: dict[str, Any], page: Page, shown: dict
         body = re.sub(r"\*\*(holds in shape only|holds|fails|not run)\*\*", _badge,
                       _text(data["text/markdown"]))
         return "{.verdicts}\n" + body
-    return _text(data["text/markdown"])
+    return _links(_text(data["text/markdown"]), page)
 
 
 def _figure(flag: dict[str, Any], png: str, page: Page) -> str:
@@ -170,11 +172,20 @@ def _download(file: Path, page: Page, label: str) -> str:
     return f"{{download}}`{label} <{page.up}downloads/{page.stem}/{file.name}>`"
 
 
-def _words_for_unwritten(text: str, unwritten: frozenset[str]) -> str:
-    def word(match: re.Match[str]) -> str:
-        return match[1] if Path(match[2]).stem in unwritten else match[0]
+def _links(text: str, page: Page) -> str:
+    """Links to elements, by id or file, lead to their pages; to those without a page they become words."""
 
-    return re.sub(r"\[([^\]]+)\]\(([\w./-]+)(?:#[\w-]*)?\)", word, text)
+    def link(match: re.Match[str]) -> str:
+        name = Path(match[2]).name.removesuffix(".ipynb")
+        if name not in page.elements:
+            return match[0]
+        notebook = page.elements[name]
+        if notebook is None:
+            return match[1]
+        path = os.path.relpath(notebook, Path(page.name).parent)
+        return f"[{match[1]}]({path}{match[3] or ''})"
+
+    return re.sub(r"(?<!!)\[([^\]]+)\]\(([\w./-]+)(#[\w-]*)?\)", link, text)
 
 
 def _badge(match: re.Match[str]) -> str:

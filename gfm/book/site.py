@@ -120,8 +120,7 @@ def _page(register: Register, name: str, source: Path, profiles: tuple[str, ...]
     up = "../" * len(Path(name).parts)
     link = f"{{download}}`the notebook as run <{up}downloads/{Path(name).stem}/{Path(name).name}>`"
     head = f"{{.runline}}\n{_provenance(register, name, profile)} · download {link}"
-    unwritten = frozenset(e.id for e in register if e.notebook is None)
-    return Page(run, files, source, name, head, unwritten)
+    return Page(run, files, source, name, head, {e.id: e.notebook for e in register})
 
 
 def _provenance(register: Register, name: str, profile: str) -> str:

@@ -68,14 +68,14 @@ def test_a_name_used_twice_breaks_the_build(ran, tmp_path):
         make_page(made)
 
 
-def test_links_to_elements_without_a_page_become_words(ran, tmp_path):
+def test_links_to_elements_lead_to_their_pages_or_become_words(ran, tmp_path):
     def add(notebook):
-        notebook["cells"].append({"cell_type": "markdown", "metadata": {},
-                                  "source": "See [that](unwritten.ipynb) and [this](toy.ipynb)."})
+        notebook["cells"].append({"cell_type": "markdown", "metadata": {}, "source":
+                                  "[a](unwritten.ipynb) [b](other) [c](toy.ipynb#x) [d](../../limits.md)"})
 
-    made = dataclasses.replace(page(ran, tmp_path, add), unwritten=frozenset({"unwritten"}))
-    make_page(made)
-    assert "See that and [this](toy.ipynb)." in staged(made)
+    places = {"unwritten": None, "other": "whole/other.ipynb", "toy": NAME}
+    make_page(made := dataclasses.replace(page(ran, tmp_path, add), elements=places))
+    assert "a [b](../whole/other.ipynb) [c](toy.ipynb#x) [d](../../limits.md)" in staged(made)
 
 
 def test_placeholders_are_filled_or_named():
