@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +27,7 @@ def mean_square(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs - targets).square().mean()
 
 
+@lru_cache(maxsize=24)  # every forecaster of a table asks for the same runs
 def small_networks(
     optimizer: str = "SGD",
     replicate: int = 0,

@@ -1,0 +1,50 @@
+"""Figures that compare named settings by one number each, with their spread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from gfm.figures import style
+
+__all__ = ["by_name"]
+
+
+def by_name(
+    panels: Mapping[str, Mapping[str, np.ndarray]],
+    xlabel: str,
+    reference: float | None = None,
+    bold: Sequence[str] = (),
+    log: bool = False,
+) -> Figure:
+    """One panel a group, one row a setting: every replicate as a small dot, their mean as a large one.
+
+    panels: title -> setting -> (replicates,) values. reference: a value to mark, e.g. 1 for no gain.
+    bold: settings drawn in the flow's colour.
+    """
+    names = list(next(iter(panels.values())))
+    with style.use():
+        fig, axes = plt.subplots(
+            1, len(panels), figsize=(2.4 + 1.75 * len(panels), 1.0 + 0.3 * len(names)),
+            squeeze=False, sharey=True,
+        )
+        for ax, (title, values) in zip(axes.flat, panels.items(), strict=True):
+            for row, name in enumerate(names):
+                colour = style.COLOURS["green" if name in bold else "blue"]
+                every = np.atleast_1d(values[name])
+                ax.plot(every, np.full(len(every), row), "|", color=colour, markersize=9, alpha=0.8)
+                ax.plot(every.mean(), row, "D" if name in bold else "o", color=colour, markersize=7)
+            if reference is not None:
+                ax.axvline(reference, **style.line("threshold"))
+            if log:
+                ax.set_xscale("log")
+            else:
+                ax.set_xlim(left=0)
+            ax.set_ylim(len(names) - 0.5, -0.5)
+            ax.set(title=title, xlabel=xlabel)
+            ax.set_yticks(range(len(names)), names)
+    return fig
+
