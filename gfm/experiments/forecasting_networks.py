@@ -39,7 +39,7 @@ class NetworkForecast(Experiment):
     """Test error of the weights of 31-weight networks at every step after step 20.
 
     forecaster: its name; aware: ``"auto"``, ``"yes"`` or ``"no"`` for the flow's use of the optimizer's
-    state. replicates: independent in tasks, data, initial weights and batches. train_scale, test_scale:
+    state; scale: its unit of a run's coordinates. replicates: independent in tasks, data, initial weights and batches. train_scale, test_scale:
     factor on the initial weights of fitted and of forecast networks; test_width: hidden neurons of the
     forecast ones (coordinate-wise forecasters only).
 
@@ -53,6 +53,7 @@ class NetworkForecast(Experiment):
     replicates: int = 3
     first: int = 0
     aware: str = "auto"
+    scale: str = "auto"
     epochs: int | None = None
     runs: int = 200
     train_scale: float = 1.0
@@ -76,6 +77,7 @@ class NetworkForecast(Experiment):
             options = {}
             if self.forecaster.startswith("gfm"):
                 options["aware"] = {"auto": "auto", "yes": True, "no": False}[self.aware]
+                options["scale"] = self.scale
             model = make_forecaster(self.forecaster, OBSERVED, self.epochs, **options)
             model.fit(train, validation=validation)
             truth = test.weights[:, OBSERVED + 1 :]
