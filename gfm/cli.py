@@ -1,4 +1,4 @@
-"""The command line: run, build, check, status, data, cite."""
+"""The command line: run, build, check, status, data, keep, cite."""
 
 from __future__ import annotations
 
@@ -72,6 +72,17 @@ def data(
     from gfm.book import commands
 
     commands.data(action, name)
+
+
+@app.command()
+def keep(
+    notebook: Annotated[str, typer.Argument(help="a notebook that was run")],
+    profile: Annotated[str, typer.Option(help="smoke, book or paper")] = "paper",
+) -> None:
+    """Copy a run's results into book/results, where they are committed and reused."""
+    from gfm.book import commands
+
+    commands.keep(notebook, profile)
 
 
 @app.command()

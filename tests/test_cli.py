@@ -38,6 +38,7 @@ def gfm(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     (["build", "--profile", "huge"], "Unknown profile"),
     (["check", "--profile", "huge"], "Unknown profile"),
     (["cite", "nothing"], "no notebook"),
+    (["keep", "toy"], "has not been run under paper"),
     (["data", "fetch"], "gfm data fetch NAME"),
 ])
 def test_what_makes_no_sense_is_one_sentence_and_code_2(project, arguments, word):
@@ -97,5 +98,5 @@ def test_cite_prints_bibtex(project):
 
 def test_help_names_every_command(project):
     text = gfm(project, "--help").stdout
-    for name in ("run", "build", "check", "status", "data", "cite"):
+    for name in ("run", "build", "check", "status", "data", "keep", "cite"):
         assert name in text

@@ -9,7 +9,7 @@ from gfm.book.register import SECTIONS, Register
 from gfm.book.verdicts import FAILS, HOLDS, NOT_RUN, SHAPE, Stored, best, load
 from gfm.errors import InputError, UnknownNameError
 
-__all__ = ["build", "check", "cite", "data", "run", "status"]
+__all__ = ["build", "check", "cite", "data", "keep", "run", "status"]
 
 
 def run(name: str, profile: str, parameters: list[tuple[str, str]], in_place: bool) -> None:
@@ -115,6 +115,16 @@ def data(action: str, name: str | None) -> None:
         print(f"{found.name}: inputs {shape}, fingerprint {found.fingerprint[:16]}")
     else:
         raise InputError("Say `gfm data list` or `gfm data fetch NAME`.")
+
+
+def keep(name: str, profile: str) -> None:
+    """``gfm keep``: a run's results into ``book/results``, to be committed."""
+    from gfm.book.keeping import keep as copy
+
+    register = Register.load()
+    files = copy(register, name, profile)
+    size = sum(f.stat().st_size for f in files) / 1e6
+    print(f"{len(files)} files ({size:.1f} MB) kept in book/results/{profile}; commit them.")
 
 
 def cite(name: str | None) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from gfm.book.pages import badge
+from gfm.book.paths import PROFILES
 from gfm.book.register import SECTIONS, ElementEntry, Register
-from gfm.book.verdicts import FAILS, HOLDS, NOT_RUN, SHAPE, Stored, best
+from gfm.book.verdicts import FAILS, HOLDS, NOT_RUN, SHAPE, Stored, best, load
 
 __all__ = ["counts", "matrix_page", "numbers", "state_of", "status_page", "table_of_contents"]
 
@@ -111,7 +112,8 @@ def status_page(register: Register, staged: set[str]) -> str:
             lines += ["{.verdicts}", "| Claim | | Our value | Bound | Paper's value | Verdict |",
                       "|---|---|---|---|---|---|"]
             lines += [f"| {v.claim.id} | {_cell(v.claim.sentence)} *({_cell(v.claim.quantity)})* | "
-                      f"{v.shown} | {v.claim.bound} | {_cell(v.claim.paper)} | {badge(v.verdict)} |"
+                      f"{v.shown}{_elsewhere(register, entry, stored.profile, v.claim.id)} "
+                      f"| {v.claim.bound} | {_cell(v.claim.paper)} | {badge(v.verdict)} |"
                       for v in stored.verdicts]
             lines += [""]
         lines += [provenance_line(stored.profile, stored.meta), ""]
@@ -120,6 +122,16 @@ def status_page(register: Register, staged: set[str]) -> str:
         lines += ["## Not written yet", ""]
         lines += [f"- {e.title} ({SECTIONS[e.section]}: {_origin(e)})" for e in missing]
     return "\n".join(lines) + "\n"
+
+
+def _elsewhere(register: Register, entry: ElementEntry, shown: str, claim: str) -> str:
+    """The claim's values under the less complete profiles that were run too."""
+    found = []
+    for profile in PROFILES[: PROFILES.index(shown)]:
+        stored = load(register, entry, profile)
+        found += [f"[{profile}: {v.shown} ({v.verdict})]{{.provenance}}"
+                  for v in (stored.verdicts if stored else ()) if v.claim.id == claim and v.value is not None]
+    return "".join(f" {text}" for text in found)
 
 
 def run_line(profile: str, meta: Mapping[str, Any]) -> str:

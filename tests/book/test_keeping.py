@@ -1,0 +1,55 @@
+"""Kept results are found, reused, shown, and limited in size."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from gfm.book import keeping, verdicts
+from gfm.book.register import Register
+from gfm.book.site import build_site
+from gfm.errors import InputError, UnknownNameError, UnreadableFileError
+
+NAME = "part/toy.ipynb"
+
+
+@pytest.fixture
+def kept(ran, project):
+    """The toy's book run, kept; then the build folder is thrown away, as in a fresh checkout."""
+    shutil.copytree(ran / "build", project / "build", dirs_exist_ok=True)
+    keeping.keep(Register.load(project), NAME, "book")
+    shutil.rmtree(project / "build")
+    return project
+
+
+def test_a_fresh_checkout_shows_the_kept_run(kept):
+    register = Register.load(kept)
+    stored = verdicts.best(register, register["toy"])
+    assert stored.profile == "book" and stored.meta["committed"] and not stored.stale
+    site = build_site(register)
+    assert site.profiles == {NAME: "book"} and site.problems == []
+    text = (site.index.parent / "notebooks/part/toy.html").read_text()
+    assert "toy-line.csv" in text and "60 steps" in text
+
+
+def test_its_stored_result_is_reused(kept):
+    from gfm.book.building import bring_up_to_date
+
+    assert not bring_up_to_date(Register.load(kept), "book", say=lambda line: None).problems
+    data = json.loads((kept / "build/book/verdicts/toy.json").read_text())
+    assert [r["why"] for r in data["results"]] == ["committed result"]
+
+
+def test_what_cannot_be_kept(project, monkeypatch, ran):
+    register = Register.load(project)
+    with pytest.raises(UnreadableFileError, match="has not been run under paper"):
+        keeping.keep(register, NAME, "paper")
+    with pytest.raises(UnknownNameError):
+        keeping.keep(register, NAME, "huge")
+    shutil.copytree(ran / "build", project / "build", dirs_exist_ok=True)
+    monkeypatch.setattr(keeping, "MOST_BYTES", 1000)
+    with pytest.raises(InputError, match="MB are kept"):
+        keeping.keep(register, NAME, "book")
+    assert not (project / "book" / "results").exists()
