@@ -34,10 +34,12 @@ __all__ = [
     "flow_sharpness",
     "furthest_ratio",
     "level_offset",
+    "loss_lag",
     "oscillation_share",
     "relative_error",
     "sharpness_at",
     "spread_ratio",
+    "step_excess",
 ]
 
 
@@ -71,6 +73,25 @@ def relative_error(run: Run, window: float, what: str) -> float:
     error = np.abs(actual - run["central"][what]) / np.abs(actual)
     error = error[at_edge(run) & np.isfinite(error)]
     return float(np.median(error)) if len(error) else float("nan")
+
+
+def step_excess(run: Run, window: float) -> float:
+    """Mean over the edge of the optimizer's smoothed effective step over the flow's, minus 1.
+
+    The optimizer's nu swings, and the mean of 1 / sqrt(nu) is larger than 1 / sqrt of the mean.
+    """
+    ratio = smooth(run["discrete"].effective_step, window) / run["central"].effective_step
+    good = at_edge(run) & np.isfinite(ratio)
+    return float(np.mean(ratio[good]) - 1.0) if good.any() else float("nan")
+
+
+def loss_lag(run: Run, window: float) -> float:
+    """By how many steps the flow's predicted loss trails the optimizer's smoothed loss, median at the edge."""
+    actual = np.log(smooth(run["discrete"].loss, window))
+    predicted = np.log(run["central"].predicted_loss)
+    slope = smooth(np.gradient(predicted), window)
+    good = at_edge(run) & np.isfinite(actual) & np.isfinite(slope) & (slope < 0)
+    return float(np.median((actual - predicted)[good] / slope[good])) if good.any() else float("nan")
 
 
 def furthest_ratio(ratios: np.ndarray) -> float:
@@ -181,5 +202,7 @@ def closed_form_along(
             "normalised": max(0.0, normalised_variance(g, S, lr)),
         })
     joined = {key: np.array([r[key] for r in rows]) for key in rows[0]}
-    joined["drift"], joined["solver"] = np.nanmax(joined["drift"]), np.nanmax(joined["solver"])
+    for name in ("drift", "solver"):
+        known = joined[name][np.isfinite(joined[name])]
+        joined[name] = float(known.max()) if len(known) else float("nan")
     return joined

@@ -107,7 +107,7 @@ def central_flow(run: Run, window: float, name: str, most: int = 3) -> list[Pane
         Curve(step, discrete.nu_mean, name, look=_PALE),
         Curve(step, smooth(discrete.nu_mean, window), "the same, smoothed", "smoothed"),
         Curve(step, central.nu_mean, "central flow", "predicted"),
-    ]))
+    ], log=bool(np.nanmax(central.nu_mean) > 10 * np.nanmin(central.nu_mean))))
     far = [Curve(step, run.distance("discrete", "stable"), "to the stable flow", "stable")] if "stable" in run.series else []
     panels.append(Panel("It stays near its central flow", "distance of weights",
                         [*far, Curve(step, run.distance("discrete", "central"), "to the central flow", "central")]))
@@ -125,8 +125,8 @@ def product(run: Run, window: float) -> list[Panel]:
         return [Curve(step, y, "Scalar RMSProp" if q == "discrete" else "central flow", q, _PALE if q == "discrete" else {}) for q, y in pairs]
 
     return [
-        Panel("Sharpness: rising", "sharpness S", curves(sharp), log=True),
-        Panel("Step size: falling", "effective step lr / sqrt(nu)", curves(size), log=True),
+        Panel("Sharpness", "sharpness S", curves(sharp), log=True),
+        Panel("Step size", "effective step lr / sqrt(nu)", curves(size), log=True),
         Panel("Their product: 2", "effective sharpness", curves(both), level=2.0, level_label="edge", ylim=(0, 3)),
     ]
 
@@ -140,8 +140,8 @@ def equal_loss(runs: Mapping[str, Run], level: float) -> list[Panel]:
         over_time.append(Curve(_steps(run)[: last + 1], flow.loss[: last + 1], name, "central", {**look, "linewidth": 1.6}))
         over_loss.append(Curve(flow.loss[: last + 1], flow_sharpness(run, "central")[: last + 1], name, "central", {**look, "linewidth": 1.6}))
     return [
-        Panel("Larger rates come down sooner", "training loss", over_time, level=level, level_label=f"loss {level:.3g}", log=True),
-        Panel("... and through flatter places", "sharpness", over_loss, log=True, logx=True, xlabel="training loss (falls to the left)"),
+        Panel("The way down", "training loss", over_time, level=level, level_label=f"loss {level:.3g}", log=True),
+        Panel("Sharpness on the way", "sharpness", over_loss, log=True, logx=True, xlabel="training loss (falls to the left)"),
     ]
 
 
@@ -161,9 +161,9 @@ def ablation(full: Run, ablated: Run, sharpness: Mapping[str, tuple[np.ndarray, 
             Curve(step, full["central"].loss, "its central flow", "central"),
             Curve(step, ablated["central"].loss, "flow without curvature penalty", "stable", bare),
         ], log=True),
-        Panel("Without the penalty: sharper", "sharpness", [
+        Panel("Sharpness", "sharpness", [
             Curve(*sharpness[q], label, role, look) for q, (label, role, look) in names.items()], log=True, legend=False),
-        Panel("... so the steps are smaller", "effective step", [
+        Panel("Effective step", "effective step", [
             Curve(step, full["discrete"].effective_step, *names["discrete"]),
             Curve(step, full["central"].effective_step, *names["central"]),
             Curve(step, ablated["central"].effective_step, *names["ablated"]),
@@ -177,9 +177,9 @@ def first_lead(full: Run, ablated: Run, first: int, last: int) -> list[Panel]:
     bare = {"color": style.COLOURS["purple"], "linestyle": (0, (6, 2, 1.5, 2))}
     lead = 100 * (full["central"].loss - ablated["central"].loss)[cut] / full["central"].loss[cut]
     return [
-        Panel("At first the ablated flow leads", "lead in loss (per cent)",
+        Panel("The ablated flow's lead", "lead in loss (per cent)",
               [Curve(step, lead, "flow without curvature penalty", "stable", bare)], level=0.0, level_label="equal"),
-        Panel("... while it grows sharper", "sharpness", [
+        Panel("... and its sharpness", "sharpness", [
             Curve(step, flow_sharpness(full, "central")[cut], "central flow", "central"),
             Curve(step, flow_sharpness(ablated, "central")[cut], "flow without curvature penalty", "stable", bare),
         ]),

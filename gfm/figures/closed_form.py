@@ -22,7 +22,8 @@ def oscillation(run: Run, window: float, steps: np.ndarray, variances: np.ndarra
     """
     step, flow = np.arange(run.steps + 1), run["central"]
     squared = flow.displacement[:, 0] ** 2 * flow.effective_step
-    predicted, seen = flow.sigma[:, 0] * flow.effective_step, smooth(squared, window)
+    predicted = flow.sigma[:, 0] * flow.effective_step
+    seen = np.where(np.isfinite(squared), smooth(squared, window), np.nan)
     highest = 3 * max(np.nanmax(np.nan_to_num(seen)), np.nanmax(np.nan_to_num(predicted[run.steps // 10 :])))
     return [Panel("The variance of the swing: predicted, and in closed form", "squared oscillation (weights²)", [
         Curve(step, squared, "Scalar RMSProp, squared", look={"alpha": 0.35}),

@@ -49,7 +49,7 @@ def variances(run: Run, window: float) -> list[Panel]:
     for i in range(min(flow.sigma.shape[1], 4)):
         if np.isfinite(flow.sigma[:, i]).sum() < 4 * window:
             continue
-        seen = smooth(flow.displacement[:, i] ** 2, window)
+        seen = np.where(np.isfinite(flow.displacement[:, i]), smooth(flow.displacement[:, i] ** 2, window), np.nan)
         both = np.concatenate([seen[np.isfinite(seen)], flow.sigma[np.isfinite(flow.sigma[:, i]), i]])
         panels.append(Panel(f"Along the {names[i]} eigenvector of Σ", "variance (loss)", [
             Curve(step, flow.displacement[:, i] ** 2, "RMSProp, squared", look={"alpha": 0.3, "linewidth": 0.7}),
@@ -66,13 +66,13 @@ def weights_predicted(run: Run, window: float, chosen: list[int]) -> list[Panel]
     for number, c in enumerate(chosen, 1):
         averaged = smooth(seen.gradient2_at[:, c], window)
         top = np.nanmax(averaged[len(step) // 4 :]) if np.isfinite(averaged).any() else None
-        squares.append(Panel(f"Weight {number}: squared gradient", "g²", [
+        squares.append(Panel(f"Weight {number}", "squared gradient", [
             Curve(step, seen.gradient2_at[:, c], "RMSProp", look={"alpha": 0.3, "linewidth": 0.6}),
             Curve(step, averaged, "the same, smoothed", "smoothed"),
             Curve(step, flow.predicted_gradient2_at[:, c], "predicted average", "predicted"),
             Curve(step, flow.gradient2_at[:, c], "without oscillation", "stable"),
         ], ylim=(0, 2.5 * top if top else None), legend=number == 1))
-        moments.append(Panel("its average", "nu", [
+        moments.append(Panel("", "its average nu", [
             Curve(step, seen.nu_at[:, c], "RMSProp", look=_PALE),
             Curve(step, flow.nu_at[:, c], "central flow", "predicted"),
         ], legend=number == 1))
