@@ -1,85 +1,42 @@
-"""Figures of what a memoryless field cannot do, and of the law of the weights."""
+"""The figure of the flow's limits: error against overshoot, and what its computation changes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
 from matplotlib.figure import Figure
-from scipy.stats import gaussian_kde
 
 from gfm.figures import style
 
-__all__ = ["densities", "memoryless"]
+__all__ = ["limits"]
 
 
-def memoryless(
-    now: np.ndarray,
-    later: np.ndarray,
-    flow: np.ndarray,
-    monotone: np.ndarray,
-    bars: Mapping[str, Mapping[str, float]],
-) -> Figure:
-    """Left: where test weights are at step 20 and at the end, and the two maps; right: errors.
-
-    now, later, flow, monotone: (points,) weights at step 20, at the end, and the flow's and the
-    monotone map's forecast of the end. bars: group -> forecaster -> error at the end.
-    """
-    order = np.argsort(now)
+def limits(overshoot: Sequence[Mapping[str, Any]], changes: Sequence[Mapping[str, Any]]) -> Figure:
+    """Two panels from the rows of ``gfm.experiments.flow_limits``."""
     with style.use():
-        fig, (left, right) = plt.subplots(1, 2, figsize=(8.8, 3.6), width_ratios=(1, 1.25))
-        left.plot(now, later, "o", color=style.COLOURS["grey"], markersize=4, label="test runs")
-        left.plot(now[order], monotone[order], **style.line("threshold", linewidth=2.4,
-                  color=style.COLOURS["orange"]), label="monotone map")
-        left.plot(now[order], flow[order], color=style.COLOURS["blue"], label="flow of v(w, t)")
-        left.set(xlabel="weight at step 20", ylabel="weight at step 200",
-                 title="Many tasks: one map for all")
-        left.legend(loc="upper left")
-        names = list(next(iter(bars.values())))
-        looks = style.cycle(len(bars), markers=True)
-        for (group, errors), look in zip(bars.items(), looks, strict=True):
-            right.plot([errors[n] for n in names], range(len(names)), linestyle="none",
-                       marker=look["marker"], color=look["color"], markersize=8, label=group)
-        right.set_yticks(range(len(names)), names)
+        figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.4), width_ratios=(1, 1.1))
+        names = sorted({row["activation"] for row in overshoot})
+        for name, look in zip(names, style.cycle(len(names), markers=True), strict=True):
+            rows = sorted((r for r in overshoot if r["activation"] == name), key=lambda r: r["peak"])
+            left.plot([r["peak"] for r in rows], [100 * r["error"] for r in rows], label=name, markersize=7, **look)
+            for r in rows:
+                left.annotate(f"lr {r['lr']:g}", (r["peak"], 100 * r["error"]), textcoords="offset points",
+                              xytext=(5, 5), fontsize=7.5)
+        left.axvline(2.0, **style.line("threshold"))
+        left.set(xlabel="largest lr × sharpness of gradient descent (edge: 2)", ylabel="error of the predicted loss (%)",
+                 title="Error against overshoot")
+        left.margins(x=0.12)
+        left.set_ylim(bottom=0)
+        if names:
+            left.legend(title="activation")
+
+        labels = [row["setting"] for row in changes]
+        values = [max(row["change"], 1e-12) for row in changes]
+        right.barh(range(len(labels)), values, color=style.COLOURS["sky"], edgecolor=style.COLOURS["black"], height=0.6)
+        right.set_yticks(range(len(labels)), labels)
         right.invert_yaxis()
-        right.set(xscale="log", xlabel="mean squared error at step 200",
-                  title="One task: the same field is right")
-        right.legend(loc="upper left", bbox_to_anchor=(0.0, 0.9))
-    return fig
-
-
-def densities(
-    states: np.ndarray,
-    carried: np.ndarray,
-    path: np.ndarray,
-    optimum: float,
-    labels: list[str],
-) -> Figure:
-    """The law of one weight at some epochs, in small panels, one run's weight as a dot.
-
-    states, carried: (epochs, runs) recorded weights, and the initial ones carried by the learned flow.
-    path: (epochs,) the weight of one run.
-    """
-    low, high = states.min(), states.max()
-    grid = np.linspace(low - 0.1 * (high - low), high + 0.1 * (high - low), 300)
-    with style.use():
-        fig, axes = plt.subplots(2, 4, figsize=(8.8, 3.9), sharex=True, sharey=True)
-        for number, (ax, label) in enumerate(zip(axes.flat, labels, strict=True)):
-            true = gaussian_kde(states[number])(grid)
-            ax.fill_between(grid, true, color=style.COLOURS["sky"], alpha=0.5, linewidth=0,
-                            label="recorded runs")
-            ax.plot(grid, gaussian_kde(carried[number])(grid), color=style.COLOURS["black"],
-                    linestyle=(0, (4, 2)), linewidth=1.2, label="learned flow")
-            ax.axvline(optimum, **style.line("threshold"), label="optimum")
-            ax.plot(path[number], 0, "o", color=style.COLOURS["vermilion"], markersize=7,
-                    clip_on=False, zorder=5, label="one run")
-            ax.set_title(label)
-        axes[0, 0].set_ylim(bottom=0)  # shared by all, after all are drawn
-        for ax in axes[-1]:
-            ax.set_xlabel("weight w")
-        for ax in axes[:, 0]:
-            ax.set_ylabel("density $p_t(w)$")
-        handles, names = axes.flat[0].get_legend_handles_labels()
-        fig.legend(handles, names, loc="outside lower center", ncols=4)
-    return fig
+        right.set(xscale="log", xlabel="relative change of the flow's final loss", title="What its computation changes")
+        right.grid(axis="y", visible=False)
+    return figure

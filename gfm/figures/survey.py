@@ -1,0 +1,41 @@
+"""The atlas as one table of colours: how exact the predicted loss is, by network and setting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from gfm.figures import style
+
+__all__ = ["survey"]
+
+
+def survey(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Error of the predicted loss (%, the worst learning rate of a cell) for rows of ``experiments.survey``."""
+    nets = list(dict.fromkeys(row["net"] for row in rows))
+    settings = list(dict.fromkeys(row["setting"] for row in rows))
+    with style.use():
+        figure, axes = plt.subplots(figsize=(1.25 * len(settings) + 2.4, 0.5 * len(nets) + 1.6))
+        values = np.full((len(nets), len(settings)), np.nan)
+        for i, net in enumerate(nets):
+            for j, setting in enumerate(settings):
+                found = [r for r in rows if r["net"] == net and r["setting"] == setting]
+                errors = [100 * r["error"] for r in found if np.isfinite(r["error"])]
+                if errors:
+                    values[i, j] = max(errors)
+                text = f"{max(errors):.2g} %" if errors else ("below\nthe edge" if found else "–")
+                dark = bool(errors) and max(errors) > 12
+                axes.text(j, i, text, ha="center", va="center", fontsize=8.5 if errors else 7,
+                          color="white" if dark else style.COLOURS["black"])
+        image = axes.imshow(values, cmap="cividis_r", vmin=0, vmax=20, aspect="auto")
+        axes.set_xticks(range(len(settings)), [s.replace(", ", ",\n") for s in settings])
+        axes.set_yticks(range(len(nets)), nets)
+        axes.grid(visible=False)
+        axes.tick_params(length=0)
+        axes.set_title("Error of the loss that the central flow predicts")
+        figure.colorbar(image, ax=axes, label="median error at the edge (%)", extend="max")
+    return figure
