@@ -8,8 +8,8 @@ from typing import Any
 
 from gfm.book.pages import badge
 from gfm.book.paths import PROFILES
-from gfm.book.register import SECTIONS, ElementEntry, Register
-from gfm.book.verdicts import FAILS, HOLDS, NOT_RUN, SHAPE, Stored, best, load
+from gfm.book.register import SECTIONS, Claim, ElementEntry, Register
+from gfm.book.verdicts import FAILS, HOLDS, NOT_RUN, SHAPE, Stored, Verdict, best, load
 
 __all__ = ["counts", "matrix_page", "numbers", "state_of", "status_page", "table_of_contents"]
 
@@ -46,7 +46,7 @@ def numbers(register: Register, staged: set[str], picture: str = "") -> dict[str
     """Words for the placeholders ``{{ name }}`` of the prose pages (``picture``: the front page's).
 
     Besides counts: ``value:<element>:<claim>`` is a claim's measured value, ``verdict:<element>:<claim>``
-    its verdict, ``link:<element>`` a link to the element's page (its title while there is none).
+    its verdict, ``finding:<element>:<claim>`` both in a line, ``link:<element>`` a link to the element's page (its title while there is none).
     """
     found = counts(register)
     written = [e for e in register if e.notebook]
@@ -61,6 +61,7 @@ def numbers(register: Register, staged: set[str], picture: str = "") -> dict[str
         for claim in entry.claims:
             verdict = next((v for v in stored.verdicts if v.claim.id == claim.id), None) if stored \
                 else None
+            out[f"finding:{entry.id}:{claim.id}"] = _finding(entry, claim, verdict, staged)
             out[f"value:{entry.id}:{claim.id}"] = verdict.shown if verdict else NOT_RUN
             out[f"verdict:{entry.id}:{claim.id}"] = verdict.verdict if verdict else NOT_RUN
     return out
@@ -124,10 +125,16 @@ def status_page(register: Register, staged: set[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _finding(entry: ElementEntry, claim: Claim, verdict: Verdict | None, staged: set[str]) -> str:
+    value = f"{verdict.shown} (bound: {claim.bound})" if verdict and verdict.value is not None else ""
+    return (f"{claim.sentence} {badge(verdict.verdict if verdict else NOT_RUN)} "
+            f"[{claim.quantity}{': ' if value else ''}{value} · {_link(entry, staged)}]{{.provenance}}")
+
+
 def _elsewhere(register: Register, entry: ElementEntry, shown: str, claim: str) -> str:
     """The claim's values under the less complete profiles that were run too."""
     found = []
-    for profile in PROFILES[: PROFILES.index(shown)]:
+    for profile in PROFILES[1 : PROFILES.index(shown)]:  # smoke says nothing beside a real run
         stored = load(register, entry, profile)
         found += [f"[{profile}: {v.shown} ({v.verdict})]{{.provenance}}"
                   for v in (stored.verdicts if stored else ()) if v.claim.id == claim and v.value is not None]
