@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from gfm.central import Run
+from gfm.errors import InputError
 from gfm.experiments.atlas import TITLES, atlas
 from gfm.experiments.flow_measures import at_edge, flow_excess, prediction_error, variance_ratio
 
@@ -38,10 +40,17 @@ def survey(settings: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "reached": bool(at_edge(run).any()),
                 "error": prediction_error(run, window),
                 "bare": prediction_error(run, window, predicted=False),
-                "excess": flow_excess(run)[0],
+                "excess": _excess(run),
                 "variance": float(np.mean(ratios)) if len(ratios) else float("nan"),
             })
     return rows
+
+
+def _excess(run: Run) -> float:
+    try:
+        return flow_excess(run)[0]
+    except InputError:  # beyond the edge from the start to the end
+        return float("nan")
 
 
 def worst(rows: list[dict[str, Any]], what: str) -> float:

@@ -27,7 +27,7 @@ def test_limits_rows_and_claims():
 
 def test_survey_has_a_row_for_every_cell_and_marks_those_below_the_edge():
     rows = survey({
-        "gd": {"cells": {"mlp": {"lr": [0.01, 0.4], "steps": 30, "hidden": [6]}}, "n": 40, "size": "tiny", "window": 3},
+        "gd": {"cells": {"mlp": {"lr": [0.01, 0.4], "steps": 40, "hidden": [6]}}, "n": 40, "size": "tiny", "window": 3},
     })
     assert [(row["lr"], row["reached"]) for row in rows] == [(0.01, False), (0.4, True)]
     assert math.isnan(rows[0]["error"]) and rows[1]["error"] >= 0
