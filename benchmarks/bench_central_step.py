@@ -46,4 +46,4 @@ rows = [
 stable = step_of(Stable, 1, 0.3, 40)
 stable["ratio"] -= 4  # the gradients of its four substeps
 rows.append({"process": "stable flow, beyond its 4 gradients", "target": 6, **stable})
-report("central_step", rows)
+report("central_step", __doc__, rows)

@@ -34,4 +34,4 @@ for lr, dims in ((0.5, [8, 16, 16, 1]), (0.3, [8, 16, 16, 3])):
         "p": problem.p, "lr": lr, "target": 10, "median products": statistics.median(products),
         "largest": max(products), "cold products": cold.products, "largest residual": worst,
     })
-report("eigen", rows)
+report("eigen", __doc__, rows)

@@ -18,4 +18,4 @@ for dims in ([8, 16, 16, 1], [64, 64, 64, 4], [64, 256, 256, 10]):
         "target": 1.3,
         **pairwise(lambda point=point, v=v: point.hvp(v), lambda q=problem: q.gradient(q.w0)),
     })
-report("hvp", rows)
+report("hvp", __doc__, rows)

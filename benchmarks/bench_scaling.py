@@ -51,7 +51,7 @@ def seconds(hidden: int, n: int) -> tuple[int, float]:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
+    if sys.argv[1:] and sys.argv[1].isdigit():
         memory(int(sys.argv[1]))
         sys.exit()
     rows = []
@@ -66,4 +66,4 @@ if __name__ == "__main__":
     done = subprocess.run([sys.executable, __file__, "1500"], capture_output=True, text=True, check=True)
     p, vectors = done.stdout.split()[-2:]
     rows.append({"quantity": f"peak memory in weight vectors (p = {p})", "target": 12, "value": float(vectors)})
-    report("scaling", rows)
+    report("scaling", __doc__, rows)

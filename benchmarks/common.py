@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 import gfm
-from gfm.experiments.provenance import machine
+from gfm.experiments.provenance import machine, now
 
 THREADS = 1
 torch.set_num_threads(THREADS)
@@ -38,14 +39,19 @@ def pairwise(work: Callable[[], Any], unit: Callable[[], Any], rounds: int = 30)
     }
 
 
-def report(name: str, rows: list[dict[str, Any]]) -> None:
-    """Print the rows, and keep them in build/benchmarks/NAME.json."""
+def report(name: str, about: str | None, rows: list[dict[str, Any]]) -> None:
+    """Print the rows; with ``--keep`` on the command line, keep them for the book's page."""
     print(f"{name}: {machine()}, {THREADS} thread, torch {torch.__version__}")
     for row in rows:
         print("  " + ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
-    folder = Path(__file__).parent.parent / "build" / "benchmarks"
+    if "--keep" not in sys.argv:
+        return
+    folder = Path(__file__).parent.parent / "book" / "benchmarks"
     folder.mkdir(parents=True, exist_ok=True)
-    record = {"machine": machine(), "threads": THREADS, "torch": torch.__version__, "rows": rows}
+    record = {
+        "about": " ".join((about or "").split()), "machine": machine(), "threads": THREADS,
+        "torch": torch.__version__, "when": now(), "rows": rows,
+    }
     (folder / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
 
 

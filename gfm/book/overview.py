@@ -169,7 +169,7 @@ def table_of_contents(register: Register, staged: set[str], pages: set[str]) -> 
         chapters = [section] * (section in pages) + [f"notebooks/{n}" for n in notebooks]
         if chapters:
             parts.append({"caption": title, "chapters": [{"file": c} for c in chapters]})
-    about = [p for p in ("status", "how-to-run", "how-to-cite", "limits", "symbols", "references")
+    about = [p for p in ("status", "benchmarks", "how-to-run", "how-to-cite", "limits", "symbols", "references")
              if p in pages]
     parts.append({"caption": "About this book", "chapters": [{"file": p} for p in about]})
     return {"format": "jb-book", "root": "index", "parts": parts}

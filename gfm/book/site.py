@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import yaml
 
 from gfm.book import overview
+from gfm.book.benchmarks import benchmarks_page
 from gfm.book.check import check_site
 from gfm.book.citing import bibtex
 from gfm.book.mathematics import split_styles
@@ -35,6 +37,7 @@ class Site:
     index: Path
     problems: list[str] = field(default_factory=list)
     profiles: dict[str, str] = field(default_factory=dict)  # notebook -> profile of its page
+    reused: bool = False  # nothing had changed, so the pages were left as they are
 
 
 def build_site(register: Register, profiles: tuple[str, ...] = PROFILES) -> Site:
@@ -46,12 +49,30 @@ def build_site(register: Register, profiles: tuple[str, ...] = PROFILES) -> Site
     folder = build_folder(register.root) / "site"
     source, html = folder / "src", folder / "html"
     site = Site(html / "index.html")
+    stamp = folder / "built.sha256"
     shutil.rmtree(source, ignore_errors=True)
     _stage(register, source, profiles, site)
-    _sphinx(source, folder)
-    tidy(html)
+    digest = _digest(source)
+    if not site.index.is_file() or not stamp.is_file() or stamp.read_text() != digest:
+        stamp.unlink(missing_ok=True)
+        _sphinx(source, folder)
+        tidy(html)
+        stamp.write_text(digest)
+    else:
+        site.reused = True
     site.problems += check_site(html)
     return site
+
+
+def _digest(source: Path) -> str:
+    """Of all staged files, and of the code that turns them into pages."""
+    code = [Path(__file__).with_name(f"{name}.py") for name in ("mathematics", "site", "tidy")]
+    total = hashlib.sha256()
+    for file in [*sorted(source.rglob("*")), *code]:
+        if file.is_file():
+            name = file.relative_to(source).as_posix() if file not in code else file.name
+            total.update(f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()
 
 
 def _stage(register: Register, source: Path, profiles: tuple[str, ...], site: Site) -> None:
@@ -76,6 +97,7 @@ def _stage(register: Register, source: Path, profiles: tuple[str, ...], site: Si
     (source / "downloads").mkdir(exist_ok=True)
     (source / "downloads" / "book.bib").write_text(bibtex(register) + "\n", encoding="utf-8")
     (source / "status.md").write_text(overview.status_page(register, staged), encoding="utf-8")
+    (source / "benchmarks.md").write_text(benchmarks_page(register.root), encoding="utf-8")
     for file in sorted(book.glob("*.md")):
         text = _fill(file.read_text(encoding="utf-8"), words, file.name)
         (source / file.name).write_text(text, encoding="utf-8")

@@ -1,0 +1,63 @@
+"""The benchmark page, made from measurements that ``benchmarks/*.py --keep`` left in ``book/benchmarks``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from gfm.book.verdicts import show_value
+from gfm.errors import UnreadableFileError
+
+__all__ = ["benchmarks_page"]
+
+_TITLES = {
+    "central_step": "A step of the flows",
+    "hvp": "A Hessian-vector product",
+    "eigen": "Warm eigenpairs",
+    "scaling": "Growth with size",
+}
+
+
+def benchmarks_page(root: Path) -> str:
+    """Markdown of the page: a table for each measurement, with machine, threads and versions.
+
+    Raises:
+        UnreadableFileError: a file in ``book/benchmarks`` that is no measurement.
+    """
+    parts = [
+        "# Benchmarks",
+        "Speed is counted in plain gradient evaluations of the same problem, timed in turn with what is measured, so that "
+        "a slow or busy machine cancels. `make bench` measures all of it anew; `benchmarks/` says how. A target that "
+        "is missed is marked, not hidden.",
+    ]
+    files = sorted((root / "book" / "benchmarks").glob("*.json"), key=lambda f: list(_TITLES).index(f.stem) if f.stem in _TITLES else 99)
+    if not files:
+        parts.append("Nothing has been measured yet.")
+    for file in files:
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+            parts.append(f"## {_TITLES.get(file.stem, file.stem)}\n\n{record['about']}")
+            parts.append(_table(record["rows"]))
+            parts.append(f"*{record['machine']}, {record['threads']} thread, torch {record['torch']}, {record['when']}.*")
+        except (ValueError, KeyError, TypeError) as failure:
+            raise UnreadableFileError(f"{file} is not a stored measurement; run its benchmark with --keep again") from failure
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for row in rows:
+        lines.append("| " + " | ".join(_cell(row.get(name), row, name) for name in columns) + " |")
+    return "\n".join(lines)
+
+
+def _cell(value: Any, row: dict[str, Any], name: str) -> str:
+    if value is None:
+        return ""
+    shown = show_value(float(value)) if isinstance(value, float) else str(value)
+    measured = name in ("ratio", "value", "median products")
+    if measured and "target" in row and float(value) > float(row["target"]):
+        return f"**{shown}** (missed)"
+    return shown
