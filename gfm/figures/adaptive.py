@@ -26,6 +26,14 @@ def _steps(run: Run) -> np.ndarray:
     return np.arange(run.steps + 1)
 
 
+def _settled(curves: list[Curve], share: float = 0.08) -> tuple[float, float]:
+    """Limits of y that fit the curves after the first share of the steps, where all change fast."""
+    late = [c.y[(c.x >= share * c.x[-1]) & np.isfinite(c.y)] for c in curves]
+    values = np.concatenate([v for v in late if len(v)])
+    room = 0.08 * (values.max() - values.min())
+    return float(values.min() - room), float(values.max() + room)
+
+
 def _eigenvalues(run: Run, process: str, most: int) -> list[np.ndarray]:
     values = run[process].eigenvalues * 2.0 / run.settings["threshold"]
     return [column for column in values.T[:most] if np.isfinite(column).sum() > 1]
@@ -51,7 +59,7 @@ def start(run: Run, until: int) -> list[Panel]:
 def many(run: Run, most: int = 4) -> list[Panel]:
     """The largest eigenvalues of the optimizer, effective and (where P is one number) of the Hessian."""
     step, looks = _steps(run), style.cycle(most)
-    names = ["largest", "second", "third", *(f"{i}th" for i in range(4, most + 1))]
+    names = ["largest", "second", "third", "fourth", "fifth", "sixth"][:most]
     found = _eigenvalues(run, "discrete", most)
     effective = [Curve(step, v, names[i], look={**looks[i], "alpha": 0.7, "linewidth": 1.1}) for i, v in enumerate(found)]
     panels = [Panel("Effective eigenvalues", "effective eigenvalues", effective, level=2.0, level_label="edge")]
@@ -125,8 +133,8 @@ def product(run: Run, window: float) -> list[Panel]:
         return [Curve(step, y, "Scalar RMSProp" if q == "discrete" else "central flow", q, _PALE if q == "discrete" else {}) for q, y in pairs]
 
     return [
-        Panel("Sharpness", "sharpness S", curves(sharp), log=True),
-        Panel("Step size", "effective step lr / sqrt(nu)", curves(size), log=True),
+        Panel("Sharpness", "sharpness S", curves(sharp), ylim=_settled(curves(sharp), 0.05), legend=False),
+        Panel("Step size", "lr / sqrt(nu)", curves(size), ylim=_settled(curves(size), 0.05), legend=False),
         Panel("Their product: 2", "effective sharpness", curves(both), level=2.0, level_label="edge", ylim=(0, 3)),
     ]
 
@@ -154,6 +162,12 @@ def ablation(full: Run, ablated: Run, sharpness: Mapping[str, tuple[np.ndarray, 
     bare = {"color": style.COLOURS["purple"], "linestyle": (0, (6, 2, 1.5, 2))}
     names = {"discrete": (name, "discrete", _PALE), "central": ("its central flow", "central", {}),
              "ablated": ("flow without curvature penalty", "stable", bare)}
+    sharp = [Curve(*sharpness[q], label, role, look) for q, (label, role, look) in names.items()]
+    length = [
+        Curve(step, full["discrete"].effective_step, *names["discrete"]),
+        Curve(step, full["central"].effective_step, *names["central"]),
+        Curve(step, ablated["central"].effective_step, *names["ablated"]),
+    ]
     return [
         Panel("The loss", "training loss", [
             Curve(step, smooth(full["discrete"].loss, window), f"{name}, smoothed", "smoothed"),
@@ -161,13 +175,8 @@ def ablation(full: Run, ablated: Run, sharpness: Mapping[str, tuple[np.ndarray, 
             Curve(step, full["central"].loss, "its central flow", "central"),
             Curve(step, ablated["central"].loss, "flow without curvature penalty", "stable", bare),
         ], log=True),
-        Panel("Sharpness", "sharpness", [
-            Curve(*sharpness[q], label, role, look) for q, (label, role, look) in names.items()], log=True, legend=False),
-        Panel("Effective step", "effective step", [
-            Curve(step, full["discrete"].effective_step, *names["discrete"]),
-            Curve(step, full["central"].effective_step, *names["central"]),
-            Curve(step, ablated["central"].effective_step, *names["ablated"]),
-        ], log=True, legend=False),
+        Panel("Sharpness", "sharpness", sharp, ylim=_settled(sharp), legend=False),
+        Panel("Effective step", "effective step", length, ylim=_settled(length), legend=False),
     ]
 
 
@@ -197,5 +206,7 @@ def two_rates(runs: Mapping[str, Run], window: float) -> list[Panel]:
             look = {"color": style.COLOURS[colour], "linestyle": "-" if colour == "blue" else (0, (6, 2))}
             curves.append(Curve(_steps(run), quantity(run, "discrete"), "", look={**look, "alpha": 0.4, "linewidth": 0.8}))
             curves.append(Curve(_steps(run), quantity(run, "central"), name, "central", look))
-        panels.append(Panel(label.capitalize(), label, curves, log=True, legend=label == "training loss"))
+        loss = label == "training loss"
+        limits = (None, None) if loss else _settled(curves)
+        panels.append(Panel(label.capitalize(), label, curves, log=loss, ylim=limits, legend=loss))
     return panels
