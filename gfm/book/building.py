@@ -45,7 +45,8 @@ def build(register: Register, profile: str, jobs: int = 2, rerun: bool = True, f
         report.problems.append(str(error))
     else:
         report.problems += report.site.problems
-        say(f"Pages built in {time.perf_counter() - start:.0f} s.")
+        say("Pages reused: nothing that they show has changed." if report.site.reused
+            else f"Pages built in {time.perf_counter() - start:.0f} s.")
     return report
 
 

@@ -115,6 +115,18 @@ def test_pages_without_mathematics_do_not_load_it(built):
     assert not list(html.rglob("*.map"))
 
 
+def test_unchanged_pages_are_reused_and_changed_ones_are_not(ran, built):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GFM_BUILD", str(ran / "build"))
+        assert not built.reused and build_site(Register.load(ran)).reused
+        page = ran / "book" / "limits.md"
+        text = page.read_text()
+        page.write_text(text + "\nOne more.\n")
+        again = build_site(Register.load(ran))
+        page.write_text(text)
+    assert not again.reused and "One more." in (again.index.parent / "limits.html").read_text()
+
+
 @pytest.mark.parametrize("old, new, word", [
     ('src="../../_images/toy-line.svg"', 'src="../../_images/no.svg"', "does not exist"),
     ('src="../../_images/toy-line.svg"', 'src="https://example.org/a.svg"', "another host"),
