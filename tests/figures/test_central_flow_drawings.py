@@ -1,0 +1,79 @@
+"""Every drawing of the gradient-descent pages takes a small run and draws what it was given."""
+
+from __future__ import annotations
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from gfm.experiments import quadratics as q
+from gfm.experiments import valley as v
+from gfm.experiments.edge_measures import Cycle
+from gfm.figures import atlas, edge, predictions, quadratics, valley
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    from gfm.experiments.store import Store, obtain
+
+    experiment = v.ValleyRun(steps=60)
+    result = obtain(experiment, store=Store(folder=tmp_path_factory.mktemp("store"), committed=()))
+    found = v.central.Run.from_arrays(result.arrays, result.info)
+    for name in ("discrete", "stable", "central"):
+        found[name]._arrays["outputs"] = found[name].weights.astype(float)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def lines(figure) -> int:
+    return sum(len(ax.lines) for ax in figure.axes)
+
+
+def test_quadratics():
+    path = q.descend(q.quadratic([[10.0]], [1.0]), 0.15, 5)
+    assert lines(quadratics.one_weight({0.15: path}, 10.0, np.array([0.5, 2.5]), np.array([0.5, 1.5]))) >= 5
+    path = q.descend(q.quadratic([[2.0, 0.0], [0.0, 1.0]], [1.0, 1.0]), 0.3, 5)
+    panel = {"title": "t", "H": np.diag([2.0, 1.0]), "path": path, "directions": {"u": (np.array([1.0, 0.0]), "central")}}
+    assert len(quadratics.two_weights([panel, panel]).axes) == 2
+
+
+def test_the_valley_and_its_slider(run):
+    x, y = np.linspace(-1, 1, 12), np.linspace(-1.7, 0.7, 10)
+    loss, sharpness = v.landscape(v.ValleyRun(steps=60), x, y)
+    figure = valley.valley(run, x, y, loss, sharpness)
+    above = figure.axes[0]
+    assert np.allclose(above.lines[0].get_ydata(), run["discrete"].weights[:, 0])
+    border = np.stack([np.zeros(5), np.linspace(-1, 1, 5)], 1)
+    text = valley.valley_slider(run, border, border, "x", "the finding")
+    assert text.count("<polyline") == 8 and len(text) < 40_000
+
+
+def test_learning_rates_and_a_cycle(run):
+    assert lines(edge.learning_rates({0.1: run, 0.2: run})) == 6
+    assert len(edge.cycle(run, Cycle(20, 30, 45), (5, 55)).axes) == 4
+
+
+def test_predictions(run):
+    data = predictions.many_data(run, 5)
+    assert set(data["rank of Sigma"]) == {0, 1}
+    assert len(predictions.many(run, 5).axes) == 4
+    assert len(predictions.zoom(run, 5, (10, 50), range(2), close=20).axes) == 3
+    assert len(predictions.overview(run, 1).axes) == 3
+
+
+def test_atlases_keep_each_network_to_its_panel(run):
+    runs = {("cnn", 0.1): run, ("vit", 0.1): run, ("vit", 0.05): run}
+    figure = atlas.edges(runs, ["cnn", "vit"])
+    assert [ax.get_title(loc="left") for ax in figure.axes[:2]] == ["CNN", "ViT"]
+    assert len(figure.axes[0].lines) == 1 and len(figure.axes[1].lines) == 2
+    assert len(atlas.predictions(runs, ["cnn", "vit"], 5).axes) == 2
+    assert "vit lr 0.05: predicted loss" in atlas.curves(runs)
