@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from gfm.figures import style
 
@@ -65,7 +66,7 @@ def draw(panels: Sequence[Panel], columns: int = 2, height: float = 2.8) -> Figu
             if panel.log:
                 axes.set_yscale("log")
             if panel.logx:
-                axes.set_xscale("log")
+                _log_x(axes)
             axes.set_ylim(*panel.ylim)
             if panel.legend:
                 axes.legend(loc="best", handlelength=2.4)
@@ -77,6 +78,17 @@ def draw(panels: Sequence[Panel], columns: int = 2, height: float = 2.8) -> Figu
                 axes.tick_params(labelbottom=True)
         figure.align_ylabels()
     return figure
+
+
+def _log_x(axes: Axes) -> None:
+    """A logarithmic x axis whose labels do not run into each other."""
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    wide = high > 200 * low
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if not wide:
+        axes.xaxis.set_major_formatter("{x:g}")
 
 
 def data_of(panels: Sequence[Panel]) -> dict[str, np.ndarray]:

@@ -103,7 +103,7 @@ def speeds(found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Panel]:
             Curve(points["step"], points["speed_first"], "first term only", "smoothed", {"marker": "s", "markersize": 4}),
             Curve(points["step"], points["speed_stationary"], "stationary RMSProp", "central", {"marker": "o", "markersize": 4}),
             Curve(points["step"], points["speed_descent"], "gradient descent, largest step", "stable", {"marker": "^", "markersize": 4}),
-        ], log=True, legend=place == 0))
+        ], log=True, legend=place == len(found) - 1))
     return panels
 
 
