@@ -52,9 +52,21 @@ def gradients(data: Trajectories) -> np.ndarray:
 
 
 def state_features(prefix: Trajectories) -> np.ndarray:
-    """(series, features) of observed states: gradients times lr, and lr times the root second moment."""
+    """(series, features): gradients times lr, and lr times the root second moment.
+
+    Where states were recorded with gaps the gradients between them are lost: the averages at the last
+    state, and the step that they give, serve instead.
+    """
     lr = prefix.meta.get("lr", 1.0)
-    parts = [to_series(gradients(prefix)) * lr]
+    if (np.diff(prefix.steps) > 1).any():
+        last = {name: to_series(value[:, -1:]) for name, value in prefix.states.items()}
+        parts = [value * lr for name, value in last.items() if name == "momentum"]
+        if "momentum" in last and "second" in last:
+            parts.append(lr * last["momentum"] / (np.sqrt(last["second"]) + 1e-8))
+        if not parts and "second" not in last:
+            raise InputError("The optimizer-aware field needs a recorded state; use aware=False.")
+    else:
+        parts = [to_series(gradients(prefix)) * lr]
     if "second" in prefix.states:
         parts.append(to_series(np.sqrt(prefix.states["second"][:, -1:])) * lr)
     return np.hstack(parts).astype(np.float64)

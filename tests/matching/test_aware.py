@@ -1,0 +1,69 @@
+"""The optimizer's state read backwards gives the gradients that were used."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gfm import Trajectories
+from gfm.errors import InputError
+from gfm.forecasters.training import Training
+from gfm.matching import GradientFlowMatching
+from gfm.matching.aware import gradients, state_features
+from gfm.trajectories import record
+
+generator = torch.Generator().manual_seed(0)
+X = torch.randn(40, 12, 1, dtype=torch.float64, generator=generator)
+Y = X * torch.randn(40, 1, 1, dtype=torch.float64, generator=generator)
+
+
+def build():
+    return nn.Sequential(nn.Linear(1, 3), nn.Tanh(), nn.Linear(3, 1)).double()
+
+
+def mean_square(outputs, targets):
+    return (outputs - targets).square().mean()
+
+
+def recorded(optimizer, steps=6, states=True):
+    return record(build, X, Y, mean_square, optimizer, lr=0.01, runs=40, steps=steps, states=states)
+
+
+def true_gradient(weights, run):
+    net = build()
+    torch.nn.utils.vector_to_parameters(torch.from_numpy(weights.copy()), net.parameters())
+    mean_square(net(X[run]), Y[run]).backward()
+    return torch.cat([p.grad.flatten() for p in net.parameters()]).numpy()
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "momentum", "RMSprop", "Adam"])
+def test_gradients_are_rebuilt(optimizer):
+    data = recorded(optimizer)
+    rebuilt = gradients(data)
+    for step in (0, 3, 5):
+        expected = true_gradient(data.weights[2, step], 2)
+        np.testing.assert_allclose(rebuilt[2, step], expected, rtol=1e-5, atol=1e-9)
+
+
+def test_features_know_gaps_in_the_record():
+    data = recorded("Adam")
+    assert state_features(data).shape == (40 * 10, 6 + 1)
+    assert state_features(data.every(2)).shape == (40 * 10, 3)  # last averages and their step
+
+
+def test_a_record_without_state_is_refused_where_it_is_needed():
+    with pytest.raises(InputError, match="states=True"):
+        gradients(recorded("Adam", states=False))
+    with pytest.raises(InputError, match="knows SGD"):
+        gradients(Trajectories(np.zeros((1, 3, 2)), meta={"optimizer": "Lion", "lr": 1.0}))
+
+
+def test_the_model_uses_the_state_when_told_and_needs_it_then():
+    train, val, test = recorded("Adam", steps=24).split(24, 8, 8)
+    options = {"observed": 6, "view": "coordinate", "training": Training(epochs=2)}
+    model = GradientFlowMatching(aware=True, **options).fit(train, validation=val)
+    assert model.flow.aware and model.forecast(test.prefix(6), 5).shape == (8, 5, 10)
+    with pytest.raises(InputError):
+        model.forecast(test.prefix(6).weights, 5)
+    blind = GradientFlowMatching(aware=False, **options).fit(train, validation=val)
+    assert blind.forecast(test.prefix(6).weights, 5).shape == (8, 5, 10)
