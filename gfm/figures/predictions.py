@@ -54,8 +54,9 @@ def many(run: Run, window: float) -> Figure:
 
         predicted, seen = data["variances predicted"], data["smoothed squared swings"]
         high = np.nanmax(np.nan_to_num(predicted)) if predicted.size else 1.0
-        for i, look in enumerate(style.cycle(max(min(predicted.shape[1], 4), 1))):
-            if i < predicted.shape[1]:
+        swinging = np.nan_to_num(predicted).max(0) > 0.01 * high if predicted.size else np.zeros(0, dtype=bool)
+        for i, look in enumerate(style.cycle(4)):
+            if i < len(swinging) and swinging[i]:
                 variance.plot(step, seen[:, i], color=look["color"], linewidth=2.2, alpha=0.6, linestyle="-", label=f"descent, direction {i + 1}")
                 variance.plot(step, predicted[:, i], label=f"predicted {i + 1}", **style.line("predicted", color=look["color"]))
         variance.set(ylabel="squared swing (weights²)", title="Each swing has its predicted variance", ylim=(0, 2.2 * high))
