@@ -12,7 +12,7 @@ from gfm.experiments.flow_measures import at_edge, smooth
 
 __all__ = [
     "edge_steps", "largest_gap", "locked", "loss_gap_share", "output_error", "own_gradient_share", "rank", "rank_agreement",
-    "variance_correlation", "variation_ratio",
+    "settled_excess", "variance_correlation", "variation_ratio",
 ]
 
 
@@ -52,6 +52,16 @@ def variance_correlation(run: Run, window: float) -> float:
 def edge_steps(run: Run, window: float) -> np.ndarray:
     """(m,) steps at the edge at which the smoothed loss is known."""
     return np.flatnonzero(at_edge(run) & np.isfinite(smooth(run["discrete"].loss, window)))
+
+
+def settled_excess(run: Run, after: int = 20) -> float:
+    """A2, once settled: largest relative excess of the flow's top eigenvalue over the edge, ``after`` steps after it
+    first came there; 0 where it never did or the run ends before."""
+    edge = np.flatnonzero(at_edge(run))
+    if len(edge) == 0:
+        return 0.0
+    top = run["central"].eigenvalues[edge[0] + after :, 0] / run.settings["threshold"]
+    return float(max(np.nanmax(top) - 1.0, 0.0)) if len(top) else 0.0
 
 
 def loss_gap_share(run: Run, window: float) -> float:

@@ -96,6 +96,13 @@ def test_rank_follows_the_locked_eigenvalues():
     assert predictions.rank_agreement(run) == pytest.approx(150 / 201)
 
 
+def test_the_settled_excess_leaves_out_the_arrival():
+    run = swinging()
+    run["central"]["eigenvalues"][55, 0] = 2.02
+    assert predictions.settled_excess(run, after=20) == pytest.approx(0.0)
+    assert predictions.settled_excess(run, after=0) == pytest.approx(0.01)
+
+
 def test_predictions_on_swings_of_known_size():
     run = swinging()
     assert predictions.loss_gap_share(run, WINDOW) == 1.0
