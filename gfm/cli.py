@@ -1,4 +1,4 @@
-"""The command line: run, build, check, status, data, keep, cite."""
+"""The command line: run, build, check, status, data, forecast, keep, cite."""
 
 from __future__ import annotations
 
@@ -72,6 +72,20 @@ def data(
     from gfm.book import commands
 
     commands.data(action, name)
+
+
+@app.command()
+def forecast(
+    observed: Annotated[str, typer.Argument(help="folder of checkpoints, or a trajectories file")],
+    output: Annotated[str, typer.Argument(help="file to write (.npz)")],
+    horizon: Annotated[int, typer.Option(help="recorded steps to forecast")],
+    method: Annotated[str, typer.Option(help="a forecaster's name")] = "gfm",
+    train: Annotated[Optional[str], typer.Option(help="longer runs to learn from")] = None,
+) -> None:
+    """Forecast weights from recorded ones: checkpoints in, trajectories out."""
+    from gfm.book import commands
+
+    commands.forecast(observed, output, horizon, method, train)
 
 
 @app.command()

@@ -38,6 +38,7 @@ def gfm(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     (["build", "--profile", "huge"], "Unknown profile"),
     (["check", "--profile", "huge"], "Unknown profile"),
     (["cite", "nothing"], "no notebook"),
+    (["forecast", "nowhere", "out.npz", "--horizon", "3"], "nowhere"),
     (["keep", "toy"], "has not been run under paper"),
     (["data", "fetch"], "gfm data fetch NAME"),
 ])
@@ -98,5 +99,5 @@ def test_cite_prints_bibtex(project):
 
 def test_help_names_every_command(project):
     text = gfm(project, "--help").stdout
-    for name in ("run", "build", "check", "status", "data", "keep", "cite"):
+    for name in ("run", "build", "check", "status", "data", "forecast", "keep", "cite"):
         assert name in text

@@ -9,7 +9,7 @@ from gfm.book.register import SECTIONS, Register
 from gfm.book.verdicts import FAILS, HOLDS, NOT_RUN, SHAPE, Stored, best, load
 from gfm.errors import InputError, UnknownNameError
 
-__all__ = ["build", "check", "cite", "data", "keep", "run", "status"]
+__all__ = ["build", "check", "cite", "data", "forecast", "keep", "run", "status"]
 
 
 def run(name: str, profile: str, parameters: list[tuple[str, str]], in_place: bool) -> None:
@@ -115,6 +115,17 @@ def data(action: str, name: str | None) -> None:
         print(f"{found.name}: inputs {shape}, fingerprint {found.fingerprint[:16]}")
     else:
         raise InputError("Say `gfm data list` or `gfm data fetch NAME`.")
+
+
+def forecast(observed: str, output: str, horizon: int, method: str, train: str | None) -> None:
+    """``gfm forecast``: the forecast states into a trajectories file."""
+    import gfm.matching  # noqa: F401  (enters the learned flows among the forecasters)
+    from gfm.forecasters.files import forecast_files
+
+    found = forecast_files(observed, horizon, method, train)
+    path = found.save(output)
+    print(f"{path}: {found.runs} run(s), {found.parameters} weights, steps {found.steps[0]} (observed) to "
+          f"{found.steps[-1]}, by {method}.")
 
 
 def keep(name: str, profile: str) -> None:
