@@ -65,7 +65,8 @@ class FieldOnTheValley(Experiment):
             correction=True,
             path=IncrementPath(),
             hidden=(64, 64),
-            training=Training(rate=5e-3, batch=20, epochs=self.epochs, patience=60),
+            samples=512,
+            training=Training(rate=3e-3, batch=10, epochs=self.epochs, patience=150),
         ).fit(train, validation=val)
         field = self._field(model)
         grid = np.stack(np.meshgrid(*[np.linspace(-2.4, 2.4, 17)] * 2, indexing="xy"), axis=-1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from gfm.figures import style
 
@@ -26,9 +28,10 @@ def by_name(
     bold: settings drawn in the flow's colour.
     """
     names = list(next(iter(panels.values())))
+    wide = 2.9 if len(panels) < 3 else 1.9
     with style.use():
         fig, axes = plt.subplots(
-            1, len(panels), figsize=(2.4 + 1.75 * len(panels), 1.0 + 0.3 * len(names)),
+            1, len(panels), figsize=(2.4 + wide * len(panels), 1.2 + 0.3 * len(names)),
             squeeze=False, sharey=True,
         )
         for ax, (title, values) in zip(axes.flat, panels.items(), strict=True):
@@ -41,10 +44,13 @@ def by_name(
                 ax.axvline(reference, **style.line("threshold"))
             if log:
                 ax.set_xscale("log")
+                ax.xaxis.set_major_locator(LogLocator(numticks=5))
+                ax.xaxis.set_minor_formatter(NullFormatter())
             else:
                 ax.set_xlim(left=0)
             ax.set_ylim(len(names) - 0.5, -0.5)
-            ax.set(title=title, xlabel=xlabel)
+            ax.set_title(textwrap.fill(title, 22), fontsize=9.5)
+            ax.set_xlabel(textwrap.fill(xlabel, 24))
             ax.set_yticks(range(len(names)), names)
     return fig
 

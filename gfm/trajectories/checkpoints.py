@@ -73,7 +73,7 @@ def _read(file: Path) -> Mapping[str, Tensor]:
         raise UnreadableFileError(
             f"{file.name} needs the package safetensors; install it or save with torch.save."
         ) from None
-    except Exception as error:  # torch lets all kinds through for a broken file
+    except Exception as error:  # noqa: BLE001  torch lets all kinds through for a broken file
         raise UnreadableFileError(
             f"{file.name} is no checkpoint of plain tensors ({type(error).__name__}); save "
             "module.state_dict() and nothing else."
