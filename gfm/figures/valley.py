@@ -63,7 +63,7 @@ def valley(run: Run, x: np.ndarray, y: np.ndarray, loss: np.ndarray, sharpness: 
         time.axhline(edge, **style.line("threshold"))
         time.set(xlabel="step", ylabel="sharpness", title=f"Above {edge:.3g} the swing grows")
         reach = max(top.max() - edge, edge - top.min())
-        time.set_ylim(edge - 1.1 * reach, edge + 2.6 * reach)
+        time.set_ylim(edge - 1.1 * reach, edge + 1.7 * reach)
         side = time.twinx()
         side.fill_between(step, 0, swing, color=style.COLOURS["sky"], alpha=0.35, linewidth=0)
         side.set_ylim(0, 3.2 * swing.max())
