@@ -99,8 +99,9 @@ def make_page(page: Page) -> dict[str, Any]:
 def _fold(cell: dict[str, Any], tags: list[str]) -> None:
     lines = source_of(cell).count("\n") + 1
     prompt = next((words for tag, words in _PROMPTS.items() if tag in tags), None)
-    if lines > _MOST_LINES and not any(t.startswith(("hide-", "remove-")) for t in tags):
-        prompt = prompt or f"the code ({lines} lines)"
+    long = lines > _MOST_LINES and not any(t.startswith(("hide-", "remove-")) for t in tags)
+    if long or "hide-input" in tags:
+        prompt = prompt or f"the code ({lines} line{'s' * (lines > 1)})"
     if prompt:
         tags += ["hide-input"] * ("hide-input" not in tags)
         cell["metadata"]["mystnb"] = {"code_prompt_show": f"Show {prompt}",
