@@ -37,7 +37,7 @@ ROLES: dict[str, dict[str, Any]] = {
 }
 
 _DASHES = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)), (0, (1, 1)), (0, (9, 3)),
-           (0, (4, 1.5, 1, 1.5, 1, 1.5)), "-")
+           (0, (4, 1.5, 1, 1.5, 1, 1.5)), (0, (3, 1, 1, 1)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 _RC = {
@@ -90,6 +90,6 @@ def cycle(number: int, markers: bool = False) -> list[dict[str, Any]]:
         kw: dict[str, Any] = {"color": COLOURS[colours[i % 8]],
                               "linestyle": _DASHES[(i + i // 8) % 8]}
         if markers:
-            kw["marker"] = _MARKERS[(i + i // 8) % 8]
+            kw["marker"] = _MARKERS[i % 8]
         out.append(kw)
     return out
