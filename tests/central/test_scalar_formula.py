@@ -14,7 +14,7 @@ from gfm.central.scalar_formula import (
 from gfm.central.substep import local_flow
 from gfm.errors import InputError
 from gfm.optimizers import ScalarRMSProp, State
-from tests.toys import tiny_problem
+from toys import tiny_problem
 
 LR, BETA2 = 0.3, 0.95
 
