@@ -1,0 +1,109 @@
+"""The experiments of the learned flow: their closed forms, and that each runs in small."""
+
+import numpy as np
+import pytest
+import torch
+
+from gfm.data.least_squares import least_squares
+from gfm.errors import UnknownNameError
+from gfm.experiments.ablations import VARIANTS, Ablation
+from gfm.experiments.cost import image_net, training_operations
+from gfm.experiments.forecasting import LeastSquaresForecast, make_forecaster
+from gfm.experiments.forecasting_networks import NetworkForecast, losses_at
+from gfm.experiments.limits import BayesLimit, TowerProperty, TrueDynamics, mean_dynamics
+from gfm.experiments.networks import small_networks
+from gfm.experiments.nowcasting import TRIED, Nowcasting
+from gfm.experiments.vector_field import valley_gradient, valley_loss
+
+
+def compute(experiment):
+    return experiment.compute(lambda done, total: None)
+
+
+def test_true_dynamics_are_the_run_itself_with_full_gradients():
+    made = least_squares(3, "GD", 1)
+    np.testing.assert_allclose(mean_dynamics(made, slice(0, 3)), made.weights[:3, 21:], atol=1e-12)
+
+
+def test_true_dynamics_are_the_mean_over_mini_batches():
+    made = least_squares(1, "SGD", 1)
+    ratio = (made.weights[:, 21:] - made.optima[:, None]) / (
+        mean_dynamics(made, slice(None)) - made.optima[:, None]
+    )
+    assert ratio[:, -1].mean() == pytest.approx(1.0, abs=0.02)
+
+
+def test_nobody_is_better_than_the_oracle():
+    oracle = compute(TrueDynamics(3, "SGD", samples=1)).arrays["errors"][0, -1]
+    ours = compute(LeastSquaresForecast("gfm", 3, "SGD", samples=1, epochs=2)).arrays["errors"][0, -1]
+    assert oracle < 0.05 * ours
+
+
+def test_velocity_matching_is_regression():
+    arrays = compute(TowerProperty(1, "SGD")).arrays
+    np.testing.assert_allclose(arrays["matched"], arrays["regressed"], atol=1e-11)
+
+
+def test_the_bayes_limit_lies_below_regression():
+    bayes = compute(BayesLimit(3, draws=8000, epochs=6, samples=2)).arrays["errors"].mean(axis=0)
+    linear = compute(LeastSquaresForecast("ols-ends", 3, "SGD", samples=2)).arrays["errors"].mean(axis=0)
+    assert bayes[-1] < linear[-1]
+
+
+def test_valley_gradient_is_the_gradient():
+    w = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
+    loss = 0.5 * (w[:, 0] * w[:, 1] - 1) ** 2
+    loss.sum().backward()
+    np.testing.assert_allclose(valley_loss(w.detach().numpy()), loss.detach())
+    np.testing.assert_allclose(valley_gradient(w.detach().numpy()), w.grad)
+
+
+def test_expected_loss_of_a_linear_network():
+    """A network that is the zero function has loss E[(s x)^2] = s^2."""
+    np.testing.assert_allclose(losses_at(np.zeros((2, 31)), np.array([1.0, 3.0])), [1.0, 9.0])
+
+
+def test_the_image_network_has_ninos_size():
+    assert sum(p.numel() for p in image_net().parameters()) == 14_378
+    one, two = (training_operations(28, batch) for batch in (64, 128))
+    assert two == 2 * one
+
+
+def test_networks_are_seeded_and_replicates_differ():
+    one, two = (small_networks("Adam", r, runs=4, steps=5) for r in (0, 1))
+    small_networks.cache_clear()
+    assert (small_networks("Adam", 0, runs=4, steps=5).weights == one.weights).all()
+    assert (one.weights != two.weights).any() and one.meta["optimizer"] == "Adam"
+
+
+def test_network_forecasts_and_transfers_run():
+    same = compute(NetworkForecast("gfm-prefix", "Adam", replicates=1, epochs=1, runs=16)).arrays
+    wide = compute(
+        NetworkForecast("ols", "SGD", replicates=1, runs=16, test_width=12, test_scale=0.5)
+    ).arrays
+    assert same["errors"].shape == wide["hold"].shape == (1, 180)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_ablation_runs(variant):
+    data = "31 weights, Adam" if variant.startswith("blind") else "3 weights, SGD"
+    if data.startswith("31"):
+        pytest.skip("covered by the optimizer-aware tests; recording takes seconds")
+    arrays = compute(Ablation(variant, data, replicates=1, epochs=1)).arrays
+    assert np.isfinite(arrays["errors"]).all()
+
+
+def test_unknown_names():
+    with pytest.raises(UnknownNameError):
+        make_forecaster("oracle", 20)
+    with pytest.raises(UnknownNameError):
+        compute(Ablation("no such part"))
+
+
+def test_nowcasting_runs_and_without_forecaster_never_jumps():
+    options = {"seeds": 1, "most": 44, "fitted_runs": 1, "fitted_steps": 120, "epochs": 1}
+    plain = compute(Nowcasting("none", **options)).arrays
+    jumping = compute(Nowcasting("linear-ends", **options)).arrays
+    assert plain["jumps"].sum() == 0 and jumping["jumps"].sum() == 1
+    assert jumping["at"].shape == (1, 3, len(TRIED), 2) and np.isfinite(jumping["at"]).all()
+    assert np.isnan(plain["steps"]).all()  # 44 steps do not reach the threshold
