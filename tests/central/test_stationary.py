@@ -10,7 +10,7 @@ from gfm.central.stationary_flow import penalty_gradient, stationary_flow
 from gfm.curvature.oracle import dense_hessian
 from gfm.errors import InputError
 from gfm.optimizers import RMSProp, State
-from tests.toys import tiny_problem
+from toys import tiny_problem
 
 
 def random_problem(p, seed):
