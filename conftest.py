@@ -1,7 +1,7 @@
 """Tests never touch the user's build: results and outputs go to a fresh store and to build/test.
 
-One call, ``pytest tests notebooks --nbval --nbval-current-env``, runs in this order: unit tests, the committed
-notebooks cell by cell (nbval), what those left behind (figure data, verdicts), the built pages.
+One call, ``pytest tests notebooks --nbval --nbval-current-env``, runs in this order: unit tests, the
+committed notebooks cell by cell (nbval), what those left behind (figure data, verdicts), the built pages.
 """
 
 from __future__ import annotations
