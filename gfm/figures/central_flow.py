@@ -65,7 +65,7 @@ def central_flow(run: Run, window: float) -> Figure:
         sharpness.plot(step, data["sharpness of the stable flow"], label="gradient flow", **style.line("stable"))
         sharpness.plot(step, data["sharpness of the central flow"], label="central flow", **style.line("central"))
         sharpness.axhline(edge, label=f"2 / lr = {edge:.3g}", **style.line("threshold"))
-        sharpness.set(ylabel="sharpness (largest Hessian eigenvalue)", title="The sharpness rises, then stays at 2 / lr")
+        sharpness.set(ylabel="largest Hessian eigenvalue", title="The sharpness rises, then stays at 2 / lr")
         sharpness.set_ylim(0, 2.0 * edge)
         _legend(sharpness)
 
@@ -80,7 +80,7 @@ def central_flow(run: Run, window: float) -> Figure:
 
         distance.plot(step, data["distance to the stable flow"], label="to gradient flow", **style.line("stable"))
         distance.plot(step, data["distance to the central flow"], label="to the central flow", **style.line("central"))
-        distance.set(xlabel="step", ylabel="distance of weights", title="Gradient descent stays near its central flow")
+        distance.set(xlabel="step", ylabel="distance of weights", title="Distance: near the central flow")
         _legend(distance)
     return figure
 
