@@ -94,7 +94,6 @@ def test_the_critical_share_does_not_matter(rule):
         for share in (0.95, 0.995)
     ]
     assert np.allclose(*losses, rtol=2e-3)
-    assert not np.array_equal(*losses) or np.isfinite(losses[0]).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
