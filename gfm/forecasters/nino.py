@@ -33,6 +33,9 @@ class _Nowcaster(nn.Module):
         self.register_buffer("share", 1 - (marks[self.low] - torch.arange(1, horizon + 1))
                              / (horizon / MARKS))
         self.register_buffer("edges", edges)
+        if edges is not None:
+            degree = torch.bincount(edges.flatten()).clamp_min(1).to(torch.float32)
+            self.register_buffer("degree", degree)
         self.entry = nn.Linear(STATES, width)
         rounds = 0 if edges is None else 3
         self.messages = nn.ModuleList(
@@ -52,21 +55,18 @@ class _Nowcaster(nn.Module):
         size = states.std(dim=(1, 2), keepdim=True) + 1e-8
         h = self.entry((states - mean) / size)
         for update in self.messages:
-            h = h + update(torch.cat([h, self._from(h, 0), self._from(h, 1)], dim=-1))
+            h = h + update(torch.cat([h, *self._ends(h)], dim=-1))
         marks = torch.cat([torch.zeros_like(h[..., :1]), self.head(h)], dim=-1)
         steps = (1 - self.share) * marks[..., self.low] + self.share * marks[..., self.low + 1]
         return x[..., -1:] + size * steps
 
-    def _from(self, h: Tensor, end: int) -> Tensor:
-        """What the neuron at one end of every edge knows: the mean over its edges."""
-        own, ends = self.edges[:, end], self.edges
-        neurons = int(ends.max()) + 1
-        total = h.new_zeros(len(h), neurons, h.shape[2])
-        count = h.new_zeros(neurons)
+    def _ends(self, h: Tensor) -> list[Tensor]:
+        """What the neurons at both ends of every edge know: each the mean over its edges."""
+        total = h.new_zeros(len(h), len(self.degree), h.shape[2])
         for side in (0, 1):
-            total = total.index_add(1, ends[:, side], h)
-            count = count.index_add(0, ends[:, side], torch.ones_like(ends[:, side], dtype=h.dtype))
-        return (total / count.clamp_min(1)[:, None])[:, own]
+            total.index_add_(1, self.edges[:, side], h)
+        mean = total / self.degree[:, None]
+        return [mean.index_select(1, self.edges[:, side]) for side in (0, 1)]
 
 
 @register

@@ -15,22 +15,23 @@ from gfm.matching.aware import state_features
 from gfm.matching.choice import choose
 from gfm.matching.field import CorrectionField
 from gfm.matching.fit import Residuals, fit_correction
-from gfm.matching.frame import Frame
+from gfm.matching.frame import Frame, units_of
 from gfm.matching.integrate import integrate
 from gfm.matching.path import IncrementPath
 from gfm.trajectories import Trajectories
 
-__all__ = ["CoordinateFlow"]
+__all__ = ["MEMORY", "CoordinateFlow"]
 
-CHUNK = 65_536
-"""Series carried at once: bounds the memory of a forecast whatever the number of weights."""
+MEMORY = 256 * 2**20
+"""Bytes that a forecast works in by default, beside what goes in and what comes out."""
 
 
 class CoordinateFlow:
     """An affine flow in the prefix's frame, with or without a network's correction.
 
     n: last observed step. context: what the drive and the correction see of the prefix: ``"ends"`` or
-    ``"prefix"``, and with ``aware`` the optimizer's state as well.
+    ``"prefix"``, and with ``aware`` the optimizer's state as well. dtype: of the affine part and the
+    solver; the network, which adds a small part and no exact one, is float32 at half the time.
     """
 
     aware = False
@@ -56,35 +57,41 @@ class CoordinateFlow:
     ) -> np.ndarray:
         """Fit the affine part for every scale, ridge and awareness; choose by the held-out runs.
 
+        Among the ridges of one scale and awareness the one-standard-error rule decides; between scales
+        and awarenesses, whose ridges mean different things, the lower error.
+
         Returns (runs,) held-out errors of the chosen.
         """
         truth = held.weights[:, self.n + 1 :].astype(np.float64)
-        candidates = []
+        order = np.argsort(-ridges)  # simplest first: no drive, then weaker and weaker ridges
+        finalists = []
         for aware in awares:
             for scale in scales:
                 frame, context = self._frame(train.prefix(self.n), scale, aware)
                 other, held_context = self._frame(held.prefix(self.n), scale, aware)
                 later = frame.inward(train.weights[:, self.n + 1 :])
                 flows = AffineFlow.restoring(frame.ends, later).driven(
-                    frame.ends, context, later, ridges
+                    frame.ends, context, later, ridges[order]
                 )
-                for ridge, flow in zip(ridges, flows, strict=True):
+                errors = []
+                for flow in flows:
                     states = flow.states(other.ends, held_context)
-                    errors = np.square(other.outward(states[:, 1:]) - truth).mean(axis=(1, 2))
-                    candidates.append((float(ridge), scale, aware, flow, errors, context))
-        # simplest first: no drive, then weaker and weaker ridges; blind before aware (stable sort)
-        candidates.sort(key=lambda candidate: -candidate[0])
-        chosen = candidates[choose([candidate[4] for candidate in candidates])]
-        self.ridge, self.scale, self.aware, self.flow, errors, context = chosen
+                    wrong = np.square(other.outward(states[:, 1:]) - truth)
+                    errors.append(wrong.mean(axis=(1, 2)))
+                best = choose(errors)
+                ridge = float(ridges[order[best]])
+                finalists.append((errors[best], ridge, scale, aware, flows[best], context))
+        chosen = min(finalists, key=lambda finalist: finalist[0].mean())
+        errors, self.ridge, self.scale, self.aware, self.flow, context = chosen
         self.center = context.mean(axis=0)
         self.spread = np.maximum(context.std(axis=0), 1e-12)
         return errors
 
     def _frame(
-        self, prefix: Trajectories, scale: str, aware: bool
+        self, prefix: Trajectories, scale: str, aware: bool, units: np.ndarray | None = None
     ) -> tuple[Frame, np.ndarray]:
         """The frame of a prefix, and the context in it."""
-        frame = Frame.of(prefix.weights, scale)
+        frame = Frame.of(prefix.weights, scale, units)
         context = frame.context(self.context)
         if aware:
             context = np.hstack([context, state_features(prefix) / frame.scale[:, None]])
@@ -105,7 +112,7 @@ class CoordinateFlow:
         """Add a network, trained by flow matching on what the affine part leaves."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.seed)
-            field = CorrectionField(len(self.center), hidden, state).to(self.dtype)
+            field = CorrectionField(len(self.center), hidden, state)
         residuals = self._residuals(train)
         # the unit in which the network works: typical size of what the affine part leaves
         self.unit = float(residuals.y.square().mean().sqrt()) or 1.0
@@ -122,29 +129,57 @@ class CoordinateFlow:
         shape = (data.runs, data.parameters, -1)
         weight = np.square(frame.scale) / np.square(frame.scale).mean()
         return Residuals(
-            torch.from_numpy(y.reshape(shape)).to(self.dtype),
+            torch.from_numpy(y.reshape(shape)).float(),
             self._standardised(context).reshape(shape),
-            torch.from_numpy(weight.reshape(shape[:2])).to(self.dtype),
+            torch.from_numpy(weight.reshape(shape[:2])).float(),
             self.flow.kappa,
         )
 
     def _standardised(self, context: np.ndarray) -> Tensor:
         # clamped: 1/s has a long tail where a run hardly moved
         scaled = np.clip((context - self.center) / self.spread, -5.0, 5.0)
-        return torch.from_numpy(scaled).to(self.dtype)
+        return torch.from_numpy(scaled).float()
 
     # -- forecasting -----------------------------------------------------------------------------
     @torch.no_grad()
     def forecast(
-        self, prefix: Trajectories, horizon: int, method: str = "euler", substeps: int = 1
+        self,
+        prefix: Trajectories,
+        horizon: int,
+        method: str = "euler",
+        substeps: int = 1,
+        memory: int = MEMORY,
     ) -> np.ndarray:
-        """(runs, horizon, p) states after the prefix, along the field."""
-        frame, context = self._frame(prefix, self.scale, self.aware)
-        parts = []
-        for start in range(0, len(frame.origin), CHUNK):
-            part = slice(start, start + CHUNK)
-            parts.append(self._carry(frame.ends[part], context[part], horizon, method, substeps))
-        return frame.outward(np.vstack(parts))
+        """(runs, horizon, p) states after the prefix, along the field, in the prefix's dtype.
+
+        memory: bytes to work in. Every weight goes its own way, so the weights are carried in chunks
+        that fit; one weight needs some kilobytes, and less than one chunk of one weight cannot be had.
+        """
+        runs, _, p = prefix.weights.shape
+        chunk = max(int(memory // self._bytes(horizon)), 1)
+        rows, columns = max(chunk // p, 1), min(chunk, p)
+        units = units_of(prefix.weights, self.scale, columns)
+        out = np.empty((runs, horizon, p), dtype=prefix.weights.dtype)
+        for first in range(0, runs, rows):
+            for start in range(0, p, columns):
+                some, part = slice(first, first + rows), slice(start, start + columns)
+                piece = Trajectories(
+                    prefix.weights[some, :, part], prefix.steps, None, prefix.meta,
+                    {name: value[some, :, part] for name, value in prefix.states.items()},
+                )
+                frame, context = self._frame(piece, self.scale, self.aware, units[some])
+                states = self._carry(frame.ends, context, horizon, method, substeps)
+                out[some, :, part] = frame.outward(states)
+        return out
+
+    def _bytes(self, horizon: int) -> int:
+        """Bytes that one weight needs at most while it is carried, from the arrays that are made."""
+        observed, features = self.n + 1, len(self.center)
+        numbers = 12 * observed + 6 * features + 12 * max(self.flow.horizon, horizon)
+        if self.field is not None:  # inputs, and a layer's values before and after its activation
+            widths = [layer.out_features for layer in self.field.body if hasattr(layer, "out_features")]
+            numbers += 4 * (features + 6) + 3 * sum(widths)
+        return 8 * numbers
 
     def _carry(
         self, ends: np.ndarray, context: np.ndarray, horizon: int, method: str, substeps: int
@@ -159,9 +194,9 @@ class CoordinateFlow:
             step = min(int(t + 1e-6), last)  # the drive is constant within a step
             v = drives[:, step] - self.flow.kappa * (x - aim)
             if self.field is not None:
-                y = (x - affine[:, step]) / self.unit
-                share = (t / self.flow.horizon).expand(len(x))
-                v = v + self.unit / self.flow.horizon * self.field(y, share, inputs)
+                y = ((x - affine[:, step]) / self.unit).float()
+                share = (t / self.flow.horizon).float().expand(len(x))
+                v = v + self.unit / self.flow.horizon * self.field(y, share, inputs).to(v)
             return v
 
         states = integrate(velocity, torch.zeros_like(aim), horizon, method, substeps)

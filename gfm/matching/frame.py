@@ -8,7 +8,7 @@ import numpy as np
 
 from gfm.errors import InputError
 
-__all__ = ["CONTEXTS", "SCALES", "Frame"]
+__all__ = ["CONTEXTS", "SCALES", "Frame", "units_of"]
 
 SCALES = ("none", "run")
 CONTEXTS = ("ends", "prefix")
@@ -31,20 +31,15 @@ class Frame:
     parameters: int
 
     @classmethod
-    def of(cls, prefix: np.ndarray, scale: str = "run") -> Frame:
+    def of(cls, prefix: np.ndarray, scale: str = "run", units: np.ndarray | None = None) -> Frame:
         """The frame of observed states (runs, n+1, parameters), in float64.
 
         scale: ``"run"``: root mean square over a run's weights of w_n - w_0, so that all runs weigh
-        alike; ``"none"``: 1.
+        alike; ``"none"``: 1. units: (runs,) those of the whole runs, where ``prefix`` is a part of them.
         """
-        if scale not in SCALES:
-            raise InputError(f"scale must be one of {SCALES}; got {scale!r}.")
         weights = prefix.astype(np.float64)
         parameters = weights.shape[2]
-        units = np.ones(len(weights))
-        if scale == "run":
-            units = np.sqrt(np.square(weights[:, -1] - weights[:, 0]).mean(axis=1))
-            units[units == 0] = 1.0  # a run that never moved is held anyway
+        units = units_of(weights, scale) if units is None else units
         s = np.repeat(units, parameters)
         series = np.swapaxes(weights, 1, 2).reshape(-1, weights.shape[1])
         origin = series[:, -1]
@@ -73,3 +68,23 @@ class Frame:
         """The inverse of :meth:`inward`."""
         out = series * self.scale[:, None] + self.origin[:, None]
         return np.swapaxes(out.reshape(-1, self.parameters, series.shape[1]), 1, 2)
+
+
+def units_of(prefix: np.ndarray, scale: str, chunk: int | None = None) -> np.ndarray:
+    """(runs,) the unit of every run (see :meth:`Frame.of`), looking at ``chunk`` weights at a time.
+
+    Raises InputError for an unknown scale.
+    """
+    if scale not in SCALES:
+        raise InputError(f"scale must be one of {SCALES}; got {scale!r}.")
+    runs, _, parameters = prefix.shape
+    if scale == "none":
+        return np.ones(runs)
+    total = np.zeros(runs)
+    for start in range(0, parameters, chunk or parameters):
+        part = slice(start, start + (chunk or parameters))
+        moved = prefix[:, -1, part].astype(np.float64) - prefix[:, 0, part]
+        total += np.square(moved).sum(axis=1)
+    units = np.sqrt(total / parameters)
+    units[units == 0] = 1.0  # a run that never moved is held anyway
+    return units

@@ -12,7 +12,7 @@ from gfm.forecasters.base import Forecaster, register
 from gfm.forecasters.report import FitReport
 from gfm.forecasters.training import Training
 from gfm.matching.choice import clearly_better
-from gfm.matching.coordinate import CoordinateFlow
+from gfm.matching.coordinate import MEMORY, CoordinateFlow
 from gfm.matching.fit import TARGETS
 from gfm.matching.frame import CONTEXTS, SCALES
 from gfm.matching.path import IncrementPath
@@ -51,7 +51,9 @@ class GradientFlowMatching(Forecaster):
         ``"end-point"`` (where the flow arrives, through its integration) or ``"both"``.
     path: the conditional path. samples: places on paths a training step.
     method, substeps: the solver's; the default is one Euler step per optimizer step.
-    dtype: of the networks and the solver, ``"float64"`` or ``"float32"``.
+    memory: bytes that a forecast of the coordinate view works in, beside the prefix and the result;
+        weights beyond what fits are carried in chunks. (The vector view has at most 64 weights.)
+    dtype: of the affine part, the solver and the vector view's network, ``"float64"`` or ``"float32"``.
     training: rate, batch (runs), epochs, patience, seed.
     """
 
@@ -76,6 +78,7 @@ class GradientFlowMatching(Forecaster):
         samples: int = 2048,
         method: str = "euler",
         substeps: int = 1,
+        memory: int = MEMORY,
         dtype: str = "float64",
         training: Training | None = None,
     ) -> None:
@@ -88,6 +91,8 @@ class GradientFlowMatching(Forecaster):
             raise InputError(f"dtype must be 'float32' or 'float64'; got {dtype!r}.")
         if correction not in (True, False, "auto"):
             raise InputError(f"correction must be True, False or 'auto'; got {correction!r}.")
+        if memory < 2**20:
+            raise InputError(f"memory is in bytes and must be at least 2**20; got {memory}.")
         if aware not in (True, False, "auto"):
             raise InputError(f"aware must be True, False or 'auto'; got {aware!r}.")
         if len(ridges) == 0 or min(ridges) < 0 or samples < 1:
@@ -99,9 +104,11 @@ class GradientFlowMatching(Forecaster):
         self.ridges = np.asarray(ridges, dtype=float)
         self.correction, self.state, self.hidden = correction, state, tuple(hidden)
         self.path, self.samples = path or IncrementPath(span=10), samples
-        self.method, self.substeps = method, substeps
+        self.method, self.substeps, self.memory = method, substeps, memory
         self.dtype = getattr(torch, dtype)
-        self.training = training or Training(rate=3e-3, batch=32, epochs=400, patience=40)
+        self.training = training or Training(
+            rate=1e-2, batch=32, epochs=200, patience=40, schedule="one-cycle"
+        )
 
     def _fit(
         self, train: Trajectories, validation: Trajectories | None, report: FitReport
@@ -167,8 +174,9 @@ class GradientFlowMatching(Forecaster):
     def _carry(
         self, flow: CoordinateFlow | VectorFlow, prefix: Trajectories, horizon: int
     ) -> np.ndarray:
-        seen = prefix if isinstance(flow, CoordinateFlow) else prefix.final
-        return flow.forecast(seen, horizon, self.method, self.substeps)
+        if isinstance(flow, CoordinateFlow):
+            return flow.forecast(prefix, horizon, self.method, self.substeps, self.memory)
+        return flow.forecast(prefix.final, horizon, self.method, self.substeps)
 
     def _forecast(self, prefix: Trajectories, horizon: int) -> np.ndarray:
         return self._carry(self.flow, prefix, horizon)

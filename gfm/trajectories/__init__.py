@@ -1,6 +1,13 @@
-"""Weight trajectories: what a training run recorded, and how it is kept."""
+"""Weight trajectories: what a training run recorded, and how it is kept.
 
-from gfm.trajectories.record import OPTIMIZERS, edges_of, record
+Where they come from: :func:`record` trains networks and keeps their weights;
+:func:`read_checkpoints` (or :meth:`Trajectories.from_checkpoints`) reads a folder of state dicts saved
+during a run of one's own; :meth:`Trajectories.load` reads what :meth:`Trajectories.save` wrote.
+"""
+
+from gfm.trajectories.checkpoints import read_checkpoints
+from gfm.trajectories.graph import edges_of
+from gfm.trajectories.record import OPTIMIZERS, record
 from gfm.trajectories.trajectories import Trajectories
 
-__all__ = ["OPTIMIZERS", "Trajectories", "edges_of", "record"]
+__all__ = ["OPTIMIZERS", "Trajectories", "edges_of", "read_checkpoints", "record"]

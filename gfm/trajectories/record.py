@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from gfm.errors import InputError, NumericalError, UnknownNameError
+from gfm.trajectories import resume
+from gfm.trajectories.graph import edges_of
 from gfm.trajectories.trajectories import Trajectories
 
-__all__ = ["OPTIMIZERS", "edges_of", "record"]
+__all__ = ["OPTIMIZERS", "record"]
 
 OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any], dict[str, str]]] = {
     # name -> class, its options, names of its state: ours -> torch's
@@ -35,10 +38,12 @@ def record(
     runs: int = 200,
     steps: int = 200,
     batch: int | None = None,
-    every: int = 1,
+    every: int | Sequence[int] = 1,
     states: bool = False,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 100,
     **options: Any,
 ) -> Trajectories:
     """Train ``runs`` networks at once and keep their weights.
@@ -52,16 +57,24 @@ def record(
     optimizer: a name in :data:`OPTIMIZERS`; options go to its class. lr: learning rate.
     batch: examples a step, reshuffled every epoch and run; the last batch of an epoch holds the rest.
         None: all of them.
-    every: states are kept at steps 0, every, 2 every, ... states: also keep the optimizer's state.
+    every: states are kept at steps 0, every, 2 every, ...; or the steps themselves, a sequence of whole
+        numbers from 1 to ``steps`` (step 0 is kept in any case). states: also keep the optimizer's state.
+    progress: called as ``progress(step, steps)`` every 20 steps.
+    checkpoint: a file written every ``checkpoint_every`` steps (with all states kept so far, so not too
+        often where they are large) and removed at the end. Where it exists, recording goes on from it
+        with the result of an unbroken run, bit for bit on the same machine. The call must be the same in
+        data, start weights and options; of ``build`` and ``loss`` the layers and the name are compared.
 
     Returns trajectories in the module's dtype, groups named after the parameters' tensors, with the
-    optimizer, its options and lr in ``meta``. Raises UnknownNameError, InputError, and NumericalError
-    when a run diverges.
+    optimizer, its options and lr in ``meta``, and the weights' graph (:func:`edges_of`) where there is
+    one. Raises UnknownNameError, InputError, NumericalError when a run diverges, and UnreadableFileError
+    for a broken checkpoint or that of another call.
     """
     if optimizer not in OPTIMIZERS:
         raise UnknownNameError(f"No optimizer {optimizer!r} here; use one of {list(OPTIMIZERS)}.")
-    if lr <= 0 or min(runs, steps, every) < 1 or (batch is not None and batch < 1):
-        raise InputError("lr must be positive, and runs, steps, every and batch at least 1.")
+    if lr <= 0 or min(runs, steps, checkpoint_every) < 1 or (batch is not None and batch < 1):
+        raise InputError("lr must be positive, and runs, steps, batch and checkpoint_every at least 1.")
+    wanted = _wanted(every, steps)
     own_data = inputs.shape[0] == runs and targets.shape[0] == runs and targets.ndim > 1
     count = inputs.shape[1] if own_data else inputs.shape[0]
     if count == 0 or targets.shape[1 if own_data else 0] != count:
@@ -84,11 +97,28 @@ def record(
         return loss(functional_call(template, parameters, (x,)), y)
 
     losses = vmap(one)
-    batches = _batches(count, batch or count, runs, seed)
+    batches = resume.Batches(count, batch or count, runs, seed)
     kept = [_flat(leaves, runs)]
     state: dict[str, list[np.ndarray]] = {name: [np.zeros_like(kept[0])] for name in names}
-    for step in range(1, steps + 1):
-        rows = next(batches)
+    first = 1
+    if checkpoint is not None:
+        checkpoint = Path(checkpoint)
+        call = {"optimizer": optimizer, "lr": lr, "runs": runs, "steps": steps, "batch": batch, "seed": seed,
+                "wanted": wanted, "states": states, "options": sorted(chosen.items()),
+                "module": repr(template), "loss": getattr(loss, "__qualname__", type(loss).__name__)}
+        mark = resume.fingerprint(call, {"inputs": inputs, "targets": targets, **leaves})
+        found = resume.read(checkpoint, mark)
+        if found is not None:
+            first = found["step"] + 1
+            with torch.no_grad():
+                for name, leaf in leaves.items():
+                    leaf.copy_(found["weights"][name])
+            method.load_state_dict(found["optimizer"])
+            batches.restore(found["batches"])
+            kept = list(found["kept"].numpy())
+            state = {name: list(values.numpy()) for name, values in found["states"].items()}
+    for step in range(first, steps + 1):
+        rows = batches.next()
         if own_data:
             x, y = (data[torch.arange(runs)[:, None], rows] for data in (inputs, targets))
         else:
@@ -99,14 +129,25 @@ def record(
             raise NumericalError(f"Training diverged at step {step}; lower lr={lr}.")
         total.backward()
         method.step()
-        if step % every == 0:
+        if step in wanted:
             kept.append(_flat(leaves, runs))
             if states:
                 for ours, theirs in names.items():
                     values = {n: method.state[leaf][theirs] for n, leaf in leaves.items()}
                     state[ours].append(_flat(values, runs))
+        if checkpoint is not None and step % checkpoint_every == 0 and step < steps:
+            resume.write(checkpoint, mark, {
+                "step": step,
+                "weights": {name: leaf.detach() for name, leaf in leaves.items()},
+                "optimizer": method.state_dict(),
+                "batches": batches.state(),
+                "kept": torch.from_numpy(np.stack(kept)),
+                "states": {name: torch.from_numpy(np.stack(values)) for name, values in state.items()},
+            })
         if progress is not None and step % 20 == 0:
             progress(step, steps)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
     groups = [name for name, leaf in leaves.items() for _ in range(leaf[0].numel())]
     meta = {"optimizer": optimizer, "lr": lr, "options": chosen, "batch": batch, "seed": seed}
     edges = edges_of(template)
@@ -114,49 +155,25 @@ def record(
         meta["edges"] = edges
     return Trajectories(
         np.stack(kept, axis=1),
-        np.arange(len(kept)) * every,
+        np.array([0, *wanted]),
         groups,
         meta,
         {name: np.stack(values, axis=1) for name, values in state.items()} if states else None,
     )
 
 
-def edges_of(module: nn.Module) -> list[list[int]] | None:
-    """(from, to) neuron numbers of every weight of a stack of linear layers, or None for others.
-
-    A bias is an edge from a neuron of its own to the neuron that it shifts.
-    """
-    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
-    if sum(p.numel() for layer in layers for p in layer.parameters()) != sum(
-        p.numel() for p in module.parameters()
-    ):
-        return None
-    edges: list[list[int]] = []
-    before, after = 0, layers[0].in_features
-    for layer in layers:
-        edges += [
-            [before + i, after + o]
-            for o in range(layer.out_features)
-            for i in range(layer.in_features)
-        ]
-        constant = after + layer.out_features
-        if layer.bias is not None:
-            edges += [[constant, after + o] for o in range(layer.out_features)]
-        before, after = after, constant + 1
-    return edges
+def _wanted(every: int | Sequence[int], steps: int) -> tuple[int, ...]:
+    """The steps after 0 whose states are kept."""
+    if isinstance(every, (int, np.integer)):
+        if every < 1:
+            raise InputError(f"every must be at least 1; got {every}.")
+        return tuple(range(int(every), steps + 1, int(every)))
+    given = np.unique(np.asarray(every))
+    if given.size == 0 or given.dtype.kind not in "iu" or given[0] < 0 or given[-1] > steps or given[-1] < 1:
+        raise InputError(f"every must be a whole number, or steps between 1 and {steps}.")
+    return tuple(int(step) for step in given if step > 0)
 
 
 def _flat(tensors: dict[str, Tensor], runs: int) -> np.ndarray:
     parts: Sequence[Tensor] = [value.detach().reshape(runs, -1) for value in tensors.values()]
     return torch.cat(list(parts), dim=1).cpu().numpy()
-
-
-def _batches(count: int, batch: int, runs: int, seed: int):
-    """Endless (runs, batch) row numbers: every run its own order, new in every epoch."""
-    generator = torch.Generator().manual_seed(seed)
-    while True:
-        if batch >= count:
-            yield torch.arange(count).expand(runs, count)
-            continue
-        order = torch.rand(runs, count, generator=generator).argsort(dim=1)
-        yield from order.split(batch, dim=1)

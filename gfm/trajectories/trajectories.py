@@ -16,6 +16,9 @@ __all__ = ["Trajectories"]
 class Trajectories:
     """Recorded weights of several training runs of one kind.
 
+    From arrays here; from a folder of checkpoints by :meth:`from_checkpoints`; from a file of
+    :meth:`save` by :meth:`load`; from training by :func:`gfm.trajectories.record`.
+
     weights: (runs, steps+1, parameters), floating point; NumPy array or torch tensor (kept as a NumPy
         array of the same dtype, not copied where that is possible). State 0 is the first recorded one.
     steps: (steps+1,) optimizer steps at which the states were recorded, increasing;
@@ -134,6 +137,16 @@ class Trajectories:
         from gfm.trajectories.storage import save
 
         return save(self, path)
+
+    @classmethod
+    def from_checkpoints(cls, folder: str | Path, pattern: str = "*") -> Trajectories:
+        """One run from the state dicts (.pt, .pth, .safetensors) in ``folder``, ordered by their numbers.
+
+        See :func:`gfm.trajectories.read_checkpoints` for what the files may hold and what is raised.
+        """
+        from gfm.trajectories.checkpoints import read_checkpoints
+
+        return read_checkpoints(folder, pattern)
 
     @classmethod
     def load(cls, path: str | Path, memory_map: bool = False) -> Trajectories:

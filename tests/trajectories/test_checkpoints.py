@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from gfm.errors import InputError, UnreadableFileError
-from gfm.trajectories.checkpoints import read_checkpoints
+from gfm.trajectories import Trajectories, read_checkpoints
 
 
 def save(folder, step, module, wrap=None):
@@ -23,6 +23,8 @@ def test_states_come_in_the_order_of_their_steps(tmp_path):
     flat = torch.cat([p.detach().flatten() for p in modules[2].parameters()])
     np.testing.assert_array_equal(data.weights[0, 0], flat)
     assert data.groups == ("weight",) * 6 + ("bias",) * 3
+    some = Trajectories.from_checkpoints(tmp_path, pattern="epoch_*0.pt")
+    assert (some.weights == data.weights[:, 1:]).all()
 
 
 def test_counters_are_left_out(tmp_path):

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from gfm.errors import InputError, NumericalError, UnknownNameError
-from gfm.trajectories import OPTIMIZERS, Trajectories, edges_of, record
+from gfm.trajectories import OPTIMIZERS, Trajectories, record
 
 
 def build():
@@ -69,14 +69,6 @@ def test_every_keeps_some_states_and_everything_survives_the_disk(tmp_path):
     assert (data[1:3].prefix(1).states["second"] == data.states["second"][1:3, :2]).all()
 
 
-def test_edges_of_a_stack_of_linear_layers():
-    edges = edges_of(build())
-    assert len(edges) == 13 and edges[0] == [0, 1] and edges[3] == [0, 4]
-    assert edges[4] == [5, 1]  # bias of the first hidden neuron, from its own constant
-    assert edges[8] == [1, 6] and edges[12] == [7, 6]
-    assert edges_of(nn.Sequential(nn.Conv1d(1, 1, 1))) is None
-
-
 def test_bad_requests():
     with pytest.raises(UnknownNameError):
         record(build, X, Y, mean_square, "Lion")
@@ -89,3 +81,14 @@ def test_bad_requests():
         record(lambda: nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1)), X, Y, mean_square, runs=5)
     with pytest.raises(InputError, match="states"):
         Trajectories(np.zeros((2, 3, 4)), states={"second": np.zeros((2, 3, 5))})
+
+
+def test_states_at_given_steps():
+    whole = record(build, X, Y, mean_square, "Adam", states=True, **options)
+    some = record(build, X, Y, mean_square, "Adam", every=[6, 1, 2], states=True, **options)
+    assert some.steps.tolist() == [0, 1, 2, 6]
+    assert (some.weights == whole.weights[:, [0, 1, 2, 6]]).all()
+    assert (some.states["second"] == whole.states["second"][:, [0, 1, 2, 6]]).all()
+    for bad in ([], [0], [8], [-1, 2], [1.5]):
+        with pytest.raises(InputError, match="every"):
+            record(build, X, Y, mean_square, every=bad, **options)

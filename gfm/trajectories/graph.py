@@ -1,0 +1,77 @@
+"""A network's weights as the edges of a graph between its neurons (its channels, where it convolves)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch import nn
+
+__all__ = ["edges_of"]
+
+# Layers that hand every channel on by itself, so that a neuron keeps its place.
+_PASSING = (
+    nn.Identity, nn.Flatten, nn.Dropout, nn.Dropout2d, nn.AvgPool2d, nn.MaxPool2d,
+    nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU,
+    nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Softplus,
+)  # fmt: skip
+
+
+def edges_of(module: nn.Module) -> list[list[int]] | None:
+    """(from, to) neuron numbers of every weight, in the order of the flat weight vector.
+
+    For stacks of linear layers, and ``nn.Sequential`` ones that also hold 2d convolutions, activations,
+    pooling and ``nn.Flatten``. A convolution's neurons are its channels: each of its taps (o, i, y, x) is
+    an edge from input channel i to output channel o. After a flattening, a feature belongs to the channel
+    that it came from. A bias is an edge from a neuron of its own to the neuron that it shifts.
+
+    Returns None for any other module: one with weights elsewhere, with grouped or transposed
+    convolutions, or whose layers do not fit onto one another in the order in which it holds them.
+    """
+    layers = _layers(module)
+    if not layers:
+        return None
+    edges: list[np.ndarray] = []
+    before, width, free = 0, _inputs(layers[0]), _inputs(layers[0])
+    for layer in layers:
+        features, outputs = _inputs(layer), len(layer.weight)
+        if features % width or (features != width and isinstance(layer, nn.Conv2d)):
+            return None
+        taps = layer.weight[0, 0].numel()  # 1 of a linear layer
+        source = before + np.arange(features) // (features // width)
+        target = free + np.arange(outputs)
+        edges.append(np.stack([
+            np.tile(np.repeat(source, taps), outputs),
+            np.repeat(target, features * taps),
+        ], axis=1))
+        before, width, free = free, outputs, free + outputs
+        if layer.bias is not None:
+            edges.append(np.stack([np.full(outputs, free), target], axis=1))
+        free += 1  # the bias's neuron; kept free where there is none
+    return np.concatenate(edges).tolist()
+
+
+def _layers(module: nn.Module) -> list[nn.Linear | nn.Conv2d]:
+    """The layers with weights, in order; none where the order or the weights cannot be told."""
+    parts = list(_leaves(module))
+    layers = [part for part in parts if isinstance(part, (nn.Linear, nn.Conv2d))]
+    convolves = any(isinstance(part, nn.Conv2d) for part in layers)
+    known = all(isinstance(part, (nn.Linear, nn.Conv2d, *_PASSING)) for part in parts)
+    if convolves and not (known and _sequential(module)):
+        return []
+    if any(isinstance(part, nn.Conv2d) and part.groups != 1 for part in layers):
+        return []
+    held = sum(p.numel() for layer in layers for p in layer.parameters())
+    return layers if held == sum(p.numel() for p in module.parameters()) else []
+
+
+def _leaves(module: nn.Module) -> Iterator[nn.Module]:
+    return (part for part in module.modules() if not list(part.children()))
+
+
+def _sequential(module: nn.Module) -> bool:
+    return all(isinstance(part, nn.Sequential) for part in module.modules() if list(part.children()))
+
+
+def _inputs(layer: nn.Linear | nn.Conv2d) -> int:
+    return layer.in_channels if isinstance(layer, nn.Conv2d) else layer.in_features

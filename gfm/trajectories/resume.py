@@ -1,0 +1,95 @@
+"""Going on with a recording that was stopped: its checkpoint, and batches whose order can be kept.
+
+A checkpoint is a file of tensors and plain containers, read back with ``weights_only`` so that nothing
+in it is executed; it carries a fingerprint of the call and is refused by any other call.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gfm.errors import UnreadableFileError
+
+__all__ = ["Batches", "fingerprint", "read", "write"]
+
+_FORMAT = "gfm-recording/1"
+
+
+class Batches:
+    """Endless (runs, batch) row numbers: every run its own order, new in every epoch.
+
+    The last batch of an epoch holds the rest of its examples.
+    """
+
+    def __init__(self, count: int, batch: int, runs: int, seed: int) -> None:
+        self.count, self.batch, self.runs = count, batch, runs
+        self.generator = torch.Generator().manual_seed(seed)
+        self.order: Tensor | None = None
+        self.at = count  # row of the epoch that comes next; count: a new epoch is due
+
+    def next(self) -> Tensor:
+        """The next rows of every run."""
+        if self.batch >= self.count:
+            return torch.arange(self.count).expand(self.runs, self.count)
+        if self.at >= self.count:
+            draws = torch.rand(self.runs, self.count, generator=self.generator)
+            self.order, self.at = draws.argsort(dim=1), 0
+        self.at += self.batch
+        return self.order[:, self.at - self.batch : self.at]
+
+    def state(self) -> dict[str, Any]:
+        """What :meth:`restore` needs."""
+        return {"generator": self.generator.get_state(), "order": self.order, "at": self.at}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where the batches of ``state`` stood."""
+        self.generator.set_state(state["generator"])
+        self.order, self.at = state["order"], state["at"]
+
+
+def fingerprint(call: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """A digest of a call's settings and of its tensors: data and start weights."""
+    digest = hashlib.sha256(repr(sorted(call.items())).encode())
+    for name, tensor in tensors.items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def write(path: Path, mark: str, content: Mapping[str, Any]) -> None:
+    """Write ``content`` under the fingerprint ``mark``: a sibling file first, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        torch.save({"format": _FORMAT, "fingerprint": mark, **content}, partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read(path: Path, mark: str) -> dict[str, Any] | None:
+    """The checkpoint at ``path`` if it belongs to the call, None if there is none.
+
+    Raises UnreadableFileError for a file that is no checkpoint, or that of another call.
+    """
+    if not path.exists():
+        return None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        known = content["format"] == _FORMAT
+    except Exception as failure:
+        raise UnreadableFileError(
+            f"{path} is not a readable checkpoint; remove it to start anew."
+        ) from failure
+    if not known or content["fingerprint"] != mark:
+        raise UnreadableFileError(
+            f"{path} is a checkpoint of another recording; remove it or choose another path."
+        )
+    return content

@@ -1,0 +1,72 @@
+"""Forecasts in chunks: the same numbers, within the memory that is stated."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from gfm import Trajectories
+from gfm.errors import InputError
+from gfm.forecasters.training import Training
+from gfm.matching import GradientFlowMatching
+
+MEASURE = """
+import re, sys
+from pathlib import Path
+from test_memory import fitted, prefix_of
+def peak():  # of this program alone: getrusage's would begin with that of the process that called it
+    return 1024 * int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1])
+memory, correction = int(sys.argv[2]), sys.argv[3] == "True"
+model = fitted(memory=memory, correction=correction)
+model.forecast(prefix_of(1, 1000))
+prefix = prefix_of(1, 60_000)
+before = peak()
+out = model.forecast(prefix)
+print(peak() - before - out.nbytes)
+"""
+
+
+def fitted(**options):
+    rng = np.random.default_rng(0)
+    t = np.arange(61)[None, :, None]
+    noise = 0.01 * np.cumsum(rng.normal(size=(20, 61, 8)), axis=1)
+    runs = Trajectories(rng.normal(size=(20, 1, 8)) * 0.97**t + noise)
+    training = Training(epochs=1)
+    return GradientFlowMatching(20, view="coordinate", training=training, **options).fit(runs)
+
+
+def prefix_of(runs, parameters):
+    return np.random.default_rng(1).normal(size=(runs, 21, parameters))
+
+
+@pytest.mark.parametrize("scale", ["none", "run"])
+@pytest.mark.parametrize("runs, parameters", [(1, 3001), (40, 70)])
+def test_chunks_do_not_change_the_forecast(scale, runs, parameters):
+    prefix = prefix_of(runs, parameters)
+    small = fitted(scale=scale, correction=True, memory=2**20)
+    whole = fitted(scale=scale, correction=True)
+    assert 2**20 < small.flow._bytes(40) * runs * parameters  # more than one chunk is needed
+    np.testing.assert_allclose(small.forecast(prefix), whole.forecast(prefix), rtol=0, atol=1e-12)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("correction", [False, True])
+def test_peak_memory_of_a_forecast(correction):
+    """A process's peak grows by no more than the stated memory and the result; unbounded it would."""
+    def grown(memory):
+        done = subprocess.run(
+            [sys.executable, "-c", f"import sys; sys.path.insert(0, sys.argv[1])\n{MEASURE}",
+             __file__.rpartition("/")[0], str(memory), str(correction)],
+            capture_output=True, text=True, check=True, timeout=300,
+        )
+        return int(done.stdout)
+
+    assert grown(2**25) <= 2**25
+    if not correction:  # the measure sees what it should: all weights at once take more
+        assert grown(2**31) > 2**26
+
+
+def test_memory_must_be_bytes():
+    with pytest.raises(InputError, match="bytes"):
+        GradientFlowMatching(memory=256)
