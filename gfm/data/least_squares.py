@@ -9,6 +9,7 @@ from w_0 ~ U(0, 1)^d and descends the *summed* squares 1/2 |X_i (w - w*_i)|^2:
 The streams of random numbers are those of the published generator, so the sets are regenerated to
 rounding. A consequence worth knowing: only w* depends on the sample number; X_i, w_0 and the
 mini-batches are the same in all samples, so the spread over samples is not a full replicate's spread.
+Another number ``draw`` gives other streams for these three, by the same recipe: independent sets.
 """
 
 from __future__ import annotations
@@ -45,14 +46,17 @@ class LeastSquaresSet:
 
 
 def least_squares(
-    dimension: int = 1, optimizer: str = "GD", sample: int = 1, runs: int = 200, steps: int = 200
+    dimension: int = 1, optimizer: str = "GD", sample: int = 1, runs: int = 200, steps: int = 200,
+    draw: int = 0,
 ) -> LeastSquaresSet:
     """One of the published sets: ``dimension`` 1 or 3, ``"GD"`` or ``"SGD"``, ``sample`` 1 to 5.
+
+    draw: 0 for the published inputs, starts and mini-batches, another number for others.
 
     Raises InputError for sizes below one and UnknownNameError for another optimizer.
     """
     _check(dimension, optimizer, sample, runs, steps)
-    inputs, starts, batches = _draws(dimension, optimizer == "SGD", runs, steps)
+    inputs, starts, batches = _draws(dimension, optimizer == "SGD", runs, steps, draw)
     optima = np.random.RandomState(sample).normal(size=(runs, dimension))
     name = f"least squares, {dimension} weights, {optimizer}, sample {sample}"
     return _descend(name, inputs, starts, optima, batches, steps)
@@ -81,16 +85,16 @@ def _check(dimension: int, optimizer: str, sample: int, runs: int, steps: int) -
         raise InputError("dimension, runs and steps must be at least 1 and sample at least 0.")
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=24)
 def _draws(
-    dimension: int, stochastic: bool, runs: int, steps: int
+    dimension: int, stochastic: bool, runs: int, steps: int, draw: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Inputs, starts and mini-batches: one stream a trajectory, in the published order."""
     inputs = np.empty((runs, ROWS, dimension))
     starts = np.empty((runs, dimension))
     batches = np.empty((runs, steps, BATCH), dtype=np.int64) if stochastic else None
     for run in range(runs):
-        stream = np.random.RandomState(run)
+        stream = np.random.RandomState(run + 1_000_000 * draw)
         inputs[run] = stream.normal(size=(ROWS, dimension))
         starts[run] = stream.uniform(size=dimension)
         if batches is not None:

@@ -7,10 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gfm.data.least_squares import least_squares
 from gfm.errors import UnknownNameError
 from gfm.experiments.base import Experiment, Progress, Result
-from gfm.experiments.forecasting import SPLIT
+from gfm.experiments.forecasting import SPLIT, replicate_set
 from gfm.experiments.networks import small_networks
 from gfm.forecasters import Forecaster
 from gfm.matching import GradientFlowMatching, IncrementPath, MemorylessFlow
@@ -67,7 +66,7 @@ class Ablation(Experiment):
         errors, holds, seconds = [], [], []
         for replicate in range(self.replicates):
             train, validation, test = self._data(replicate).split(*SPLIT)
-            model = self._model().fit(train, validation=validation)
+            model = self._model(replicate).fit(train, validation=validation)
             truth = test.final
             forecast = model.forecast(test.prefix(self.observed))[:, -1]
             errors.append(np.square(forecast - truth).mean())
@@ -79,15 +78,16 @@ class Ablation(Experiment):
     def _data(self, replicate: int) -> Trajectories:
         if self.data == "31 weights, Adam":
             return small_networks("Adam", replicate)
-        return Trajectories(least_squares(3, self.data.rpartition(" ")[2], replicate + 1).weights)
+        return Trajectories(replicate_set(3, self.data.rpartition(" ")[2], replicate + 1).weights)
 
-    def _model(self) -> Forecaster:
+    def _model(self, seed: int) -> Forecaster:
         options = dict(VARIANTS[self.variant])
         if options.pop("memoryless", False):
             model: Forecaster = MemorylessFlow(self.observed)
-            model.training = replace(model.training, epochs=4 * self.epochs)
+            epochs = 4 * self.epochs
         else:
             options.setdefault("view", "coordinate")
             model = GradientFlowMatching(self.observed, **options)
-            model.training = replace(model.training, epochs=self.epochs)
+            epochs = self.epochs
+        model.training = replace(model.training, epochs=epochs, seed=seed)
         return model

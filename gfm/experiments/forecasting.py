@@ -8,15 +8,17 @@ from typing import ClassVar
 import numpy as np
 
 import gfm.matching  # noqa: F401  enters the learned flow into the table of forecasters
-from gfm.data.least_squares import least_squares, shared_least_squares
+from gfm.data.least_squares import LeastSquaresSet, least_squares, shared_least_squares
 from gfm.errors import UnknownNameError
 from gfm.experiments.base import Experiment, Progress, Result
 from gfm.forecasters import Forecaster, available
 from gfm.trajectories import Trajectories
 
-__all__ = ["KNOWN", "LeastSquaresForecast", "make_forecaster"]
+__all__ = ["KNOWN", "PUBLISHED", "LeastSquaresForecast", "make_forecaster", "replicate_set"]
 
 SPLIT = (100, 50, 50)
+PUBLISHED = 5
+"""Samples of the earlier paper; they share inputs, starts and mini-batches."""
 
 KNOWN = {
     # (weights, optimizer, forecaster): mean test error over the five samples at steps 40, 100, 200,
@@ -37,8 +39,16 @@ KNOWN = {
 }
 
 
-def make_forecaster(name: str, observed: int, epochs: int | None = None, **options) -> Forecaster:
-    """A forecaster by name, with its training (where it has one) cut at ``epochs``.
+def replicate_set(dimension: int, optimizer: str, number: int) -> LeastSquaresSet:
+    """Set ``number``: up to PUBLISHED the published ones, after them sets with nothing in common."""
+    draw = 0 if number <= PUBLISHED else number
+    return least_squares(dimension, optimizer, number, draw=draw)
+
+
+def make_forecaster(
+    name: str, observed: int, epochs: int | None = None, seed: int | None = None, **options
+) -> Forecaster:
+    """A forecaster by name, with its training (where it has one) cut at ``epochs`` and seeded.
 
     Raises UnknownNameError for a name that no forecaster answers to.
     """
@@ -48,6 +58,8 @@ def make_forecaster(name: str, observed: int, epochs: int | None = None, **optio
     model = table[name](observed=observed, **options)
     if epochs is not None and hasattr(model, "training"):
         model.training = replace(model.training, epochs=min(epochs, model.training.epochs))
+    if seed is not None and hasattr(model, "training"):
+        model.training = replace(model.training, seed=seed)
     return model
 
 
@@ -55,9 +67,10 @@ def make_forecaster(name: str, observed: int, epochs: int | None = None, **optio
 class LeastSquaresForecast(Experiment):
     """Mean squared test error of the weights at every step after the observed ones.
 
-    forecaster: its name. dimension, optimizer: the set. samples: 1..samples are run. shared: all runs
-    of a sample share one task. observed: last observed step. epochs: cap on training, None = its own.
-    keep: so many test runs of sample 1 are kept as forecasts.
+    forecaster: its name. dimension, optimizer: the set. samples: 1..samples are run, each with initial
+    weights of its own where the forecaster has any; those after the five published ones share nothing
+    (:func:`replicate_set`). shared: all runs of a sample share one task. observed: last observed step.
+    epochs: cap on training, None = its own. keep: so many test runs of sample 1 are kept as forecasts.
 
     Arrays: errors (samples, horizon); forecasts, truth (keep, horizon | steps+1, dimension). Info:
     seconds, parameters and epochs by sample, title, what validation chose.
@@ -75,13 +88,13 @@ class LeastSquaresForecast(Experiment):
     keep: int = 6
 
     def compute(self, progress: Progress) -> Result:
-        make = shared_least_squares if self.shared else least_squares
+        make = shared_least_squares if self.shared else replicate_set
         errors, info = [], {"seconds": [], "parameters": [], "epochs": [], "notes": []}
         arrays: dict[str, np.ndarray] = {}
         for sample in range(1, self.samples + 1):
             data = Trajectories(make(self.dimension, self.optimizer, sample).weights)
             train, validation, test = data.split(*SPLIT)
-            model = make_forecaster(self.forecaster, self.observed, self.epochs)
+            model = make_forecaster(self.forecaster, self.observed, self.epochs, seed=sample)
             model.fit(train, validation=validation)
             forecast = model.forecast(test.prefix(self.observed))
             truth = test.weights[:, self.observed + 1 :]

@@ -78,7 +78,9 @@ class NetworkForecast(Experiment):
             if self.forecaster.startswith("gfm"):
                 options["aware"] = {"auto": "auto", "yes": True, "no": False}[self.aware]
                 options["scale"] = self.scale
-            model = make_forecaster(self.forecaster, OBSERVED, self.epochs, **options)
+            model = make_forecaster(
+                self.forecaster, OBSERVED, self.epochs, seed=replicate, **options
+            )
             model.fit(train, validation=validation)
             truth = test.weights[:, OBSERVED + 1 :]
             forecast = model.forecast(test.prefix(OBSERVED))

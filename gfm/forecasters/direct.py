@@ -21,7 +21,7 @@ __all__ = ["DirectForecaster"]
 class DirectForecaster(Forecaster):
     """A module from (series, n+1) to (series, horizon), shared by all weights.
 
-    training: see :class:`Training`; an item is a run with all its weights. loss: ``"l1"`` or
+    training: see :class:`Training`; an item is a run with all its weights, or a series. loss: ``"l1"`` or
     ``"mse"``. The split is by run, the validation loss is the training loss on the validation runs
     (on the training runs where there is no validation set).
     """
@@ -29,6 +29,8 @@ class DirectForecaster(Forecaster):
     loss: ClassVar[str] = "mse"
     per_series: ClassVar[bool] = True
     """Whether the module sees series one by one; otherwise (runs, parameters, n+1) at once."""
+    by_series: ClassVar[bool] = False
+    """Whether an item of training is a series (the weights of all runs shuffled) and not a run."""
     defaults: ClassVar[Training] = Training()
 
     def __init__(self, observed: int | None = None, training: Training | None = None) -> None:
@@ -69,11 +71,13 @@ class DirectForecaster(Forecaster):
             self.module = self._module()
         observed, later = self._tensors(train)
         self._prepare(observed)
+        if self.by_series:
+            observed, later = (part.flatten(0, 1)[:, None] for part in (observed, later))
         held_observed, held_later = self._tensors(validation or train)
         train_module(
             self.module,
             lambda items, _: self._error(observed[items], later[items]),
-            train.runs,
+            len(observed),
             lambda: self._error(held_observed, held_later).item(),
             self.training,
             report,

@@ -48,6 +48,25 @@ class _LSTMReader(_Reader):
         return self.lstm(tokens)[0][:, -1]
 
 
+class _Block(nn.Module):
+    """An encoder layer, normalised first: attention and a two-layer network, each added to its input."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.inner = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)
+        )
+
+    def forward(self, tokens: Tensor, last: bool) -> Tensor:
+        """All tokens, or with ``last`` the last one alone: all that the head reads."""
+        keys = self.before(tokens)
+        kept = slice(-1 if last else 0, None)
+        mixed = tokens[:, kept] + self.attention(keys[:, kept], keys, keys, need_weights=False)[0]
+        return mixed + self.inner(self.between(mixed))
+
+
 class _TransformerReader(_Reader):
     def __init__(self, width: int, horizon: int, layers: int, heads: int, length: int) -> None:
         super().__init__(width, horizon)
@@ -56,27 +75,30 @@ class _TransformerReader(_Reader):
         code = torch.zeros(length, width)
         code[:, 0::2], code[:, 1::2] = torch.sin(position * rate), torch.cos(position * rate)
         self.register_buffer("code", code)
-        layer = nn.TransformerEncoderLayer(
-            width, heads, 2 * width, dropout=0.0, batch_first=True, norm_first=True
-        )
-        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(layers))
 
     def read(self, tokens: Tensor) -> Tensor:
-        return self.encoder(tokens + self.code)[:, -1]
+        tokens = tokens + self.code
+        for number, block in enumerate(self.blocks, 1):
+            tokens = block(tokens, last=number == len(self.blocks))
+        return tokens[:, -1]
 
 
 class _SequenceForecaster(DirectForecaster):
     usual_layers = 2
+    usual_width = 64
+    by_series = True
 
     def __init__(
         self,
         observed: int | None = None,
         training: Training | None = None,
-        width: int = 64,
+        width: int | None = None,
         layers: int | None = None,
     ) -> None:
         super().__init__(observed, training)
         layers = self.usual_layers if layers is None else layers
+        width = self.usual_width if width is None else width
         if width < 4 or width % 4 or layers < 1:
             raise InputError("width must be a positive multiple of 4 and layers at least 1.")
         self.width, self.layers = width, layers
@@ -95,7 +117,7 @@ class LSTM(_SequenceForecaster):
     name = "lstm"
     title = "LSTM"
     source = "Hochreiter and Schmidhuber 1997; settings ours"
-    defaults = Training(rate=3e-3, batch=32, epochs=400, patience=40)
+    defaults = Training(rate=5e-3, batch=64, epochs=200, patience=40, schedule="one-cycle")
 
     def _module(self) -> nn.Module:
         return _LSTMReader(self.width, self.horizon, self.layers)
@@ -103,12 +125,16 @@ class LSTM(_SequenceForecaster):
 
 @register
 class Transformer(_SequenceForecaster):
-    """Two encoder layers of width 64 with four heads; a linear head from the last token to all steps."""
+    """Two encoder layers of width 32 with four heads; a linear head from the last token to all steps.
 
+    Width 32 validated as well as 64 on the least-squares sets and better on the small networks.
+    """
+
+    usual_width = 32
     name = "transformer"
     title = "Transformer"
     source = "Vaswani et al. 2017; settings ours"
-    defaults = Training(rate=1e-3, batch=32, epochs=400, patience=40)
+    defaults = Training(rate=3e-3, batch=64, epochs=200, patience=40, schedule="one-cycle")
 
     def _module(self) -> nn.Module:
         return _TransformerReader(self.width, self.horizon, self.layers, 4, self.n + 1)

@@ -57,8 +57,8 @@ class CoordinateFlow:
     ) -> np.ndarray:
         """Fit the affine part for every scale, ridge and awareness; choose by the held-out runs.
 
-        Among the ridges of one scale and awareness the one-standard-error rule decides; between scales
-        and awarenesses, whose ridges mean different things, the lower error.
+        The one-standard-error rule decides twice: among the ridges of one scale and awareness, then
+        among their winners. Across scales ridges mean different things: none is the simpler there.
 
         Returns (runs,) held-out errors of the chosen.
         """
@@ -81,7 +81,7 @@ class CoordinateFlow:
                 best = choose(errors)
                 ridge = float(ridges[order[best]])
                 finalists.append((errors[best], ridge, scale, aware, flows[best], context))
-        chosen = min(finalists, key=lambda finalist: finalist[0].mean())
+        chosen = finalists[choose([finalist[0] for finalist in finalists])]
         errors, self.ridge, self.scale, self.aware, self.flow, context = chosen
         self.center = context.mean(axis=0)
         self.spread = np.maximum(context.std(axis=0), 1e-12)

@@ -107,7 +107,7 @@ class GradientFlowMatching(Forecaster):
         self.method, self.substeps, self.memory = method, substeps, memory
         self.dtype = getattr(torch, dtype)
         self.training = training or Training(
-            rate=1e-2, batch=32, epochs=200, patience=40, schedule="one-cycle"
+            rate=1e-2, batch=16, epochs=120, patience=40, schedule="one-cycle"
         )
 
     def _fit(
