@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -39,6 +40,7 @@ KNOWN = {
 }
 
 
+@lru_cache(maxsize=32)  # every forecaster of a table asks for the same sets
 def replicate_set(dimension: int, optimizer: str, number: int) -> LeastSquaresSet:
     """Set ``number``: up to PUBLISHED the published ones, after them sets with nothing in common."""
     draw = 0 if number <= PUBLISHED else number

@@ -12,9 +12,21 @@ from gfm.experiments.base import Experiment, Progress, Result
 from gfm.experiments.forecasting import make_forecaster
 from gfm.experiments.networks import half_net, small_networks
 
-__all__ = ["NetworkForecast", "losses_at"]
+__all__ = ["OBSERVED", "NetworkForecast", "flow_options", "losses_at", "split_sizes"]
 
 OBSERVED = 20
+
+
+def split_sizes(runs: int) -> tuple[int, int, int]:
+    """Training, validation and test runs: a half, a quarter, the rest."""
+    return runs // 2, runs // 4, runs - runs // 2 - runs // 4
+
+
+def flow_options(forecaster: str, aware: str, scale: str) -> dict[str, object]:
+    """Options of the learned flow in plain words; none for other forecasters."""
+    if not forecaster.startswith("gfm"):
+        return {}
+    return {"aware": {"auto": "auto", "yes": True, "no": False}[aware], "scale": scale}
 
 
 def losses_at(weights: np.ndarray, slopes: np.ndarray, width: int = 10) -> np.ndarray:
@@ -39,9 +51,8 @@ class NetworkForecast(Experiment):
     """Test error of the weights of 31-weight networks at every step after step 20.
 
     forecaster: its name; aware: ``"auto"``, ``"yes"`` or ``"no"`` for the flow's use of the optimizer's
-    state; scale: its unit of a run's coordinates. replicates: independent in tasks, data, initial weights and batches. train_scale, test_scale:
-    factor on the initial weights of fitted and of forecast networks; test_width: hidden neurons of the
-    forecast ones (coordinate-wise forecasters only).
+    state; scale: its unit of a run's coordinates. replicates: from number ``first`` on, independent in
+    tasks, data, initial weights, batches and training. epochs: cap on training, None = its own.
 
     Arrays: errors, hold (replicates, 180). Info: seconds, parameters, epochs, notes by replicate.
     """
@@ -56,28 +67,14 @@ class NetworkForecast(Experiment):
     scale: str = "auto"
     epochs: int | None = None
     runs: int = 200
-    train_scale: float = 1.0
-    test_scale: float = 1.0
-    test_width: int = 10
 
     def compute(self, progress: Progress) -> Result:
         errors, holds = [], []
         info: dict[str, list] = {"seconds": [], "parameters": [], "epochs": [], "notes": []}
-        sizes = self.runs // 2, self.runs // 4, self.runs - self.runs // 2 - self.runs // 4
         for replicate in range(self.first, self.first + self.replicates):
-            data = small_networks(
-                self.optimizer, replicate, self.runs, scale=self.train_scale
-            )
-            train, validation, test = data.split(*sizes)
-            if (self.test_scale, self.test_width) != (self.train_scale, 10):
-                test = small_networks(
-                    self.optimizer, 1000 + replicate, sizes[2], width=self.test_width,
-                    scale=self.test_scale,
-                )
-            options = {}
-            if self.forecaster.startswith("gfm"):
-                options["aware"] = {"auto": "auto", "yes": True, "no": False}[self.aware]
-                options["scale"] = self.scale
+            data = small_networks(self.optimizer, replicate, self.runs)
+            train, validation, test = data.split(*split_sizes(self.runs))
+            options = flow_options(self.forecaster, self.aware, self.scale)
             model = make_forecaster(
                 self.forecaster, OBSERVED, self.epochs, seed=replicate, **options
             )

@@ -47,7 +47,9 @@ class MemorylessFlow(Forecaster):
         if samples < 1:
             raise InputError("samples must be at least 1.")
         self.path, self.hidden, self.samples = path or IncrementPath(), tuple(hidden), samples
-        self.training = training or Training(rate=3e-3, batch=100, epochs=1500, patience=300)
+        self.training = training or Training(
+            rate=1e-2, batch=100, epochs=400, patience=150, schedule="one-cycle"
+        )
 
     def _fit(
         self, train: Trajectories, validation: Trajectories | None, report: FitReport

@@ -1,0 +1,47 @@
+"""Intervals over replicates: means, and ratios of errors on the same data."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import stats
+
+from gfm.errors import InputError
+
+__all__ = ["interval", "ratio", "ratio_text"]
+
+
+def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
+    """Mean of (replicates,) values and the ends of its two-sided Student interval.
+
+    The ends are NaN for fewer than three replicates: two say too little of their own spread. Raises
+    InputError for values that are not one-dimensional and finite.
+    """
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
+        raise InputError(f"An interval needs finite values (replicates,); got shape {values.shape}.")
+    mean = float(values.mean())
+    if len(values) < 3:
+        return mean, float("nan"), float("nan")
+    reach = stats.t.ppf(0.5 + level / 2, len(values) - 1) * stats.sem(values)
+    return mean, mean - float(reach), mean + float(reach)
+
+
+def ratio(
+    ours: np.ndarray, theirs: np.ndarray, level: float = 0.95
+) -> tuple[float, float, float]:
+    """Geometric mean of ours / theirs over replicates, and the ends of its interval.
+
+    ours, theirs: (replicates,) positive errors, paired: the same replicate is the same data. The
+    interval is Student's for the mean logarithm. Raises as :func:`interval`.
+    """
+    ours, theirs = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
+    if ours.shape != theirs.shape or not ((ours > 0) & (theirs > 0)).all():
+        raise InputError("A ratio needs positive errors of the same replicates on both sides.")
+    mean, low, high = np.exp(interval(np.log(ours / theirs), level))
+    return float(mean), float(low), float(high)
+
+
+def ratio_text(ours: np.ndarray, theirs: np.ndarray) -> str:
+    """``"0.91 [0.85, 0.97]"``; without brackets for fewer than three replicates."""
+    mean, low, high = ratio(ours, theirs)
+    return f"{mean:.2f}" if np.isnan(low) else f"{mean:.2f} [{low:.2f}, {high:.2f}]"
