@@ -77,14 +77,18 @@ def lanczos(
         nonlocal count
         count += 1
         x = torch.tensor(v.reshape(1, -1), dtype=like.dtype, device=like.device)
-        y = product(x).reshape(-1).double().cpu().numpy()
+        y = product(x).reshape(-1).to(working).cpu().numpy()
         if not np.isfinite(y).all():
             raise NumericalError("the operator's products are not finite; the weights have diverged")
         return y
 
-    start = np.random.default_rng(seed).standard_normal(p)
-    operator = sla.LinearOperator((p, p), matvec=matvec, dtype=np.float64)
-    krylov = min(p, max(2 * k + 10, 20))
+    # Few and short Krylov vectors where each of them is large: more products, but memory for a few vectors only.
+    large = p > 200_000
+    working = like.dtype if large else torch.float64
+    kind = np.float32 if working == torch.float32 else np.float64
+    start = np.random.default_rng(seed).standard_normal(p, dtype=kind)
+    operator = sla.LinearOperator((p, p), matvec=matvec, dtype=kind)
+    krylov = min(p, max(2 * k + 2, 8) if large else max(2 * k + 10, 20))
     try:
         values, vectors = sla.eigsh(
             operator, k=k, which="LA", v0=start, ncv=krylov, tol=tolerance, maxiter=50 * k + 200
@@ -97,7 +101,8 @@ def lanczos(
                 f"Lanczos found {len(values)} of {k} eigenpairs; ask for fewer or loosen the tolerance"
             ) from stopped
     order = np.argsort(-values)
-    rows = torch.as_tensor(vectors[:, order].T.copy(), dtype=like.dtype, device=like.device)
+    rows = torch.as_tensor(np.ascontiguousarray(vectors.T)[order], dtype=like.dtype, device=like.device)
+    del vectors
     return _ritz(product, rows, tolerance, count, converged)
 
 
@@ -143,40 +148,46 @@ def refine(
     goal = torch.full((k,), tolerance, dtype=start.dtype, device=start.device)
     goal[wanted:] = min(1000 * tolerance, 1e-2)
     rows = _orthonormal(start)
+    del start
     images = product(rows)
     spent = k
-    values, rotation = _eigh(rows @ images.T)
-    rows, images = rotation.T @ rows, rotation.T @ images
+    values, turn = _eigh(rows @ images.T)
+    rows, images = turn.T @ rows, turn.T @ images
     step = step_images = None
     for _ in range(max_iterations):
-        residual = images - values[:, None] * rows
-        relative = _relative(images, values, rows)
+        residual = torch.addcmul(images, values[:, None], rows, value=-1)
+        relative = residual.norm(dim=1) / _scale(values)
         open_rows = relative > goal
         if not open_rows.any():
             return Eigenpairs(values, rows, relative, spent, True)
-        new = _orthonormal_against(residual[open_rows], rows)
+        new = _orthonormal_against(residual[open_rows] if k > 1 else residual, rows)
+        del residual
         if new.shape[0] == 0:
             break
         new_images = product(new)
         spent += new.shape[0]
-        basis, basis_images = torch.cat([rows, new]), torch.cat([images, new_images])
         if step is not None:
-            basis, basis_images = _extend(basis, basis_images, step, step_images)
-        gram = basis @ basis_images.T
-        all_values, rotation = _eigh(gram)
-        top = rotation[:, :k]
-        inner = top.clone()
-        inner[:k] = 0  # the part of the new vectors that lies outside the old ones
-        step, step_images = inner.T @ basis, inner.T @ basis_images
-        values = all_values[:k]
-        rows, images = top.T @ basis, top.T @ basis_images
+            step, step_images = _outside(step, step_images, (rows, new), (images, new_images))
+        basis = (rows, new) if step is None else (rows, new, step)
+        basis_images = (images, new_images) if step is None else (images, new_images, step_images)
+        values, turn = _eigh(torch.cat([torch.cat([a @ b.T for b in basis_images], 1) for a in basis]))
+        values, turn = values[:k], turn[:, :k]
+        kept, grown = turn[:k].T, turn[k:].T
+        # What lies outside the old rows is the next step; new blocks replace old ones one by one, to save memory.
+        step, step_images = _combined(grown, basis[1:]), _combined(grown, basis_images[1:])
+        del basis, basis_images, new, new_images
+        rows = torch.addmm(step, kept, rows)
+        images = torch.addmm(step_images, kept, images)
     relative = _relative(images, values, rows)
     return Eigenpairs(values, rows, relative, spent, bool((relative <= goal).all()))
 
 
+def _scale(values: Tensor) -> Tensor:
+    return values.abs().max().clamp(min=torch.finfo(values.dtype).tiny)
+
+
 def _relative(images: Tensor, values: Tensor, rows: Tensor) -> Tensor:
-    scale = values.abs().max().clamp(min=torch.finfo(values.dtype).tiny)
-    return (images - values[:, None] * rows).norm(dim=1) / scale
+    return torch.addcmul(images, values[:, None], rows, value=-1).norm(dim=1) / _scale(values)
 
 
 def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -192,37 +203,57 @@ def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _orthonormal(rows: Tensor) -> Tensor:
+    """Orthonormal rows near the given ones (Loewdin), or by QR where those are nearly dependent."""
     if rows.shape[0] == 1:
         return rows / rows.norm()
-    return torch.linalg.qr(rows.T)[0].T.contiguous()
+    lengths = rows.norm(dim=1, keepdim=True)
+    values, vectors = torch.linalg.eigh(((rows / lengths) @ (rows / lengths).T).double())
+    if not values[0] > 1e-2:
+        return torch.linalg.qr(rows.T)[0].T.contiguous()
+    turn = (vectors / values.sqrt()) @ vectors.T
+    return (turn / lengths.T.double()).to(rows.dtype) @ rows
 
 
 def _orthonormal_against(new: Tensor, rows: Tensor) -> Tensor:
-    """Orthonormal rows spanning ``new`` outside the span of ``rows`` (twice is enough)."""
-    new = new / new.norm(dim=1, keepdim=True).clamp(min=torch.finfo(new.dtype).tiny)
+    """Orthonormal rows spanning ``new`` outside the span of ``rows`` (twice is enough); changes ``new``."""
+    new /= new.norm(dim=1, keepdim=True).clamp(min=torch.finfo(new.dtype).tiny)
     for _ in range(2):
-        new = new - (new @ rows.T) @ rows
+        new.addmm_(new @ rows.T, rows, alpha=-1)
     lengths = new.norm(dim=1)
-    new = new[lengths > 100 * torch.finfo(new.dtype).eps]
+    good = lengths > 100 * torch.finfo(new.dtype).eps
+    if not good.all():
+        new = new[good]
     if new.shape[0] == 0:
         return new
     new = _orthonormal(new)
-    new = new - (new @ rows.T) @ rows
-    return new / new.norm(dim=1, keepdim=True)
+    new.addmm_(new @ rows.T, rows, alpha=-1)
+    return new.div_(new.norm(dim=1, keepdim=True))
 
 
-def _extend(basis: Tensor, images: Tensor, step: Tensor, step_images: Tensor) -> tuple[Tensor, Tensor]:
-    """Add the last step's directions to the basis without any new product (linear combinations)."""
+def _outside(
+    step: Tensor, images: Tensor, basis: tuple[Tensor, ...], basis_images: tuple[Tensor, ...]
+) -> tuple[Tensor | None, Tensor | None]:
+    """The last step's directions, orthonormal outside the basis, with their images and no new product."""
     for _ in range(2):
-        overlap = step @ basis.T
-        step, step_images = step - overlap @ basis, step_images - overlap @ images
-    lengths = step.norm(dim=1)
-    kept = lengths > 1e3 * torch.finfo(step.dtype).eps
+        for block, block_images in zip(basis, basis_images, strict=True):
+            overlap = step @ block.T
+            step.addmm_(overlap, block, alpha=-1)
+            images.addmm_(overlap, block_images, alpha=-1)
+    kept = step.norm(dim=1) > 1e3 * torch.finfo(step.dtype).eps
     if not kept.any():
-        return basis, images
-    step, step_images = step[kept], step_images[kept]
-    gram = (step @ step.T).double()
-    values, vectors = torch.linalg.eigh(gram)
+        return None, None
+    if not kept.all():
+        step, images = step[kept], images[kept]
+    values, vectors = torch.linalg.eigh((step @ step.T).double())
     good = values > values.max() * 1e-8
-    transform = (vectors[:, good] / values[good].sqrt()).T.to(step.dtype)
-    return torch.cat([basis, transform @ step]), torch.cat([images, transform @ step_images])
+    turn = (vectors[:, good] / values[good].sqrt()).T.to(step.dtype)
+    return turn @ step, turn @ images
+
+
+def _combined(turn: Tensor, blocks: tuple[Tensor, ...]) -> Tensor:
+    """turn (k, sum of rows) times the stacked blocks, without stacking them."""
+    parts = turn.split([len(block) for block in blocks], dim=1)
+    total = parts[0] @ blocks[0]
+    for part, block in zip(parts[1:], blocks[1:], strict=True):
+        total.addmm_(part, block)
+    return total

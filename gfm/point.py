@@ -108,18 +108,23 @@ class Expansion:
         self.point, self.U = point, U
         point.problem.costs.hvps += U.shape[0]
         self._graphs = []
-        self.image = torch.zeros_like(U)
+        self.image = None
         for leaf, slopes, share in point._graphs():
             turns = [
                 torch.autograd.grad(slopes, leaf, _padded(rows, leaf), create_graph=True)[0]
                 for rows in U.split(leaf.shape[0])
             ]
-            self.image += share * torch.cat([turn.detach() for turn in turns])[: U.shape[0]]
+            image = turns[0].detach() if len(turns) == 1 else torch.cat([turn.detach() for turn in turns])
+            image = image[: U.shape[0]]
+            if self.image is None:
+                self.image = image if share == 1 else share * image
+            else:
+                self.image = self.image.add_(image, alpha=share)
             self._graphs.append((leaf, turns, share))
 
     def against(self, partners: dict[int, Tensor]) -> dict[int, Tensor]:
         """D^3 L[u_c, v_c] (p,) for each row number c and its partner v_c (p,), one backward pass a block."""
-        totals = {c: torch.zeros_like(v) for c, v in partners.items()}
+        totals: dict[int, Tensor] = {}
         for leaf, turns, share in self._graphs:
             width = leaf.shape[0]
             for block, image in enumerate(turns):
@@ -131,7 +136,8 @@ class Expansion:
                     rows[place] = v
                 (out,) = torch.autograd.grad(image, leaf, rows, retain_graph=True)
                 for place in here:
-                    totals[place + block * width] += share * out[place]
+                    c, part = place + block * width, out[place] if share == 1 else share * out[place]
+                    totals[c] = part if c not in totals else totals[c].add_(part)
         return totals
 
     def third(self, chosen: list[int] | None = None) -> Tensor:

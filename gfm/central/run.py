@@ -17,7 +17,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gfm.central import checkpoint as checkpoints
-from gfm.central.processes import PROCESSES, Central, Process, Settings, _flat_value
+from gfm.central.process import flat_value
+from gfm.central.processes import PROCESSES, Central, Process, Settings
 from gfm.central.result import Run, Series
 from gfm.errors import InputError, NumericalError, UnknownNameError
 from gfm.optimizers import Optimizer, State
@@ -41,6 +42,7 @@ def run(
     progress: bool | Callable[[int, int], None] = False,
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 100,
+    checkpoint_seconds: float = 0.0,
     **settings: Any,
 ) -> Run:
     """Run the optimizer and its flows side by side and measure them at every step.
@@ -58,8 +60,9 @@ def run(
             central flow adds ``predicted_<name>``, its time average over the oscillation.
         keep_weights: store the weights of every process each so many steps (0: never).
         progress: True for a bar with an estimate of the time left, or a function of (steps done, steps).
-        checkpoint: a file written each ``checkpoint_every`` steps; where it exists the run goes on
-            from it, with the result that an unbroken run would have, and removes it at its end.
+        checkpoint: a file written each ``checkpoint_every`` steps, but at most once in
+            ``checkpoint_seconds``; where it exists the run goes on from it, with the result that an
+            unbroken run would have, and removes it at its end.
         settings: further fields of ``gfm.central.processes.Settings``.
 
     Returns:
@@ -101,7 +104,7 @@ def run(
         w, state = _warm_up(problem, optimizer, w.detach().clone(), warmup)
         alive = {name: _timed(problem, None, lambda n=name: PROCESSES[n](problem, optimizer, chosen, w, state)) for name in names}
         log = _Log(steps)
-        first = 0
+        first, written = 0, time.perf_counter()
         if checkpoint is not None:
             checkpoint = Path(checkpoint)
             mark = checkpoints.fingerprint(problem, {**record, "processes": names}, w)
@@ -112,8 +115,10 @@ def run(
                     checkpoints.restore(process, kept["processes"][name])
         bar = tqdm(total=steps, initial=first, disable=progress is not True, desc=type(optimizer).__name__, unit="step")
         for t in range(first, steps + 1):
-            if checkpoint is not None and t > first and t % checkpoint_every == 0:
+            due = t > first and t % checkpoint_every == 0 and time.perf_counter() - written >= checkpoint_seconds
+            if checkpoint is not None and due:
                 checkpoints.write(checkpoint, mark, t, alive, log.seen, notes)
+                written = time.perf_counter()
             for name, process in alive.items():
                 seen = _guarded(problem, process, name, t, notes, lambda q=process: q.observe(t)) or {}
                 if process.alive or seen:
@@ -194,7 +199,7 @@ def _extras(process: Process, observables: Mapping[str, Callable[[Tensor], Tenso
     """The user's functions of the weights, the flow's expectation of them, and the weights themselves."""
     found: dict[str, Any] = {}
     for key, function in observables.items():
-        found[key] = _flat_value(function, process.w)
+        found[key] = flat_value(function, process.w)
         if isinstance(process, Central):
             found[f"predicted_{key}"] = process.expectation(function)
     if weights:

@@ -155,7 +155,8 @@ def local_flow(
     half = torch.tensor(scale(len(rows)).copy(), dtype=U.dtype, device=U.device)[:, None]
 
     # d/dt (c P - H), in the basis of the rows: first under the stable flow, then by X.
-    thirds = half * expansion.third(critical)  # D^3 L[u_i, u_j], (m, p)
+    thirds = expansion.third(critical).mul_(half)  # D^3 L[u_i, u_j], (m, p)
+    del expansion
     moved = optimizer.preconditioner_rate(state, state_rate)
     drift = c * _small((rows * moved) @ rows.T) - from_half(_array(thirds @ w_rate))
     B = np.zeros((len(i), len(i)))

@@ -122,18 +122,21 @@ class Tracker:
         return eigen.lanczos(product, w.numel(), k, like=w, tolerance=self.tolerance, seed=self.refreshes)
 
     def _warm(self, product: eigen.Product) -> eigen.Eigenpairs:
-        start = self.rows
-        paired = self.before is not None and self.before.shape == start.shape
-        if paired and self.lag == 2:
-            start = self.before
-        elif paired:
-            before = _turned(self.before, start)
-            if self.earlier is not None and self.earlier.shape == start.shape:
-                start = 3 * start - 3 * before + _turned(self.earlier, start)
-            else:
-                start = 2 * start - before
-        wanted = max(1, len(start) - 1)
-        return eigen.refine(product, start, wanted=wanted, tolerance=self.tolerance)
+        wanted = max(1, self.width - 1)
+        return eigen.refine(product, self._start(), wanted=wanted, tolerance=self.tolerance)
+
+    def _start(self) -> Tensor:
+        """Rows extrapolated through the last refreshes, as far as these have the same number of rows."""
+        rows, before, earlier = self.rows, self.before, self.earlier
+        self.earlier = None  # not needed again; its memory may go
+        if before is None or before.shape != rows.shape:
+            return rows
+        if self.lag == 2:
+            return before
+        before = _turned(before, rows)
+        if earlier is None or earlier.shape != rows.shape:
+            return (2 * rows).sub_(before)
+        return _turned(earlier, rows).add_(rows, alpha=3).sub_(before, alpha=3)
 
     def _aligned(self, rows: Tensor) -> Tensor:
         """Signs that agree with the last refresh, so that curves along eigenvectors are continuous."""
@@ -147,6 +150,9 @@ class Tracker:
 
 
 def _turned(rows: Tensor, onto: Tensor) -> Tensor:
-    """``rows`` turned within their span to lie best on the rows ``onto`` (Procrustes)."""
-    u, _, vt = torch.linalg.svd(onto @ rows.T)
+    """``rows`` turned within their span to lie best on the rows ``onto`` (Procrustes), in new memory."""
+    overlap = onto @ rows.T
+    if len(rows) == 1:
+        return torch.copysign(torch.ones_like(overlap), overlap) * rows
+    u, _, vt = torch.linalg.svd(overlap)
     return (u @ vt) @ rows

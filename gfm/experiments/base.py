@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from gfm.errors import InputError
 
-__all__ = ["Experiment", "Progress", "Result"]
+__all__ = ["Experiment", "Progress", "Result", "checkpoint_file", "checkpointing"]
 
 Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)`` now and then during a computation."""
+
+
+_checkpoint: ContextVar[Path | None] = ContextVar("checkpoint", default=None)
+
+
+def checkpoint_file() -> Path | None:
+    """Where a long computation may keep its state, to go on from after a kill; None outside a store."""
+    return _checkpoint.get()
+
+
+@contextmanager
+def checkpointing(file: Path) -> Iterator[None]:
+    """Within this context :func:`checkpoint_file` is ``file``."""
+    token = _checkpoint.set(file)
+    try:
+        yield
+    finally:
+        _checkpoint.reset(token)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from torch import Tensor
 from gfm import central, nets, optimizers
 from gfm import data as datasets
 from gfm.data import Dataset
-from gfm.errors import UnknownNameError
-from gfm.experiments.base import Experiment, Progress, Result
+from gfm.errors import UnknownNameError, UnreadableFileError
+from gfm.experiments.base import Experiment, Progress, Result, checkpoint_file
 from gfm.experiments.store import obtain
 from gfm.problem import Problem
 
@@ -28,6 +28,8 @@ OPTIMIZERS = {
     "rmsprop": optimizers.RMSProp,
     "adam": optimizers.Adam,
 }
+#: A run that was killed goes on from a checkpoint that is at most about so old.
+CHECKPOINT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,16 @@ class FlowRun(Experiment):
         return kind(lr=self.lr, **{name: getattr(self, name) for name in names})
 
     def compute(self, progress: Progress) -> Result:
+        try:
+            return self._compute(progress)
+        except UnreadableFileError:
+            file = checkpoint_file()
+            if file is None or not file.exists():
+                raise
+            file.unlink()  # a broken checkpoint is worth nothing: from the start
+            return self._compute(progress)
+
+    def _compute(self, progress: Progress) -> Result:
         started = time.perf_counter()
         problem = self.problem()
         run = central.run(
@@ -122,6 +134,7 @@ class FlowRun(Experiment):
             curvature_penalty=self.curvature_penalty, eigen_every=self.eigen_every, track=self.track,
             cap=self.cap, tolerance=self.tolerance, critical_share=self.critical_share,
             adaptive=self.adaptive, coordinates=self.coordinates,
+            checkpoint=checkpoint_file(), checkpoint_every=1, checkpoint_seconds=CHECKPOINT_SECONDS,
         )
         arrays, info = run.to_arrays()
         info["seconds"] = time.perf_counter() - started

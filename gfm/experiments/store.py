@@ -23,7 +23,7 @@ from filelock import FileLock
 from gfm.errors import InputError, UnreadableFileError
 from gfm.experiments import provenance as origin
 from gfm.experiments import source
-from gfm.experiments.base import Experiment, Progress, Result
+from gfm.experiments.base import Experiment, Progress, Result, checkpointing
 from gfm.experiments.entry import canonical, read_entry, sha, write_entry
 
 __all__ = ["Store", "obtain", "key_of"]
@@ -130,7 +130,8 @@ def obtain(experiment: Experiment, store: Store | Path | str | None = None,
             if found is not None:
                 reused, why = True, again
             else:
-                found = store.save(name, key, _compute(experiment, key, progress))
+                with checkpointing(store.entry(name, f".{key}.checkpoint")):
+                    found = store.save(name, key, _compute(experiment, key, progress))
     result = Result(found.arrays, found.info, {**found.provenance, "reused": reused, "why": why})
     origin.ledger.append(dict(result.provenance))
     return result

@@ -1,0 +1,143 @@
+"""The central flow as a process: Euler substeps of the averaged motion, and what it predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gfm.central.process import Flow, Observation, flat_value, to_numpy
+from gfm.central.substep import Local, Oscillation, local_flow
+from gfm.optimizers import State
+from gfm.point import Point
+
+__all__ = ["Central"]
+
+
+class Central(Flow):
+    """The central flow: the optimizer's time-averaged path."""
+
+    oscillation: Oscillation | None = None
+    _shrink = 1  # the present substep is 1 / (substeps * shrink)
+    _before: np.ndarray | None = None  # eigenvalues one step earlier
+
+    def observe(self, t: int) -> Observation:
+        self.oscillation = self._candidates = None  # their memory may go before new eigenvectors are sought
+        point, spectrum = self._open()
+        c = self.optimizer.threshold
+        values = to_numpy(spectrum.values)
+        # Directions that may turn critical within the step; the others need no derivatives.
+        rise = np.zeros(len(values))
+        if self._before is not None:
+            shared = min(len(values), len(self._before))
+            rise[:shared] = np.maximum(values[:shared] - self._before[:shared], 0)
+        self._before = values
+        chosen = (values > 0.9 * c) | (values + 2 * rise > c)
+        self._candidates, self._rise = spectrum.U[chosen.tolist()], rise[chosen]
+        self._local = self._flow(point, self._rise * self._dt)
+        seen = self._seen(point, spectrum)
+        self._rates = self._local.rates(self._dt)
+        self.oscillation = self._rates.oscillation
+        seen.update(self._predictions(seen))
+        seen["substeps"] = 1.0 / self._dt
+        return seen
+
+    @property
+    def _dt(self) -> float:
+        return 1.0 / (self.settings.substeps * self._shrink)
+
+    def _flow(self, point: Point, rise: np.ndarray) -> Local:
+        return local_flow(
+            point, self.optimizer, self.state, self._candidates, rise=rise,
+            critical_share=self.settings.critical_share,
+            curvature_penalty=self.settings.curvature_penalty,
+        )
+
+    def _predictions(self, seen: Observation) -> Observation:
+        """Time averages over the oscillation: E L = L + c/2 <P, Sigma>, E |g|^2 = |grad L|^2 + tr(H Sigma H)."""
+        coordinates = "gradient2_at" in seen
+        if self.oscillation is None:
+            nothing = {
+                "predicted_loss": seen["loss"],
+                "predicted_gradient_norm2": seen["gradient_norm2"],
+                "sigma": np.zeros(0),
+                "critical": 0.0,
+            }
+            return nothing | ({"predicted_gradient2_at": seen["gradient2_at"]} if coordinates else {})
+        found = self.oscillation
+        c = self.optimizer.threshold
+        lifted = c * found.U * self.optimizer.preconditioner(self.state)  # H u on critical directions
+        squares = to_numpy(lifted @ lifted.T)
+        extra = {}
+        if coordinates:
+            at = to_numpy(lifted[:, self._chosen])
+            shares = np.einsum("ij,ic,jc->c", found.X, at, at)
+            extra["predicted_gradient2_at"] = seen["gradient2_at"] + shares
+        return extra | {
+            "predicted_loss": seen["loss"] + 0.5 * c * found.trace(),
+            "predicted_gradient_norm2": seen["gradient_norm2"] + float(np.sum(found.X * squares)),
+            "sigma": np.linalg.eigvalsh(found.X)[::-1],
+            "critical": float(len(found.X)),
+            "complementarity_residual": found.solution.residual,
+            "complementarity_gap": found.solution.gap,
+        }
+
+    def expectation(self, function: Callable[[Tensor], Tensor]) -> np.ndarray:
+        """E F(w + delta) = F(w) + 1/2 <D^2 F, Sigma> of a function of the weights, flattened.
+
+        Second differences along the eigenvectors of Sigma, at a step that balances rounding and
+        truncation.
+        """
+        center = flat_value(function, self.w)
+        if self.oscillation is None:
+            return center
+        variances, turn = np.linalg.eigh(self.oscillation.X)
+        h = torch.finfo(self.w.dtype).eps ** 0.25
+        total = center.copy()
+        for variance, column in zip(variances, turn.T, strict=True):
+            if variance <= 0:
+                continue
+            weights = torch.tensor(column * np.sqrt(variance), dtype=self.w.dtype, device=self.w.device)
+            d = h * (weights @ self.oscillation.U)
+            second = flat_value(function, self.w + d) - 2 * center + flat_value(function, self.w - d)
+            total += 0.5 * second / h**2
+        return total
+
+    def advance(self) -> None:
+        """Euler substeps over one unit of time; a substep that passes the edge is taken again at half length."""
+        local, rates, done, quiet = self._local, self._rates, 0.0, True
+        rise = self._rise * self._dt
+        while True:
+            dt = self._dt
+            w, state = self.w, self.state
+            self._move(rates.w, rates.state, dt)
+            if done + dt > 1.0 - 1e-9:
+                break
+            following = self._flow(self.problem.at(self.w, max(1, len(self._candidates))), rise)
+            if self._passes(following) and self._shrink < 16:
+                self.w, self.state, quiet = w, state, False
+                self._shrink *= 2
+                rates = local.rates(self._dt)  # the same derivatives serve the shorter substep
+                continue
+            rise = following.quotients - local.quotients
+            done, local = done + dt, following
+            rates = local.rates(dt)
+        if quiet and self._shrink > 1:
+            self._shrink //= 2
+        self._local = self._rates = None
+
+    def _passes(self, local: Local) -> bool:
+        if not self.settings.adaptive or len(local.quotients) == 0:
+            return False
+        return float(local.quotients.max()) > self.optimizer.threshold * (1 + self.settings.band)
+
+    def displacement(self, other: Tensor) -> np.ndarray:
+        """(u^T P (other - w)) along each eigenvector of Sigma, largest variance first; other: (p,)."""
+        if self.oscillation is None:
+            return np.zeros(0)
+        found = self.oscillation
+        delta = (other - self.w) * self.optimizer.preconditioner(self.state)
+        _, turn = np.linalg.eigh(found.X)
+        return turn[:, ::-1].T @ to_numpy(found.U @ delta)
