@@ -31,7 +31,7 @@ class Adam(RMSProp):
     bias_correction: bool = True
 
     def __post_init__(self) -> None:
-        self._check()
+        super().__post_init__()
         check_share("beta1", self.beta1)
 
     @property

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from gfm.optimizers.base import Schedule
 from gfm.optimizers.second_moment import SecondMoment
 
 __all__ = ["RMSProp"]
@@ -16,17 +15,8 @@ __all__ = ["RMSProp"]
 class RMSProp(SecondMoment):
     """nu <- beta2 nu + (1 - beta2) g * g,  w <- w - lr g / (sqrt(nu) + eps); nu is (p,).
 
-    Raises:
-        InputError: ``lr`` not positive, ``beta2`` not in (0, 1), ``eps`` negative.
+    lr, beta2, eps, bias_correction: see :class:`SecondMoment`.
     """
-
-    lr: Schedule
-    beta2: float = 0.99
-    eps: float = 0.0
-    bias_correction: bool = False
-
-    def __post_init__(self) -> None:
-        self._check()
 
     def square(self, g: Tensor) -> Tensor:
         return g * g

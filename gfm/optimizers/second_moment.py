@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from gfm.errors import InputError
-from gfm.optimizers.base import Memory, Optimizer, State, check_lr, check_share
+from gfm.optimizers.base import Memory, Optimizer, Schedule, State, check_lr, check_share
 
 __all__ = ["SecondMoment"]
 
 
+@dataclass(frozen=True)
 class SecondMoment(Optimizer):
     """nu <- beta2 nu + (1 - beta2) observed(g, g);  P = (sqrt(nu_hat) + eps) / lr.
 
     nu_hat is nu, or nu / (1 - beta2^t) with bias correction. The epsilon stands outside the root.
+
+    Raises:
+        InputError: ``lr`` not positive, ``beta2`` not in (0, 1), ``eps`` negative.
     """
 
-    beta2: float
-    eps: float
-    bias_correction: bool
+    lr: Schedule
+    beta2: float = 0.99
+    eps: float = 0.0
+    bias_correction: bool = False
 
-    def _check(self) -> None:
+    def __post_init__(self) -> None:
         object.__setattr__(self, "lr", check_lr(self.lr))
         check_share("beta2", self.beta2, zero=False)
         if isinstance(self.eps, bool) or not isinstance(self.eps, (int, float)) or not 0 <= self.eps < math.inf:
