@@ -22,7 +22,8 @@ OTHERS = 1000
 class NetworkTransfer(Experiment):
     """One replicate: forecasters fitted on networks of width 10, each tried on other networks.
 
-    forecasters: (name, aware, scale) each, as in :class:`NetworkForecast`. tests: (factor on the
+    forecasters: (name, aware, damping) each: as in :class:`NetworkForecast`, and the flow's damping of
+    fast runs, ``"auto"`` or ``"none"``. tests: (factor on the
     initial weights, hidden neurons) of the networks that are forecast; (1, 10) are unseen runs of the
     fitted kind. replicate: tasks, data, starts, batches and training are its own.
 
@@ -49,8 +50,10 @@ class NetworkTransfer(Experiment):
         ]
         errors = np.empty((len(self.forecasters), len(sets)))
         info: dict[str, list] = {"seconds": [], "notes": []}
-        for row, (name, aware, scale) in enumerate(self.forecasters):
-            options = flow_options(name, aware, scale)
+        for row, (name, aware, damping) in enumerate(self.forecasters):
+            options = flow_options(name, aware, "auto")
+            if options:
+                options["damping"] = damping
             model = make_forecaster(name, OBSERVED, self.epochs, seed=self.replicate, **options)
             model.fit(train, validation=validation)
             for column, test in enumerate(sets):

@@ -11,8 +11,9 @@ from torch import Tensor
 from gfm.forecasters.report import FitReport
 from gfm.forecasters.training import Training
 from gfm.matching.affine import AffineFlow
-from gfm.matching.aware import state_features
+from gfm.matching.aware import gradients, state_features
 from gfm.matching.choice import choose
+from gfm.matching.damping import Damping, choose_damping, decline
 from gfm.matching.field import CorrectionField
 from gfm.matching.fit import Residuals, fit_correction
 from gfm.matching.frame import Frame, units_of
@@ -39,6 +40,7 @@ class CoordinateFlow:
     def __init__(self, n: int, context: str, dtype: torch.dtype) -> None:
         self.n, self.context, self.dtype = n, context, dtype
         self.field: CorrectionField | None = None
+        self.damping: Damping | None = None
 
     @property
     def size(self) -> int:
@@ -140,6 +142,28 @@ class CoordinateFlow:
         scaled = np.clip((context - self.center) / self.spread, -5.0, 5.0)
         return torch.from_numpy(scaled).float()
 
+    def damp(self, train: Trajectories, held: Trajectories) -> str:
+        """Choose the damping of fast runs by the held-out forecasts; returns its name."""
+        truth = held.weights[:, self.n + 1 :]
+
+        def errors(damping: Damping | None) -> np.ndarray:
+            self.damping = damping
+            forecast = self.forecast(held.prefix(self.n), truth.shape[1])
+            return np.square(forecast - truth).mean(axis=(1, 2))
+
+        name, self.damping = choose_damping(self._rates(train.prefix(self.n)), errors)
+        return name
+
+    def _rates(self, prefix: Trajectories, columns: int | None = None) -> np.ndarray:
+        """(runs,) rate at which the gradients decline (the increments, where the flow is blind)."""
+        squares = 0.0
+        known = self.aware and not (np.diff(prefix.steps) > 1).any()
+        for start in range(0, prefix.parameters, columns or prefix.parameters):
+            piece = _part(prefix, slice(None), slice(start, start + (columns or prefix.parameters)))
+            steps = gradients(piece) if known else np.diff(piece.weights.astype(np.float64), axis=1)
+            squares = squares + np.square(steps).sum(axis=2)
+        return decline(squares)
+
     # -- forecasting -----------------------------------------------------------------------------
     @torch.no_grad()
     def forecast(
@@ -159,17 +183,18 @@ class CoordinateFlow:
         chunk = max(int(memory // self._bytes(horizon)), 1)
         rows, columns = max(chunk // p, 1), min(chunk, p)
         units = units_of(prefix.weights, self.scale, columns)
+        gains = np.ones((runs, horizon))
+        if self.damping is not None:
+            gains = self.damping.gains(self._rates(prefix, columns), horizon)
         out = np.empty((runs, horizon, p), dtype=prefix.weights.dtype)
         for first in range(0, runs, rows):
             for start in range(0, p, columns):
                 some, part = slice(first, first + rows), slice(start, start + columns)
-                piece = Trajectories(
-                    prefix.weights[some, :, part], prefix.steps, None, prefix.meta,
-                    {name: value[some, :, part] for name, value in prefix.states.items()},
-                )
+                piece = _part(prefix, some, part)
                 frame, context = self._frame(piece, self.scale, self.aware, units[some])
                 states = self._carry(frame.ends, context, horizon, method, substeps)
-                out[some, :, part] = frame.outward(states)
+                gain = np.repeat(gains[some], piece.parameters, axis=0)
+                out[some, :, part] = frame.outward(gain * states)
         return out
 
     def _bytes(self, horizon: int) -> int:
@@ -201,3 +226,9 @@ class CoordinateFlow:
 
         states = integrate(velocity, torch.zeros_like(aim), horizon, method, substeps)
         return states.T.to(torch.float64).numpy()
+
+
+def _part(data: Trajectories, runs: slice, weights: slice) -> Trajectories:
+    """Some weights of some runs, with their states."""
+    states = {name: value[runs, :, weights] for name, value in data.states.items()}
+    return Trajectories(data.weights[runs, :, weights], data.steps, None, data.meta, states)

@@ -13,6 +13,7 @@ from gfm.forecasters.report import FitReport
 from gfm.forecasters.training import Training
 from gfm.matching.choice import clearly_better
 from gfm.matching.coordinate import MEMORY, CoordinateFlow
+from gfm.matching.damping import DAMPINGS
 from gfm.matching.fit import TARGETS
 from gfm.matching.frame import CONTEXTS, SCALES
 from gfm.matching.path import IncrementPath
@@ -50,6 +51,8 @@ class GradientFlowMatching(Forecaster):
     target: what the coordinate correction is matched to: ``"velocity"`` (conditional flow matching),
         ``"end-point"`` (where the flow arrives, through its integration) or ``"both"``.
     path: the conditional path. samples: places on paths a training step.
+    damping: ``"auto"`` lets the coordinate view damp runs that slow faster than the fitted ones
+        (:mod:`gfm.matching.damping`), for networks unlike those; ``"none"`` does not.
     method, substeps: the solver's; the default is one Euler step per optimizer step.
     memory: bytes that a forecast of the coordinate view works in, beside the prefix and the result;
         weights beyond what fits are carried in chunks. (The vector view has at most 64 weights.)
@@ -76,6 +79,7 @@ class GradientFlowMatching(Forecaster):
         target: str = "velocity",
         path: IncrementPath | None = None,
         samples: int = 2048,
+        damping: str = "none",
         method: str = "euler",
         substeps: int = 1,
         memory: int = MEMORY,
@@ -97,9 +101,11 @@ class GradientFlowMatching(Forecaster):
             raise InputError(f"aware must be True, False or 'auto'; got {aware!r}.")
         if len(ridges) == 0 or min(ridges) < 0 or samples < 1:
             raise InputError("ridges must be non-negative, at least one, and samples at least 1.")
+        if damping not in DAMPINGS:
+            raise InputError(f"damping must be one of {DAMPINGS}; got {damping!r}.")
         if target not in TARGETS:
             raise InputError(f"target must be one of {TARGETS}; got {target!r}.")
-        self.target = target
+        self.target, self.damping = target, damping
         self.view, self.context, self.scale, self.aware = view, context, scale, aware
         self.ridges = np.asarray(ridges, dtype=float)
         self.correction, self.state, self.hidden = correction, state, tuple(hidden)
@@ -142,6 +148,8 @@ class GradientFlowMatching(Forecaster):
         report.notes["affine_error"] = float(best.mean())
         if self.correction:
             self._correct(train, validation, best, report)
+        if self.damping == "auto" and isinstance(self.flow, CoordinateFlow):
+            report.notes["damping"] = self.flow.damp(train, validation)
         report.parameters = self.flow.size
         # seen by the checks of forecast(): a vector field knows its number of weights
         self.coordinatewise = isinstance(self.flow, CoordinateFlow)

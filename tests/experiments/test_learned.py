@@ -12,8 +12,8 @@ from gfm.experiments.forecasting import LeastSquaresForecast, make_forecaster, r
 from gfm.experiments.forecasting_networks import NetworkForecast, losses_at
 from gfm.experiments.limits import BayesLimit, TowerProperty, TrueDynamics, mean_dynamics
 from gfm.experiments.networks import small_networks
-from gfm.experiments.transfers import NetworkTransfer
 from gfm.experiments.nowcasting import TRIED, Nowcasting
+from gfm.experiments.transfers import NetworkTransfer
 from gfm.experiments.vector_field import valley_gradient, valley_loss
 
 
@@ -80,7 +80,7 @@ def test_networks_are_seeded_and_replicates_differ():
 def test_network_forecasts_and_transfers_run():
     same = compute(NetworkForecast("ols", "SGD", replicates=1, runs=16)).arrays
     assert same["errors"].shape == same["hold"].shape == (1, 180)
-    tried = (("ols", "auto", "auto"), ("gfm-prefix", "no", "run"))
+    tried = (("ols", "auto", "auto"), ("gfm-prefix", "no", "auto"))
     wide = compute(
         NetworkTransfer(tried, "SGD", ((1.0, 10), (0.5, 12)), epochs=1, runs=16)
     ).arrays

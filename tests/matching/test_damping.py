@@ -1,0 +1,80 @@
+"""Damping of runs that slow faster than the fitted ones."""
+
+import numpy as np
+import pytest
+
+from gfm import Trajectories
+from gfm.errors import InputError
+from gfm.matching import GradientFlowMatching
+from gfm.matching.damping import Damping, decline
+
+
+def descents(rate, runs=60, parameters=3, seed=0, spread=0.1):
+    """Exponential descents, each at its own rate around the given one."""
+    rng = np.random.default_rng(seed)
+    rates = rate * np.exp(spread * rng.normal(size=(runs, 1, 1)))
+    end, start = rng.normal(size=(2, runs, 1, parameters))
+    return Trajectories(end + (start - end) * np.exp(-rates * np.arange(101)[None, :, None]))
+
+
+def fitted(**options):
+    train, held = descents(0.02).split(40, 20)
+    options = {"view": "coordinate", "correction": False, **options}
+    return GradientFlowMatching(20, **options).fit(train, validation=held)
+
+
+def errors(model, data):
+    wrong = np.square(model.forecast(data.prefix(20))[:, -1] - data.final).mean()
+    return wrong / np.square(data.weights[:, 20] - data.final).mean()
+
+
+def test_rate_of_an_exponential():
+    squares = 7.0 * np.exp(-2 * np.array([[0.03], [0.2]]) * np.arange(20))
+    np.testing.assert_allclose(decline(squares), [0.03, 0.2])
+    assert decline(np.ones((1, 5))) == decline(np.exp(np.arange(5.0))[None])  # not slowing: the least
+
+
+def test_gain_is_the_ratio_of_two_descents():
+    gains = Damping(0.01).gains(np.array([0.05, 0.01, 0.002]), 180)
+    known = (1 - np.exp(-0.05 * 180)) / 0.05 / ((1 - np.exp(-0.01 * 180)) / 0.01)
+    assert gains[0, -1] == pytest.approx(known) and gains[0, 0] == pytest.approx(1, abs=0.03)
+    np.testing.assert_allclose(gains[1:], 1.0)
+    assert (np.diff(gains[0]) < 0).all()
+
+
+def test_it_helps_where_runs_are_faster_than_the_fitted_ones():
+    """The only difference is the rate; whatever is fitted, the undamped flow goes too far."""
+    fast = descents(0.1, seed=1)
+    ends = {"context": "ends"}  # with all observed states the rate is seen already
+    plain, damped = (errors(fitted(damping=d, **ends), fast) for d in ("none", "auto"))
+    assert plain > 1 and damped < 0.5 * plain
+
+
+def test_it_changes_little_where_runs_are_alike():
+    alike = descents(0.02, seed=2)
+    ends = {"context": "ends"}
+    plain, damped = (errors(fitted(damping=d, **ends), alike) for d in ("none", "auto"))
+    assert damped < 1.1 * plain
+
+
+def test_exact_forecasts_are_left_alone():
+    """One common rate: regression is exact, and the smallest damping would spoil it."""
+    data = descents(0.02, spread=0.0)
+    train, held, test = data.split(30, 15, 15)
+    model = GradientFlowMatching(20, view="coordinate", correction=False, damping="auto")
+    model.fit(train, validation=held)
+    assert errors(model, test) < 1e-20
+
+
+def test_chunks_see_the_rate_of_the_whole_run():
+    model = fitted(damping="auto", context="ends")
+    assert model.report.notes["damping"] in ("fast", "all")
+    prefix = descents(0.1, runs=3, parameters=4000, seed=3).prefix(20)
+    whole = model.forecast(prefix)
+    model.memory = 2**20
+    np.testing.assert_allclose(model.forecast(prefix), whole, rtol=0, atol=1e-12)
+
+
+def test_unknown_damping():
+    with pytest.raises(InputError, match="damping"):
+        GradientFlowMatching(damping="much")
