@@ -24,12 +24,14 @@ def run(
         "-p", metavar="NAME VALUE", help="change a parameter; repeatable")] = None,
     in_place: Annotated[bool, typer.Option(
         "--in-place", help="refresh the committed outputs (profile smoke)")] = False,
+    stored: Annotated[bool, typer.Option(
+        "--stored", help="compute nothing: show what is stored, leave out cells never run")] = False,
 ) -> None:
     """Execute one notebook and print where it lies and what became of its claims."""
     from gfm.book import commands
 
     pairs = [tuple(text.split(_JOIN, 1)) for text in parameter or []]
-    commands.run(notebook, profile, pairs, in_place)
+    commands.run(notebook, profile, pairs, in_place, stored)
 
 
 @app.command()

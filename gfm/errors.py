@@ -7,6 +7,7 @@ __all__ = [
     "InputError",
     "UnknownNameError",
     "UnreadableFileError",
+    "NotStoredError",
     "NumericalError",
     "RegisterError",
 ]
@@ -29,6 +30,10 @@ class UnknownNameError(GfmError, KeyError):
 
 class UnreadableFileError(GfmError, OSError):
     """A file that is missing, truncated, foreign or of the wrong format."""
+
+
+class NotStoredError(GfmError):
+    """A result that is not stored, where only stored ones were asked for."""
 
 
 class NumericalError(GfmError, ArithmeticError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from gfm.book.paths import PROFILES
@@ -12,7 +13,7 @@ from gfm.errors import InputError, UnknownNameError
 __all__ = ["build", "check", "cite", "data", "forecast", "keep", "run", "status"]
 
 
-def run(name: str, profile: str, parameters: list[tuple[str, str]], in_place: bool) -> None:
+def run(name: str, profile: str, parameters: list[tuple[str, str]], in_place: bool, stored: bool = False) -> None:
     """``gfm run``: exit code 1 if a cell fails, 2 if what was asked makes no sense."""
     from gfm.book.execute import NotebookFailed
     from gfm.book.execute import in_place as refresh
@@ -30,6 +31,8 @@ def run(name: str, profile: str, parameters: list[tuple[str, str]], in_place: bo
             sys.exit(f"gfm: {error}")
         print(f"notebooks/{item.notebook.name}: outputs {'changed' if changed else 'unchanged'}")
         return
+    if stored:
+        os.environ["GFM_ONLY_STORED"] = "1"
     given = ", ".join(f"{k} = {v!r}" for k, v in item.parameters.items()) or "its defaults"
     print(f"Running {item.notebook.name} with {given} ...", flush=True)
     outcome = run_with_bar([item], 1, "Running")[0]

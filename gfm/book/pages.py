@@ -42,6 +42,7 @@ class Page:
     name: str
     head: str
     elements: Mapping[str, str | None] = field(default_factory=dict)  # id -> its notebook, if written
+    suffix: str = ""  # of the names of figures and tables, where a page shows two runs
 
     @property
     def stem(self) -> str:
@@ -49,14 +50,20 @@ class Page:
         return Path(self.name).stem
 
     @property
+    def downloads(self) -> str:
+        """Where its files lie, from the root of the staged book."""
+        return f"downloads/{self.stem}{self.suffix}"
+
+    @property
     def up(self) -> str:
         """From the page to the root of the staged book."""
         return "../" * (len(Path(self.name).parts))
 
 
-def make_page(page: Page) -> dict[str, Any]:
+def make_page(page: Page, beside: Page | None = None) -> dict[str, Any]:
     """The staged notebook, written below ``page.source/notebooks``; returns what it shows by name.
 
+    beside: another run of the same notebook, whose figures, tables and verdicts follow at the end.
     Raises: RegisterError for an image without alt text, or a name used twice on the page.
     """
     notebook = json.loads(page.run.read_text(encoding="utf-8"))
@@ -86,6 +93,8 @@ def make_page(page: Page) -> dict[str, Any]:
                 prose += [_markdown(text)] if text else []
         cell["outputs"] = kept
         cells += [cell, *prose]
+    if beside is not None:
+        cells += _beside(beside, shown)
     for number, cell in enumerate(cells):
         cell["id"] = f"cell-{number}"
     notebook["cells"] = cells
@@ -94,6 +103,18 @@ def make_page(page: Page) -> dict[str, Any]:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return shown
+
+
+def _beside(page: Page, shown: dict[str, Any]) -> list[dict[str, Any]]:
+    """What another run shows, without its code, under a heading of its own."""
+    notebook = json.loads(page.run.read_text(encoding="utf-8"))
+    cells = [_markdown(f"## With the papers' own settings\n\n{page.head}")]
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", ()):
+            flag = output.get("metadata", {}).get("gfm")
+            text = _shown({**flag}, output, page, shown) if flag else ""
+            cells += [_markdown(text)] if text else []
+    return cells
 
 
 def _fold(cell: dict[str, Any], tags: list[str]) -> None:
@@ -111,6 +132,7 @@ def _fold(cell: dict[str, Any], tags: list[str]) -> None:
 def _shown(flag: dict[str, Any], output: dict[str, Any], page: Page, shown: dict[str, Any]) -> str:
     kind = flag["kind"]
     if kind in ("figure", "table"):
+        flag["name"], flag["file"] = flag["name"] + page.suffix, flag["name"]
         if flag["name"] in shown:
             raise RegisterError(f"{page.name} shows two things named {flag['name']!r}.")
         shown[flag["name"]] = flag
@@ -135,7 +157,7 @@ def _figure(flag: dict[str, Any], png: str, page: Page) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     name, links = flag["name"], []
     image = folder / f"{name}.png"
-    svg = page.files / "figures" / page.stem / f"{name}.svg" if page.files else None
+    svg = page.files / "figures" / page.stem / f"{flag['file']}.svg" if page.files else None
     if svg and svg.is_file():
         links.append(_download(svg, page, "SVG"))
     if svg and svg.is_file() and svg.stat().st_size <= _LARGEST_SVG:
@@ -143,7 +165,7 @@ def _figure(flag: dict[str, Any], png: str, page: Page) -> str:
         shutil.copyfile(svg, image)
     else:
         image.write_bytes(base64.b64decode(png))
-    links += _data_links(name, page)
+    links += _data_links(flag["file"], page)
     alt = flag["alt"].replace("\n", " ")
     note = f" [{' · '.join(links)}]{{.downloads}}" if links else ""
     return (f"````{{figure}} figures/{image.name}\n:name: {name}\n:alt: {alt}\n:width: 100%\n\n"
@@ -151,7 +173,7 @@ def _figure(flag: dict[str, Any], png: str, page: Page) -> str:
 
 
 def _table(flag: dict[str, Any], body: str, page: Page) -> str:
-    links = _data_links(flag["name"], page)
+    links = _data_links(flag["file"], page)
     note = f"\n\n[{' · '.join(links)}]{{.downloads}}" if links else ""
     caption = " ".join(flag["caption"].split())
     return f"````{{table}} {caption}\n:name: {flag['name']}\n:class: data\n\n{body}\n````{note}"
@@ -167,10 +189,10 @@ def _data_links(name: str, page: Page) -> list[str]:
 
 
 def _download(file: Path, page: Page, label: str) -> str:
-    target = page.source / "downloads" / page.stem / file.name
+    target = page.source / page.downloads / file.name
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(file, target)
-    return f"{{download}}`{label} <{page.up}downloads/{page.stem}/{file.name}>`"
+    return f"{{download}}`{label} <{page.up}{page.downloads}/{file.name}>`"
 
 
 def _links(text: str, page: Page) -> str:

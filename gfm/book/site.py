@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
@@ -41,9 +41,10 @@ class Site:
 
 
 def build_site(register: Register, profiles: tuple[str, ...] = PROFILES) -> Site:
-    """Build ``build/site/html`` from the best run of each notebook among ``profiles``.
+    """Build ``build/site/html`` from the runs of each notebook among ``profiles``.
 
-    A notebook that was never run is shown as committed (its smoke outputs).
+    The page shows the ``book`` run, else the smoke outputs (as committed, if it was never run), and beside
+    it the run with the papers' settings, where there is one.
     Raises: GfmError with the end of Sphinx's own words where the build fails.
     """
     folder = build_folder(register.root) / "site"
@@ -86,8 +87,8 @@ def _stage(register: Register, source: Path, profiles: tuple[str, ...], site: Si
     names: dict[str, str] = {}
     figures: dict[str, dict[str, str]] = {}
     for name in register.notebooks():
-        page = _page(register, name, source, profiles, site)
-        for shown, flag in (make_page(page) if page else {}).items():
+        pages = _pages(register, name, source, profiles, site)
+        for shown, flag in (make_page(*pages) if pages else {}).items():
             if shown in names:
                 raise RegisterError(f"{name} and {names[shown]} both show something named {shown!r}.")
             names[shown] = name
@@ -118,31 +119,38 @@ def _picture(source: Path, names: dict[str, str], figures: dict[str, dict[str, s
     return ""
 
 
-def _page(register: Register, name: str, source: Path, profiles: tuple[str, ...],
-          site: Site) -> Page | None:
+def _pages(register: Register, name: str, source: Path, profiles: tuple[str, ...],
+           site: Site) -> tuple[Page, ...]:
+    """The page's run, and the run with the papers' settings to be shown beside it, if there is one."""
     committed = register.root / "notebooks" / name
     if not committed.is_file():
         site.problems.append(f"the register names notebooks/{name}, which does not exist")
-        return None
-    for profile in reversed(profiles):
-        places = (executed(register.root, profile, name),
-                  register.root / "book" / "results" / profile / "run" / name)
-        run = next((p for p in places if p.is_file()), None)
-        if run:
-            break
-    else:
-        profile, run = "smoke", committed
-    files = build_folder(register.root) / profile
-    if "results" in run.relative_to(register.root).parts if run.is_relative_to(register.root) else ():
-        files = register.root / "book" / "results" / profile
+        return ()
+    runs = {p: run for p in profiles if (run := _run_of(register, p, name))}
+    profile = next((p for p in ("book", "smoke") if p in runs), "smoke")
     site.profiles[name] = profile
-    downloads = source / "downloads" / Path(name).stem
-    downloads.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(run, downloads / Path(name).name)
-    up = "../" * len(Path(name).parts)
-    link = f"{{download}}`the notebook as run <{up}downloads/{Path(name).stem}/{Path(name).name}>`"
-    head = f"{{.runline}}\n{_provenance(register, name, profile)} · download {link}"
-    return Page(run, files, source, name, head, {e.id: e.notebook for e in register})
+    pages = [_page(register, name, source, profile, runs.get(profile, committed))]
+    if "paper" in runs:
+        pages.append(_page(register, name, source, "paper", runs["paper"], "-paper"))
+    return tuple(pages)
+
+
+def _run_of(register: Register, profile: str, name: str) -> Path | None:
+    """The executed notebook of a profile: of this build, else the committed one."""
+    kept = register.root / "book" / "results" / profile / "run" / name
+    return next((p for p in (executed(register.root, profile, name), kept) if p.is_file()), None)
+
+
+def _page(register: Register, name: str, source: Path, profile: str, run: Path, suffix: str = "") -> Page:
+    files = build_folder(register.root) / profile
+    if run.is_relative_to(register.root / "book" / "results"):
+        files = register.root / "book" / "results" / profile
+    page = Page(run, files, source, name, "", {e.id: e.notebook for e in register}, suffix)
+    copy = source / page.downloads / Path(name).name
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(run, copy)
+    link = f"{{download}}`the notebook as run <{page.up}{page.downloads}/{copy.name}>`"
+    return replace(page, head=f"{{.runline}}\n{_provenance(register, name, profile)} · download {link}")
 
 
 def _provenance(register: Register, name: str, profile: str) -> str:

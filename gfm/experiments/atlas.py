@@ -8,10 +8,10 @@ from typing import Any
 
 from gfm import nets
 from gfm.central import Run
-from gfm.errors import InputError
+from gfm.errors import InputError, NotStoredError
 from gfm.experiments.flow_run import FlowRun, flow_run
 
-__all__ = ["TITLES", "atlas", "cell"]
+__all__ = ["TITLES", "atlas", "cell", "left_out"]
 
 TITLES = {
     "mlp": "MLP", "cnn": "CNN", "resnet": "ResNet", "vit": "ViT",
@@ -50,8 +50,10 @@ def atlas(cells: Mapping[str, Mapping[str, Any]], **common: Any) -> dict[tuple[s
             ``{"cnn": {"lr": [0.1, 0.2], "steps": 300}}``.
         common: parameters of all cells; a network's own come over them.
 
-    Returns: (network, learning rate) -> run, in the order given.
-    Raises: InputError for a network without learning rates; see also :func:`cell`.
+    Returns: (network, learning rate) -> run, in the order given. Where only stored results may be used
+        (``gfm run --stored``), cells that were never run are left out.
+    Raises: InputError for a network without learning rates; NotStoredError where no cell is stored; see
+        also :func:`cell`.
     """
     runs = {}
     for net, own in cells.items():
@@ -62,5 +64,18 @@ def atlas(cells: Mapping[str, Mapping[str, Any]], **common: Any) -> dict[tuple[s
             # A run read from the store warns nobody; a fresh one should not print other things. See run.notes.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                runs[net, float(lr)] = flow_run(**cell(net, **{**common, **own, "lr": float(lr)}))
+                try:
+                    runs[net, float(lr)] = flow_run(**cell(net, **{**common, **own, "lr": float(lr)}))
+                except NotStoredError:
+                    continue
+    if not runs:
+        raise NotStoredError("none of these cells has been run; run one, or leave --stored away")
     return runs
+
+
+def left_out(cells: Mapping[str, Mapping[str, Any]], runs: Mapping[tuple[str, float], Run]) -> str:
+    """A sentence about the cells that have no run; empty if all have one."""
+    missing = [f"{TITLES[net]} at {lr:g}" for net, own in cells.items() for lr in own["lr"] if (net, float(lr)) not in runs]
+    if not missing:
+        return ""
+    return f"Not run yet under this profile, and left out below: {', '.join(missing)}."

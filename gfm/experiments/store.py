@@ -20,7 +20,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from gfm.errors import InputError, UnreadableFileError
+from gfm.errors import InputError, NotStoredError, UnreadableFileError
 from gfm.experiments import provenance as origin
 from gfm.experiments import source
 from gfm.experiments.base import Experiment, Progress, Result, checkpointing
@@ -118,12 +118,16 @@ def obtain(experiment: Experiment, store: Store | Path | str | None = None,
 
     Two processes that want the same result compute it once. ``result.provenance`` says whether it
     was reused and why (not), with its key, parameters, versions, seconds, threads and processor.
+
+    Raises: NotStoredError where the environment's ``GFM_ONLY_STORED`` forbids to compute what is not stored.
     """
     if store is None or not isinstance(store, Store):
         store = Store() if store is None else Store(Path(store), ())
     name, key = experiment.name, key_of(experiment)
     found, why = store.find(name, key)
     reused = found is not None
+    if not reused and os.environ.get("GFM_ONLY_STORED"):
+        raise NotStoredError(f"{name} has not been run with these parameters ({why}).")
     if not reused:
         with store.lock(name, key):
             found, again = store.find(name, key)

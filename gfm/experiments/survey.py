@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gfm.central import Run
-from gfm.errors import InputError
+from gfm.errors import InputError, NotStoredError
 from gfm.experiments.atlas import TITLES, atlas
 from gfm.experiments.flow_measures import at_edge, flow_excess, prediction_error, variance_ratio
 
@@ -30,7 +30,10 @@ def survey(settings: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     for title, given in settings.items():
         common = dict(given)
         cells, window = common.pop("cells"), common.pop("window")
-        runs = atlas(cells, processes=("discrete", "central"), eigen_every=3, **common)
+        try:
+            runs = atlas(cells, processes=("discrete", "central"), eigen_every=3, **common)
+        except NotStoredError:  # none of this setting's cells, where only stored runs may be used
+            continue
         for (net, lr), run in runs.items():
             ratios = variance_ratio(run, window)
             rows.append({

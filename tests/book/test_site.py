@@ -161,3 +161,26 @@ def test_pruning_keeps_what_pages_use():
         assert part in kept, part
     for part in ("c:d", "g:h", "k:l", "m:n"):
         assert part not in kept, part
+
+
+def test_another_run_is_shown_beside_under_names_of_its_own(ran, tmp_path):
+    made = page(ran, tmp_path)
+    beside = dataclasses.replace(made, suffix="-paper", head="{.runline}\nThe other.")
+    assert set(make_page(made, beside)) == {"toy-line", "toy-table", "toy-line-paper", "toy-table-paper"}
+    text = staged(made)
+    assert "## With the papers' own settings\n\n{.runline}\nThe other." in text
+    assert ":name: toy-line-paper" in text and "downloads/toy-paper/toy-line.csv" in text
+    assert text.count("[fails]{.verdict .fails}") == 2
+    assert (made.source / "downloads/toy-paper/toy-line.csv").is_file()
+
+
+def test_the_run_with_the_papers_settings_stands_beside_the_book_run(ran, project):
+    shutil.copytree(ran / "build", project / "build", dirs_exist_ok=True)
+    shutil.copytree(project / "build/book", project / "build/paper", dirs_exist_ok=True)
+    verdicts = project / "build/paper/verdicts/toy.json"
+    verdicts.write_text(verdicts.read_text().replace('"book"', '"paper"'))
+    site = build_site(Register.load(project))
+    assert site.profiles == {NAME: "book"} and site.problems == []
+    text = (site.index.parent / "notebooks/part/toy.html").read_text()
+    assert "With the papers" in text and 'id="toy-line-paper"' in text
+    assert text.index("Profile <em>book</em>") < text.index("Profile <em>paper</em>")

@@ -4,6 +4,8 @@ import math
 
 import pytest
 
+from gfm.errors import NotStoredError
+from gfm.experiments.atlas import atlas, left_out
 from gfm.experiments.flow_limits import limit_claims, numerics_study, overshoot_study
 from gfm.experiments.survey import survey, worst
 from gfm.figures import limits as draw_limits
@@ -34,3 +36,17 @@ def test_survey_has_a_row_for_every_cell_and_marks_those_below_the_edge():
     assert worst(rows, "error") == rows[1]["error"]
     assert math.isnan(worst(rows[:1], "error"))
     assert draw_survey.survey(rows).axes
+
+
+def test_where_only_stored_runs_may_be_used_cells_never_run_are_left_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("GFM_STORE", str(tmp_path / "store"))
+    common = {"n": 40, "size": "tiny", "processes": ("discrete",), "steps": 10}
+    atlas({"mlp": {"lr": [0.2]}}, **common)
+    monkeypatch.setenv("GFM_ONLY_STORED", "1")
+    cells = {"mlp": {"lr": [0.2, 0.3]}, "cnn": {"lr": [0.1]}}
+    runs = atlas(cells, **common)
+    assert list(runs) == [("mlp", 0.2)]
+    assert "MLP at 0.3, CNN at 0.1" in left_out(cells, runs)
+    assert left_out({"mlp": {"lr": [0.2]}}, runs) == ""
+    with pytest.raises(NotStoredError, match="none of these cells"):
+        atlas({"cnn": {"lr": [0.1]}}, **common)
