@@ -18,7 +18,7 @@ from gfm.errors import InputError
 from gfm.forecasters.series import to_series
 from gfm.trajectories import Trajectories
 
-__all__ = ["gradients", "state_features"]
+__all__ = ["gradients", "preconditioner", "preconditioner_units", "state_features", "times_powers"]
 
 
 def gradients(data: Trajectories) -> np.ndarray:
@@ -70,3 +70,45 @@ def state_features(prefix: Trajectories) -> np.ndarray:
     if "second" in prefix.states:
         parts.append(to_series(np.sqrt(prefix.states["second"][:, -1:])) * lr)
     return np.hstack(parts).astype(np.float64)
+
+
+def preconditioner(prefix: Trajectories, units: np.ndarray) -> np.ndarray:
+    """(series,) log of the root second moment at the last state, in units of its spread over the run.
+
+    units: (2, runs) of :func:`preconditioner_units`. Clipped at 2.5 units: a few weights that have hardly
+    met a gradient would otherwise stand far out.
+    """
+    size = _log_second(prefix.states["second"][:, -1])
+    return np.clip((size - units[0][:, None]) / units[1][:, None], -2.5, 2.5).reshape(-1)
+
+
+def preconditioner_units(prefix: Trajectories, chunk: int | None = None) -> np.ndarray:
+    """(2, runs) mean and spread of the log root second moment, ``chunk`` weights at a time.
+
+    Raises InputError where no second moments were recorded.
+    """
+    if "second" not in prefix.states:
+        raise InputError(
+            "products=True needs the optimizer's second moments; record them with states=True."
+        )
+    last, p = prefix.states["second"][:, -1], prefix.parameters
+    chunk = chunk or p
+    parts = [_log_second(last[:, start : start + chunk]) for start in range(0, p, chunk)]
+    mean = sum(part.sum(axis=1) for part in parts) / p
+    square = sum(np.square(part - mean[:, None]).sum(axis=1) for part in parts) / p
+    return np.stack([mean, np.maximum(np.sqrt(square), 1e-12)])
+
+
+def times_powers(context: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """(series, 3 features): the context, and it times the first two powers (Hermite) of ``size``.
+
+    A linear map of these is one whose coefficients change with the size of a weight's gradients: a
+    steep direction has settled and oscillates, a flat one still drifts, and the same increments mean
+    different futures for them.
+    """
+    size = size[:, None]
+    return np.hstack([context, context * size, context * (np.square(size) - 1)])
+
+
+def _log_second(values: np.ndarray) -> np.ndarray:
+    return np.log(np.sqrt(values.astype(np.float64)) + 1e-8)

@@ -11,7 +11,7 @@ from torch import Tensor
 from gfm.forecasters.report import FitReport
 from gfm.forecasters.training import Training
 from gfm.matching.affine import AffineFlow
-from gfm.matching.aware import gradients, state_features
+from gfm.matching.aware import gradients, preconditioner, preconditioner_units, state_features, times_powers
 from gfm.matching.choice import choose
 from gfm.matching.damping import Damping, choose_damping, decline
 from gfm.matching.field import CorrectionField
@@ -37,8 +37,8 @@ class CoordinateFlow:
 
     aware = False
 
-    def __init__(self, n: int, context: str, dtype: torch.dtype) -> None:
-        self.n, self.context, self.dtype = n, context, dtype
+    def __init__(self, n: int, context: str, dtype: torch.dtype, products: bool = False) -> None:
+        self.n, self.context, self.dtype, self.products = n, context, dtype, products
         self.field: CorrectionField | None = None
         self.damping: Damping | None = None
 
@@ -90,13 +90,21 @@ class CoordinateFlow:
         return errors
 
     def _frame(
-        self, prefix: Trajectories, scale: str, aware: bool, units: np.ndarray | None = None
+        self,
+        prefix: Trajectories,
+        scale: str,
+        aware: bool,
+        units: np.ndarray | None = None,
+        sizes: np.ndarray | None = None,
     ) -> tuple[Frame, np.ndarray]:
-        """The frame of a prefix, and the context in it."""
+        """The frame of a prefix, and the context in it; units and sizes of whole runs, for a part."""
         frame = Frame.of(prefix.weights, scale, units)
         context = frame.context(self.context)
         if aware:
             context = np.hstack([context, state_features(prefix) / frame.scale[:, None]])
+        if aware and self.products:
+            sizes = preconditioner_units(prefix) if sizes is None else sizes
+            context = times_powers(context, preconditioner(prefix, sizes))
         return frame, context
 
     def correct(
@@ -183,6 +191,8 @@ class CoordinateFlow:
         chunk = max(int(memory // self._bytes(horizon)), 1)
         rows, columns = max(chunk // p, 1), min(chunk, p)
         units = units_of(prefix.weights, self.scale, columns)
+        powers = self.aware and self.products
+        sizes = preconditioner_units(prefix, columns) if powers else np.empty((2, runs))
         gains = np.ones((runs, horizon))
         if self.damping is not None:
             gains = self.damping.gains(self._rates(prefix, columns), horizon)
@@ -191,7 +201,7 @@ class CoordinateFlow:
             for start in range(0, p, columns):
                 some, part = slice(first, first + rows), slice(start, start + columns)
                 piece = _part(prefix, some, part)
-                frame, context = self._frame(piece, self.scale, self.aware, units[some])
+                frame, context = self._frame(piece, self.scale, self.aware, units[some], sizes[:, some])
                 states = self._carry(frame.ends, context, horizon, method, substeps)
                 gain = np.repeat(gains[some], piece.parameters, axis=0)
                 out[some, :, part] = frame.outward(gain * states)

@@ -44,6 +44,8 @@ class GradientFlowMatching(Forecaster):
     context: what the drive and the correction see of the prefix: ``"ends"`` or ``"prefix"``.
     aware: whether the optimizer's recorded state enters the context (:mod:`gfm.matching.aware`);
         ``"auto"`` tries it where the training runs hold one.
+    products: whether an aware context is also taken times the powers of each weight's second moment, so
+        that steep and flat directions have fields of their own (off by default: thrice the coefficients).
     scale: unit of a run's coordinates, ``"none"``, ``"run"`` or ``"auto"`` (see :class:`Frame`).
     ridges: strengths of the drive to choose from; 0 is plain least squares, infinity no drive.
     correction: ``"auto"`` (trained, kept if it validates better by two standard errors), True (kept anyway) or False.
@@ -72,6 +74,7 @@ class GradientFlowMatching(Forecaster):
         context: str = "prefix",
         scale: str = "auto",
         aware: bool | str = "auto",
+        products: bool = False,
         ridges: Sequence[float] = RIDGES,
         correction: bool | str = "auto",
         state: bool = False,
@@ -107,7 +110,7 @@ class GradientFlowMatching(Forecaster):
             raise InputError(f"target must be one of {TARGETS}; got {target!r}.")
         self.target, self.damping = target, damping
         self.view, self.context, self.scale, self.aware = view, context, scale, aware
-        self.ridges = np.asarray(ridges, dtype=float)
+        self.ridges, self.products = np.asarray(ridges, dtype=float), products
         self.correction, self.state, self.hidden = correction, state, tuple(hidden)
         self.path, self.samples = path or IncrementPath(span=10), samples
         self.method, self.substeps, self.memory = method, substeps, memory
@@ -125,7 +128,9 @@ class GradientFlowMatching(Forecaster):
         self.path = self._fitting_path()
         best: np.ndarray | None = None
         if self.view != "vector":
-            self.flow: CoordinateFlow | VectorFlow = CoordinateFlow(self.n, self.context, self.dtype)
+            self.flow: CoordinateFlow | VectorFlow = CoordinateFlow(
+                self.n, self.context, self.dtype, self.products
+            )
             scales = ("none", "run") if self.scale == "auto" else (self.scale,)
             awares = (bool(self.aware),)
             if self.aware == "auto":

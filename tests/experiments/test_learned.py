@@ -12,7 +12,8 @@ from gfm.experiments.forecasting import LeastSquaresForecast, make_forecaster, r
 from gfm.experiments.forecasting_networks import NetworkForecast, losses_at
 from gfm.experiments.limits import BayesLimit, TowerProperty, TrueDynamics, mean_dynamics
 from gfm.experiments.networks import small_networks
-from gfm.experiments.nowcasting import TRIED, Nowcasting
+from gfm.experiments.nowcast_run import Run, gate_cost, task
+from gfm.experiments.nowcasting import Nowcasting
 from gfm.experiments.transfers import NetworkTransfer
 from gfm.experiments.vector_field import valley_gradient, valley_loss
 
@@ -120,7 +121,44 @@ def test_unknown_names():
 def test_nowcasting_runs_and_without_forecaster_never_jumps():
     options = {"seeds": 1, "most": 44, "fitted_runs": 1, "fitted_steps": 120, "epochs": 1}
     plain = compute(Nowcasting("none", **options)).arrays
-    jumping = compute(Nowcasting("linear-ends", **options)).arrays
-    assert plain["jumps"].sum() == 0 and jumping["jumps"].sum() == 1
-    assert jumping["at"].shape == (1, 3, len(TRIED), 2) and np.isfinite(jumping["at"]).all()
-    assert np.isnan(plain["steps"]).all()  # 44 steps do not reach the threshold
+    assert plain["jumps"].sum() == 0 and np.isnan(plain["steps"]).all()  # 44 steps do not reach the threshold
+    for name in ("linear-ends", "gfm-prefix"):
+        jumping = compute(Nowcasting(name, period=24, ahead=(2, 5), **options)).arrays
+        assert jumping["jumps"].sum() == 1
+        assert jumping["at"].shape == (1, 3, 2, 2) and np.isfinite(jumping["at"]).all()
+
+
+class Offering:
+    """Proposes given weights at every recorded state ahead."""
+
+    def __init__(self, weights):
+        self.weights = weights
+
+    def forecast(self, prefix, horizon):
+        return np.stack([self.weights] * horizon)[None]
+
+
+def test_a_gate_keeps_what_is_better_and_nothing_else():
+    run = Run(task(), 3e-3, 0, seen=2)
+    while run.steps < 40:
+        run.step()
+    before, better = run.weights(), run.twin()
+    while better.steps < 120:
+        better.step()
+    assert not run.jump(Offering(np.zeros_like(before)), [1])
+    assert (run.weights() == before).all() and len(run.recorded) == 11
+    assert run.jump(Offering(better.weights()), [1, 3])
+    assert (run.weights() == better.weights()).all() and len(run.recorded) == 1
+    assert gate_cost(4) == pytest.approx(10 / 3)  # five passes, 256 images, a third of a step on 128
+
+
+def test_a_twin_goes_the_same_way_and_leaves_the_run_alone():
+    run = Run(task(), 3e-3, 1, seen=2)
+    run.step()
+    twin, before = run.twin(), run.weights()
+    for _ in range(5):
+        twin.step()
+    assert (run.weights() == before).all() and run.steps == 1
+    for _ in range(5):
+        run.step()
+    np.testing.assert_array_equal(run.weights(), twin.weights())
