@@ -21,7 +21,8 @@ def nowcasts(
 ) -> Figure:
     """Left: test loss some steps ahead; right: share of the training steps saved, seed by seed.
 
-    ahead: steps. losses: name -> (steps,) mean loss. saved: forecaster -> (seeds,) share in per cent.
+    ahead: steps. losses: name -> (steps,) mean loss. saved: forecaster (and what sets it apart) -> (seeds,)
+    share in per cent. bold: how the names begin that are drawn as ours.
     """
     with style.use():
         fig, (left, right) = plt.subplots(1, 2, figsize=(8.8, 3.4))
@@ -32,9 +33,9 @@ def nowcasts(
         left.set(xlabel="steps ahead", ylabel="test loss", yscale="log", title="At the weights forecast")
         left.legend()
         for row, (name, values) in enumerate(saved.items()):
-            colour = style.COLOURS["green" if name == bold else "blue"]
+            colour = style.COLOURS["green" if name.startswith(bold) else "blue"]
             right.plot(values, np.full(len(values), row), "|", color=colour, markersize=10, alpha=0.7)
-            right.plot(np.nanmean(values), row, "D" if name == bold else "o", color=colour, markersize=7)
+            right.plot(np.nanmean(values), row, "D" if name.startswith(bold) else "o", color=colour, markersize=7)
         right.axvline(0, **style.line("threshold"))
         right.set_yticks(range(len(saved)), list(saved))
         right.set_ylim(len(saved) - 0.5, -0.5)
