@@ -4,52 +4,31 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gfm.data.digits import digits
-from gfm.experiments.cost import image_net
+from gfm.data import Dataset
+from gfm.experiments.image_tasks import network
 from gfm.forecasters import Forecaster
 from gfm.trajectories import Trajectories, edges_of
 
-__all__ = ["EVERY", "GATE_ROWS", "Run", "Task", "gate_cost", "task", "trajectories"]
+__all__ = ["EVERY", "GATE_ROWS", "Run", "gate_cost", "recorded", "trajectories"]
 
 BATCH = 128
 EVERY = 4  # optimizer steps between recorded states
 GATE_ROWS = 256  # training images a gate looks at
 
 
-@dataclass(frozen=True)
-class Task:
-    """Images (n, 1, 8, 8) and their digits, to train on and to test on."""
-
-    inputs: Tensor
-    targets: Tensor
-    test_inputs: Tensor
-    test_targets: Tensor
-
-
-def task() -> Task:
-    """1,500 training images and 297 test images of scikit-learn's digits."""
-    # one random split of all images: the file's order separates its writers, which is another question
-    data = digits(1500, 10, targets="indices")
-    inputs = torch.cat([data.inputs, data.test_inputs]).to(memory_format=torch.channels_last)
-    targets = torch.cat([data.targets, data.test_targets])
-    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))
-    train, test = order[:1500], order[1500:]
-    return Task(inputs[train], targets[train], inputs[test], targets[test])
-
-
-def trajectories(states: np.ndarray, lr: float, graph: bool = False) -> Trajectories:
-    """(runs, states, 3, weights) as trajectories with AdamW's state, and the network's graph if asked."""
+def trajectories(states: np.ndarray, lr: float, net: nn.Module | None = None) -> Trajectories:
+    """(runs, states, 3, weights) as trajectories with AdamW's state, and the graph of a network if given."""
     states = states.astype(np.float64)
     meta = {"optimizer": "AdamW", "lr": lr}
-    if graph:
-        meta["edges"] = edges_of(image_net())
+    if net is not None:
+        meta["edges"] = edges_of(net)
     return Trajectories(
         states[:, :, 0],
         steps=np.arange(states.shape[1]) * EVERY,
@@ -69,12 +48,12 @@ class Run:
     seen: recorded states after the first that a forecaster looks at.
     """
 
-    def __init__(self, data: Task, lr: float, seed: int, seen: int) -> None:
+    def __init__(self, data: Dataset, lr: float, seed: int, seen: int) -> None:
         self.task, self.seen = data, seen
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             # channels last: the same numbers in another order of memory, a third faster on a processor
-            self.net = image_net().to(memory_format=torch.channels_last)
+            self.net = network(data).to(memory_format=torch.channels_last)
         self.optimizer = torch.optim.AdamW(self.net.parameters(), lr, fused=True)
         self.generator = torch.Generator().manual_seed(seed)
         self.lr, self.steps = lr, 0
@@ -156,3 +135,14 @@ class Run:
         other.optimizer = torch.optim.AdamW(other.net.parameters(), fused=True)
         other.optimizer.load_state_dict(copy.deepcopy(self.optimizer.state_dict()))
         return other
+
+
+@lru_cache(maxsize=24)  # every forecaster of a table is fitted on the same runs
+def recorded(data: Dataset, lr: float, seed: int, steps: int) -> np.ndarray:
+    """(states, 3, weights) of plain training, a state every EVERY steps, steps 0 to ``steps``."""
+    run = Run(data, lr, seed, 1)
+    while run.steps < steps:
+        run.step()
+    states = np.stack(run.recorded)
+    states.setflags(write=False)  # it is handed out again
+    return states

@@ -7,9 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from gfm.data import Dataset
 from gfm.experiments.base import Experiment, Progress, Result
 from gfm.experiments.forecasting import make_forecaster
-from gfm.experiments.nowcast_run import EVERY, Run, Task, gate_cost, task, trajectories
+from gfm.experiments.image_tasks import SETS, network, task
+from gfm.experiments.nowcast_run import EVERY, Run, gate_cost, recorded, trajectories
 from gfm.forecasters import Forecaster
 from gfm.forecasters.training import Training
 
@@ -25,7 +27,7 @@ SOME = 1000  # weights of each window that a forecaster without a graph is fitte
 
 @dataclass(frozen=True)
 class Nowcasting(Experiment):
-    """Digits, 14,378 weights, AdamW: steps to a test loss, with and without jumps ahead.
+    """Images, about 14,400 weights, AdamW: steps to a test loss, with and without jumps ahead.
 
     A forecaster is fitted on windows of a few runs of other seeds: ``seen`` recorded states after the
     first, then as many as the farthest of ``ahead``, a thousand weights of each window (all of them where
@@ -35,8 +37,10 @@ class Nowcasting(Experiment):
     the present weights; the optimizer's state is kept as it is. The gate's cost is counted as training
     steps by its forward passes (:func:`gfm.experiments.nowcast_run.gate_cost`).
 
-    forecaster: its name; ``"none"`` trains on. lr: AdamW's. seeds: the test runs are first, first+1, ...
-    threshold: test loss to be reached (best so far, looked at every four steps). most: steps at most.
+    forecaster: its name; ``"none"`` trains on. data: "digits", "mnist" or "cifar10", as in
+    :func:`gfm.experiments.image_tasks.task`. lr: AdamW's. seeds: the test runs are first, first+1, ...
+    threshold: test loss to be reached (best so far, looked at every four steps); None is the data set's
+    own (``task`` says how it was chosen). most: steps at most.
     fitted_runs, fitted_steps: of the runs to fit on (seeds from 1000 on). stride: recorded states between
     the starts of windows. epochs: cap on a fit.
 
@@ -44,7 +48,10 @@ class Nowcasting(Experiment):
     is not reached); jumps, kept (seeds,) gates, and those that let a jump through; at (seeds, 3,
     len(ahead), 2) loss and accuracy on the test images at each of ``ahead`` from the first window on:
     held, forecast, trained on; error (seeds, 2) squared weight error of hold and forecast at the farthest
-    of them. Info: title, fit (seconds), gate (steps each), parameters (numbers fitted).
+    of them. Info: title, fit (seconds), gate (steps each), parameters (numbers fitted), images (the data
+    set's name), weights (of the network), threshold.
+
+    Raises: UnknownNameError for other data; InputError, UnreadableFileError where images cannot be read.
     """
 
     name: ClassVar[str] = "gfm/nowcasting"
@@ -56,15 +63,19 @@ class Nowcasting(Experiment):
     period: int = 8
     seen: int = 6
     ahead: tuple[int, ...] = (1, 3, 7, 15)
-    threshold: float = 0.15
+    threshold: float | None = None
     most: int = 600
     fitted_runs: int = 3
     fitted_steps: int = 320
     stride: int = 4
     epochs: int = 40
+    data: str = "digits"
+
+    def data_fingerprint(self) -> str:
+        return task(self.data).fingerprint
 
     def compute(self, progress: Progress) -> Result:
-        data = task()
+        data = task(self.data)
         model = None if self.forecaster == "none" else self._fit(data)
         out: dict[str, list] = {name: [] for name in ("steps", "cost", "jumps", "kept", "at", "error")}
         for seed in range(self.first, self.first + self.seeds):
@@ -72,33 +83,35 @@ class Nowcasting(Experiment):
                 out[name].append(value)
             progress(seed - self.first + 1, self.seeds)
         info = {"title": "train on", "fit": 0.0, "gate": gate_cost(len(self.ahead)), "parameters": 0}
+        info |= {"images": SETS[self.data].title, "threshold": self._goal()}
+        info["weights"] = sum(p.numel() for p in network(data).parameters())
         if model is not None:
             info |= {"title": model.title, "fit": model.report.seconds}
             info["parameters"] = int(model.report.parameters)
         return Result({n: np.array(v, dtype=float) for n, v in out.items()}, info)
 
-    def _fit(self, data: Task) -> Forecaster:
+    def _goal(self) -> float:
+        return SETS[self.data].threshold if self.threshold is None else self.threshold
+
+    def _fit(self, data: Dataset) -> Forecaster:
         rng = np.random.default_rng(0)
         graph = self.forecaster == "nino"
         windows, span = [], self.seen + max(self.ahead) + 1
         for seed in range(self.fitted_runs):
-            run = Run(data, self.lr, 1000 + seed, self.seen)
-            while run.steps < self.fitted_steps:
-                run.step()
-            states = np.stack(run.recorded)
+            states = recorded(data, self.lr, 1000 + seed, self.fitted_steps)
             for start in range(0, len(states) - span + 1, self.stride):
                 window = states[start : start + span]
                 if not graph:
                     window = window[:, :, rng.choice(states.shape[2], SOME, replace=False)]
                 windows.append(window)
         order = rng.permutation(len(windows))
-        fitted = trajectories(np.stack(windows)[order], self.lr, graph)
+        fitted = trajectories(np.stack(windows)[order], self.lr, network(data) if graph else None)
         held = max(len(windows) // 4, 1)
         options = OPTIONS.get(self.forecaster, {})
         model = make_forecaster(self.forecaster, self.seen, self.epochs, **options)
         return model.fit(*fitted.split(len(windows) - held, held))
 
-    def _train(self, data: Task, seed: int, model: Forecaster | None) -> dict:
+    def _train(self, data: Dataset, seed: int, model: Forecaster | None) -> dict:
         run, kept, jumps, reached = Run(data, self.lr, seed, self.seen), 0, 0, False
         result = {"at": np.full((3, len(self.ahead), 2), np.nan), "error": np.full(2, np.nan)}
         while run.steps < self.most and not reached:
@@ -110,7 +123,7 @@ class Nowcasting(Experiment):
                 jumps += 1
                 kept += run.jump(model, self.ahead)
             if run.steps % EVERY == 0:
-                reached = run.loss(test=True)[0] <= self.threshold
+                reached = run.loss(test=True)[0] <= self._goal()
         steps = run.steps if reached else np.nan
         gates = jumps * gate_cost(len(self.ahead))
         return {**result, "steps": steps, "cost": steps + gates, "jumps": jumps, "kept": kept}

@@ -10,9 +10,10 @@ from gfm.experiments.ablations import VARIANTS, Ablation
 from gfm.experiments.cost import image_net, training_operations
 from gfm.experiments.forecasting import LeastSquaresForecast, make_forecaster, replicate_set
 from gfm.experiments.forecasting_networks import NetworkForecast, losses_at
+from gfm.experiments.image_tasks import task
 from gfm.experiments.limits import BayesLimit, TowerProperty, TrueDynamics, mean_dynamics
 from gfm.experiments.networks import small_networks
-from gfm.experiments.nowcast_run import Run, gate_cost, task
+from gfm.experiments.nowcast_run import Run, gate_cost
 from gfm.experiments.nowcasting import Nowcasting
 from gfm.experiments.transfers import NetworkTransfer
 from gfm.experiments.vector_field import valley_gradient, valley_loss
