@@ -1,4 +1,4 @@
-"""One step of the central flow (4 substeps), in units of one plain gradient of the same problem.
+"""One step of the central flow (4 substeps), in units of one plain gradient of the same problem (ratio).
 
 Targets: at most 40 gradients at one critical eigenvalue, 90 at three; the stable flow at most 6
 beyond the gradients of its substeps. p about 450, n = 128, float32, one thread.
@@ -47,5 +47,5 @@ rows = [
 ]
 stable = step_of(Stable, 1, 0.3, 40)
 stable["ratio"] -= stable["gradients a step"]
-rows.append({"process": "stable flow, beyond the gradients of its substeps", "target": 6, **stable})
+rows.append({"process": "stable flow, beyond its substeps' gradients", "target": 6, **stable})
 report("central_step", __doc__, rows)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from gfm.experiments.base import Experiment, Progress, Result
 from gfm.experiments.forecasting import make_forecaster
+from gfm.matching.fit import knots
 from gfm.trajectories import Trajectories
 
 __all__ = ["ForecastCost", "TrainingCost", "image_net", "training_operations"]
@@ -100,7 +101,7 @@ class ForecastCost(Experiment):
             drive = 0 if model.flow.flow.drive is None else 2 * features * horizon
             network = 0
             if model.flow.field is not None:
-                network = 2 * sum(p.numel() for p in model.flow.field.parameters()) * horizon
+                network = 2 * sum(p.numel() for p in model.flow.field.parameters()) * knots(horizon, horizon)
             return self.weights * (drive + 4 * horizon + network)
         return None
 

@@ -15,7 +15,7 @@ from gfm.matching.aware import gradients, preconditioner, preconditioner_units, 
 from gfm.matching.choice import choose
 from gfm.matching.damping import Damping, choose_damping, decline
 from gfm.matching.field import CorrectionField
-from gfm.matching.fit import Residuals, fit_correction
+from gfm.matching.fit import Residuals, correction_states, fit_correction
 from gfm.matching.frame import Frame, units_of
 from gfm.matching.integrate import integrate
 from gfm.matching.path import IncrementPath
@@ -221,21 +221,20 @@ class CoordinateFlow:
     ) -> np.ndarray:
         aim = torch.from_numpy(ends @ self.flow.aim).to(self.dtype)
         drives = torch.from_numpy(self.flow.drives(context)).to(self.dtype)
-        affine = torch.from_numpy(self.flow.states(ends, context)).to(self.dtype)
-        inputs = self._standardised(context)
         last = self.flow.horizon - 1
 
         def velocity(t: Tensor, x: Tensor) -> Tensor:
             step = min(int(t + 1e-6), last)  # the drive is constant within a step
-            v = drives[:, step] - self.flow.kappa * (x - aim)
-            if self.field is not None:
-                y = ((x - affine[:, step]) / self.unit).float()
-                share = (t / self.flow.horizon).float().expand(len(x))
-                v = v + self.unit / self.flow.horizon * self.field(y, share, inputs).to(v)
-            return v
+            return drives[:, step] - self.flow.kappa * (x - aim)
 
-        states = integrate(velocity, torch.zeros_like(aim), horizon, method, substeps)
-        return states.T.to(torch.float64).numpy()
+        states = integrate(velocity, torch.zeros_like(aim), horizon, method, substeps).T
+        if self.field is not None:
+            inputs = self._standardised(context)
+            y = correction_states(
+                self.field, inputs, self.flow.kappa, self.flow.horizon, horizon, method, substeps
+            )
+            states = states + self.unit * y.to(states)
+        return states.to(torch.float64).numpy()
 
 
 def _part(data: Trajectories, runs: slice, weights: slice) -> Trajectories:

@@ -14,7 +14,16 @@ from gfm.matching.field import CorrectionField
 from gfm.matching.integrate import integrate
 from gfm.matching.path import IncrementPath
 
-__all__ = ["TARGETS", "Residuals", "end_point_loss", "fit_correction", "flow_matching_loss", "roll_out"]
+__all__ = [
+    "TARGETS",
+    "Residuals",
+    "correction_states",
+    "end_point_loss",
+    "fit_correction",
+    "flow_matching_loss",
+    "knots",
+    "roll_out",
+]
 
 TARGETS = ("velocity", "end-point", "both")
 MARKS = 10
@@ -87,17 +96,57 @@ def _marks(horizon: int) -> np.ndarray:
 
 
 def roll_out(
-    field: CorrectionField, context: Tensor, kappa: float, horizon: int, steps: int
+    field: CorrectionField,
+    context: Tensor,
+    kappa: float,
+    horizon: int,
+    steps: int,
+    until: int | None = None,
+    method: str = "euler",
 ) -> Tensor:
-    """(series, steps) y at ``steps`` equidistant times under dy/dt = -kappa y + u, from y = 0."""
-    stride = horizon / steps
+    """(series, steps) y at ``steps`` equidistant times up to ``until`` (the horizon), from y = 0.
+
+    The flow is that of y_{k+1} = (1 - kappa) y_k + u / horizon, one k per optimizer step. A step of this
+    solver goes over several k at once, exact where the field u does not change in between (and, in other
+    methods than Euler's, to their order where it does); its own decay is not limited by stability.
+    """
+    stride = (until or horizon) / steps
+    gone = 1 - (1 - kappa) ** stride
+    reach = gone / kappa if kappa > 0 else stride
 
     def velocity(t: Tensor, y: Tensor) -> Tensor:
         share = (t * stride / horizon).expand(len(y))
-        return stride * (field(y, share, context) / horizon - kappa * y)
+        return reach * field(y, share, context) / horizon - gone * y
 
     start = torch.zeros(len(context), dtype=context.dtype)
-    return integrate(velocity, start, steps).T
+    return integrate(velocity, start, steps, method).T
+
+
+def knots(horizon: int, until: int) -> int:
+    """Times at which a correction fitted to ``horizon`` steps is evaluated on the way to ``until``."""
+    return min(max(1, round(2 * MARKS * until / horizon)), until)
+
+
+def correction_states(
+    field: CorrectionField,
+    context: Tensor,
+    kappa: float,
+    horizon: int,
+    until: int,
+    method: str = "euler",
+    substeps: int = 1,
+) -> Tensor:
+    """(series, until) y at every step: rolled out at twice the validation's times, straight lines between.
+
+    The correction changes slowly over the horizon: solved at every step it would cost as many evaluations
+    of the network as there are steps, for the same states. substeps: multiplies the number of times.
+    """
+    steps = knots(horizon, until) * substeps
+    y = roll_out(field, context, kappa, horizon, steps, until, method)
+    y = torch.cat([torch.zeros_like(y[:, :1]), y], dim=1)
+    place = torch.arange(1, until + 1, dtype=y.dtype) * steps / until
+    low = place.floor().long().clamp(max=steps - 1)
+    return torch.lerp(y[:, low], y[:, low + 1], place - low)
 
 
 def fit_correction(
