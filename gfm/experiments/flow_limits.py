@@ -25,18 +25,20 @@ def overshoot_study(
     lrs: Sequence[float], activations: Sequence[str], window: float, **common: Any
 ) -> list[dict[str, Any]]:
     """One row a run: learning rate, activation, the optimizer's largest effective sharpness (the edge
-    is 2) and the median error of the predicted loss; runs that stay below the edge are left out."""
+    is 2) and the median error of the predicted loss; runs that stay below the edge, or come to it too
+    late for a time average, are left out."""
     rows = []
     for activation in activations:
         for lr in lrs:
             run = _run(lr=lr, activation=activation, processes=("discrete", "central"), **common)
-            if not at_edge(run).any():
+            error = prediction_error(run, window)
+            if not at_edge(run).any() or not np.isfinite(error):
                 continue
             rows.append({
                 "activation": activation,
                 "lr": lr,
                 "peak": float(np.nanmax(effective_top(run, "discrete"))),
-                "error": prediction_error(run, window),
+                "error": error,
             })
     return rows
 
