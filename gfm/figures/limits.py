@@ -21,7 +21,7 @@ def limits(overshoot: Sequence[Mapping[str, Any]], changes: Sequence[Mapping[str
         for name, look in zip(names, style.cycle(len(names), markers=True), strict=True):
             rows = sorted((r for r in overshoot if r["activation"] == name), key=lambda r: r["peak"])
             left.plot([r["peak"] for r in rows], [100 * r["error"] for r in rows], label=name, markersize=7, **look)
-            for r in rows:
+            for r in rows[-1:]:  # more names would cover each other: rates rise along each line
                 left.annotate(f"lr {r['lr']:g}", (r["peak"], 100 * r["error"]), textcoords="offset points",
                               xytext=(5, 5), fontsize=7.5)
         left.axvline(2.0, **style.line("threshold"))

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from gfm.book import Element, datafiles
+from gfm.book.register import Register
+from gfm.book.verdicts import load
 from gfm.errors import InputError
 
 WORDS = {"alt": "A line that rises from zero to one.", "caption": "A line, drawn for a test."}
@@ -65,3 +67,12 @@ def test_the_summary_notices_a_change():
     first = datafiles.summary({"x": np.linspace(0, 1, 50), "label": np.array(["a"])})
     assert first == {"x": {"shape": [50], "finite": 50, "mean": 0.5, "low": 0.0, "high": 1.0, "last": 1.0}}
     assert datafiles.summary({"x": np.linspace(0, 1.01, 50)}) != first
+
+
+def test_an_element_without_claims_records_its_run_when_it_shows_something(project):
+    Element("unwritten", profile="book").show(line(), "one", **WORDS)
+    register = Register.load(project)
+    stored = load(register, register["unwritten"], "book")
+    assert stored.verdicts == () and stored.meta["versions"] and stored.meta["when"]
+    Element("toy", profile="book").show(line(), "two", **WORDS)
+    assert load(register, register["toy"], "book") is None  # its claims are judged first
