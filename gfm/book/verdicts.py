@@ -69,6 +69,10 @@ def show_value(value: float | None, bound: Bound | None = None) -> str:
     if bound is not None and bound.low == -math.inf and 0 < bound.high < math.inf:
         if abs(value) < bound.high / 1000:
             return f"below {readable(bound.high / 1000, 2)}"
+    if bound is not None and not bound.admits(value):
+        # A value that misses its bound must not round to it.
+        ends = {readable(end) for end in (bound.low, bound.high)}
+        return next((text for digits in (3, 4, 5, 7) if (text := readable(value, digits)) not in ends), repr(value))
     return readable(value)
 
 

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from gfm.book import Element, verdicts
-from gfm.book.register import Register
+from gfm.book.register import Bound, Register
 from gfm.errors import RegisterError, UnknownNameError, UnreadableFileError
 
 VALUES = {"T1": -0.1, "T2": 0.2, "T3": 0.2, "T4": 30}
@@ -89,3 +89,11 @@ def test_rounding_noise_is_not_spelt_out():
     bound = Bound.read({"at_most": 1e-6}, "")
     assert verdicts.show_value(3.1e-17, bound) == verdicts.show_value(-2e-16, bound) == "below 10⁻⁹"
     assert verdicts.show_value(-0.2, bound) == "−0.2"
+
+
+def test_a_value_that_misses_its_bound_does_not_round_to_it():
+    bound = Bound.read({"at_most": 1.0}, "here")
+    assert verdicts.show_value(1.0048, bound) == "1.005"
+    assert verdicts.show_value(1.00003, bound) == "1.00003"
+    assert verdicts.show_value(0.99999, bound) == "1"
+    assert verdicts.show_value(1.52, bound) == "1.52"
