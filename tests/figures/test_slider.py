@@ -8,8 +8,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+import gfm
 from gfm.errors import InputError
+from gfm.figures import training_slider as module
 from gfm.figures.slider import Curve, Panel, slider
+from gfm.figures.training_slider import training_slider
+from gfm.optimizers import GradientDescent
+from toys import tiny_problem
 
 STEPS = np.arange(50)
 
@@ -55,3 +60,13 @@ def test_bad_curves_are_refused():
     big = Panel("", "", "", [Curve("c", "discrete", t, t)], (0, 1), (0, 1))
     with pytest.raises(InputError, match="fewer frames"):
         slider([big], np.arange(20_000), name="one", alt="the finding")
+
+
+def test_the_slider_of_a_training_run(monkeypatch):
+    problem = tiny_problem()
+    run = gfm.central.run(problem, GradientDescent(lr=0.3), 30)
+    text = training_slider(run, "steps-of-a-run", "the finding")
+    assert text.count('class="run"') == 6  # three processes, loss and sharpness
+    assert 'max="30"' in text and "predicted average" in text
+    monkeypatch.setattr(module, "_FRAMES", 10)
+    assert 'max="6"' in training_slider(run, "fewer-frames", "the finding")  # every fifth step: an odd number

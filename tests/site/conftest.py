@@ -76,9 +76,9 @@ def visit(browser, served):
     """``visit(address, width=1280)`` opens a page with every other host cut off."""
     contexts = []
 
-    def go(address: str, width: int = 1280, scripts: bool = True) -> Visit:
+    def go(address: str, width: int = 1280, scripts: bool = True, motion: str = "no-preference") -> Visit:
         context = browser.new_context(viewport={"width": width, "height": 900},
-                                      java_script_enabled=scripts)
+                                      java_script_enabled=scripts, reduced_motion=motion)
         contexts.append(context)
         page = context.new_page()
         seen = Visit(page)

@@ -169,3 +169,23 @@ def test_the_gate_to_other_hosts_can_fail(visit, html):
     finally:
         file.unlink()
     assert seen.foreign == ["http://example.org/x.png"] and "no" in seen.errors
+
+
+def test_the_slider_moves_and_does_without_scripts_or_motion(visit):
+    name = "notebooks/central-flows/gd-central-flow.html"
+    page = visit(name).page
+    box = page.locator(".gfm-slider")
+    assert box.locator("button").is_visible()
+    last = box.locator("output").inner_text()
+    page.evaluate("() => { const i = document.querySelector('.gfm-slider input');"
+                  " i.value = 5; i.dispatchEvent(new Event('input')); }")
+    shown = box.locator("output").inner_text()
+    assert shown != last and "step 5" in shown
+    assert len(page.locator(".gfm-slider polyline.run").first.get_attribute("points").split(" ")) == 6
+
+    still = visit(name, motion="reduce").page.locator(".gfm-slider")
+    assert still.locator("input").is_visible() and not still.locator("button").is_visible()
+
+    plain = visit(name, scripts=False).page.locator(".gfm-slider")
+    assert plain.locator("svg").is_visible() and not plain.locator("input").is_visible()
+    assert len(plain.locator("polyline.run").first.get_attribute("points").split(" ")) > 50
