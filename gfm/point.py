@@ -1,9 +1,9 @@
 """One point in weight space with its derivatives on a graph that is built once and kept.
 
-A product on a kept graph costs about one gradient; building the graph again for every product
-would cost three to five. Several vectors are multiplied either one after the other, or, where
-operations are so small that launching them is the cost, by one network that carries a copy of the
-weights for every vector.
+A product on a kept graph costs about one to two gradients; building the graph again for every product
+would cost three to five. A chain of linear layers has a faster way of its own (``gfm.chain``).
+Several vectors are multiplied either one after the other, or, where operations are so small that
+launching them is the cost, by one network that carries a copy of the weights for every vector.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from gfm.chain import ChainProducts
 from gfm.symmetric import pairs
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Point:
         self.width = width if problem.batched and width > 1 else 1
         self.whole = problem.batch_size >= problem.n
         problem.costs.gradients += 1
+        self._chain: ChainProducts | None = None
         if self.whole:
             self._w, value, self._slopes = self._graph(w, *next(problem.pieces())[:2])
             self.loss, self.gradient = value, self._slopes[0].detach()
@@ -59,6 +61,11 @@ class Point:
     def hvp(self, V: Tensor) -> Tensor:
         """H V for rows V (k, p), without graph."""
         self.problem.costs.hvps += V.shape[0]
+        if self.problem.chain is not None:
+            if self._chain is None:
+                inputs, targets, _ = next(self.problem.pieces())
+                self._chain = ChainProducts(self.problem.chain, self._center, inputs, targets, self.problem._loss)
+            return torch.stack([self._chain(v) for v in V])
         if self.whole:
             return _products(self._slopes, self._w, V, keep=True)
         total = torch.zeros_like(V)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gfm import eigen, losses
+from gfm.chain import Chain
 from gfm.errors import GfmError, InputError
 from gfm.flat import Flat
 from gfm.nets.norms import fused_norms
@@ -89,6 +90,7 @@ class Problem:
         self.targets = self._prepare(inputs, targets)
         self.batch_size = min(batch_size or self.n, self.n)
         self.batched = self.batch_size == self.n and self.p * self.n <= self.batched_limit
+        self.chain = Chain.of(module) if self.batch_size == self.n and not self.batched else None
 
     def _prepare(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Targets in the loss's form, with every failure of module or loss put in one sentence."""
