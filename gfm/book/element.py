@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -154,6 +155,8 @@ class Element:
             "versions": provenance.versions(), "machine": provenance.machine(),
             "threads": provenance.threads(), "commit": provenance.commit(str(self.register.root)),
             "when": provenance.now(),
+            # cells never run may have been left out (gfm run --stored): no verdict on the whole
+            **({"partial": True} if os.environ.get("GFM_ONLY_STORED") else {}),
         }
 
 

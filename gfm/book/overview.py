@@ -132,11 +132,12 @@ def _finding(entry: ElementEntry, claim: Claim, verdict: Verdict | None, staged:
 
 
 def _elsewhere(register: Register, entry: ElementEntry, shown: str, claim: str) -> str:
-    """The claim's values under the less complete profiles that were run too."""
+    """The claim's values under the other profiles that were run too."""
     found = []
-    for profile in PROFILES[1 : PROFILES.index(shown)]:  # smoke says nothing beside a real run
-        stored = load(register, entry, profile)
-        found += [f"[{profile}: {v.shown} ({v.verdict})]{{.provenance}}"
+    for profile in PROFILES[1:]:  # smoke says nothing beside a real run
+        stored = load(register, entry, profile) if profile != shown else None
+        name = f"{profile}, some cells" if stored and stored.meta.get("partial") else profile
+        found += [f"[{name}: {v.shown} ({v.verdict})]{{.provenance}}"
                   for v in (stored.verdicts if stored else ()) if v.claim.id == claim and v.value is not None]
     return "".join(f" {text}" for text in found)
 

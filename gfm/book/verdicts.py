@@ -125,12 +125,10 @@ def load(register: Register, element: ElementEntry, profile: str) -> Stored | No
 
 
 def best(register: Register, element: ElementEntry) -> Stored | None:
-    """The verdicts of the most complete profile that has been run."""
-    for profile in reversed(PROFILES):
-        stored = load(register, element, profile)
-        if stored is not None:
-            return stored
-    return None
+    """The verdicts of the most complete profile that has been run; one run in part comes last."""
+    found = [s for profile in reversed(PROFILES) if (s := load(register, element, profile)) is not None]
+    whole = [s for s in found if not s.meta.get("partial")]
+    return next(iter(whole or found), None)
 
 
 def _as_json(value: float | None) -> Any:

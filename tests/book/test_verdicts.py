@@ -97,3 +97,15 @@ def test_a_value_that_misses_its_bound_does_not_round_to_it():
     assert verdicts.show_value(1.00003, bound) == "1.00003"
     assert verdicts.show_value(0.99999, bound) == "1"
     assert verdicts.show_value(1.52, bound) == "1.52"
+
+
+def test_a_run_in_part_does_not_stand_for_the_whole(project, monkeypatch):
+    register = Register.load(project)
+    Element("toy", profile="book").judge(**VALUES)
+    monkeypatch.setenv("GFM_ONLY_STORED", "1")
+    Element("toy", profile="paper").judge(**VALUES)
+    assert verdicts.best(register, register["toy"]).profile == "book"
+    assert verdicts.load(register, register["toy"], "paper").meta["partial"]
+    monkeypatch.delenv("GFM_ONLY_STORED")
+    Element("toy", profile="paper").judge(**VALUES)
+    assert verdicts.best(register, register["toy"]).profile == "paper"
