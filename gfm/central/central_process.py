@@ -10,7 +10,6 @@ from torch import Tensor
 
 from gfm.central.process import Flow, Observation, flat_value, to_numpy
 from gfm.central.substep import Local, Oscillation, local_flow
-from gfm.optimizers import State
 from gfm.point import Point
 
 __all__ = ["Central"]

@@ -69,13 +69,12 @@ class Process(ABC):
 
     def _tracker(self) -> Tracker:
         settings = self.settings
-        return Tracker(
-            above=0.75 * self.optimizer.threshold,
-            initial=settings.track,
-            cap=settings.cap,
-            tolerance=settings.discrete_tolerance,
-            lag=2,
-        )
+        above = 0.75 * self.optimizer.threshold
+        return Tracker(above=above, initial=settings.track, cap=settings.cap, **self._tracking())
+
+    def _tracking(self) -> dict[str, float | bool | None]:
+        """Tracking of the oscillating optimizer, whose path has period two."""
+        return {"tolerance": self.settings.discrete_tolerance, "lag": 2}
 
     @abstractmethod
     def observe(self, t: int) -> Observation:
@@ -112,15 +111,10 @@ class Flow(Process):
         super().__init__(problem, optimizer, settings, w, state)
         self.state = optimizer.update(state, problem.gradient(w))
 
-    def _tracker(self) -> Tracker:
+    def _tracking(self) -> dict[str, float | bool | None]:
         settings = self.settings
-        return Tracker(
-            above=0.75 * self.optimizer.threshold,
-            initial=settings.track,
-            cap=settings.cap,
-            tolerance=settings.tolerance if self.follows_all else settings.discrete_tolerance,
-            grow=self.follows_all,
-        )
+        tolerance = settings.tolerance if self.follows_all else settings.discrete_tolerance
+        return {"tolerance": tolerance, "grow": self.follows_all}
 
     follows_all = True
 

@@ -22,7 +22,7 @@ from gfm.central.processes import PROCESSES, Central, Process, Settings
 from gfm.central.result import Run, Series
 from gfm.errors import InputError, NumericalError, UnknownNameError
 from gfm.optimizers import Optimizer, State
-from gfm.problem import Costs, Problem
+from gfm.problem import Problem
 
 __all__ = ["run"]
 
