@@ -70,11 +70,17 @@ class Chain:
 
 @dataclass
 class _Kept:
+    """What one layer needs of every product. The last three are written anew by each of them: fresh
+    memory of this size would cost as much as half a matrix product."""
+
     weight: Tensor
     inputs: Tensor  # a_{i-1}, (n, columns)
-    slope: Tensor | None = None  # phi'(z), (n, rows); None where nothing follows the layer
+    slope: Tensor | None  # phi'(z), (n, rows); None where nothing follows the layer
+    bend: Tensor | None  # dL/da * phi''(z), (n, rows)
     signal: Tensor | None = None  # dL/dz, (n, rows)
-    bend: Tensor | None = None  # dL/da * phi''(z), (n, rows)
+    swing: Tensor | None = None  # derivative of z along v, (n, rows)
+    moved: Tensor | None = None  # derivative of a_i along v, (n, rows); is swing where nothing follows
+    back: Tensor | None = None  # derivative of dL/da_{i-1} along v, (n, columns); None in the first layer
 
 
 class ChainProducts:
@@ -87,46 +93,52 @@ class ChainProducts:
         self, chain: Chain, w: Tensor, inputs: Tensor, targets: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
     ):
         self.chain = chain
-        a, self.kept, bends = inputs.flatten(1), [], []
+        self.kept: list[_Kept] = []
+        a = inputs.flatten(1)
         for (weight, bias), (_, behind) in zip(chain.parts(w.detach()), chain.stages, strict=True):
-            z = torch.nn.functional.linear(a, weight, bias)
-            kept = _Kept(weight, a)
-            a, kept.slope, bend = _elementwise(behind, z)
-            self.kept.append(kept)
-            bends.append(bend)
+            before = a
+            a, slope, bend = _elementwise(behind, torch.nn.functional.linear(before, weight, bias))
+            self.kept.append(_Kept(weight, before, slope, bend))
         self._outputs = a.requires_grad_()
         value = loss(self._outputs, targets).mean()
         (self._signal,) = torch.autograd.grad(value, self._outputs, create_graph=True)
         signal = self._signal.detach()
-        for kept, bend in zip(reversed(self.kept), reversed(bends), strict=True):
-            kept.bend = None if bend is None else bend.mul_(signal)
+        for kept in reversed(self.kept):
+            first = kept is self.kept[0]
+            if kept.bend is not None:
+                kept.bend.mul_(signal)
             kept.signal = signal if kept.slope is None else signal * kept.slope
-            signal = kept.signal @ kept.weight if kept is not self.kept[0] else None
+            kept.swing = _room(kept.signal)
+            kept.moved = kept.swing if kept.slope is None else _room(kept.signal)
+            kept.back = None if first else torch.empty_like(kept.inputs)
+            signal = None if first else kept.signal @ kept.weight
 
-    def __call__(self, v: Tensor) -> Tensor:
-        """H v for one vector (p,)."""
+    def __call__(self, v: Tensor, out: Tensor | None = None) -> Tensor:
+        """H v for one vector (p,), written into ``out`` (p,) where that is given."""
         directions = self.chain.parts(v)
-        moved, swings = None, []  # derivatives along v of a_{i-1} and of z_i
+        moved = None
         for kept, (weight, bias) in zip(self.kept, directions, strict=True):
-            swing = torch.mm(kept.inputs, weight.T) if bias is None else torch.addmm(bias, kept.inputs, weight.T)
+            if bias is None:
+                torch.mm(kept.inputs, weight.T, out=kept.swing)
+            else:
+                torch.addmm(bias, kept.inputs, weight.T, out=kept.swing)
             if moved is not None:
-                swing.addmm_(moved, kept.weight.T)
-            swings.append((moved, swing))
-            moved = swing if kept.slope is None else swing * kept.slope
+                kept.swing.addmm_(moved, kept.weight.T)
+            moved = kept.moved if kept.slope is None else torch.mul(kept.swing, kept.slope, out=kept.moved)
         back = self._of_the_loss(moved)
-        out = torch.empty_like(v)
+        out = torch.empty_like(v) if out is None else out
         results = self.chain.parts(out)
         for i in reversed(range(len(self.kept))):
-            kept, (moved, swing), (weight, bias) = self.kept[i], swings[i], results[i]
+            kept, (weight, bias) = self.kept[i], results[i]
             if kept.slope is not None:
-                back = back.mul_(kept.slope).addcmul_(kept.bend, swing)
+                back = back.mul_(kept.slope).addcmul_(kept.bend, kept.swing)
             torch.mm(back.T, kept.inputs, out=weight)
-            if moved is not None:
-                weight.addmm_(kept.signal.T, moved)
+            if i:
+                weight.addmm_(kept.signal.T, self.kept[i - 1].moved)
             if bias is not None:
                 torch.sum(back, 0, out=bias)
             if i:
-                back = torch.mm(kept.signal, directions[i][0]).addmm_(back, kept.weight)
+                back = torch.mm(kept.signal, directions[i][0], out=kept.back).addmm_(back, kept.weight)
         return out
 
     def _of_the_loss(self, moved: Tensor) -> Tensor:
@@ -135,6 +147,11 @@ class ChainProducts:
             return torch.zeros_like(moved)
         (back,) = torch.autograd.grad(self._signal, self._outputs, moved, retain_graph=True, allow_unused=True)
         return torch.zeros_like(moved) if back is None else back
+
+
+def _room(like: Tensor) -> Tensor:
+    """Memory of that shape; few columns lie one behind the other, which a matrix product fills in half the time."""
+    return torch.empty_like(like) if like.shape[1] > 32 else torch.empty_like(like.T, memory_format=torch.contiguous_format).T
 
 
 def _elementwise(modules: tuple[nn.Module, ...], z: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:

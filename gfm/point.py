@@ -65,7 +65,10 @@ class Point:
             if self._chain is None:
                 inputs, targets, _ = next(self.problem.pieces())
                 self._chain = ChainProducts(self.problem.chain, self._center, inputs, targets, self.problem._loss)
-            return torch.stack([self._chain(v) for v in V])
+            images = torch.empty_like(V, memory_format=torch.contiguous_format)
+            for v, image in zip(V, images, strict=True):
+                self._chain(v, out=image)
+            return images
         if self.whole:
             return _products(self._slopes, self._w, V, keep=True)
         total = torch.zeros_like(V)
