@@ -80,7 +80,7 @@ def check(profile: str | None) -> None:
     print(f"{held} claims hold; {len(short)} fall short; {len(absent)} not run.")
     if short:
         print("\n" + _table(["element", "claim", "profile", "value", "bound", "verdict"], [
-            [name, v.claim.id, p, v.shown, str(v.claim.bound), v.verdict] for name, p, v in short]))
+            [name, v.claim.id, p, v.shown, str(v.bound), v.verdict] for name, p, v in short]))
     if absent:
         print("\nNot run: " + ", ".join(absent))
     if stale:
@@ -151,7 +151,7 @@ def cite(name: str | None) -> None:
 def _print_verdicts(stored: Stored | None) -> None:
     if stored and stored.verdicts:
         print(_table(["claim", "value", "bound", "verdict", "sentence"], [
-            [v.claim.id, v.shown, str(v.claim.bound), v.verdict, v.claim.sentence]
+            [v.claim.id, v.shown, str(v.bound), v.verdict, v.claim.sentence]
             for v in stored.verdicts]))
 
 

@@ -92,6 +92,19 @@ class Element:
         """A sentence with computed numbers, set as prose (Markdown, with mathematics)."""
         _display_markdown(markdown, {"kind": "prose"})
 
+    def say_notes(self, runs: Mapping[Any, Any]) -> None:
+        """What runs noted of themselves (a limit reached, a process that stopped), set as prose; nothing
+        where there is nothing to say.
+
+        runs: name -> ``central.Run``; a name is text, or a network and its learning rate.
+        """
+        lines = []
+        for name, run in runs.items():
+            label = name if isinstance(name, str) else f"{name[0]} at {name[1]:g}"
+            lines += [f"- {label}: {note}" for note in dict.fromkeys(run.notes)]
+        if lines:
+            self.say("Noted by the runs themselves:\n\n" + "\n".join(lines))
+
     def table(self, rows: Sequence[Mapping[str, Any] | Sequence[Any]], columns: Sequence[str],
               name: str, caption: str) -> None:
         """A table, shown as Markdown and saved as CSV and JSON.
@@ -134,7 +147,7 @@ class Element:
         head = ("| Claim | | Measured | Value | Bound | Verdict |\n|---|---|---|---|---|---|\n")
         body = "\n".join(
             f"| {v.claim.id} | {_cell(v.claim.sentence)} | {_cell(v.claim.quantity)} | {v.shown} "
-            f"| {v.claim.bound} | **{v.verdict}** |" for v in found)
+            f"| {v.bound} | **{v.verdict}** |" for v in found)
         _display_markdown(head + body, {"kind": "verdicts", "element": self.entry.id})
         return found
 

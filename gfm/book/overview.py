@@ -114,7 +114,7 @@ def status_page(register: Register, staged: set[str]) -> str:
                       "|---|---|---|---|---|---|"]
             lines += [f"| {v.claim.id} | {_cell(v.claim.sentence)} *({_cell(v.claim.quantity)})* | "
                       f"{v.shown}{_elsewhere(register, entry, stored.profile, v.claim.id)} "
-                      f"| {v.claim.bound} | {_cell(v.claim.paper)} | {badge(v.verdict)} |"
+                      f"| {v.bound} | {_cell(v.claim.paper)} | {badge(v.verdict)} |"
                       for v in stored.verdicts]
             lines += [""]
         lines += [provenance_line(stored.profile, stored.meta), ""]
@@ -126,7 +126,7 @@ def status_page(register: Register, staged: set[str]) -> str:
 
 
 def _finding(entry: ElementEntry, claim: Claim, verdict: Verdict | None, staged: set[str]) -> str:
-    value = f"{verdict.shown} (bound: {claim.bound})" if verdict and verdict.value is not None else ""
+    value = f"{verdict.shown} (bound: {verdict.bound})" if verdict and verdict.value is not None else ""
     return (f"{claim.sentence} {badge(verdict.verdict if verdict else NOT_RUN)} "
             f"[{claim.quantity}{': ' if value else ''}{value} · {_link(entry, staged)}]{{.provenance}}")
 

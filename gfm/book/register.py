@@ -1,10 +1,10 @@
-"""The register ``book/elements.yml``: every element, its claims, and each claim's bound."""
+"""The register ``book/elements.yml``: every element, its claims, and each claim's bound by profile."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,11 @@ class Claim:
     shape: Bound | None = None  # the weaker bound of "holds in shape only"
     paper: str = "unknown"
     profiles: tuple[str, ...] = PROFILES  # where it is judged; elsewhere "not run"
+    exceptions: Mapping[str, Bound] = field(default_factory=dict)  # profile -> its own bound
+
+    def bound_in(self, profile: str) -> Bound:
+        """The bound that counts under a profile: its own where it has one, else the claim's."""
+        return self.exceptions.get(profile, self.bound)
 
 
 @dataclass(frozen=True)
@@ -178,8 +183,17 @@ def _claim(item: Any, where: str) -> Claim:
     if set(profiles) - set(PROFILES):
         raise RegisterError(f"{where}: profiles must be among {', '.join(PROFILES)}.")
     shape = Bound.read(item["shape"], where) if item.get("shape") else None
-    return Claim(str(item["id"]), item["sentence"], item["quantity"],
-                 Bound.read(item["bound"], where), shape, str(item.get("paper", "unknown")), profiles)
+    bound, exceptions = _bounds(item["bound"], where)
+    return Claim(str(item["id"]), item["sentence"], item["quantity"], bound, shape,
+                 str(item.get("paper", "unknown")), profiles, exceptions)
+
+
+def _bounds(spec: Any, where: str) -> tuple[Bound, dict[str, Bound]]:
+    """A claim's bound, and those of single profiles: ``{at_most: 0.05, paper: {at_most: 0.02}}``."""
+    if not isinstance(spec, Mapping):
+        return Bound.read(spec, where), {}
+    own = {p: Bound.read(spec[p], f"{where}, profile {p}") for p in PROFILES if p in spec}
+    return Bound.read({k: v for k, v in spec.items() if k not in PROFILES}, where), own
 
 
 def _unique(names: list[str], what: str) -> None:

@@ -27,16 +27,17 @@ _SCHEMA = "gfm-verdicts/1"
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim, the value measured for it (None: not measured) and what follows."""
+    """A claim, the value measured for it (None: not measured), what follows, and the profile's bound."""
 
     claim: Claim
     value: float | None
     verdict: str
+    bound: Bound
 
     @property
     def shown(self) -> str:
         """The value, rounded for reading."""
-        return show_value(self.value, self.claim.bound)
+        return show_value(self.value, self.bound)
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,15 @@ class Stored:
 
 def judge(claim: Claim, value: float | None, profile: str) -> Verdict:
     """The verdict on one value; None, and profiles in which the claim is not judged, are "not run"."""
+    bound = claim.bound_in(profile)
     if value is None or (profile in PROFILES and profile not in claim.profiles):
-        return Verdict(claim, None, NOT_RUN)
+        return Verdict(claim, None, NOT_RUN, bound)
     value = float(value)
-    if claim.bound.admits(value):
-        return Verdict(claim, value, HOLDS)
+    if bound.admits(value):
+        return Verdict(claim, value, HOLDS, bound)
     if claim.shape is not None and claim.shape.admits(value):
-        return Verdict(claim, value, SHAPE)
-    return Verdict(claim, value, FAILS)
+        return Verdict(claim, value, SHAPE, bound)
+    return Verdict(claim, value, FAILS, bound)
 
 
 def show_value(value: float | None, bound: Bound | None = None) -> str:
@@ -88,7 +90,7 @@ def write(root: Path, element: ElementEntry, profile: str, verdicts: list[Verdic
     path.parent.mkdir(parents=True, exist_ok=True)
     payload = {"schema": _SCHEMA, "element": element.id, "profile": profile,
                "claims": [{"id": v.claim.id, "quantity": v.claim.quantity,
-                           "value": _as_json(v.value), "bound": str(v.claim.bound),
+                           "value": _as_json(v.value), "bound": str(v.bound),
                            "verdict": v.verdict} for v in verdicts], **meta}
     scratch = path.with_suffix(f".{os.getpid()}.partial")
     scratch.write_text(json.dumps(payload, indent=1, ensure_ascii=False, allow_nan=False) + "\n",

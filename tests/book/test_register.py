@@ -37,6 +37,38 @@ def test_bounds_that_are_none(spec):
         Bound.read(spec, "here")
 
 
+CLAIM = "- {id: a, title: t, section: both, source: {paper: ours}, claims: [{id: A, sentence: s, quantity: q, bound: %s}]}"
+
+
+def _register(folder, text):
+    (folder / "book").mkdir()
+    (folder / "book" / "elements.yml").write_text(text)
+    return Register.load(folder)
+
+
+def test_a_bound_may_differ_by_profile(tmp_path):
+    claim = _register(tmp_path, CLAIM % "{at_most: 0.05, paper: {at_most: 0.02}}")["a"].claim("A")
+    assert [str(claim.bound_in(p)) for p in ("smoke", "book", "paper", "custom")] == [
+        "at most 0.05", "at most 0.05", "at most 0.02", "at most 0.05"]
+
+
+@pytest.mark.parametrize("spec, word", [
+    ("{paper: {at_most: 0.02}}", "at_most, at_least or between"),  # what holds elsewhere must be said
+    ("{at_most: 0.05, paper: 0.02}", "profile paper"),
+    ("{at_most: 0.05, papr: {at_most: 0.02}}", "at_most, at_least or between"),
+])
+def test_bounds_by_profile_that_are_none(tmp_path, spec, word):
+    with pytest.raises(RegisterError, match=word):
+        _register(tmp_path, CLAIM % spec)
+
+
+def test_every_value_that_was_read_off_a_plot_has_its_uncertainty(pytestconfig):
+    for entry in Register.load(pytestconfig.rootpath):
+        for claim in entry.claims:
+            if "read off a plot" in claim.paper or "read off plots" in claim.paper:
+                assert "by eye, to 2-3 %" in claim.paper, (entry.id, claim.id)
+
+
 @pytest.mark.parametrize("text, word", [
     ("- {id: a", "not YAML"),
     ("{}", "must be a list"),

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from gfm.book import Element, verdicts
+from gfm.book import Element, overview, verdicts
 from gfm.book.register import Bound, Register
 from gfm.errors import RegisterError, UnknownNameError, UnreadableFileError
 
@@ -53,6 +53,17 @@ def test_a_changed_bound_makes_the_stored_verdict_stale_and_is_what_counts(proje
     loaded = Register.load(project)
     stored = verdicts.load(loaded, loaded["toy"], "smoke")
     assert stored.verdicts[0].verdict == "fails" and stored.stale == ("T1",)
+
+
+def test_the_bound_is_that_of_the_stored_profile(project):
+    register = project / "book" / "elements.yml"
+    register.write_text(register.read_text().replace("{at_most: 1.0e-6}", "{at_most: 1.0e-6, paper: {at_most: -0.5}}"))
+    for profile, verdict, bound in (("book", "holds", "at most 10⁻⁶"), ("paper", "fails", "at most −0.5")):
+        Element("toy", profile=profile).judge(**VALUES)
+        loaded = Register.load(project)
+        found = verdicts.load(loaded, loaded["toy"], profile)
+        assert (found.verdicts[0].verdict, str(found.verdicts[0].bound), found.stale) == (verdict, bound, ())
+        assert bound in overview.status_page(loaded, set())
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"schema": "x"}', '{"schema": "gfm-verdicts/1", '
