@@ -32,7 +32,7 @@ class Adam(RMSProp):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_share("beta1", self.beta1)
+        object.__setattr__(self, "beta1", check_share("beta1", self.beta1))
 
     @property
     def threshold(self) -> float:

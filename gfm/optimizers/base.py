@@ -18,10 +18,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from gfm.errors import InputError
+from gfm.optimizers.checks import number
 
 __all__ = ["Memory", "Optimizer", "Schedule", "State", "check_lr", "check_share"]
 
@@ -110,11 +110,16 @@ class Optimizer(ABC):
         """The learning rate of the step that follows ``t - 1`` others.
 
         Raises:
-            InputError: the schedule gives zero, a negative number or NaN.
+            InputError: the schedule fails, or gives zero, a negative number, NaN or no number.
         """
         if not callable(self.lr):
             return self.lr
-        value = float(self.lr(max(t - 1.0, 0.0)))
+        try:
+            value = float(self.lr(max(t - 1.0, 0.0)))
+        except Exception as failure:
+            raise InputError(
+                f"the learning-rate schedule gives no number at step {t - 1:g}: {type(failure).__name__}: {failure}"
+            ) from failure
         if not (value > 0 and math.isfinite(value)):
             raise InputError(f"the learning-rate schedule gives {value} at step {t - 1:g}; it must be positive")
         return value
@@ -128,25 +133,21 @@ class Optimizer(ABC):
 
 
 def check_lr(lr: Schedule) -> Schedule:
-    """``lr`` if it is a positive finite number or a callable.
+    """``lr`` as a float if it is a positive finite number, or itself if it is a callable.
 
     Raises:
         InputError: otherwise.
     """
     if callable(lr):
         return lr
-    if isinstance(lr, bool) or not isinstance(lr, (int, float)) or not (lr > 0 and math.isfinite(lr)):
-        raise InputError(f"lr must be a positive number or a function of the step, but it is {lr!r}")
-    return float(lr)
+    return number("lr", lr, lambda x: 0 < x < math.inf, "a positive number or a function of the step")
 
 
 def check_share(name: str, value: float, *, zero: bool = True) -> float:
-    """``value`` if it lies in [0, 1), or (0, 1) without ``zero``.
+    """``value`` as a float if it lies in [0, 1), or (0, 1) without ``zero``.
 
     Raises:
         InputError: otherwise.
     """
-    low = 0 if zero else torch.finfo(torch.float64).tiny
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value < 1:
-        raise InputError(f"{name} must lie in {'[' if zero else '('}0, 1), but it is {value!r}")
-    return float(value)
+    low = "[" if zero else "("
+    return number(name, value, lambda x: 0 < x < 1 or (zero and x == 0), f"a number in {low}0, 1)")

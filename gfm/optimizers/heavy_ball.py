@@ -29,7 +29,7 @@ class HeavyBall(Optimizer):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lr", check_lr(self.lr))
-        check_share("momentum", self.momentum)
+        object.__setattr__(self, "momentum", check_share("momentum", self.momentum))
 
     @property
     def threshold(self) -> float:

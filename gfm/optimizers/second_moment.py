@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gfm.errors import InputError
 from gfm.optimizers.base import Memory, Optimizer, Schedule, State, check_lr, check_share
+from gfm.optimizers.checks import flag, number
 
 __all__ = ["SecondMoment"]
 
@@ -22,7 +22,8 @@ class SecondMoment(Optimizer):
     nu_hat is nu, or nu / (1 - beta2^t) with bias correction. The epsilon stands outside the root.
 
     Raises:
-        InputError: ``lr`` not positive, ``beta2`` not in (0, 1), ``eps`` negative.
+        InputError: ``lr`` not positive, ``beta2`` not in (0, 1), ``eps`` negative,
+            ``bias_correction`` neither True nor False.
     """
 
     lr: Schedule
@@ -32,9 +33,9 @@ class SecondMoment(Optimizer):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lr", check_lr(self.lr))
-        check_share("beta2", self.beta2, zero=False)
-        if isinstance(self.eps, bool) or not isinstance(self.eps, (int, float)) or not 0 <= self.eps < math.inf:
-            raise InputError(f"eps must be a number of at least 0, but it is {self.eps!r}")
+        object.__setattr__(self, "beta2", check_share("beta2", self.beta2, zero=False))
+        object.__setattr__(self, "eps", number("eps", self.eps, lambda x: 0 <= x < math.inf, "a number of at least 0"))
+        object.__setattr__(self, "bias_correction", flag("bias_correction", self.bias_correction))
 
     @abstractmethod
     def square(self, g: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Update rules: against torch's own, and their rates against differences."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -72,10 +73,28 @@ def test_a_flow_unit_moves_the_average_as_a_step_does():
     lambda: GradientDescent(lr="0.1"), lambda: GradientDescent(lr=True), lambda: HeavyBall(lr=0.1, momentum=1.0),
     lambda: RMSProp(lr=0.1, beta2=0.0), lambda: RMSProp(lr=0.1, beta2=1.0), lambda: RMSProp(lr=0.1, eps=-1),
     lambda: Adam(lr=0.1, beta1=1.5), lambda: ScalarRMSProp(lr=0.1, beta2="0.9"),
+    lambda: RMSProp(lr=0.1, beta2=float("nan")), lambda: RMSProp(lr=0.1, bias_correction="x"),
+    lambda: GradientDescent(lr=np.float32("nan")), lambda: GradientDescent(lr=np.bool_(True)),
 ])
 def test_impossible_settings_are_refused(make):
     with pytest.raises(InputError):
         make()
+
+
+def test_numbers_of_numpy_become_plain_ones():
+    """A run's settings are written as JSON, which has no place for NumPy's."""
+    rule = Adam(
+        lr=np.float32(0.125), beta1=np.float64(0.5), beta2=np.float32(0.75), eps=np.int64(0), bias_correction=np.bool_(True)
+    )
+    assert rule == Adam(lr=0.125, beta1=0.5, beta2=0.75, eps=0.0)
+    assert {type(value) for value in vars(rule).values()} == {float, bool}
+    assert type(HeavyBall(lr=np.float16(0.5), momentum=np.float32(0.5)).momentum) is float
+
+
+@pytest.mark.parametrize("function", [lambda t: None, lambda t: 1 / t, lambda: 0.1, lambda t: float("inf")])
+def test_a_schedule_that_gives_no_number_is_refused(function):
+    with pytest.raises(InputError, match="schedule gives"):
+        GradientDescent(lr=function).lr_at(1.0)
 
 
 def test_a_schedule_that_turns_negative_is_refused():

@@ -1,0 +1,53 @@
+"""Learning-rate schedules by name: functions of the step, positive everywhere, smooth enough for a flow."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from gfm.errors import UnknownNameError
+from gfm.optimizers.base import Schedule, check_lr
+from gfm.optimizers.checks import whole
+
+__all__ = ["SCHEDULES", "Cosine", "WarmUp", "named"]
+
+#: The least learning rate of a schedule, as a share of its peak.
+LEAST = 0.1
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """From a tenth of ``peak`` up to it in a straight line over the first fifth of ``steps``, then constant."""
+
+    peak: float
+    steps: int
+
+    def __call__(self, t: float) -> float:
+        return self.peak * (LEAST + (1 - LEAST) * min(1.0, 5 * t / self.steps))
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """From ``peak`` down to a tenth of it by half a cosine over ``steps``."""
+
+    peak: float
+    steps: int
+
+    def __call__(self, t: float) -> float:
+        share = (1 + math.cos(math.pi * min(1.0, t / self.steps))) / 2
+        return self.peak * (LEAST + (1 - LEAST) * share)
+
+
+SCHEDULES = {"constant": None, "warmup": WarmUp, "cosine": Cosine}
+
+
+def named(name: str, lr: float, steps: int) -> Schedule:
+    """The learning rate of a run of ``steps`` steps whose largest is ``lr``: a number, or a function of the step.
+
+    Raises:
+        UnknownNameError: none of constant, warmup, cosine. InputError: lr or steps not positive.
+    """
+    if not isinstance(name, str) or name not in SCHEDULES:
+        raise UnknownNameError(f"unknown schedule {name!r}; choose one of {', '.join(SCHEDULES)}")
+    lr, steps = check_lr(lr), whole("steps", steps, 1)
+    return lr if SCHEDULES[name] is None else SCHEDULES[name](lr, steps)

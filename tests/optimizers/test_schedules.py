@@ -1,0 +1,36 @@
+"""Named learning-rate schedules: their shape, their slope, names that there are not."""
+
+import pytest
+import torch
+
+from gfm.errors import InputError, UnknownNameError
+from gfm.optimizers import GradientDescent, schedules
+
+
+def test_shapes_at_their_ends():
+    assert schedules.named("constant", 0.3, 50) == 0.3
+    rise, fall = schedules.named("warmup", 0.3, 50), schedules.named("cosine", 0.3, 50)
+    assert [rise(t) for t in (0, 5, 10, 80)] == pytest.approx([0.03, 0.165, 0.3, 0.3])
+    assert [fall(t) for t in (0, 25, 50, 80)] == pytest.approx([0.3, 0.165, 0.03, 0.03])
+
+
+@pytest.mark.parametrize("name", ["warmup", "cosine"])
+def test_a_rule_knows_the_slope(name):
+    """d log lr / dt off the corner of the warm-up, from the formula."""
+    rule = GradientDescent(lr=schedules.named(name, 0.3, 50))
+    assert all(rule.lr_at(t) > 0 for t in range(1, 70))
+    t, h = 6.0, 1e-6
+    slope = torch.log(torch.tensor(rule.lr_at(t + h) / rule.lr_at(t - h), dtype=torch.float64)) / (2 * h)
+    assert rule.log_lr_slope(t) == pytest.approx(float(slope), rel=1e-4) and rule.log_lr_slope(t) != 0
+
+
+@pytest.mark.parametrize("name", ["linear", None, 3])
+def test_unknown_names_are_said(name):
+    with pytest.raises(UnknownNameError, match="choose one of constant, warmup, cosine"):
+        schedules.named(name, 0.1, 10)
+
+
+@pytest.mark.parametrize(("lr", "steps"), [(0.0, 10), (-1, 10), (float("nan"), 10), (0.1, 0), (0.1, 1.5)])
+def test_impossible_values_are_refused(lr, steps):
+    with pytest.raises(InputError):
+        schedules.named("cosine", lr, steps)
