@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gfm.central.settings import Settings
 from gfm.curvature import Spectrum, Tracker
 from gfm.optimizers import Optimizer, State
 from gfm.point import Point
@@ -22,36 +22,6 @@ from gfm.problem import Costs, Problem
 __all__ = ["Flow", "Observation", "Process", "Settings", "flat_value", "to_numpy"]
 
 Observation = dict[str, float | np.ndarray]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the processes share.
-
-    substeps: Euler substeps a step, at least. adaptive: halve the central flow's substep where its
-    top effective eigenvalue passes the edge by more than ``band`` (relative), down to 1/16 of it.
-    critical_share, curvature_penalty: see ``local_flow``.
-    eigen_every: steps between eigenvalue measurements of discrete and midpoint processes.
-    track: eigenpairs at least (exactly so many for the stable flow). cap: at most.
-    tolerance: relative residual of the central flow's eigenpairs. discrete_tolerance: of those of
-    the others, where nothing depends on them (an eigenvalue's error is the square).
-    max_effective: a stable flow with a larger effective eigenvalue is stopped, since its substeps
-    would never end. coordinates: of so many evenly spaced weights, the squared gradient and the
-    second-moment average are recorded one by one.
-    """
-
-    substeps: int = 4
-    adaptive: bool = True
-    band: float = 1e-3
-    critical_share: float = 0.975
-    curvature_penalty: bool = True
-    eigen_every: int = 1
-    track: int = 1
-    cap: int = 12
-    tolerance: float | None = None
-    discrete_tolerance: float = 1e-3
-    max_effective: float = 100.0
-    coordinates: int = 0
 
 
 class Process(ABC):
@@ -91,6 +61,8 @@ class Process(ABC):
         }
         P = self.optimizer.preconditioner(self.state)
         seen["effective_step"] = 1.0 / float(P.mean() if isinstance(P, Tensor) else P)
+        if callable(self.optimizer.lr):
+            seen["lr"] = self.optimizer.lr_at(self.state.t)
         if self.state.nu is not None:
             seen["nu_mean"] = float(self.state.nu.mean())
         if self.settings.coordinates:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from gfm.central import checkpoint as checkpoints
+from gfm.central.door import Request, checked
+from gfm.central.log import Log, Notes
 from gfm.central.process import flat_value
-from gfm.central.processes import PROCESSES, Central, Process, Settings
-from gfm.central.result import Run, Series
-from gfm.errors import InputError, NumericalError, UnknownNameError
+from gfm.central.processes import PROCESSES, Central, Process
+from gfm.central.result import Run
+from gfm.errors import NumericalError
 from gfm.optimizers import Optimizer, State
 from gfm.problem import Problem
 
@@ -63,11 +63,12 @@ def run(
         checkpoint: a file written each ``checkpoint_every`` steps, but at most once in
             ``checkpoint_seconds``; where it exists the run goes on from it, with the result that an
             unbroken run would have, and removes it at its end.
-        settings: further fields of ``gfm.central.processes.Settings``.
+        settings: further fields of ``gfm.central.settings.Settings``.
 
     Returns:
         A ``Run``; every series holds loss, gradient_norm2, eigenvalues (of P^{-1} H, largest
-        first), effective_step, ..., the central one predicted_loss, sigma, ...
+        first), effective_step, ..., lr where it is scheduled, the central one predicted_loss, sigma,
+        ... Its costs are by process, and those of a warm-up under "warmup".
 
     Raises:
         InputError: values that no run can have. UnknownNameError: an unknown process or setting.
@@ -75,97 +76,82 @@ def run(
 
     A process that leaves the finite numbers stops, stays NaN from there on, and is noted.
     """
-    names = _check(problem, optimizer, steps, processes, substeps, warmup, keep_weights, checkpoint_every, settings)
-    chosen = Settings(substeps=substeps, **settings)
-    if not chosen.curvature_penalty and optimizer.memory(optimizer.update(optimizer.init(problem.w0), problem.w0)) is None:
-        raise InputError(
-            f"{type(optimizer).__name__} adapts no step size, so its flow cannot do without the curvature penalty"
-        )
-    w = problem.w0 if w0 is None else w0
-    problem._check(w)
-    torch.manual_seed(seed)
-    started = time.perf_counter()
-    record = {
+    request = checked(
+        problem, optimizer, steps, processes=processes, substeps=substeps, warmup=warmup, w0=w0, seed=seed,
+        observables=observables, keep_weights=keep_weights, progress=progress, checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every, checkpoint_seconds=checkpoint_seconds, settings=settings,
+    )
+    steps, names, checkpoint = request.steps, request.names, request.checkpoint
+    torch.manual_seed(request.seed)
+    started, before = time.perf_counter(), problem.costs.copy()
+    record = _record(problem, optimizer, request)
+    w, state = _warm_up(problem, optimizer, request.w.detach().clone(), request.warmup)
+    costs = {}
+    if request.warmup:
+        costs["warmup"] = {**asdict(problem.costs.since(before)), "seconds": time.perf_counter() - started}
+    notes, log = Notes(), Log(steps)
+    alive: dict[str, Process] = {}
+    for name in names:
+        with notes.listening(name, 0):
+            alive[name] = _timed(problem, None, lambda n=name: PROCESSES[n](problem, optimizer, request.settings, w, state))
+    first, written = 0, time.perf_counter()
+    if checkpoint is not None:
+        mark = checkpoints.fingerprint(problem, optimizer, record, request)
+        kept = checkpoints.read(checkpoint, mark)
+        if kept is not None:
+            first, log.seen, notes = kept["t"], kept["seen"], Notes(kept["notes"])
+            for name, process in alive.items():
+                checkpoints.restore(process, kept["processes"][name])
+    bar = tqdm(total=steps, initial=first, disable=progress is not True, desc=type(optimizer).__name__, unit="step")
+    for t in range(first, steps + 1):
+        due = t > first and t % request.checkpoint_every == 0
+        if checkpoint is not None and due and time.perf_counter() - written >= request.checkpoint_seconds:
+            checkpoints.write(checkpoint, mark, t, alive, log.seen, notes)
+            written = time.perf_counter()
+        for name, process in alive.items():
+            with notes.listening(name, t):
+                seen = _guarded(problem, process, name, t, notes, lambda q=process, t=t: q.observe(t)) or {}
+                if process.alive or seen:
+                    seen.update(_extras(process, request.observables, _due(request.keep_weights, t)))
+            log.write(name, t, seen)
+        _compare(alive, log, t)
+        if t < steps:
+            for name, process in alive.items():
+                with notes.listening(name, t):
+                    _guarded(problem, process, name, t, notes, process.advance)
+        if callable(progress):
+            progress(t, steps)
+        bar.update(t > first)
+    bar.close()
+    record["seconds"] = time.perf_counter() - started
+    costs |= {name: {**asdict(process.costs), "seconds": process.seconds} for name, process in alive.items()}
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    return Run(log.series(names), log.distances(), record, costs, list(notes))
+
+
+def _record(problem: Problem, optimizer: Optimizer, request: Request) -> dict[str, Any]:
+    """The run's settings, as plain data."""
+    lr = optimizer.lr
+    return {
         "optimizer": type(optimizer).__name__,
         **{f.name: getattr(optimizer, f.name) for f in fields(optimizer) if not callable(getattr(optimizer, f.name))},
+        # A schedule that is a dataclass says itself what it is; the rates themselves are in the series.
+        "schedule": "constant" if not callable(lr) else repr(lr) if is_dataclass(lr) else "a function of the step",
         "threshold": optimizer.threshold,
-        "steps": steps,
-        "warmup": warmup,
-        "seed": seed,
-        **asdict(chosen),
+        "steps": request.steps,
+        "warmup": request.warmup,
+        "seed": request.seed,
+        **asdict(request.settings),
         "p": problem.p,
         "n": problem.n,
         "dtype": str(problem.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
     }
-    notes: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        w, state = _warm_up(problem, optimizer, w.detach().clone(), warmup)
-        alive = {name: _timed(problem, None, lambda n=name: PROCESSES[n](problem, optimizer, chosen, w, state)) for name in names}
-        log = _Log(steps)
-        first, written = 0, time.perf_counter()
-        if checkpoint is not None:
-            checkpoint = Path(checkpoint)
-            mark = checkpoints.fingerprint(problem, {**record, "processes": names}, w)
-            kept = checkpoints.read(checkpoint, mark)
-            if kept is not None:
-                first, log.seen, notes = kept["t"], kept["seen"], kept["notes"]
-                for name, process in alive.items():
-                    checkpoints.restore(process, kept["processes"][name])
-        bar = tqdm(total=steps, initial=first, disable=progress is not True, desc=type(optimizer).__name__, unit="step")
-        for t in range(first, steps + 1):
-            due = t > first and t % checkpoint_every == 0 and time.perf_counter() - written >= checkpoint_seconds
-            if checkpoint is not None and due:
-                checkpoints.write(checkpoint, mark, t, alive, log.seen, notes)
-                written = time.perf_counter()
-            for name, process in alive.items():
-                seen = _guarded(problem, process, name, t, notes, lambda q=process: q.observe(t)) or {}
-                if process.alive or seen:
-                    seen.update(_extras(process, observables or {}, keep_weights and t % keep_weights == 0))
-                log.write(name, t, seen)
-            _compare(alive, log, t)
-            if t < steps:
-                for name, process in alive.items():
-                    _guarded(problem, process, name, t, notes, process.advance)
-            if callable(progress):
-                progress(t, steps)
-            bar.update(t > first)
-        bar.close()
-    notes += sorted({str(item.message) for item in caught})
-    for note in notes:
-        warnings.warn(note, stacklevel=2)
-    record["seconds"] = time.perf_counter() - started
-    costs = {name: {**asdict(process.costs), "seconds": process.seconds} for name, process in alive.items()}
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
-    return Run(log.series(names), log.distances(), record, costs, notes)
 
 
-def _check(
-    problem: Problem, optimizer: Optimizer, steps: int, processes: Iterable[str], substeps: int, warmup: int,
-    keep_weights: int, checkpoint_every: int, settings: Mapping[str, Any],
-) -> list[str]:
-    if not isinstance(problem, Problem):
-        raise InputError(f"problem must be a gfm.Problem, but it is a {type(problem).__name__}")
-    if not isinstance(optimizer, Optimizer):
-        raise InputError(
-            f"optimizer must be a rule of gfm.optimizers, but it is a {type(optimizer).__name__}"
-        )
-    for name, value, least in (("steps", steps, 1), ("substeps", substeps, 1), ("warmup", warmup, 0), ("keep_weights", keep_weights, 0), ("checkpoint_every", checkpoint_every, 1)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise InputError(f"{name} must be a whole number of at least {least}, but it is {value!r}")
-    names = [processes] if isinstance(processes, str) else list(processes)
-    for name in names:
-        if name not in PROCESSES:
-            raise UnknownNameError(f"unknown process {name!r}; choose from {', '.join(PROCESSES)}")
-    if not names or len(set(names)) != len(names):
-        raise InputError("processes must name at least one process, and each only once")
-    known = {f.name for f in fields(Settings)} - {"substeps"}
-    for name in settings:
-        if name not in known:
-            raise UnknownNameError(f"unknown setting {name!r}; choose from {', '.join(sorted(known))}")
-    return names
+def _due(every: int, t: int) -> bool:
+    return bool(every) and t % every == 0
 
 
 def _warm_up(problem: Problem, optimizer: Optimizer, w: Tensor, warmup: int) -> tuple[Tensor, State]:
@@ -178,7 +164,7 @@ def _warm_up(problem: Problem, optimizer: Optimizer, w: Tensor, warmup: int) -> 
 
 
 def _guarded(
-    problem: Problem, process: Process, name: str, t: int, notes: list[str], work: Callable[[], Any]
+    problem: Problem, process: Process, name: str, t: int, notes: Notes, work: Callable[[], Any]
 ) -> Any:
     """Do a living process's work; one that leaves the finite numbers is stopped and noted."""
     if not process.alive:
@@ -219,7 +205,7 @@ def _timed(problem: Problem, process: Process | None, work: Callable[[], Any]) -
     return done
 
 
-def _compare(alive: dict[str, Process], log: _Log, t: int) -> None:
+def _compare(alive: dict[str, Process], log: Log, t: int) -> None:
     """Distances between processes, and the discrete one's displacement along the flow's Sigma."""
     for a, b in combinations(alive, 2):
         if alive[a].alive and alive[b].alive:
@@ -227,39 +213,3 @@ def _compare(alive: dict[str, Process], log: _Log, t: int) -> None:
     central, discrete = alive.get("central"), alive.get("discrete")
     if isinstance(central, Central) and discrete is not None and central.alive and discrete.alive:
         log.write("central", t, {"displacement": central.displacement(discrete.w)})
-
-
-class _Log:
-    """Observations by process, step and name; rows of different length are padded with NaN."""
-
-    def __init__(self, steps: int):
-        self.steps = steps
-        self.seen: dict[str, dict[str, dict[int, Any]]] = {}
-
-    def write(self, process: str, t: int, values: Mapping[str, Any]) -> None:
-        for name, value in values.items():
-            self.seen.setdefault(process, {}).setdefault(name, {})[t] = value
-
-    def _arrays(self, process: str) -> dict[str, np.ndarray]:
-        arrays = {} if process == "distance" else {"loss": np.full(self.steps + 1, np.nan)}
-        for name, rows in self.seen.get(process, {}).items():
-            if name == "weights":
-                arrays["weights"] = np.stack([rows[t] for t in sorted(rows)])
-                arrays["weights_steps"] = np.array(sorted(rows))
-                continue
-            vector = isinstance(next(iter(rows.values())), np.ndarray)
-            width = max((len(v) for v in rows.values()), default=0) if vector else 0
-            array = np.full((self.steps + 1, width) if vector else (self.steps + 1,), np.nan)
-            for t, value in rows.items():
-                if vector:
-                    array[t, : len(value)] = value
-                else:
-                    array[t] = value
-            arrays[name] = array
-        return arrays
-
-    def series(self, names: list[str]) -> dict[str, Series]:
-        return {name: Series(self._arrays(name)) for name in names}
-
-    def distances(self) -> dict[str, np.ndarray]:
-        return self._arrays("distance")

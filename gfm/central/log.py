@@ -1,0 +1,70 @@
+"""What a run writes down while it goes: observations by process and step, and notes that warn at once."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from gfm.central.result import Series
+
+__all__ = ["Log", "Notes"]
+
+
+class Notes(list[str]):
+    """Sentences that concern the result. Each becomes a warning as soon as the work that it is about is done."""
+
+    @contextmanager
+    def listening(self, process: str, t: int) -> Iterator[None]:
+        """Warnings of a process's work become notes too: the first of each kind, with its step."""
+        known = len(self)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield
+        for item in caught:
+            text = str(item.message)
+            if not any(note.startswith(f"{process} at ") and note.endswith(f": {text}") for note in self):
+                self.append(f"{process} at step {t}: {text}")
+        for note in self[known:]:
+            warnings.warn(note, stacklevel=4)  # past this function and its context, at the run's caller
+
+
+class Log:
+    """Observations by process, step and name; rows of different length are padded with NaN."""
+
+    def __init__(self, steps: int):
+        self.steps = steps
+        self.seen: dict[str, dict[str, dict[int, Any]]] = {}
+
+    def write(self, process: str, t: int, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            self.seen.setdefault(process, {}).setdefault(name, {})[t] = value
+
+    def _arrays(self, process: str) -> dict[str, np.ndarray]:
+        arrays = {} if process == "distance" else {"loss": np.full(self.steps + 1, np.nan)}
+        for name, rows in self.seen.get(process, {}).items():
+            if name == "weights":
+                arrays["weights"] = np.stack([rows[t] for t in sorted(rows)])
+                arrays["weights_steps"] = np.array(sorted(rows))
+                continue
+            vector = isinstance(next(iter(rows.values())), np.ndarray)
+            width = max((len(v) for v in rows.values()), default=0) if vector else 0
+            array = np.full((self.steps + 1, width) if vector else (self.steps + 1,), np.nan)
+            for t, value in rows.items():
+                if vector:
+                    array[t, : len(value)] = value
+                else:
+                    array[t] = value
+            arrays[name] = array
+        return arrays
+
+    def series(self, names: list[str]) -> dict[str, Series]:
+        """One series a process, of every name that was written."""
+        return {name: Series(self._arrays(name)) for name in names}
+
+    def distances(self) -> dict[str, np.ndarray]:
+        """What was written under "distance"."""
+        return self._arrays("distance")
