@@ -17,6 +17,7 @@ from functools import lru_cache
 import numpy as np
 
 from gfm.errors import InputError
+from gfm.optimizers.checks import number, whole
 from gfm.symmetric import from_half, half_size, to_half
 
 __all__ = ["Solution", "solve"]
@@ -47,11 +48,13 @@ def solve(A: np.ndarray, B: np.ndarray, *, tolerance: float = 1e-10, max_iterati
     gradient steps where Newton does not descend.
 
     Raises:
-        InputError: shapes that do not fit, or entries that are not finite.
+        InputError: shapes that do not fit, entries that are not finite, a tolerance outside (0, 1), no iterations.
 
     Source: conditions as in Central Flows (arXiv 2410.24206); Newton's derivative of the
     projection as in Sun and Sun (2002), Math. Oper. Res. 27(1).
     """
+    number("tolerance", tolerance, lambda x: 0 < x < 1, "a number in (0, 1)")
+    whole("max_iterations", max_iterations, 1)
     A = np.atleast_2d(np.asarray(A, dtype=np.float64))
     B = np.atleast_2d(np.asarray(B, dtype=np.float64))
     k = A.shape[0]
@@ -75,9 +78,9 @@ def solve(A: np.ndarray, B: np.ndarray, *, tolerance: float = 1e-10, max_iterati
     x, iterations = _active(a, b), 0
     if x is None:
         x, iterations = _newton(a, b, tolerance, max_iterations)
+    x = _project(x)
     residual, gap, violation = _certificate(x, a, b)
-    X = from_half(_project(x)) * (size_a / size_b)
-    return Solution(X, residual, gap, violation, iterations, residual <= tolerance)
+    return Solution(from_half(x) * (size_a / size_b), residual, gap, violation, iterations, residual <= tolerance)
 
 
 def _active(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:

@@ -24,6 +24,7 @@ from scipy import linalg
 from gfm.central.interior_point import dual_value, follow
 from gfm.central.low_rank_dual import ascend
 from gfm.errors import InputError
+from gfm.optimizers.checks import number, whole
 
 __all__ = ["Stationary", "first_term", "optimisation_speed", "stationary"]
 
@@ -78,16 +79,17 @@ def stationary(
         rank: of Lambda in the first phase; critical directions, or more.
 
     Raises:
-        InputError: shapes that do not fit, entries that are not finite, lr or tolerance not positive.
+        InputError: shapes that do not fit, entries that are not finite, lr, tolerance or rank not positive.
         NumericalError: no convergence (of the interior-point method).
     """
-    H, gradient = np.asarray(H, dtype=np.float64), np.asarray(gradient, dtype=np.float64)
+    lr = number("lr", lr, lambda x: 0 < x < math.inf, "a positive number")
+    tolerance = number("tolerance", tolerance, lambda x: 0 < x < 1, "a number in (0, 1)")
+    rank = whole("rank", rank, 1)
+    H, gradient = _array("H", H), _array("gradient", gradient)
     if H.ndim != 2 or H.shape[0] != H.shape[1] or gradient.shape != (len(H),):
         raise InputError(f"a Hessian of shape {H.shape} and a gradient of shape {gradient.shape} do not fit")
     if not (np.isfinite(H).all() and np.isfinite(gradient).all()):
         raise InputError("the Hessian or the gradient holds entries that are not finite")
-    if not (lr > 0 and tolerance > 0):
-        raise InputError(f"lr and tolerance must be positive, but they are {lr!r} and {tolerance!r}")
     return _solve((H + H.T) / 2, gradient / lr, lr, start, tolerance, rank)
 
 
@@ -96,7 +98,15 @@ def first_term(H: np.ndarray, *, tolerance: float = 1e-7) -> Stationary:
 
     Raises: as :func:`stationary`.
     """
-    return stationary(H, np.zeros(len(H)), 1.0, tolerance=tolerance)
+    H = _array("H", H)
+    return stationary(H, np.zeros(H.shape[:1]), 1.0, tolerance=tolerance)
+
+
+def _array(name: str, value: object) -> np.ndarray:
+    try:
+        return np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as failure:
+        raise InputError(f"{name} must be an array of numbers ({failure})") from failure
 
 
 def optimisation_speed(P: np.ndarray | float, gradient: np.ndarray) -> float:

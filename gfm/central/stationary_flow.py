@@ -11,6 +11,7 @@ is derived. Forward Euler steps of one unit of time or less, with a dense Hessia
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from torch import Tensor
 from gfm.central.stationary import Stationary, stationary
 from gfm.curvature.oracle import dense_hessian
 from gfm.errors import InputError
+from gfm.optimizers.checks import flag, number, whole
 from gfm.problem import Problem
 
 __all__ = ["StationaryPath", "penalty_gradient", "stationary_flow"]
@@ -62,10 +64,15 @@ def stationary_flow(
         progress: called with (steps done, steps).
 
     Raises:
-        InputError: steps or substeps below 1. Otherwise as :func:`stationary` and ``dense_hessian``.
+        InputError: steps or substeps no whole number of at least 1, lr not positive, weights that do not
+            fit or are not finite. Otherwise as :func:`stationary` and ``dense_hessian``.
     """
-    if steps < 1 or substeps < 1:
-        raise InputError(f"steps and substeps must be at least 1, but they are {steps} and {substeps}")
+    steps, substeps = whole("steps", steps, 1), whole("substeps", substeps, 1)
+    lr = number("lr", lr, lambda x: 0 < x < math.inf, "a positive number")
+    curvature_penalty = flag("curvature_penalty", curvature_penalty)
+    problem._check(w)
+    if not torch.isfinite(w).all():
+        raise InputError("the weights at the start contain NaN or infinity")
     loss, nu_sum, weights, gap = [], [], [], 0.0
     found: Stationary | None = None
     for t in range(steps + 1):

@@ -15,6 +15,7 @@ the condition, with the present residual in it, is that of the authors' code.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,6 +89,8 @@ class Local:
 
         Raises:
             NumericalError: no covariance holds the flow at the edge.
+
+        Warns where the covariance was found, but not to the solver's tolerance.
         """
         if self.U is None:
             return Rates(self.w_rate, self.state_rate, None)
@@ -97,6 +100,11 @@ class Local:
         if not solution.converged and solution.violation > 0.1:
             raise NumericalError(
                 "no oscillation can hold the flow at the edge, since the curvature does not fall along its push"
+            )
+        if not solution.converged:
+            warnings.warn(
+                "the oscillation covariance was not found to the solver's tolerance; see complementarity_residual",
+                stacklevel=2,
             )
         x = to_half(X)
         slack = A + dt * from_half(self.B @ x)

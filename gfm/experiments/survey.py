@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,21 +12,26 @@ from gfm.errors import InputError, NotStoredError
 from gfm.experiments.atlas import TITLES, atlas
 from gfm.experiments.flow_measures import at_edge, flow_excess, prediction_error, variance_ratio
 
-__all__ = ["survey", "worst"]
+__all__ = ["Setting", "collect", "furthest", "judged", "survey", "worst"]
 
 
-def survey(settings: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each setting, network and learning rate.
+class Setting(NamedTuple):
+    """The runs of one optimizer and loss, and the steps of the Gaussian average for them."""
+
+    window: float
+    runs: dict[tuple[str, float], Run]
+
+
+def collect(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Setting]:
+    """The runs of each setting, from the store or computed now.
 
     Args:
         settings: title -> parameters common to its cells, with ``cells`` (see ``atlas``) and
             ``window`` (steps of the Gaussian average) among them.
 
-    Returns: rows with setting, net, lr, reached (the edge), error and bare (of the loss, with and
-        without the oscillation's share; A4), excess (of the flow's top eigenvalue; A2), variance
-        (mean ratio of squared displacement to predicted variance; A8). NaN where not at the edge.
+    Returns: by title, in order; settings without a stored run are left out where only those may be used.
     """
-    rows = []
+    found = {}
     for title, given in settings.items():
         common = dict(given)
         cells, window = common.pop("cells"), common.pop("window")
@@ -34,6 +39,20 @@ def survey(settings: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
             runs = atlas(cells, processes=("discrete", "central"), eigen_every=3, **common)
         except NotStoredError:  # none of this setting's cells, where only stored runs may be used
             continue
+        found[title] = Setting(window, runs)
+    return found
+
+
+def survey(collected: Mapping[str, Setting]) -> list[dict[str, Any]]:
+    """One row for each setting, network and learning rate.
+
+    Returns: rows with setting, net, lr, reached (the edge), error and bare (of the loss, with and
+        without the oscillation's share; A4), excess (of the flow's top eigenvalue; A2), variance
+        (mean ratio of squared displacement to predicted variance; A8). NaN where not at the edge, or
+        not for long enough; infinite (error, excess) where the flow stopped.
+    """
+    rows = []
+    for title, (window, runs) in collected.items():
         for (net, lr), run in runs.items():
             ratios = variance_ratio(run, window)
             rows.append({
@@ -53,10 +72,21 @@ def _excess(run: Run) -> float:
     try:
         return flow_excess(run)[0]
     except InputError:  # beyond the edge from the start to the end
-        return float("nan")
+        return float("inf")
 
 
-def worst(rows: list[dict[str, Any]], what: str) -> float:
-    """The largest finite value of a quantity over the rows; NaN if there is none."""
-    values = np.array([row[what] for row in rows], dtype=float)
-    return float(np.nanmax(values)) if np.isfinite(values).any() else float("nan")
+def judged(values: Iterable[float]) -> float:
+    """Share of the cells in which a quantity could be measured: neither NaN nor infinite."""
+    return float(np.isfinite(np.array(list(values), dtype=float)).mean())
+
+
+def worst(values: Iterable[float]) -> float:
+    """The largest value over the cells, infinite where one failed; NaN only if none could be measured."""
+    known = [v for v in values if not np.isnan(v)]
+    return float(max(known)) if known else float("nan")
+
+
+def furthest(values: Iterable[float]) -> float:
+    """The ratio that is furthest from 1 over the cells; NaN if none could be measured."""
+    known = [v for v in values if not np.isnan(v)]
+    return float(max(known, key=lambda v: abs(np.log(v)))) if known else float("nan")

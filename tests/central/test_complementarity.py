@@ -81,3 +81,25 @@ def test_bad_shapes_and_numbers_are_refused():
         solve(np.eye(2), np.eye(2))
     with pytest.raises(InputError):
         solve(np.eye(2) * np.nan, np.eye(3))
+
+
+@pytest.mark.parametrize("change", [{"tolerance": -1.0}, {"tolerance": float("nan")}, {"tolerance": "a"}, {"max_iterations": 0}])
+def test_impossible_options_are_refused(change):
+    with pytest.raises(InputError, match=next(iter(change))):
+        solve(-np.eye(2), np.eye(3), **change)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_certificate_is_that_of_the_matrix_returned(seed):
+    """Stopped early, so that the last iterate lies outside the cone."""
+    A, B = random_problem(4, seed)
+    found = solve(A, B, max_iterations=1)
+    size_a, size_b = np.abs(A).max(), np.trace(B) / len(B)
+    X = found.X * size_b / size_a
+    S = A / size_a + from_half((B / size_b) @ to_half(X))
+    values, vectors = np.linalg.eigh(X - S)
+    nearest = (vectors * np.maximum(values, 0)) @ vectors.T
+    assert np.linalg.eigvalsh(X)[0] > -1e-12
+    assert found.residual == pytest.approx(np.abs(to_half(X - nearest)).max(), abs=1e-12)
+    assert found.violation == pytest.approx(max(0.0, -np.linalg.eigvalsh(S)[0]), abs=1e-12)
+    assert found.gap == pytest.approx(abs(np.sum(X * S)), abs=1e-12)

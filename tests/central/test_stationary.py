@@ -10,6 +10,7 @@ from gfm.central.stationary_flow import penalty_gradient, stationary_flow
 from gfm.curvature.oracle import dense_hessian
 from gfm.errors import InputError
 from gfm.optimizers import RMSProp, State
+from gfm.problem import Costs
 from toys import tiny_problem
 
 
@@ -108,6 +109,31 @@ def test_bad_input_is_refused(H, g, lr):
         stationary(H, g, lr)
 
 
+@pytest.mark.parametrize(("call", "words"), [
+    (lambda: stationary(np.eye(2), np.ones(2), 0.1, rank=0), "rank"),
+    (lambda: stationary(np.eye(2), np.ones(2), 0.1, tolerance=-1), "tolerance"),
+    (lambda: stationary(np.eye(2), np.ones(2), "a"), "lr"),
+    (lambda: stationary([["a"]], np.ones(1), 0.1), "H must be an array"),
+    (lambda: first_term(3), "shape"), (lambda: first_term(np.ones(3)), "shape"),
+])
+def test_options_that_make_no_program_are_refused(call, words):
+    with pytest.raises(InputError, match=words):
+        call()
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"steps": 0}, "steps"), ({"steps": 1.5}, "steps"), ({"substeps": 0}, "substeps"), ({"lr": -0.1}, "lr"),
+    ({"lr": float("nan")}, "lr"), ({"curvature_penalty": 1}, "curvature_penalty"), ({"w": torch.zeros(3)}, "shape"),
+    ({"w": torch.full((433,), float("inf"), dtype=torch.float64)}, "NaN"),
+])
+def test_a_stationary_flow_is_checked_before_any_work(change, words):
+    problem = tiny_problem()
+    given = {"w": problem.w0, "lr": 2e-3, "steps": 2, **change}
+    with pytest.raises(InputError, match=words):
+        stationary_flow(problem, **given)
+    assert problem.costs == Costs()
+
+
 def test_the_penalty_is_the_gradient_of_the_curvature(network):
     problem, w, H, g = network
     rows = stationary(H, g, 2e-3).oscillation[:2]
@@ -126,8 +152,6 @@ def test_the_stationary_flow_stays_at_the_edge_and_descends(network):
     problem, w, _, _ = network
     path = stationary_flow(problem, w, 2e-3, 6)
     assert path.loss.shape == (7,) and (np.diff(path.loss) < 0).all() and path.gap <= 1e-5
-    with pytest.raises(InputError):
-        stationary_flow(problem, w, 2e-3, 0)
 
 
 @pytest.mark.parametrize("bias_correction", [False, True])
