@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -15,6 +15,7 @@ from gfm.experiments.base import Progress, Result
 from gfm.experiments.flow_run import FlowRun
 from gfm.experiments.store import obtain
 from gfm.optimizers import ScalarRMSProp, State
+from gfm.optimizers.checks import whole
 
 __all__ = ["ContinuedRun", "continued_run"]
 
@@ -33,7 +34,11 @@ class _Continued(ScalarRMSProp):
 class ContinuedRun(FlowRun):
     """``start_steps`` discrete steps with ``start_lr`` and ``start_beta2``, then the run with ``lr`` and ``beta2``.
 
-    Weights and second moment go over; all processes start where the first part ends.
+    Weights and second moment go over; all processes start where the first part ends. The costs of the
+    first part are kept under "start".
+
+    Raises:
+        InputError: another optimizer than scalar_rmsprop, or start_steps below 0.
     """
 
     name: ClassVar[str] = "continued-run"
@@ -46,19 +51,18 @@ class ContinuedRun(FlowRun):
         if self.optimizer != "scalar_rmsprop":
             raise InputError(f"only runs of scalar_rmsprop can be continued, but the optimizer is {self.optimizer!r}")
         started = time.perf_counter()
-        problem = self.problem()
-        first = replace(self.rule(), lr=self.start_lr, beta2=self.start_beta2)
+        whole("start_steps", self.start_steps, 0)
+        problem, rule = self.problem(), self.rule()
+        first = replace(rule, lr=self.start_lr, beta2=self.start_beta2)
         w, state = problem.w0, first.init(problem.w0)
         for _ in range(self.start_steps):
             gradient = problem.gradient(w)
             state = first.update(state, gradient)
             w = first.step(w, state, gradient)
-        rule = _Continued(self.lr, self.beta2, self.eps, self.bias_correction, nu=float(state.nu))
-        run = central.run(
-            problem, rule, self.steps, processes=self.processes, substeps=self.substeps, w0=w, seed=self.seed,
-            observables=self._observables(problem), keep_weights=self.keep_weights, progress=progress,
-            curvature_penalty=self.curvature_penalty, eigen_every=self.eigen_every, track=self.track, cap=self.cap,
-        )
+        spent = {**asdict(problem.costs), "seconds": time.perf_counter() - started}
+        continued = _Continued(rule.lr, rule.beta2, rule.eps, rule.bias_correction, nu=float(state.nu))
+        run = self._run(problem, continued, w, progress)
+        run.costs["start"] = spent
         arrays, info = run.to_arrays()
         info["seconds"] = time.perf_counter() - started
         return Result(arrays, info)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import time
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from gfm.data import Dataset
 from gfm.errors import UnknownNameError, UnreadableFileError
 from gfm.experiments.base import Experiment, Progress, Result, checkpoint_file
 from gfm.experiments.store import obtain
+from gfm.optimizers import schedules
+from gfm.optimizers.checks import whole
 from gfm.problem import Problem
 
 __all__ = ["FlowRun", "OPTIMIZERS", "flow_run"]
@@ -38,8 +41,12 @@ class FlowRun(Experiment):
 
     hidden: widths of an MLP's hidden layers, over those of ``size``. length: of the sequences of the
     sorting task (0: its own default). outputs: on so many test examples the network's outputs are
-    recorded. Options that the data set or the optimizer does not have (classes for sorting, beta2
+    recorded. schedule: of the learning rate, whose largest is ``lr``; see ``gfm.optimizers.schedules``
+    (steps count from the start of the warm-up). Options that the data set or the optimizer does not have (classes for sorting, beta2
     for gradient descent, say) are not used.
+
+    Raises:
+        InputError, UnknownNameError: values that no run can have, as soon as they are needed.
     """
 
     name: ClassVar[str] = "flow-run"
@@ -78,6 +85,18 @@ class FlowRun(Experiment):
     dtype: str = "float64"
     seed: int = 0
     batch_size: int | None = None
+    schedule: str = "constant"
+
+    def __post_init__(self) -> None:
+        whole("outputs", self.outputs, 0)
+        schedules.named(self.schedule, 1.0, 1)
+
+    def parameters(self) -> dict[str, Any]:
+        """The fields as a plain dict; a constant schedule goes without saying, as in results from before there were others."""
+        values = super().parameters()
+        if self.schedule == "constant":
+            del values["schedule"]
+        return values
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -112,33 +131,37 @@ class FlowRun(Experiment):
             raise UnknownNameError(f"unknown optimizer {self.optimizer!r}; choose one of {', '.join(OPTIMIZERS)}")
         kind = OPTIMIZERS[self.optimizer]
         names = set(kind.__dataclass_fields__) & {"momentum", "beta1", "beta2", "eps", "bias_correction"}
-        return kind(lr=self.lr, **{name: getattr(self, name) for name in names})
+        lr = schedules.named(self.schedule, self.lr, self.warmup + self.steps)
+        return kind(lr=lr, **{name: getattr(self, name) for name in names})
 
     def compute(self, progress: Progress) -> Result:
-        try:
-            return self._compute(progress)
-        except UnreadableFileError:
-            file = checkpoint_file()
-            if file is None or not file.exists():
-                raise
-            file.unlink()  # a broken checkpoint is worth nothing: from the start
-            return self._compute(progress)
-
-    def _compute(self, progress: Progress) -> Result:
         started = time.perf_counter()
-        problem = self.problem()
-        run = central.run(
-            problem, self.rule(), self.steps, processes=self.processes, substeps=self.substeps,
-            warmup=self.warmup, seed=self.seed, observables=self._observables(problem),
-            keep_weights=self.keep_weights, progress=progress,
-            curvature_penalty=self.curvature_penalty, eigen_every=self.eigen_every, track=self.track,
-            cap=self.cap, tolerance=self.tolerance, critical_share=self.critical_share,
-            adaptive=self.adaptive, coordinates=self.coordinates,
-            checkpoint=checkpoint_file(), checkpoint_every=1, checkpoint_seconds=CHECKPOINT_SECONDS,
-        )
+        run = self._run(self.problem(), self.rule(), None, progress)
         arrays, info = run.to_arrays()
         info["seconds"] = time.perf_counter() - started
         return Result(arrays, info)
+
+    def _run(
+        self, problem: Problem, rule: optimizers.Optimizer, w0: Tensor | None, progress: Progress
+    ) -> central.Run:
+        """The lockstep run with these parameters; from its checkpoint, where a killed one has left it."""
+        file = checkpoint_file()
+        arguments = {
+            "processes": self.processes, "substeps": self.substeps, "warmup": self.warmup, "w0": w0,
+            "seed": self.seed, "observables": self._observables(problem), "keep_weights": self.keep_weights,
+            "progress": progress, "curvature_penalty": self.curvature_penalty, "eigen_every": self.eigen_every,
+            "track": self.track, "cap": self.cap, "tolerance": self.tolerance,
+            "critical_share": self.critical_share, "adaptive": self.adaptive, "coordinates": self.coordinates,
+            "checkpoint": file, "checkpoint_every": 1, "checkpoint_seconds": CHECKPOINT_SECONDS,
+        }
+        try:
+            return central.run(problem, rule, self.steps, **arguments)
+        except UnreadableFileError as failure:
+            if file is None or not file.exists():
+                raise
+            warnings.warn(f"{failure} (it is removed here, and the run starts anew)", stacklevel=2)
+            file.unlink()
+            return central.run(problem, rule, self.steps, **arguments)
 
     def _observables(self, problem: Problem) -> dict:
         if not self.outputs:

@@ -6,7 +6,7 @@ And from one point of the run, the stationary flow with and without its curvatur
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import ClassVar
 
 import numpy as np
@@ -20,6 +20,7 @@ from gfm.errors import InputError
 from gfm.experiments.base import Progress, Result
 from gfm.experiments.flow_run import FlowRun
 from gfm.experiments.store import obtain
+from gfm.problem import Problem
 
 __all__ = ["StationaryPaths", "StationaryPoints"]
 
@@ -32,6 +33,8 @@ class _OverRun(FlowRun):
         """The run: the same parameters, with every second moment recorded."""
         if self.optimizer != "rmsprop" or self.keep_weights < 1:
             raise InputError("stationary points need a run of rmsprop that keeps weights (keep_weights of at least 1)")
+        if self.schedule != "constant":
+            raise InputError("second moments come to rest at one learning rate; leave schedule at constant")
         return FlowRun(**{f.name: getattr(self, f.name) for f in fields(FlowRun)})
 
     def run(self) -> Run:
@@ -44,6 +47,11 @@ def _second_moments(run: Run, process: str, p: int) -> np.ndarray:
     if nu.shape[1] != p:
         raise InputError(f"the run recorded {nu.shape[1]} of {p} second moments; set coordinates to {p} or more")
     return nu
+
+
+def _info(problem: Problem, started: float) -> dict[str, float]:
+    """Size and costs: of what was computed over the run, not of the run."""
+    return {"p": problem.p, **asdict(problem.costs), "seconds": time.perf_counter() - started}
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,7 @@ class StationaryPoints(_OverRun):
             progress(number + 1, len(steps))
         arrays = {key: np.array([row[key] for row in rows]) for key in rows[0]}
         arrays["speed_limit"] = np.array(optimisation_speed(stationary(H, g, 100 * self.lr).P, g))
-        return Result(arrays, {"seconds": time.perf_counter() - started, "p": problem.p})
+        return Result(arrays, _info(problem, started))
 
 
 @dataclass(frozen=True)
@@ -124,4 +132,4 @@ class StationaryPaths(_OverRun):
             )
             arrays[f"{name}_loss"], arrays[f"{name}_nu_sum"] = path.loss, path.nu_sum
             arrays[f"{name}_distance"] = np.array(np.linalg.norm(path.weights[-1] - end))
-        return Result(arrays, {"seconds": time.perf_counter() - started, "p": problem.p})
+        return Result(arrays, _info(problem, started))

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from gfm.experiments import Store, obtain
+from gfm.errors import InputError, UnknownNameError
 from gfm.experiments import flow_run as module
+from gfm.experiments.base import checkpointing
+from gfm.experiments.continued_run import ContinuedRun
 from gfm.experiments.store import key_of
 
 SMALL = module.FlowRun(n=40, hidden=(6,), lr=0.2, steps=30)
@@ -51,5 +54,61 @@ def test_a_broken_checkpoint_is_not_trusted(store):
     file = checkpoint(store)
     file.write_bytes(file.read_bytes()[:200])
     seen = []
-    obtain(SMALL, store, progress=lambda done, total: seen.append(done))
+    with pytest.warns(UserWarning, match="it is removed here"):
+        obtain(SMALL, store, progress=lambda done, total: seen.append(done))
     assert seen[0] == 0 and not file.exists()
+
+
+def test_a_checkpoint_of_another_run_is_not_removed_in_silence(store):
+    short = module.FlowRun(n=40, hidden=(6,), lr=0.2, steps=8, processes=("discrete",))
+    with pytest.raises(Killed):
+        obtain(short, store, progress=kill_at(5))
+    file = store.entry(short.name, f".{key_of(short)}.checkpoint")
+    other = module.FlowRun(n=40, hidden=(6,), lr=0.3, steps=8, processes=("discrete",))
+    with checkpointing(file), pytest.warns(UserWarning, match="of another run"):
+        found = other.compute(lambda done, total: None)
+    assert np.array_equal(found.arrays["discrete/loss"], other.compute(lambda done, total: None).arrays["discrete/loss"])
+
+
+def test_values_that_no_run_can_have():
+    with pytest.raises(InputError, match="outputs"):
+        module.FlowRun(outputs=-1)
+    with pytest.raises(UnknownNameError, match="unknown schedule 'linear'; choose one of constant"):
+        module.FlowRun(schedule="linear")
+
+
+def test_a_constant_schedule_leaves_the_key_and_another_is_recorded():
+    assert "schedule" not in SMALL.parameters()
+    kwargs = {"n": 40, "hidden": (6,), "lr": 0.2, "steps": 8, "processes": ("discrete",), "schedule": "cosine"}
+    experiment = module.FlowRun(**kwargs)
+    assert experiment.parameters()["schedule"] == "cosine" and key_of(experiment) != key_of(SMALL)
+    found = experiment.compute(lambda done, total: None)
+    assert found.info["settings"]["schedule"] == "Cosine(peak=0.2, steps=8)"
+    rates = found.arrays["discrete/lr"]
+    assert rates[0] == 0.2 and rates[-1] == pytest.approx(0.02) and (np.diff(rates) < 0).all()
+
+
+def test_a_continued_run_takes_every_parameter_of_its_own():
+    kwargs = {
+        "n": 40, "hidden": (4,), "optimizer": "scalar_rmsprop", "lr": 0.02, "steps": 4, "start_steps": 3,
+        "processes": ("central",), "critical_share": 0.9, "tolerance": 1e-3, "adaptive": False, "coordinates": 4,
+        "warmup": 2,
+    }
+    found = ContinuedRun(**kwargs).compute(lambda done, total: None)
+    for name in ("critical_share", "tolerance", "adaptive", "coordinates", "warmup"):
+        assert found.info["settings"][name] == kwargs[name], name
+    assert found.arrays["central/gradient2_at"].shape == (5, 4)
+    assert found.info["costs"]["start"]["gradients"] == 3 and found.info["costs"]["warmup"]["gradients"] == 2
+    with pytest.raises(InputError, match="start_steps"):
+        ContinuedRun(**{**kwargs, "start_steps": -1}).compute(lambda done, total: None)
+
+
+def test_a_killed_continued_run_goes_on(store):
+    experiment = ContinuedRun(
+        n=40, hidden=(4,), optimizer="scalar_rmsprop", lr=0.02, steps=8, start_steps=3, processes=("discrete",)
+    )
+    with pytest.raises(Killed):
+        obtain(experiment, store, progress=kill_at(5))
+    seen = []
+    obtain(experiment, store, progress=lambda done, total: seen.append(done))
+    assert seen[0] == 5
