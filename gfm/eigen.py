@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gfm.errors import InputError, NumericalError
 
-__all__ = ["Eigenpairs", "default_tolerance", "dense", "lanczos", "refine"]
+__all__ = ["Eigenpairs", "default_tolerance", "dense", "lanczos", "matrix", "refine"]
 
 Product = Callable[[Tensor], Tensor]
 
@@ -27,7 +27,7 @@ class Eigenpairs:
 
     values: ``(k,)``; vectors: ``(k, p)``, orthonormal rows; residuals: ``(k,)``, the norms
     ``|A v - value v|`` divided by the largest ``|value|``; products: operator products spent;
-    converged: every residual within the tolerance asked for.
+    converged: every residual within the tolerance asked for; images: ``(k, p)``, A times the vectors.
     """
 
     values: Tensor
@@ -35,6 +35,15 @@ class Eigenpairs:
     residuals: Tensor
     products: int
     converged: bool
+    images: Tensor
+
+    def sharpened(self) -> Tensor:
+        """Vectors ``(k, p)`` after one power step, A v / value: errors shrink by (their eigenvalue / value).
+
+        Vectors whose eigenvalue is not well above zero stay as they are.
+        """
+        good = self.values > 0.1 * self.values.abs().max()
+        return torch.where(good[:, None], self.images / torch.where(good, self.values, 1.0)[:, None], self.vectors)
 
 
 def default_tolerance(dtype: torch.dtype) -> float:
@@ -42,13 +51,18 @@ def default_tolerance(dtype: torch.dtype) -> float:
     return 1e-6 if dtype == torch.float64 else 1e-4
 
 
+def matrix(product: Product, p: int, *, like: Tensor, width: int = 64) -> Tensor:
+    """The operator as a stored matrix ``(p, p)``, by p products, ``width`` at a time, in ``like``'s dtype."""
+    rows = torch.eye(p, dtype=like.dtype, device=like.device).split(width)
+    return torch.cat([product(part) for part in rows])
+
+
 def dense(matrix: Tensor, k: int) -> Eigenpairs:
     """The ``k`` largest eigenpairs of a stored symmetric matrix ``(p, p)``: the oracle."""
     values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
     values, vectors = values.flip(0)[:k], vectors.flip(1)[:, :k].T.contiguous()
-    residuals = (vectors @ matrix - values[:, None] * vectors).norm(dim=1)
-    scale = values.abs().max().clamp(min=torch.finfo(values.dtype).tiny)
-    return Eigenpairs(values, vectors, residuals / scale, matrix.shape[0], True)
+    images = vectors @ matrix
+    return Eigenpairs(values, vectors, _relative(images, values, vectors), matrix.shape[0], True, images)
 
 
 def lanczos(
@@ -70,7 +84,7 @@ def lanczos(
         raise InputError(f"the number of eigenpairs must lie in 1..{p}, but it is {k}")
     tolerance = default_tolerance(like.dtype) if tolerance is None else tolerance
     if p <= 2 * k + 2 or p <= 32:  # ARPACK needs room for its Krylov space
-        return dense(product(torch.eye(p, dtype=like.dtype, device=like.device)), k)
+        return dense(matrix(product, p, like=like), k)
     count = 0
 
     def matvec(v: np.ndarray) -> np.ndarray:
@@ -114,7 +128,7 @@ def _ritz(product: Product, rows: Tensor, tolerance: float, spent: int, converge
     rows, images = rotation.T @ rows, rotation.T @ images
     residuals = _relative(images, values, rows)
     converged = converged and bool((residuals <= max(10 * tolerance, 1e-5)).all())
-    return Eigenpairs(values, rows, residuals, spent + rows.shape[0], converged)
+    return Eigenpairs(values, rows, residuals, spent + rows.shape[0], converged, images)
 
 
 def refine(
@@ -142,7 +156,7 @@ def refine(
     """
     k, p = start.shape
     if p <= 32:  # the whole matrix is cheaper, and the blocks below need room outside their span
-        return dense(product(torch.eye(p, dtype=start.dtype, device=start.device)), k)
+        return dense(matrix(product, p, like=start), k)
     wanted = k if wanted is None else wanted
     tolerance = default_tolerance(start.dtype) if tolerance is None else tolerance
     goal = torch.full((k,), tolerance, dtype=start.dtype, device=start.device)
@@ -159,7 +173,7 @@ def refine(
         relative = residual.norm(dim=1) / _scale(values)
         open_rows = relative > goal
         if not open_rows.any():
-            return Eigenpairs(values, rows, relative, spent, True)
+            return Eigenpairs(values, rows, relative, spent, True, images)
         new = _orthonormal_against(residual[open_rows] if k > 1 else residual, rows)
         del residual
         if new.shape[0] == 0:
@@ -179,7 +193,7 @@ def refine(
         rows = torch.addmm(step, kept, rows)
         images = torch.addmm(step_images, kept, images)
     relative = _relative(images, values, rows)
-    return Eigenpairs(values, rows, relative, spent, bool((relative <= goal).all()))
+    return Eigenpairs(values, rows, relative, spent, bool((relative <= goal).all()), images)
 
 
 def _scale(values: Tensor) -> Tensor:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from gfm import eigen
 from gfm.errors import InputError
 from gfm.problem import Problem
 
@@ -24,5 +24,5 @@ def dense_hessian(problem: Problem, w: Tensor, *, limit: int = 5000) -> Tensor:
         )
     width = min(problem.p, 64)
     point = problem.at(w, width)
-    H = torch.cat([point.hvp(rows) for rows in torch.eye(problem.p, dtype=w.dtype, device=w.device).split(width)])
+    H = eigen.matrix(point.hvp, problem.p, like=w, width=width)
     return (H + H.T) / 2

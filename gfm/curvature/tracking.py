@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +18,10 @@ from gfm import eigen
 from gfm.point import Point
 
 __all__ = ["Spectrum", "Tracker"]
+
+#: Refreshes that starts are extrapolated through; fewer where a block of vectors holds more than ``LARGE`` numbers.
+LONG, SHORT = 6, 2
+LARGE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,9 @@ class Tracker:
 
     One pair below ``above`` is always kept as a guard; when the guard rises past ``above`` another
     pair is added (by a cold solve, so that none is missed), and when two lie well below it the
-    last is dropped. Starts are extrapolated through the last three refreshes.
+    last is dropped. Starts are extrapolated through the last refreshes, whose vectors are first
+    sharpened by one power step (it costs no product): what a tolerance leaves of error in them
+    would be amplified by the extrapolation, and most of it lies in the far, small eigenvalues.
 
     Args:
         above: eigenvalues above this are all tracked (1.5, or 0.75 of the optimizer's threshold).
@@ -49,6 +57,7 @@ class Tracker:
         grow: False keeps the number at ``initial``.
         lag: 1 where the path is smooth, 2 where it has period two (the oscillating optimizer):
             starts come from that many refreshes ago; a smooth path is also extrapolated.
+        dense: take every refresh from the whole Hessian, for small p: exact, p products each.
     """
 
     def __init__(
@@ -61,13 +70,13 @@ class Tracker:
         check_every: int = 200,
         grow: bool = True,
         lag: int = 1,
+        dense: bool = False,
     ):
         self.above, self.initial, self.cap = above, initial, cap
         self.tolerance, self.check_every = tolerance, check_every
-        self.grow, self.lag = grow, lag
+        self.grow, self.lag, self.dense = grow, lag, dense
         self.rows: Tensor | None = None  # (k, p) orthonormal, symmetric form
-        self.before: Tensor | None = None  # the same one refresh earlier
-        self.earlier: Tensor | None = None  # and two refreshes earlier
+        self.past: list[Tensor] = []  # the same at the last refreshes, sharpened; newest first, in one frame
         self.refreshes = 0
         self._warned = False
 
@@ -88,7 +97,7 @@ class Tracker:
             return point.hvp(V / root) / root
 
         spent = 0
-        cold = self.rows is None or (self.refreshes and self.refreshes % self.check_every == 0)
+        cold = self.dense or self.rows is None or (self.refreshes and self.refreshes % self.check_every == 0)
         self.refreshes += 1
         pairs = self._cold(product, point, self.width) if cold else self._warm(product)
         spent += pairs.products
@@ -103,7 +112,9 @@ class Tracker:
                 stacklevel=2,
             )
         rows = self._aligned(pairs.vectors)
-        self.earlier, self.before, self.rows = self.before, self.rows, rows[: self._kept(pairs.values)]
+        kept = self._kept(pairs.values)
+        self.rows = rows[:kept]
+        self._remember(pairs, kept)
         return Spectrum(pairs.values, rows / root, pairs.residuals, spent, pairs.converged)
 
     def _short(self, values: Tensor) -> bool:
@@ -119,24 +130,37 @@ class Tracker:
 
     def _cold(self, product: eigen.Product, point: Point, k: int) -> eigen.Eigenpairs:
         w = point.gradient
+        if self.dense:
+            return eigen.dense(eigen.matrix(product, w.numel(), like=w), k)
         return eigen.lanczos(product, w.numel(), k, like=w, tolerance=self.tolerance, seed=self.refreshes)
 
     def _warm(self, product: eigen.Product) -> eigen.Eigenpairs:
-        wanted = max(1, self.width - 1)
-        return eigen.refine(product, self._start(), wanted=wanted, tolerance=self.tolerance)
+        return eigen.refine(product, self._start(), wanted=self._wanted(self.width), tolerance=self.tolerance)
+
+    def _wanted(self, count: int) -> int:
+        """Pairs that must converge: all but the guard."""
+        return max(1, count - 1) if self.grow else count
 
     def _start(self) -> Tensor:
-        """Rows extrapolated through the last refreshes, as far as these have the same number of rows."""
-        rows, before, earlier = self.rows, self.before, self.earlier
-        self.earlier = None  # not needed again; its memory may go
-        if before is None or before.shape != rows.shape:
-            return rows
+        """Rows extrapolated through the last refreshes."""
         if self.lag == 2:
-            return before
-        before = _turned(before, rows)
-        if earlier is None or earlier.shape != rows.shape:
-            return (2 * rows).sub_(before)
-        return _turned(earlier, rows).add_(rows, alpha=3).sub_(before, alpha=3)
+            return self.past[min(1, len(self.past) - 1)]
+        start = None
+        for factor, rows in zip(_extrapolation(len(self.past)), self.past, strict=True):
+            start = factor * rows if start is None else start.add_(rows, alpha=factor)
+        return start
+
+    def _remember(self, pairs: eigen.Eigenpairs, kept: int) -> None:
+        """The first ``kept`` vectors, sharpened, turned onto the frame of those before where their number agrees."""
+        rows = pairs.sharpened()[:kept]
+        if self.past and len(self.past[0]) < kept:
+            self.past = []  # a new direction has no past
+        self.past = [old[:kept] for old in self.past[: (LONG if rows.numel() <= LARGE else SHORT) - 1]]
+        if self.past:
+            # The guard is less exact than the others and must not be mixed into them.
+            parts = (slice(self._wanted(kept)), slice(self._wanted(kept), kept))
+            rows = torch.cat([_turned(rows[part], self.past[0][part]) for part in parts if len(rows[part])])
+        self.past.insert(0, rows)
 
     def _aligned(self, rows: Tensor) -> Tensor:
         """Signs that agree with the last refresh, so that curves along eigenvectors are continuous."""
@@ -147,6 +171,16 @@ class Tracker:
         agree = (rows[:m] * self.rows[:m]).sum(1)
         signs[:m] = torch.where(agree < 0, -1.0, 1.0).to(rows.dtype)
         return signs[:, None] * rows
+
+
+@lru_cache
+def _extrapolation(count: int) -> tuple[float, ...]:
+    """Weights, newest first, that carry a cubic through so many equidistant points one step on.
+
+    Fewer than four points: a polynomial of lower degree; more: least squares, which amplifies errors less.
+    """
+    powers = np.vander(-np.arange(1.0, count + 1), min(4, count), increasing=True)
+    return tuple(np.linalg.pinv(powers)[0].tolist())
 
 
 def _turned(rows: Tensor, onto: Tensor) -> Tensor:
