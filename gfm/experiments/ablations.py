@@ -38,6 +38,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "blind to the optimizer's state": {"aware": False},
     "runs unscaled": {"scale": "none"},
     "runs scaled by their movement": {"scale": "run"},
+    "layers scaled by their movement": {"scale": "layer"},
     "solver: Runge-Kutta of order 4": {"method": "rk4"},
     "solver: four Euler substeps": {"substeps": 4},
     "single precision": {"dtype": "float32"},

@@ -10,7 +10,7 @@ import torch
 
 from gfm.experiments.base import Experiment, Progress, Result
 from gfm.experiments.forecasting import make_forecaster
-from gfm.experiments.networks import half_net, small_networks
+from gfm.experiments.networks import half_net, slopes, small_networks
 
 __all__ = ["OBSERVED", "NetworkForecast", "flow_options", "losses_at", "split_sizes"]
 
@@ -54,7 +54,9 @@ class NetworkForecast(Experiment):
     state; scale: its unit of a run's coordinates. replicates: from number ``first`` on, independent in
     tasks, data, initial weights, batches and training. epochs: cap on training, None = its own.
 
-    Arrays: errors, hold (replicates, 180). Info: seconds, parameters, epochs, notes by replicate.
+    Arrays: errors, hold (replicates, 180); losses (replicates, 3) expected loss (:func:`losses_at`) at the
+    weights of step 20, the forecast ones and the true ones of step 200, median over runs. Info:
+    seconds, parameters, epochs, notes by replicate.
     """
 
     name: ClassVar[str] = "gfm/networks"
@@ -69,7 +71,7 @@ class NetworkForecast(Experiment):
     runs: int = 200
 
     def compute(self, progress: Progress) -> Result:
-        errors, holds = [], []
+        errors, holds, losses = [], [], []
         info: dict[str, list] = {"seconds": [], "parameters": [], "epochs": [], "notes": []}
         for replicate in range(self.first, self.first + self.replicates):
             data = small_networks(self.optimizer, replicate, self.runs)
@@ -84,10 +86,14 @@ class NetworkForecast(Experiment):
             errors.append(np.square(forecast - truth).mean(axis=(0, 2)))
             hold = test.weights[:, [OBSERVED]]
             holds.append(np.square(hold - truth).mean(axis=(0, 2)))
+            tasks = slopes(replicate, self.runs)[-test.runs :]
+            at = (hold[:, 0], forecast[:, -1], truth[:, -1])
+            losses.append([np.median(losses_at(weights, tasks)) for weights in at])
             for key in ("seconds", "parameters", "epochs"):
                 info[key].append(getattr(model.report, key))
             info["notes"].append({k: str(v) for k, v in model.report.notes.items()})
             progress(replicate + 1 - self.first, self.replicates)
         return Result(
-            {"errors": np.array(errors), "hold": np.array(holds)}, {**info, "title": model.title}
+            {"errors": np.array(errors), "hold": np.array(holds), "losses": np.array(losses)},
+            {**info, "title": model.title},
         )

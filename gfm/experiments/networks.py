@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gfm.trajectories import Trajectories, record
 
-__all__ = ["half_net", "mean_square", "small_networks"]
+__all__ = ["half_net", "mean_square", "slopes", "small_networks"]
 
 WIDTH = 10
 POINTS = 100
@@ -43,9 +44,7 @@ def small_networks(
     steps an epoch), learning rate 0.002. scale multiplies the initial weights (another law). The
     optimizer's state is recorded. Replicates are independent in everything.
     """
-    generator = torch.Generator().manual_seed(7_000_000 + replicate)
-    inputs = torch.randn(runs, POINTS, 1, dtype=torch.float64, generator=generator)
-    slopes = torch.randn(runs, 1, 1, dtype=torch.float64, generator=generator)
+    inputs, tasks = _tasks(replicate, runs)
 
     def build() -> nn.Module:
         net = half_net(width)
@@ -55,6 +54,17 @@ def small_networks(
         return net
 
     return record(
-        build, inputs, inputs * slopes, mean_square, optimizer, lr, runs, steps,
+        build, inputs, inputs * tasks, mean_square, optimizer, lr, runs, steps,
         batch=BATCH, states=True, seed=replicate,
     )
+
+
+def slopes(replicate: int, runs: int = 200) -> np.ndarray:
+    """(runs,) the w* of each run of :func:`small_networks` of that replicate."""
+    return _tasks(replicate, runs)[1].flatten().numpy()
+
+
+def _tasks(replicate: int, runs: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(7_000_000 + replicate)
+    inputs = torch.randn(runs, POINTS, 1, dtype=torch.float64, generator=generator)
+    return inputs, torch.randn(runs, 1, 1, dtype=torch.float64, generator=generator)

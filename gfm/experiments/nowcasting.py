@@ -38,8 +38,9 @@ class Nowcasting(Experiment):
     the present weights; the optimizer's state is kept as it is. The gate's cost is counted as training
     steps by its forward passes (:func:`gfm.experiments.nowcast_run.gate_cost`).
 
-    forecaster: its name; ``"none"`` trains on. data: "digits", "mnist" or "cifar10", as in
-    :func:`gfm.experiments.image_tasks.task`. lr: AdamW's. seeds: the test runs are first, first+1, ...
+    forecaster: its name; ``"none"`` trains on. data: a name of :func:`gfm.experiments.image_tasks.task`.
+    fitted_on: the data (and with it the network) of the runs that it is fitted on; "" means ``data``.
+    lr: AdamW's. seeds: the test runs are first, first+1, ...
     threshold: test loss to be reached (best so far, looked at every four steps); None is the data set's
     own (``task`` says how it was chosen). most: steps at most.
     fitted_runs, fitted_steps: of the runs to fit on (seeds from 1000 on). stride: recorded states between
@@ -71,13 +72,15 @@ class Nowcasting(Experiment):
     stride: int = 4
     epochs: int = 40
     data: str = "digits"
+    fitted_on: str = ""
 
     def data_fingerprint(self) -> str:
-        return task(self.data).fingerprint
+        own = task(self.data).fingerprint
+        return own + task(self.fitted_on).fingerprint if self.fitted_on else own
 
     def compute(self, progress: Progress) -> Result:
         data = task(self.data)
-        model = None if self.forecaster == "none" else self._fit(data)
+        model = None if self.forecaster == "none" else self._fit(task(self.fitted_on or self.data))
         out: dict[str, list] = {name: [] for name in ("steps", "cost", "jumps", "kept", "at", "error")}
         for seed in range(self.first, self.first + self.seeds):
             for name, value in self._train(data, seed, model).items():

@@ -54,6 +54,10 @@ def gradients(data: Trajectories) -> np.ndarray:
 def state_features(prefix: Trajectories) -> np.ndarray:
     """(series, features): gradients times lr, and lr times the root second moment.
 
+    Momentum and SGD keep no second moment: the mean of the rebuilt gradients' squares stands in for it.
+    What a heavy ball remembers is a linear map of the increments, so that its gradients alone tell a
+    linear field nothing new; their size does.
+
     Where states were recorded with gaps the gradients between them are lost: the averages at the last
     state, and the step that they give, serve instead.
     """
@@ -66,7 +70,10 @@ def state_features(prefix: Trajectories) -> np.ndarray:
         if not parts and "second" not in last:
             raise InputError("The optimizer-aware field needs a recorded state; use aware=False.")
     else:
-        parts = [to_series(gradients(prefix)) * lr]
+        rebuilt = gradients(prefix)
+        parts = [to_series(rebuilt) * lr]
+        if "second" not in prefix.states:
+            parts.append(np.sqrt(np.square(rebuilt).mean(axis=1)).reshape(-1, 1) * lr)
     if "second" in prefix.states:
         parts.append(to_series(np.sqrt(prefix.states["second"][:, -1:])) * lr)
     return np.hstack(parts).astype(np.float64)

@@ -19,6 +19,7 @@ from gfm.matching.fit import Residuals, correction_states, fit_correction
 from gfm.matching.frame import Frame, units_of
 from gfm.matching.integrate import integrate
 from gfm.matching.path import IncrementPath
+from gfm.matching.trust import Trust, lengths, squares_of
 from gfm.trajectories import Trajectories
 
 __all__ = ["MEMORY", "CoordinateFlow"]
@@ -41,6 +42,7 @@ class CoordinateFlow:
         self.n, self.context, self.dtype, self.products = n, context, dtype, products
         self.field: CorrectionField | None = None
         self.damping: Damping | None = None
+        self.trust: Trust | None = None
 
     @property
     def size(self) -> int:
@@ -98,7 +100,7 @@ class CoordinateFlow:
         sizes: np.ndarray | None = None,
     ) -> tuple[Frame, np.ndarray]:
         """The frame of a prefix, and the context in it; units and sizes of whole runs, for a part."""
-        frame = Frame.of(prefix.weights, scale, units)
+        frame = Frame.of(prefix.weights, scale, units, prefix.groups)
         context = frame.context(self.context)
         if aware:
             context = np.hstack([context, state_features(prefix) / frame.scale[:, None]])
@@ -162,6 +164,12 @@ class CoordinateFlow:
         name, self.damping = choose_damping(self._rates(train.prefix(self.n)), errors)
         return name
 
+    def confine(self, *fitted: Trajectories) -> None:
+        """From now on hold forecasts to what the fitted runs' speeds let expect."""
+        squares = np.concatenate([squares_of(data.weights[:, : self.n + 1]) for data in fitted])
+        ways = [lengths(data.weights[:, self.n + 1 :], data.weights[:, self.n]) for data in fitted]
+        self.trust = Trust.of(squares, np.concatenate(ways))
+
     def _rates(self, prefix: Trajectories, columns: int | None = None) -> np.ndarray:
         """(runs,) rate at which the gradients decline (the increments, where the flow is blind)."""
         squares = 0.0
@@ -190,7 +198,7 @@ class CoordinateFlow:
         runs, _, p = prefix.weights.shape
         chunk = max(int(memory // self._bytes(horizon)), 1)
         rows, columns = max(chunk // p, 1), min(chunk, p)
-        units = units_of(prefix.weights, self.scale, columns)
+        units = units_of(prefix.weights, self.scale, columns, prefix.groups)
         powers = self.aware and self.products
         sizes = preconditioner_units(prefix, columns) if powers else np.empty((2, runs))
         gains = np.ones((runs, horizon))
@@ -201,10 +209,16 @@ class CoordinateFlow:
             for start in range(0, p, columns):
                 some, part = slice(first, first + rows), slice(start, start + columns)
                 piece = _part(prefix, some, part)
-                frame, context = self._frame(piece, self.scale, self.aware, units[some], sizes[:, some])
+                unit = units[some, part] if units.shape[1] > 1 else units[some]
+                frame, context = self._frame(piece, self.scale, self.aware, unit, sizes[:, some])
                 states = self._carry(frame.ends, context, horizon, method, substeps)
                 gain = np.repeat(gains[some], piece.parameters, axis=0)
                 out[some, :, part] = frame.outward(gain * states)
+        if self.trust is not None:
+            last = prefix.weights[:, -1]
+            gains = self.trust.gains(squares_of(prefix.weights), lengths(out, last)).astype(out.dtype)
+            for step in range(horizon):
+                out[:, step] = last + gains[:, step, None] * (out[:, step] - last)
         return out
 
     def _bytes(self, horizon: int) -> int:

@@ -20,7 +20,7 @@ from gfm.matching.choice import clearly_better
 
 __all__ = ["DAMPINGS", "Damping", "choose_damping", "decline"]
 
-DAMPINGS = ("none", "auto")
+DAMPINGS = ("none", "auto", "cautious")
 SLOWEST = 1e-4
 """Smallest rate per step: below it a descent of some hundred steps is a straight line."""
 

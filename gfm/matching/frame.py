@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from gfm.errors import InputError
 
 __all__ = ["CONTEXTS", "SCALES", "Frame", "units_of"]
 
-SCALES = ("none", "run")
+SCALES = ("none", "run", "layer")
 CONTEXTS = ("ends", "prefix")
 
 
@@ -31,16 +32,24 @@ class Frame:
     parameters: int
 
     @classmethod
-    def of(cls, prefix: np.ndarray, scale: str = "run", units: np.ndarray | None = None) -> Frame:
+    def of(
+        cls,
+        prefix: np.ndarray,
+        scale: str = "run",
+        units: np.ndarray | None = None,
+        groups: Sequence[str] | None = None,
+    ) -> Frame:
         """The frame of observed states (runs, n+1, parameters), in float64.
 
         scale: ``"run"``: root mean square over a run's weights of w_n - w_0, so that all runs weigh
-        alike; ``"none"``: 1. units: (runs,) those of the whole runs, where ``prefix`` is a part of them.
+        alike; ``"layer"``: the same over the weights of each layer; ``"none"``: 1. units: those of
+        :func:`units_of`, from the whole runs where ``prefix`` is a part of them. groups: one label per
+        weight, for ``"layer"``.
         """
         weights = prefix.astype(np.float64)
-        parameters = weights.shape[2]
-        units = units_of(weights, scale) if units is None else units
-        s = np.repeat(units, parameters)
+        runs, _, parameters = weights.shape
+        units = units_of(weights, scale, groups=groups) if units is None else units
+        s = np.broadcast_to(units, (runs, parameters)).reshape(-1)
         series = np.swapaxes(weights, 1, 2).reshape(-1, weights.shape[1])
         origin = series[:, -1]
         differences = (series[:, :-1] - origin[:, None]) / s[:, None]
@@ -70,21 +79,32 @@ class Frame:
         return np.swapaxes(out.reshape(-1, self.parameters, series.shape[1]), 1, 2)
 
 
-def units_of(prefix: np.ndarray, scale: str, chunk: int | None = None) -> np.ndarray:
-    """(runs,) the unit of every run (see :meth:`Frame.of`), looking at ``chunk`` weights at a time.
+def units_of(
+    prefix: np.ndarray, scale: str, chunk: int | None = None, groups: Sequence[str] | None = None
+) -> np.ndarray:
+    """(runs, 1) the unit of every run, or (runs, parameters) that of every weight's layer.
 
-    Raises InputError for an unknown scale.
+    See :meth:`Frame.of`. chunk: weights looked at at a time. A layer's weights are those whose labels in
+    ``groups`` are alike up to the last dot ("2.weight" and "2.bias").
+
+    Raises InputError for an unknown scale, and where a layer's unit is asked of weights without labels.
     """
     if scale not in SCALES:
         raise InputError(f"scale must be one of {SCALES}; got {scale!r}.")
     runs, _, parameters = prefix.shape
     if scale == "none":
-        return np.ones(runs)
-    total = np.zeros(runs)
+        return np.ones((runs, 1))
+    layer = np.zeros(parameters, dtype=np.intp)
+    if scale == "layer":
+        if groups is None:
+            raise InputError("scale='layer' needs trajectories with groups, one label per weight.")
+        layer = np.unique([name.rpartition(".")[0] for name in groups], return_inverse=True)[1]
+    total = np.zeros((runs, layer.max() + 1))
     for start in range(0, parameters, chunk or parameters):
         part = slice(start, start + (chunk or parameters))
         moved = prefix[:, -1, part].astype(np.float64) - prefix[:, 0, part]
-        total += np.square(moved).sum(axis=1)
-    units = np.sqrt(total / parameters)
-    units[units == 0] = 1.0  # a run that never moved is held anyway
-    return units
+        for number in np.unique(layer[part]):
+            total[:, number] += np.square(moved[:, layer[part] == number]).sum(axis=1)
+    units = np.sqrt(total / np.bincount(layer))
+    units[units == 0] = 1.0  # what never moved is held anyway
+    return units[:, layer] if scale == "layer" else units

@@ -46,7 +46,8 @@ class GradientFlowMatching(Forecaster):
         ``"auto"`` tries it where the training runs hold one.
     products: whether an aware context is also taken times the powers of each weight's second moment, so
         that steep and flat directions have fields of their own (off by default: thrice the coefficients).
-    scale: unit of a run's coordinates, ``"none"``, ``"run"`` or ``"auto"`` (see :class:`Frame`).
+    scale: unit of a run's coordinates, ``"none"``, ``"run"``, ``"layer"`` (one a layer, by the groups) or
+        ``"auto"``, the better of the first two (see :class:`Frame`).
     ridges: strengths of the drive to choose from; 0 is plain least squares, infinity no drive.
     correction: ``"auto"`` (trained, kept if it validates better by two standard errors), True (kept anyway) or False.
     state: whether the coordinate correction sees the state of the flow. hidden: layers.
@@ -54,7 +55,8 @@ class GradientFlowMatching(Forecaster):
         ``"end-point"`` (where the flow arrives, through its integration) or ``"both"``.
     path: the conditional path. samples: places on paths a training step.
     damping: ``"auto"`` lets the coordinate view damp runs that slow faster than the fitted ones
-        (:mod:`gfm.matching.damping`), for networks unlike those; ``"none"`` does not.
+        (:mod:`gfm.matching.damping`), for networks unlike those; ``"cautious"`` also holds forecasts to
+        what a run's own speed lets one expect (:mod:`gfm.matching.trust`); ``"none"`` does neither.
     method, substeps: the solver's; the default is one Euler step per optimizer step.
     memory: bytes that a forecast of the coordinate view works in, beside the prefix and the result;
         weights beyond what fits are carried in chunks. (The vector view has at most 64 weights.)
@@ -153,8 +155,10 @@ class GradientFlowMatching(Forecaster):
         report.notes["affine_error"] = float(best.mean())
         if self.correction:
             self._correct(train, validation, best, report)
-        if self.damping == "auto" and isinstance(self.flow, CoordinateFlow):
+        if self.damping != "none" and isinstance(self.flow, CoordinateFlow):
             report.notes["damping"] = self.flow.damp(train, validation)
+            if self.damping == "cautious":
+                self.flow.confine(train, validation)
         report.parameters = self.flow.size
         # seen by the checks of forecast(): a vector field knows its number of weights
         self.coordinatewise = isinstance(self.flow, CoordinateFlow)

@@ -57,6 +57,33 @@ def test_digits_still_give_the_numbers_they_gave():
     assert run.loss(test=True)[0] == pytest.approx(2.09739232, rel=1e-4)
 
 
+def test_the_perceptron_sees_the_same_digits_as_rows():
+    images, rows_ = task(), task("digits-mlp")
+    assert torch.equal(rows_.inputs, images.inputs.flatten(1)) and rows_.inputs.shape == (1500, 64)
+    assert torch.equal(rows_.test_inputs, images.test_inputs.flatten(1))
+    assert torch.equal(rows_.targets, images.targets) and rows_.fingerprint != images.fingerprint
+
+
+def test_the_perceptron_learns_and_is_recorded_with_its_state():
+    states = recorded(task("digits-mlp"), 3e-3, 7, 48)
+    assert states.shape == (13, 3, 14_360) and (states[-1, 2] > 0).any()
+    run = Run(task("digits-mlp"), 3e-3, 7, 2)
+    before = run.loss(test=True)[0]
+    while run.steps < 48:
+        run.step()
+    assert run.loss(test=True)[0] < 0.2 * before
+
+
+def test_fitted_on_one_network_and_used_on_another():
+    own = Nowcasting("gfm-prefix", data="digits-mlp", **SHORT).compute(lambda done, total: None)
+    other = Nowcasting("gfm-prefix", data="digits-mlp", fitted_on="digits", **SHORT)
+    crossed = other.compute(lambda done, total: None)
+    assert crossed.info["weights"] == own.info["weights"] == 14_360
+    np.testing.assert_array_equal(crossed.arrays["at"][:, [0, 2]], own.arrays["at"][:, [0, 2]])  # same run
+    assert (crossed.arrays["at"][:, 1] != own.arrays["at"][:, 1]).any()  # another forecast
+    assert other.data_fingerprint() != Nowcasting(data="digits-mlp").data_fingerprint()
+
+
 def test_mnist_is_split_anew_and_its_parts_share_nothing(folder):
     data = task("mnist")
     assert data.inputs.shape == (90, 1, 28, 28) and data.test_inputs.shape == (25, 1, 28, 28)
@@ -82,6 +109,9 @@ def test_networks_have_about_14400_weights_and_a_graph(folder, name):
     edges = trajectories(np.zeros((1, 2, 3, count)), 3e-3, net).meta["edges"]
     channels = data.inputs.shape[1]
     assert np.shape(edges) == (count, 2)
+    if data.inputs.ndim == 2:
+        assert np.max(edges) == 64 + 1 + 120 + 1 + 50 + 10  # inputs, and neurons alike
+        return
     # neurons from 0: channels and outputs, and one for the biases of each layer but the last
     assert np.max(edges) == channels + 1 + 16 + 1 + 32 + 1 + 32 + 10
     assert net(data.inputs[:3]).shape == (3, 10)
@@ -101,7 +131,7 @@ def test_nowcasting_runs_on_each(folder, name, weights):
 
 def test_the_images_are_part_of_the_key(folder):
     prints = {name: Nowcasting(data=name).data_fingerprint() for name in SETS}
-    assert len(set(prints.values())) == 3
+    assert len(set(prints.values())) == len(SETS)
     other = folder / "other"
     write_cifar(other / "cifar-10-batches-bin", seed=1)
     with pytest.MonkeyPatch.context() as patch:

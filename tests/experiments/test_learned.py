@@ -12,7 +12,7 @@ from gfm.experiments.forecasting import LeastSquaresForecast, make_forecaster, r
 from gfm.experiments.forecasting_networks import NetworkForecast, losses_at
 from gfm.experiments.image_tasks import task
 from gfm.experiments.limits import BayesLimit, TowerProperty, TrueDynamics, mean_dynamics
-from gfm.experiments.networks import small_networks
+from gfm.experiments.networks import slopes, small_networks
 from gfm.experiments.nowcast_run import Run, gate_cost
 from gfm.experiments.nowcasting import Nowcasting
 from gfm.experiments.transfers import NetworkTransfer
@@ -82,6 +82,10 @@ def test_networks_are_seeded_and_replicates_differ():
 def test_network_forecasts_and_transfers_run():
     same = compute(NetworkForecast("ols", "SGD", replicates=1, runs=16)).arrays
     assert same["errors"].shape == same["hold"].shape == (1, 180)
+    test = small_networks("SGD", 0, 16).weights[12:]
+    known = [np.median(losses_at(test[:, step], slopes(0, 16)[12:])) for step in (20, 200)]
+    np.testing.assert_allclose(same["losses"][0, [0, 2]], known)
+    assert known[1] < known[0]  # the tasks are those that were trained on
     tried = (("ols", "auto", "auto"), ("gfm-prefix", "no", "auto"))
     wide = compute(
         NetworkTransfer(tried, "SGD", ((1.0, 10), (0.5, 12)), epochs=1, runs=16)
@@ -94,7 +98,7 @@ def test_network_forecasts_and_transfers_run():
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_ablation_runs(variant):
-    data = "31 weights, Adam" if variant.startswith("blind") else "3 weights, SGD"
+    data = "31 weights, Adam" if variant.startswith(("blind", "layers")) else "3 weights, SGD"
     arrays = compute(Ablation(variant, data, replicates=1, epochs=1)).arrays
     assert np.isfinite(arrays["errors"]).all()
     if data.startswith("31"):  # only Adam's data can tell: SGD's state is in its increments

@@ -51,6 +51,17 @@ def test_features_know_gaps_in_the_record():
     assert state_features(data.every(2)).shape == (40 * 10, 3)  # last averages and their step
 
 
+def test_the_size_of_gradients_stands_in_for_a_second_moment():
+    for optimizer in ("SGD", "momentum"):
+        data = recorded(optimizer)
+        last = state_features(data).reshape(40, 10, 6 + 1)[2, :, -1]
+        steps = [true_gradient(data.weights[2, step], 2) for step in range(6)]
+        np.testing.assert_allclose(last, 0.01 * np.sqrt(np.mean(np.square(steps), axis=0)), rtol=1e-6)
+    kept = recorded("RMSprop")  # keeps one of its own
+    expected = 0.01 * np.sqrt(kept.states["second"][2, -1])
+    np.testing.assert_allclose(state_features(kept).reshape(40, 10, 7)[2, :, -1], expected)
+
+
 def test_a_record_without_state_is_refused_where_it_is_needed():
     with pytest.raises(InputError, match="states=True"):
         gradients(recorded("Adam", states=False))

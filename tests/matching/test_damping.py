@@ -7,6 +7,7 @@ from gfm import Trajectories
 from gfm.errors import InputError
 from gfm.matching import GradientFlowMatching
 from gfm.matching.damping import Damping, decline
+from gfm.matching.trust import Trust, reaches
 
 
 def descents(rate, runs=60, parameters=3, seed=0, spread=0.1):
@@ -69,6 +70,45 @@ def test_exact_forecasts_are_left_alone():
 def test_chunks_see_the_rate_of_the_whole_run():
     model = fitted(damping="auto", context="ends")
     assert model.report.notes["damping"] in ("fast", "all")
+    prefix = descents(0.1, runs=3, parameters=4000, seed=3).prefix(20)
+    whole = model.forecast(prefix)
+    model.memory = 2**20
+    np.testing.assert_allclose(model.forecast(prefix), whole, rtol=0, atol=1e-12)
+
+
+def test_reach_of_an_exponential():
+    """Steps of length v e^{-r k}: in h more steps the sum of a geometric series, here as an integral."""
+    k, r = np.arange(20), 0.05
+    reach = reaches(np.exp(-2 * r * k)[None], 40)
+    speed = np.sqrt(np.mean(np.exp(-2 * r * k[-5:])))
+    np.testing.assert_allclose(reach, np.broadcast_to(
+        speed * (1 - np.exp(-r * np.arange(1, 41))) / r, (2, 1, 40)))
+
+
+def test_trust_cuts_only_what_is_longer_than_expected():
+    squares = np.exp(-0.1 * np.arange(20))[None].repeat(3, axis=0)
+    trust = Trust.of(squares, 0.5 * reaches(squares, 30)[0])
+    np.testing.assert_allclose(trust.shares, 0.5)
+    ways = np.array([[0.2], [0.5], [2.0]]) * reaches(squares, 30)[0]
+    gains = trust.gains(squares, ways)
+    np.testing.assert_allclose(gains[0], 1.0)
+    np.testing.assert_allclose(gains[1], 1.0, atol=1e-9)
+    np.testing.assert_allclose(gains[2], 1 / 16)  # four times too long
+    still = trust.gains(np.zeros((1, 20)), np.ones((1, 30)))
+    np.testing.assert_array_equal(still, 0.0)  # a run that stands is held
+
+
+def test_caution_holds_runs_that_have_arrived():
+    arrived = descents(0.6, seed=4)  # at the optimum by step 20, up to 1e-5
+    options = {"context": "ends"}
+    bold, cautious = (errors(fitted(damping=d, **options), arrived) for d in ("none", "cautious"))
+    assert bold > 100 and cautious < 0.01 * bold
+    alike = descents(0.02, seed=2)
+    assert errors(fitted(damping="cautious", **options), alike) < 0.5  # most of the way is kept
+
+
+def test_chunks_are_cautious_about_the_whole_run():
+    model = fitted(damping="cautious", context="ends")
     prefix = descents(0.1, runs=3, parameters=4000, seed=3).prefix(20)
     whole = model.forecast(prefix)
     model.memory = 2**20

@@ -1,0 +1,74 @@
+"""A flow is trusted as far as a run's own speed goes, and falls back towards holding beyond that.
+
+What a flow adds to the last observed state can be far too long for a run unlike the fitted ones, and
+nothing in the flow tells. The run's own steps do: with speed v at the last observed step, and a speed
+that declines as exp(-r k), it goes about v (1 - exp(-r h)) / r in h more steps. The fitted runs tell
+what share c of this is gone in the end (their median). A forecast way longer than c times it is
+outside of what was fitted on: it is cut to that length, and then once more by the same factor, since a
+flow that is wrong about the length is seldom right about the direction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gfm.matching.damping import decline
+
+__all__ = ["Trust", "lengths", "reaches", "squares_of"]
+
+LAST = 5
+"""Observed steps over which the speed at the end is averaged."""
+
+
+def reaches(squares: np.ndarray, horizon: int) -> np.ndarray:
+    """(2, runs, horizon) how far runs would go, their rate r seen in all observed steps or the last half.
+
+    squares: (runs, steps) squared lengths of the observed steps.
+    """
+    steps = squares.shape[1]
+    speed = np.sqrt(squares[:, -LAST:].mean(axis=1))[:, None]
+    h = np.arange(1, horizon + 1)
+    rates = (decline(squares), decline(squares[:, steps // 2 :]))
+    return np.stack([speed * -np.expm1(-r[:, None] * h) / r[:, None] for r in rates])
+
+
+@dataclass(frozen=True)
+class Trust:
+    """shares: (2, horizon) c for either rate and every horizon."""
+
+    shares: np.ndarray
+
+    @classmethod
+    def of(cls, squares: np.ndarray, ways: np.ndarray) -> Trust:
+        """From fitted runs: squares as in :func:`reaches`, ways (runs, horizon) they went after that."""
+        reach = reaches(squares, ways.shape[1])
+        moving = squares[:, -LAST:].sum(axis=1) > 0
+        if not moving.any():
+            return cls(np.full((2, ways.shape[1]), np.inf))
+        return cls(np.median(ways[moving] / reach[:, moving], axis=1))
+
+    def gains(self, squares: np.ndarray, ways: np.ndarray) -> np.ndarray:
+        """(runs, horizon) factors in [0, 1] on forecast ways of the lengths ``ways`` (runs, horizon).
+
+        Beyond the fitted horizon the last share serves.
+        """
+        horizon = ways.shape[1]
+        at = np.minimum(np.arange(horizon), self.shares.shape[1] - 1)
+        known = np.isfinite(self.shares[:, at])[:, None]
+        most = np.where(known, self.shares[:, at][:, None] * reaches(squares, horizon), np.inf).min(axis=0)
+        longer = ways > most
+        return np.where(longer, np.square(most / np.where(longer, ways, 1.0)), 1.0)
+
+
+def squares_of(weights: np.ndarray) -> np.ndarray:
+    """(runs, steps) squared lengths of the steps between states (runs, steps+1, parameters)."""
+    pairs = zip(np.moveaxis(weights, 1, 0)[:-1], np.moveaxis(weights, 1, 0)[1:], strict=True)
+    return np.stack([np.square(after.astype(np.float64) - before).sum(axis=1) for before, after in pairs], 1)
+
+
+def lengths(states: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """(runs, states) distances of states (runs, states, parameters) from (runs, parameters)."""
+    ways = [np.linalg.norm(w.astype(np.float64) - last, axis=1) for w in np.moveaxis(states, 1, 0)]
+    return np.stack(ways, axis=1)
