@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,6 +12,9 @@ from gfm.experiments.base import Experiment, Progress, Result
 from gfm.experiments.forecasting import make_forecaster
 from gfm.experiments.forecasting_networks import OBSERVED, flow_options, split_sizes
 from gfm.experiments.networks import WIDTH, small_networks
+from gfm.forecasters import Forecaster
+from gfm.matching.damping import DAMPINGS
+from gfm.trajectories import Trajectories
 
 __all__ = ["NetworkTransfer"]
 
@@ -22,8 +26,8 @@ OTHERS = 1000
 class NetworkTransfer(Experiment):
     """One replicate: forecasters fitted on networks of width 10, each tried on other networks.
 
-    forecasters: (name, aware, damping) each: as in :class:`NetworkForecast`, and the flow's damping of
-    fast runs, ``"auto"`` or ``"none"``. tests: (factor on the
+    forecasters: (name, aware, damping) each: as in :class:`NetworkForecast`, and how much the flow
+    is damped, one of DAMPINGS (the same fit serves all of them). tests: (factor on the
     initial weights, hidden neurons) of the networks that are forecast; (1, 10) are unseen runs of the
     fitted kind. replicate: tasks, data, starts, batches and training are its own.
 
@@ -50,12 +54,11 @@ class NetworkTransfer(Experiment):
         ]
         errors = np.empty((len(self.forecasters), len(sets)))
         info: dict[str, list] = {"seconds": [], "notes": []}
+        fitted: dict[tuple[str, str], Forecaster] = {}
         for row, (name, aware, damping) in enumerate(self.forecasters):
-            options = flow_options(name, aware, "auto")
-            if options:
-                options["damping"] = damping
-            model = make_forecaster(name, OBSERVED, self.epochs, seed=self.replicate, **options)
-            model.fit(train, validation=validation)
+            if (name, aware) not in fitted:
+                fitted[name, aware] = self._fit(name, aware, train, validation)
+            model = less_damped(fitted[name, aware], damping)
             for column, test in enumerate(sets):
                 forecast = model.forecast(test.prefix(OBSERVED))[:, -1]
                 errors[row, column] = np.square(forecast - test.final).mean()
@@ -64,3 +67,27 @@ class NetworkTransfer(Experiment):
             progress(row + 1, len(self.forecasters))
         hold = [np.square(test.weights[:, OBSERVED] - test.final).mean() for test in sets]
         return Result({"errors": errors, "hold": np.array(hold)}, info)
+
+    def _fit(self, name: str, aware: str, train: Trajectories, validation: Trajectories) -> Forecaster:
+        options = flow_options(name, aware, "auto")
+        if options:
+            most = max(DAMPINGS.index(d) for n, a, d in self.forecasters if (n, a) == (name, aware))
+            options["damping"] = DAMPINGS[most]
+        model = make_forecaster(name, OBSERVED, self.epochs, seed=self.replicate, **options)
+        return model.fit(train, validation=validation)
+
+
+def less_damped(model: Forecaster, damping: str) -> Forecaster:
+    """The same fitted flow under one of the DAMPINGS, no more than it was fitted with.
+
+    Damping comes after the fit and changes nothing of it. Forecasters without any are returned as they are.
+    """
+    if not hasattr(getattr(model, "flow", None), "damping"):
+        return model
+    model = copy.copy(model)
+    model.flow = copy.copy(model.flow)
+    if damping != "cautious":
+        model.flow.trust = None
+    if damping == "none":
+        model.flow.damping = None
+    return model

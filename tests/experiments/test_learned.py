@@ -96,6 +96,15 @@ def test_network_forecasts_and_transfers_run():
     assert (wide["hold"][0] != wide["hold"][1]) and np.isfinite(wide["errors"]).all()
 
 
+def test_one_fit_serves_every_damping():
+    tried = tuple(("gfm-prefix", "no", damping) for damping in ("cautious", "auto", "none"))
+    options = {"optimizer": "SGD", "tests": ((2.0, 10),), "epochs": 2, "runs": 40}
+    together = compute(NetworkTransfer(tried, **options)).arrays["errors"]
+    alone = [compute(NetworkTransfer((one,), **options)).arrays["errors"][0] for one in tried]
+    np.testing.assert_array_equal(together, alone)
+    assert len(np.unique(together)) > 1  # they do differ
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_ablation_runs(variant):
     data = "31 weights, Adam" if variant.startswith(("blind", "layers")) else "3 weights, SGD"
