@@ -96,12 +96,12 @@ class Element:
         """What runs noted of themselves (a limit reached, a process that stopped), set as prose; nothing
         where there is nothing to say.
 
-        runs: name -> ``central.Run``; a name is text, or a network and its learning rate.
+        runs: name -> ``central.Run`` (or its notes); a name is text, or a network and its learning rate.
         """
         lines = []
         for name, run in runs.items():
             label = name if isinstance(name, str) else f"{name[0]} at {name[1]:g}"
-            lines += [f"- {label}: {note}" for note in dict.fromkeys(run.notes)]
+            lines += [f"- {label}: {note}" for note in dict.fromkeys(getattr(run, "notes", run))]
         if lines:
             self.say("Noted by the runs themselves:\n\n" + "\n".join(lines))
 

@@ -13,8 +13,8 @@ from gfm.central import Run
 from gfm.errors import InputError
 
 __all__ = [
-    "at_edge", "distance_ratio", "edge_level", "effective_top", "flow_excess", "largest_rise",
-    "prediction_error", "smooth", "variance_ratio",
+    "apart_before_edge", "at_edge", "distance_ratio", "edge_level", "effective_top", "flow_excess", "largest_rise",
+    "prediction_error", "smooth", "stopped", "variance_ratio",
 ]
 
 
@@ -44,14 +44,33 @@ def at_edge(run: Run) -> np.ndarray:
     return effective_top(run, "central") > 1.999
 
 
+def stopped(run: Run, process: str = "central") -> bool:
+    """Whether a process stopped before the run's end (its loss is measured at every step that it took)."""
+    return not bool(np.isfinite(run[process].loss[-1]))
+
+
 def largest_rise(run: Run) -> float:
-    """A1: the largest rise of the central flow's loss between two steps."""
-    return float(np.nanmax(np.diff(run["central"].loss)))
+    """A1: the largest rise of the central flow's loss between two steps; infinite where the flow stopped."""
+    return float("inf") if stopped(run) else float(np.nanmax(np.diff(run["central"].loss)))
+
+
+def apart_before_edge(run: Run) -> float:
+    """A10: largest distance of the central flow from gradient flow and from the optimizer, up to the step at which
+    it reaches the edge, over the length of its path until then (lr times the sum of gradient norms); of gradient
+    descent. NaN where it starts at the edge or never comes there."""
+    edge = np.flatnonzero(at_edge(run))
+    if len(edge) == 0 or edge[0] < 2:
+        return float("nan")
+    first = int(edge[0])
+    length = run.settings["lr"] * np.sqrt(run["central"].gradient_norm2[:first]).sum()
+    return float(max(run.distance(q, "central")[:first].max() for q in ("stable", "discrete")) / length)
 
 
 def flow_excess(run: Run) -> tuple[float, float]:
     """A2: the largest relative excess of the flow's top eigenvalue over the edge, once below it, and
-    |mean - 2| at the edge."""
+    |mean - 2| at the edge; infinite and NaN where the flow stopped."""
+    if stopped(run):
+        return float("inf"), float("nan")
     top = effective_top(run, "central")
     below = np.flatnonzero(top < 2.0)
     if len(below) == 0:
@@ -71,8 +90,11 @@ def prediction_error(run: Run, window: float, what: str = "loss", predicted: boo
     """A4, A6: median over the edge of |smoothed optimizer - flow| / smoothed optimizer.
 
     what: "loss", "gradient_norm2", ... ; predicted: the time average that the flow predicts, or
-    the bare value at the flow's own weights.
+    the bare value at the flow's own weights. Infinite where the flow stopped; NaN where it never
+    reached the edge, or reached it too late for a time average.
     """
+    if stopped(run):
+        return float("inf")
     actual = smooth(run["discrete"][what], window)
     flow = run["central"][f"predicted_{what}" if predicted else what]
     error = np.abs(actual - flow) / actual

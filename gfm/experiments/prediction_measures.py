@@ -11,7 +11,7 @@ from gfm.central import Run
 from gfm.experiments.flow_measures import at_edge, smooth
 
 __all__ = [
-    "edge_steps", "largest_gap", "locked", "loss_gap_share", "output_error", "own_gradient_share", "rank", "rank_agreement",
+    "by_example", "edge_steps", "largest_gap", "locked", "loss_gap_share", "most_apart", "output_error", "own_gradient_share", "rank", "rank_agreement",
     "settled_excess", "variance_correlation", "variation_ratio",
 ]
 
@@ -80,11 +80,28 @@ def own_gradient_share(run: Run, window: float) -> float:
     return float(np.median(run["central"].gradient_norm2[late] / actual)) if len(late) else float("nan")
 
 
-def output_error(run: Run, window: float) -> float:
-    """A12: median, over outputs and steps at the edge, of |smoothed output of the optimizer - the flow's|."""
+def by_example(run: Run, examples: int) -> list[int]:
+    """One column of the recorded outputs for each of the ``examples`` recorded: the output that is largest at the
+    flow's end (the only one, where the network has one)."""
+    last = run["central"].outputs[-1].reshape(examples, -1)
+    return [i * last.shape[1] + int(np.argmax(row)) for i, row in enumerate(np.nan_to_num(last))]
+
+
+def most_apart(run: Run, columns: list[int]) -> int:
+    """Of some columns of the recorded outputs the one in which gradient flow and central flow end furthest apart."""
+    apart = np.abs(run["stable"].outputs[-1] - run["central"].outputs[-1])
+    return max(columns, key=lambda i: np.nan_to_num(apart[i], nan=-1.0))
+
+
+def output_error(run: Run, window: float, predicted: bool = False) -> float:
+    """A12: median, over outputs and steps at the edge, of |smoothed output of the optimizer - the flow's|.
+
+    predicted: the time average that the flow predicts, or the bare output at the flow's own weights.
+    """
     steps = edge_steps(run, window)
     actual = smooth(run["discrete"].outputs, window)[steps]
-    return float(np.median(np.abs(actual - run["central"].outputs[steps]))) if len(steps) else float("nan")
+    flow = run["central"]["predicted_outputs" if predicted else "outputs"][steps]
+    return float(np.median(np.abs(actual - flow))) if len(steps) else float("nan")
 
 
 def variation_ratio(run: Run, window: float) -> float:

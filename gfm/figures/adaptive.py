@@ -20,6 +20,8 @@ __all__ = [
 ]
 
 _PALE = {"alpha": 0.55}
+#: Optimizers whose preconditioner is one number: the Hessian's eigenvalues are the effective ones over the step.
+_ONE_STEP = ("GradientDescent", "ScalarRMSProp")
 
 
 def _steps(run: Run) -> np.ndarray:
@@ -40,7 +42,7 @@ def _eigenvalues(run: Run, process: str, most: int) -> list[np.ndarray]:
 
 
 def start(run: Run, until: int) -> list[Panel]:
-    """Loss, squared gradient with its average, sharpness and effective sharpness of the optimizer."""
+    """Loss, squared gradient with its average, sharpness, effective sharpness, step and one output of the optimizer."""
     cut = slice(0, until + 1)
     step, seen = _steps(run)[cut], run["discrete"]
     return [
@@ -53,6 +55,9 @@ def start(run: Run, until: int) -> list[Panel]:
               [Curve(step, flow_sharpness(run, "discrete")[cut], "S")], legend=False),
         Panel("Effective: it comes to 2", "effective sharpness", [
             Curve(step, effective_top(run, "discrete")[cut], "lr S / sqrt(nu)")], level=2.0, level_label="edge"),
+        Panel("The step shrinks at each spike", "lr / sqrt(nu)", [Curve(step, seen.effective_step[cut], "effective step")],
+              log=True, legend=False),
+        Panel("One output on a test example", "network output", [Curve(step, seen.outputs[cut, 0], "Scalar RMSProp")], legend=False),
     ]
 
 
@@ -63,7 +68,7 @@ def many(run: Run, most: int = 4) -> list[Panel]:
     found = _eigenvalues(run, "discrete", most)
     effective = [Curve(step, v, names[i], look={**looks[i], "alpha": 0.7, "linewidth": 1.1}) for i, v in enumerate(found)]
     panels = [Panel("Effective eigenvalues", "effective eigenvalues", effective, level=2.0, level_label="edge")]
-    if np.ndim(run["discrete"].effective_step):
+    if run.settings["optimizer"] in _ONE_STEP:
         raw = [Curve(step, v / run["discrete"].effective_step, names[i], look={**looks[i], "alpha": 0.7, "linewidth": 1.1})
                for i, v in enumerate(found)]
         panels.append(Panel("The Hessian's own", "eigenvalues of the Hessian", raw, legend=False))
@@ -71,10 +76,19 @@ def many(run: Run, most: int = 4) -> list[Panel]:
 
 
 def continued(runs: Mapping[str, Run], before: int, until: int, flows: bool) -> list[Panel]:
-    """Loss, effective sharpness, sharpness and nu of runs that leave one path at step ``before``."""
+    """Loss, effective sharpness, sharpness and nu of runs that leave one path at step ``before``.
+
+    Without their central flows also the swing along the critical direction (distance from the central flow, in
+    weights; not drawn where no direction is critical) and the squared gradient.
+    """
     colours = ("blue", "vermilion", "green")
     panels = []
+    more = () if flows else (
+        ("The swing", "swing along u (weights)", lambda r, q: r["central"].displacement[:, 0] * r["central"].effective_step**0.5),
+        ("The squared gradient", "squared gradient norm", lambda r, q: r[q].gradient_norm2),
+    )
     for title, label, quantity in (
+        *more,
         ("The loss", "training loss", lambda r, q: r[q].loss),
         ("Effective sharpness", "effective sharpness", lambda r, q: effective_top(r, q)),
         ("Sharpness", "sharpness", flow_sharpness),
@@ -90,7 +104,7 @@ def continued(runs: Mapping[str, Run], before: int, until: int, flows: bool) -> 
                 curves.append(Curve(step, quantity(run, "central")[: until + 1], f"{name}: central flow", "central", {**look, **dash}))
         edge = label == "effective sharpness"
         panels.append(Panel(title, label, curves, level=2.0 if edge else None, level_label="edge" if edge else "",
-                            log=label == "training loss", legend=label == ("sharpness" if flows else "training loss")))
+                            log=label in ("training loss", "squared gradient norm"), legend=label == ("sharpness" if flows else "training loss")))
     return panels
 
 
@@ -123,19 +137,25 @@ def central_flow(run: Run, window: float, name: str, most: int = 3) -> list[Pane
 
 
 def product(run: Run, window: float) -> list[Panel]:
-    """Sharpness, effective step size and their product, of optimizer and central flow."""
+    """The largest eigenvalues, effective step size and their products, of optimizer and central flow."""
     step = _steps(run)
-    size = [("discrete", run["discrete"].effective_step), ("central", run["central"].effective_step)]
-    sharp = [(q, flow_sharpness(run, q)) for q in ("discrete", "central")]
-    both = [(q, effective_top(run, q)) for q in ("discrete", "central")]
+    size = [(q, run[q].effective_step) for q in ("discrete", "central")]
+    both = [(q, v) for q in ("discrete", "central") for v in _eigenvalues(run, q, 3)]
+    sharp = [(q, v / run[q].effective_step) for q, v in both]
 
     def curves(pairs: list[tuple[str, np.ndarray]]) -> list[Curve]:
-        return [Curve(step, y, "Scalar RMSProp" if q == "discrete" else "central flow", q, _PALE if q == "discrete" else {}) for q, y in pairs]
+        named, out = set(), []
+        for q, y in pairs:
+            label = "" if q in named else "Scalar RMSProp" if q == "discrete" else "central flow"
+            look = {"alpha": 0.55} if q == "discrete" else {}
+            out.append(Curve(step, y, label, q, {**look, "linewidth": style.ROLES[q]["linewidth"] * (0.65 if q in named else 1)}))
+            named.add(q)
+        return out
 
     return [
-        Panel("Sharpness", "sharpness S", curves(sharp), ylim=_settled(curves(sharp), 0.05), legend=False),
+        Panel("The Hessian's eigenvalues", "eigenvalues", curves(sharp), ylim=(0, _settled(curves(sharp), 0.05)[1]), legend=False),
         Panel("Step size", "lr / sqrt(nu)", curves(size), ylim=_settled(curves(size), 0.05), legend=False),
-        Panel("Their product: 2", "effective sharpness", curves(both), level=2.0, level_label="edge", ylim=(0, 3)),
+        Panel("Their products: at most 2", "effective eigenvalues", curves(both), level=2.0, level_label="edge", ylim=(0, 3.8)),
     ]
 
 

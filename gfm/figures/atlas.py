@@ -14,7 +14,7 @@ from gfm.experiments.edge_measures import measured_top
 from gfm.experiments.flow_measures import smooth
 from gfm.figures import style
 
-__all__ = ["curves", "edges", "predictions"]
+__all__ = ["curves", "edges", "eigenvalues", "eigenvalues_data", "predictions"]
 
 Runs = Mapping[tuple[str, float], Run]
 
@@ -68,6 +68,35 @@ def predictions(runs: Runs, nets: Sequence[str], window: float) -> Figure:
             row[0].set_ylabel("training loss")
         axes[0, 0].plot([], [], label="predicted", **style.line("predicted", linewidth=1.3))
         axes[0, 0].legend(loc="best")
+    return figure
+
+
+def eigenvalues_data(run: Run, most: int = 4) -> dict[str, np.ndarray]:
+    """The curves of :func:`eigenvalues`."""
+    lr, data = run.settings["lr"], {"step": np.arange(run.steps + 1)}
+    for process, label in (("discrete", "gradient descent"), ("central", "central flow")):
+        for i, column in enumerate(run[process].eigenvalues.T[:most] / lr):
+            if np.isfinite(column).sum() > 1:
+                data[f"eigenvalue {i + 1} of the {label}".replace("the gradient", "gradient")] = column
+    return data
+
+
+def eigenvalues(run: Run, most: int = 4) -> Figure:
+    """The largest Hessian eigenvalues of gradient descent (thin) and of its central flow (thick)."""
+    data, edge = eigenvalues_data(run, most), 2.0 / run.settings["lr"]
+    with style.use():
+        figure, axes = plt.subplots(figsize=(7.2, 3.4))
+        for i, look in enumerate(style.cycle(most)):
+            for who, thick in (("gradient descent", False), ("the central flow", True)):
+                column = data.get(f"eigenvalue {i + 1} of {who}")
+                if column is None:
+                    continue
+                known = np.isfinite(column)
+                kw = {**look, "linewidth": 2.0} if thick else {"color": look["color"], "linewidth": 0.8, "alpha": 0.55, "linestyle": "-"}
+                axes.plot(data["step"][known], column[known], label=f"eigenvalue {i + 1}" if thick else None, **kw)
+        axes.axhline(edge, **style.line("threshold"))
+        axes.set(xlabel="step", ylabel="Hessian eigenvalue", ylim=(0, 1.6 * edge), title=f"They come to 2 / lr = {edge:.3g} and stay")
+        axes.legend(loc="lower right", ncols=2, title="thick: flow, thin: descent", title_fontsize=8.5)
     return figure
 
 

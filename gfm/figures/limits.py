@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.figure import Figure
 
 from gfm.figures import style
@@ -14,12 +15,13 @@ __all__ = ["limits"]
 
 
 def limits(overshoot: Sequence[Mapping[str, Any]], changes: Sequence[Mapping[str, Any]]) -> Figure:
-    """Two panels from the rows of ``gfm.experiments.flow_limits``."""
+    """Two panels from the rows of ``gfm.experiments.flow_limits``; runs without an error are not drawn."""
     with style.use():
         figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.4), width_ratios=(1, 1.1))
-        names = sorted({row["activation"] for row in overshoot})
+        names = list(dict.fromkeys(row["family"] for row in overshoot))
         for name, look in zip(names, style.cycle(len(names), markers=True), strict=True):
-            rows = sorted((r for r in overshoot if r["activation"] == name), key=lambda r: r["peak"])
+            known = (r for r in overshoot if r["family"] == name and np.isfinite(r["error"]))
+            rows = sorted(known, key=lambda r: r["peak"])
             left.plot([r["peak"] for r in rows], [100 * r["error"] for r in rows], label=name, markersize=7, **look)
             for r in rows[-1:]:  # more names would cover each other: rates rise along each line
                 left.annotate(f"lr {r['lr']:g}", (r["peak"], 100 * r["error"]), textcoords="offset points",
@@ -30,7 +32,7 @@ def limits(overshoot: Sequence[Mapping[str, Any]], changes: Sequence[Mapping[str
         left.margins(x=0.12)
         left.set_ylim(bottom=0)
         if names:
-            left.legend(title="activation")
+            left.legend(title="activation (loss)", fontsize=7.5, title_fontsize=8)
 
         labels = [row["setting"] for row in changes]
         values = [max(row["change"], 1e-12) for row in changes]

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gfm.central import Run
-from gfm.experiments.flow_measures import effective_top, smooth
+from gfm.experiments.flow_measures import smooth
 from gfm.experiments.prediction_measures import rank
 from gfm.figures import style
 
@@ -85,6 +85,8 @@ def zoom_data(run: Run, window: float, span: tuple[int, int], outputs: Sequence[
     for i in outputs:
         data[f"output {i} of gradient descent"] = discrete.outputs[take, i]
         data[f"output {i} of the flow"] = central.outputs[take, i]
+        data[f"output {i}, smoothed"] = smooth(discrete.outputs[:, i], window)[take]
+        data[f"output {i}, predicted"] = central.predicted_outputs[take, i]
     return data
 
 
@@ -111,28 +113,31 @@ def zoom(run: Run, window: float, span: tuple[int, int], outputs: Sequence[int],
         late = step >= step[-1] - close
         for i, look in zip(outputs, style.cycle(len(outputs)), strict=True):
             output.plot(step[late], data[f"output {i} of gradient descent"][late], color=look["color"], linewidth=0.9, linestyle="-", marker=".", markersize=3)
-            output.plot(step[late], data[f"output {i} of the flow"][late], **style.line("central"))
-        output.plot([], [], label="gradient descent", color=style.COLOURS["blue"], marker=".", linewidth=0.9)
-        output.plot([], [], label="central flow", **style.line("central"))
-        output.set(xlabel="step", ylabel="network output", title="Outputs on test examples")
-        output.legend(loc="best")
+            output.plot(step[late], data[f"output {i}, smoothed"][late], **style.line("smoothed", linewidth=2.8))
+            output.plot(step[late], data[f"output {i}, predicted"][late], **style.line("predicted", linewidth=2.0))
+            output.plot(step[late], data[f"output {i} of the flow"][late], **style.line("stable", linestyle=(0, (1, 1))))
+        output.set(xlabel="step", ylabel="network output", title="Outputs (lines as on the left)")
     return figure
 
 
 def overview(run: Run, output: int) -> Figure:
-    """Loss, top eigenvalues and one output of gradient descent, gradient flow and central flow over the run.
+    """Loss, several eigenvalues and one output of gradient descent, gradient flow and central flow over the run.
 
-    output: column of the recorded outputs.
+    output: column of the recorded outputs. Of gradient flow only the largest eigenvalue is shown.
     """
     step, lr = np.arange(run.steps + 1), run.settings["lr"]
     with style.use():
         figure, (loss, values, out) = plt.subplots(1, 3, figsize=(12.0, 3.4))
         for name, label in (("discrete", "gradient descent"), ("stable", "gradient flow"), ("central", "central flow")):
             loss.plot(step, run[name].predicted_loss if name == "central" else run[name].loss, label=label, **style.line(name))
-            values.plot(step, effective_top(run, name) / lr, label=label, **style.line(name))
+            most = 1 if name == "stable" else 4
+            for i, column in enumerate(run[name].eigenvalues.T[:most] * 2.0 / run.settings["threshold"] / lr):
+                known = np.isfinite(column)
+                thinner = {"linewidth": style.ROLES[name]["linewidth"] * (1.0 if i == 0 else 0.7)}
+                values.plot(step[known], column[known], label=label if i == 0 else None, **style.line(name, **thinner))
             out.plot(step, run[name].outputs[:, output], label=label, **style.line(name))
         values.axhline(2 / lr, **style.line("threshold"))
-        values.set(xlabel="step", ylabel="sharpness", title="Sharpness", ylim=(0, 4.0 / lr))
+        values.set(xlabel="step", ylabel="Hessian eigenvalues", title="Largest eigenvalues", ylim=(0, 4.0 / lr))
         loss.set(xlabel="step", ylabel="training loss", yscale="log", title="Loss (flow: predicted average)")
         out.set(xlabel="step", ylabel="network output", title="One output, one test example")
         loss.legend()

@@ -41,8 +41,8 @@ def single_weights(run: Run, chosen: list[int]) -> list[Panel]:
     ]
 
 
-def variances(run: Run, window: float) -> list[Panel]:
-    """Squared displacement along each eigenvector of Sigma, smoothed, and its predicted variance."""
+def variances(run: Run, window: float, name: str = "RMSProp") -> list[Panel]:
+    """Squared displacement along each eigenvector of Sigma, smoothed, and its predicted variance, of optimizer ``name``."""
     step, flow = np.arange(run.steps + 1), run["central"]
     names = ["first", "second", "third", "fourth"]
     panels = []
@@ -52,7 +52,7 @@ def variances(run: Run, window: float) -> list[Panel]:
         seen = np.where(np.isfinite(flow.displacement[:, i]), smooth(flow.displacement[:, i] ** 2, window), np.nan)
         both = np.concatenate([seen[np.isfinite(seen)], flow.sigma[np.isfinite(flow.sigma[:, i]), i]])
         panels.append(Panel(f"Along the {names[i]} eigenvector of Σ", "variance (loss)", [
-            Curve(step, flow.displacement[:, i] ** 2, "RMSProp, squared", look={"alpha": 0.3, "linewidth": 0.7}),
+            Curve(step, flow.displacement[:, i] ** 2, f"{name}, squared", look={"alpha": 0.3, "linewidth": 0.7}),
             Curve(step, seen, "the same, smoothed", "smoothed"),
             Curve(step, flow.sigma[:, i], "central flow: predicted", "predicted"),
         ], ylim=(0, 2.2 * both.max()), legend=not panels))

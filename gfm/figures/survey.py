@@ -24,10 +24,10 @@ def survey(rows: Sequence[dict[str, Any]]) -> Figure:
         for i, net in enumerate(nets):
             for j, setting in enumerate(settings):
                 found = [r for r in rows if r["net"] == net and r["setting"] == setting]
-                errors = [100 * r["error"] for r in found if np.isfinite(r["error"])]
+                errors = [100 * r["error"] for r in found if not np.isnan(r["error"])]
                 if errors:
                     values[i, j] = max(errors)
-                text = f"{max(errors):.2g} %" if errors else ("below\nthe edge" if found else "–")
+                text = _text(found, errors)
                 dark = bool(errors) and max(errors) > 12
                 axes.text(j, i, text, ha="center", va="center", fontsize=8.5 if errors else 7,
                           color="white" if dark else style.COLOURS["black"])
@@ -39,3 +39,12 @@ def survey(rows: Sequence[dict[str, Any]]) -> Figure:
         axes.set_title("Error of the loss that the central flow predicts")
         figure.colorbar(image, ax=axes, label="median error at the edge (%)", extend="max")
     return figure
+
+
+def _text(found: Sequence[dict[str, Any]], errors: Sequence[float]) -> str:
+    """What a cell of the table says: its error, or why it has none."""
+    if errors:
+        return f"{max(errors):.2g} %" if np.isfinite(max(errors)) else "stopped"
+    if not found:
+        return "–"
+    return "too short\nat the edge" if any(r["reached"] for r in found) else "below\nthe edge"

@@ -76,3 +76,11 @@ def test_an_element_without_claims_records_its_run_when_it_shows_something(proje
     assert stored.verdicts == () and stored.meta["versions"] and stored.meta["when"]
     Element("toy", profile="book").show(line(), "two", **WORDS)
     assert load(register, register["toy"], "book") is None  # its claims are judged first
+
+
+def test_notes_of_runs_are_said_and_nothing_where_there_are_none(project, capsys):
+    element = Element("toy")
+    element.say_notes({"quiet": []})
+    assert capsys.readouterr().out == ""
+    element.say_notes({"quiet": [], ("CNN", 0.2): ["the cap is reached", "the cap is reached"]})
+    assert capsys.readouterr().out.strip().endswith("- CNN at 0.2: the cap is reached")

@@ -8,6 +8,7 @@ import pytest
 from gfm.central import Run, Series
 from gfm.errors import InputError, UnknownNameError
 from gfm.experiments import edge_measures as edge
+from gfm.experiments import flow_measures as measures
 from gfm.experiments import prediction_measures as predictions
 from gfm.experiments.atlas import atlas, cell
 
@@ -123,3 +124,23 @@ def test_cells_suit_their_network():
         cell("perceptron")
     with pytest.raises(InputError, match="list of learning rates"):
         atlas({"cnn": {"lr": 0.1}})
+
+
+def test_before_the_edge_the_largest_distance_is_held_against_the_paths_length():
+    steps = 20
+    top = np.where(np.arange(steps + 1) < 10, 1.0, 2.0)[:, None]
+    run = lockstep({"loss": np.ones(steps + 1)}, {"loss": np.ones(steps + 1), "eigenvalues": top, "gradient_norm2": np.full(steps + 1, 4.0)})
+    apart = {"stable-central": np.linspace(0, 0.4, steps + 1), "discrete-central": np.linspace(0, 0.2, steps + 1)}
+    run.distances.update(apart)
+    run.series["stable"] = run.series["discrete"]
+    assert measures.apart_before_edge(run) == pytest.approx(apart["stable-central"][9] / (0.1 * 2 * 10))
+    top[:] = 1.0
+    assert np.isnan(measures.apart_before_edge(run))  # never at the edge
+
+
+def test_a_flow_that_stopped_bounds_nothing():
+    loss = np.r_[np.ones(10), np.full(5, np.nan)]
+    run = lockstep({"loss": np.ones(15)}, {"loss": loss, "predicted_loss": loss, "eigenvalues": np.full((15, 1), 1.5)})
+    assert measures.stopped(run) and not measures.stopped(run, "discrete")
+    assert measures.largest_rise(run) == measures.prediction_error(run, 2) == np.inf
+    assert measures.flow_excess(run)[0] == np.inf

@@ -2,12 +2,15 @@
 
 import math
 
+import numpy as np
 import pytest
 
+from gfm.central import Run
 from gfm.errors import NotStoredError
+from gfm.experiments import flow_measures
 from gfm.experiments.atlas import atlas, left_out
 from gfm.experiments.flow_limits import limit_claims, numerics_study, overshoot_study
-from gfm.experiments.survey import survey, worst
+from gfm.experiments.survey import Setting, collect, furthest, judged, survey, worst
 from gfm.figures import limits as draw_limits
 from gfm.figures import survey as draw_survey
 
@@ -15,27 +18,49 @@ SMALL = {"n": 60, "hidden": (6,), "steps": 30}
 
 
 def test_limits_rows_and_claims():
-    overshoot = overshoot_study([0.02, 0.35], ["gelu"], 3, **SMALL)
-    assert [row["lr"] for row in overshoot] == [0.35]  # the small rate never meets the edge
-    assert overshoot[0]["peak"] > 1.9
+    families = {"gelu": {"lr": [0.02, 0.35], "activation": "gelu"},
+                "cross-entropy": {"lr": [0.9], "activation": "gelu", "loss": "cross_entropy", "targets": "indices", "classes": 4}}
+    overshoot = overshoot_study(families, 3, **SMALL)
+    assert [(row["family"], row["lr"]) for row in overshoot] == [("gelu", 0.02), ("gelu", 0.35), ("cross-entropy", 0.9)]
+    assert math.isnan(overshoot[0]["error"])  # the small rate never meets the edge, and is not left out
+    assert overshoot[1]["peak"] > 1.9 and overshoot[1]["error"] >= 0
     changes = numerics_study(0.35, [2, 4, 8], **SMALL)
     kinds = [row["kind"] for row in changes]
     assert kinds.count("substeps") == 2 and kinds.count("share") == 2 and kinds.count("tolerance") == 2
     claims = limit_claims(overshoot, changes)
     assert claims["order"] == pytest.approx(changes[1]["change"] / changes[0]["change"])
-    assert math.isnan(claims["correlation"])  # one run has no correlation
+    judged = [math.isfinite(row["error"]) for row in overshoot]
+    assert claims["judged"] == sum(judged) / 3 < 1
+    assert math.isnan(claims["correlation"])  # two runs have none
     assert len(draw_limits.limits(overshoot, changes).axes) == 2
 
 
 def test_survey_has_a_row_for_every_cell_and_marks_those_below_the_edge():
-    rows = survey({
+    collected = collect({
         "gd": {"cells": {"mlp": {"lr": [0.01, 0.4], "steps": 40, "hidden": [6]}}, "n": 40, "size": "tiny", "window": 3},
     })
+    rows = survey(collected)
     assert [(row["lr"], row["reached"]) for row in rows] == [(0.01, False), (0.4, True)]
     assert math.isnan(rows[0]["error"]) and rows[1]["error"] >= 0
-    assert worst(rows, "error") == rows[1]["error"]
-    assert math.isnan(worst(rows[:1], "error"))
+    errors = [row["error"] for row in rows]
+    assert worst(errors) == rows[1]["error"] and judged(errors) == 0.5
+    assert math.isnan(worst(errors[:1])) and judged(errors[:1]) == 0
     assert draw_survey.survey(rows).axes
+
+
+def test_a_cell_whose_flow_stopped_fails_and_does_not_drop_out():
+    run = collect({"gd": {"cells": {"mlp": {"lr": [0.4], "steps": 40, "hidden": [6]}}, "n": 40, "size": "tiny", "window": 3}})["gd"]
+    arrays, info = run.runs["mlp", 0.4].to_arrays()
+    cut = {name: np.array(a, copy=True) for name, a in arrays.items()}
+    for name in ("loss", "eigenvalues", "predicted_loss"):
+        cut[f"central/{name}"][30:] = np.nan
+    broken = Run.from_arrays(cut, info)
+    rows = survey({"gd": Setting(3, {("mlp", 0.4): broken, **{("mlp", 0.5): run.runs["mlp", 0.4]}})})
+    assert [row["error"] == math.inf and row["excess"] == math.inf for row in rows] == [True, False]
+    assert worst(row["error"] for row in rows) == math.inf and judged(row["error"] for row in rows) == 0.5
+    assert flow_measures.largest_rise(broken) == math.inf
+    assert furthest([1.1, 0.5, math.nan]) == 0.5 and math.isnan(furthest([math.nan]))
+    assert "stopped" in [t.get_text() for t in draw_survey.survey(rows[:1]).axes[0].texts]
 
 
 def test_where_only_stored_runs_may_be_used_cells_never_run_are_left_out(tmp_path, monkeypatch):

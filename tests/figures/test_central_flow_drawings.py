@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -13,7 +15,8 @@ import pytest
 from gfm.experiments import quadratics as q
 from gfm.experiments import valley as v
 from gfm.experiments.edge_measures import Cycle
-from gfm.figures import atlas, edge, predictions, quadratics, valley
+from gfm.experiments.prediction_measures import by_example, most_apart
+from gfm.figures import adaptive, atlas, central_flow, edge, panels, plates, predictions, quadratics, valley
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +28,7 @@ def run(tmp_path_factory):
     found = v.central.Run.from_arrays(result.arrays, result.info)
     for name in ("discrete", "stable", "central"):
         found[name]._arrays["outputs"] = found[name].weights.astype(float)
+    found["central"]._arrays["predicted_outputs"] = found["central"].outputs
     return found
 
 
@@ -68,6 +72,34 @@ def test_predictions(run):
     assert len(predictions.many(run, 5).axes) == 4
     assert len(predictions.zoom(run, 5, (10, 50), range(2), close=20).axes) == 3
     assert len(predictions.overview(run, 1).axes) == 3
+    data = predictions.zoom_data(run, 5, (10, 50), [1])
+    assert np.array_equal(data["output 1, predicted"], run["central"].outputs[10:51, 1])
+
+
+def test_the_central_flow_whole_and_from_near(run):
+    assert len(central_flow.central_flow(run, 5).axes) == 4
+    data = central_flow.enlarged_data(run, 5, (20, 50))
+    assert all(len(values) == 31 for values in data.values())
+    figure = central_flow.enlarged(run, 5, (20, 50))
+    assert len(figure.axes) == 3 and lines(figure) == 8
+
+
+def test_a_plate_shows_what_there_is(run):
+    titles = [panel.title for panel in plates.plate(run, 5)]
+    assert titles[:2] == ["Loss", "Eigenvalues of the effective Hessian"] and "Effective step" not in titles
+    assert len(panels.draw(plates.plate(run, 5)).axes) >= len(titles)
+
+
+def test_one_output_for_each_example(run):
+    assert by_example(run, 1) == [int(np.argmax(run["central"].outputs[-1]))]
+    assert by_example(run, 2) == [0, 1]
+    assert most_apart(run, [0, 1]) in (0, 1)
+
+
+def test_the_hessians_own_eigenvalues_only_where_the_step_is_one_number(run):
+    assert len(adaptive.many(run)) == 2
+    other = replace(run, settings={**run.settings, "optimizer": "RMSProp"})
+    assert len(adaptive.many(other)) == 1
 
 
 def test_atlases_keep_each_network_to_its_panel(run):
@@ -77,3 +109,4 @@ def test_atlases_keep_each_network_to_its_panel(run):
     assert len(figure.axes[0].lines) == 1 and len(figure.axes[1].lines) == 2
     assert len(atlas.predictions(runs, ["cnn", "vit"], 5).axes) == 2
     assert "vit lr 0.05: predicted loss" in atlas.curves(runs)
+    assert "eigenvalue 1 of the central flow" in atlas.eigenvalues_data(run) and atlas.eigenvalues(run).axes

@@ -1,0 +1,55 @@
+"""One run of the atlas on one plate: what is measured of every optimizer and network alike."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gfm.central import Run
+from gfm.experiments.flow_measures import smooth
+from gfm.figures import style
+from gfm.figures.panels import Curve, Panel
+
+__all__ = ["plate"]
+
+
+def plate(run: Run, window: float, most: int = 3) -> list[Panel]:
+    """Panels of a run with processes discrete and central, of any optimizer.
+
+    Loss, effective eigenvalues, squared swing along the first eigenvector of Sigma (if any direction was critical
+    for long enough), squared gradient norm, effective step (where it is not constant), and distance.
+    window: standard deviation, in steps, of the Gaussian average.
+    """
+    step, seen, flow = np.arange(run.steps + 1), run["discrete"], run["central"]
+    panels = [_averaged("Loss", "training loss", step, seen.loss, flow.predicted_loss, window, legend=True)]
+    curves = [Curve(step, v, "optimizer" if i == 0 else "", look={"alpha": 0.5, "linewidth": 0.9}) for i, v in enumerate(_effective(run, "discrete", most))]
+    curves += [Curve(step, v, "central flow" if i == 0 else "", "central") for i, v in enumerate(_effective(run, "central", most))]
+    top = np.nanmax([np.nanmax(c.y) for c in curves])
+    panels.append(Panel("Eigenvalues of the effective Hessian", "effective eigenvalues", curves, level=2.0, ylim=(0, min(1.05 * top, 6.0))))
+    if flow.sigma.shape[1] and np.isfinite(flow.sigma[:, 0]).sum() > 2:
+        squared = flow.displacement[:, 0] ** 2
+        panels.append(_averaged("The first swing", "variance (loss)", step, squared, flow.sigma[:, 0], window, log=False))
+    panels.append(_averaged("Squared gradient", "squared gradient norm", step, seen.gradient_norm2, flow.predicted_gradient_norm2, window))
+    if np.ptp(seen.effective_step[np.isfinite(seen.effective_step)]) > 0:
+        panels.append(Panel("Effective step", "effective step", [
+            Curve(step, seen.effective_step, "optimizer", look={"alpha": 0.5}),
+            Curve(step, flow.effective_step, "central flow", "central"),
+        ], log=True, legend=False))
+    panels.append(Panel("Distance", "distance of weights", [Curve(step, run.distance("discrete", "central"), "", "central")], legend=False))
+    return panels
+
+
+def _effective(run: Run, process: str, most: int) -> list[np.ndarray]:
+    values = run[process].eigenvalues * 2.0 / run.settings["threshold"]
+    return [column for column in values.T[:most] if np.isfinite(column).sum() > 1]
+
+
+def _averaged(title: str, label: str, step: np.ndarray, seen: np.ndarray, predicted: np.ndarray, window: float,
+              log: bool = True, legend: bool = False) -> Panel:
+    """The optimizer's values, their average, and the flow's prediction of it."""
+    average = np.where(np.isfinite(seen), smooth(seen, window), np.nan)
+    high = max(np.nanmax(np.nan_to_num(average)), np.nanmax(np.nan_to_num(predicted)))
+    return Panel(title, label, [
+        Curve(step, seen, "optimizer", look={"alpha": 0.4, "linewidth": 0.8}),
+        Curve(step, average, "the same, smoothed", "smoothed"),
+        Curve(step, predicted, "central flow: predicted", "predicted", {"color": style.COLOURS["black"]}),
+    ], log=log, ylim=(None, None) if log else (0, 3 * high), legend=legend)
