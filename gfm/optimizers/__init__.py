@@ -1,5 +1,6 @@
 """Update rules as preconditioned descent on a flat weight vector, for discrete runs and for flows."""
 
+from gfm.optimizers import schedules
 from gfm.optimizers.adam import Adam
 from gfm.optimizers.base import Memory, Optimizer, State
 from gfm.optimizers.gradient_descent import GradientDescent
@@ -9,4 +10,5 @@ from gfm.optimizers.scalar_rmsprop import ScalarRMSProp
 
 __all__ = [
     "Adam", "GradientDescent", "HeavyBall", "Memory", "Optimizer", "RMSProp", "ScalarRMSProp", "State",
+    "schedules",
 ]
