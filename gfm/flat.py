@@ -51,7 +51,7 @@ class Flat:
 
     Raises:
         InputError: no trainable parameters, parameters not yet initialised, of several dtypes,
-            on several devices, or not of a floating dtype.
+            on several devices, or not of dtype float32 or float64.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -71,9 +71,10 @@ class Flat:
             )
         self.dtype: torch.dtype = dtypes.pop()
         self.device: torch.device = devices.pop()
-        if not self.dtype.is_floating_point:
+        if self.dtype not in (torch.float32, torch.float64):
             raise InputError(
-                f"The module's parameters are {self.dtype}: a real floating dtype is needed."
+                f"The module's parameters are {self.dtype}: convert it to float32 or float64, since second "
+                "and third derivatives need a real dtype of that precision."
             )
         self.names: tuple[str, ...] = tuple(name for name, _ in named)
         self.shapes: tuple[tuple[int, ...], ...] = tuple(tuple(q.shape) for _, q in named)

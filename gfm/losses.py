@@ -38,6 +38,8 @@ def _one_hot(outputs: Tensor, targets: Tensor, name: str) -> Tensor:
             f"class indices must lie in 0..{classes - 1} (or -1 for a masked position of a sequence), "
             f"but they range from {int(targets.min())} to {int(targets.max())}"
         )
+    if outputs.ndim > 2 and (targets < 0).flatten(1).all(1).any():
+        raise InputError("every position of an example is masked (-1), so it has no loss; leave such examples out")
     rows = torch.nn.functional.one_hot(targets.clamp(min=0).long(), classes).to(outputs.dtype)
     rows[targets < 0] = float("nan")
     return rows
@@ -76,6 +78,8 @@ class _RowLoss:
         return _one_hot(outputs, targets, self.name)
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if outputs.ndim == 1:  # one output an example
+            return self.rows(outputs[:, None], targets[:, None])
         if outputs.ndim == 2:
             return self.rows(outputs, targets)
         return _mean_over_positions(self.rows(outputs, targets.nan_to_num()), targets)
@@ -106,6 +110,20 @@ class CrossEntropy(_RowLoss):
     """Cross-entropy of softmax outputs (logits on the last axis) against classes or target rows."""
 
     name = "cross_entropy"
+
+    def prepare(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if outputs.ndim < 2 or outputs.shape[-1] < 2:
+            raise InputError(
+                f"the cross_entropy loss needs one output a class on the last axis, at least two, but the outputs "
+                f"have shape {tuple(outputs.shape)}"
+            )
+        rows = super().prepare(outputs, targets)
+        if targets.is_floating_point() and ((rows < 0).any() or ((rows.sum(-1) - 1).abs() > 1e-3).any()):
+            raise InputError(
+                "target rows of the cross_entropy loss must be probabilities (not negative, with sum 1); give those "
+                "or class indices"
+            )
+        return rows
 
     def rows(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return -(targets * torch.log_softmax(outputs, -1)).sum(-1)
@@ -145,6 +163,6 @@ def resolve(loss: str | Callable[[Tensor, Tensor], Tensor]) -> Loss:
     """
     if callable(loss):
         return _Callable(loss)
-    if loss not in _LOSSES:
+    if not isinstance(loss, str) or loss not in _LOSSES:
         raise UnknownNameError(f"unknown loss {loss!r}; choose one of {', '.join(available())} or a callable")
     return _LOSSES[loss]()

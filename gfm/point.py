@@ -56,6 +56,8 @@ class Point:
         else:
             values = torch.func.vmap(lambda v: problem.piece_loss(v, inputs, targets))(leaf)
         (slopes,) = torch.autograd.grad(values.sum(), leaf, create_graph=True)
+        if not slopes.requires_grad:  # a loss that is linear in the weights: zero, but on a graph
+            slopes = slopes + 0.0 * leaf**3
         return leaf, values[0].detach(), slopes
 
     def hvp(self, V: Tensor) -> Tensor:
@@ -144,7 +146,10 @@ class Expansion:
                 rows = torch.zeros_like(leaf)
                 for place, v in here.items():
                     rows[place] = v
-                (out,) = torch.autograd.grad(image, leaf, rows, retain_graph=True)
+                if image.requires_grad:
+                    (out,) = torch.autograd.grad(image, leaf, rows, retain_graph=True)
+                else:  # second derivatives that do not depend on the weights
+                    out = torch.zeros_like(leaf)
                 for place in here:
                     c, part = place + block * width, out[place] if share == 1 else share * out[place]
                     totals[c] = part if c not in totals else totals[c].add_(part)

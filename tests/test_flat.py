@@ -103,7 +103,9 @@ def test_zero_dimensional_parameters():
         (lambda: nn.Tanh(), "no trainable parameters"),
         (lambda: nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).double()), "several dtypes"),
         (lambda: nn.LazyLinear(2), "lazy"),
-        (lambda: nn.Linear(2, 2, dtype=torch.complex64), "floating"),
+        (lambda: nn.Linear(2, 2, dtype=torch.complex64), "float32 or float64"),
+        (lambda: nn.Linear(2, 2, dtype=torch.float16), "float32 or float64"),
+        (lambda: nn.Linear(2, 2, dtype=torch.bfloat16), "float32 or float64"),
         (lambda: "module", "torch.nn.Module"),
     ],
 )
