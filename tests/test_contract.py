@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 
@@ -23,11 +27,14 @@ def test_imports_go_down_only():
 
 def test_every_module_stands_in_a_layer():
     """A new module outside the layers would escape the contract."""
-    text = (ROOT / "pyproject.toml").read_text()
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(c["layers"] for c in contracts if c["type"] == "layers")
+    named = {name.strip() for layer in layers for name in re.split("[|:]", layer)}
     modules = {p.stem for p in (ROOT / "gfm").iterdir()
                if p.suffix == ".py" or (p / "__init__.py").is_file()} - {"__init__", "__main__"}
-    missing = {m for m in modules if f"gfm.{m}" not in text}
+    missing, gone = modules - {name.removeprefix("gfm.") for name in named}, named - {f"gfm.{m}" for m in modules}
     assert not missing, f"pyproject.toml's layers lack {sorted(missing)}"
+    assert not gone, f"pyproject.toml's layers name {sorted(gone)}, which do not exist"
 
 
 def test_the_contract_can_fail(tmp_path):
@@ -48,3 +55,11 @@ def test_importing_the_package_loads_nothing_heavy():
     code = "import sys, gfm; print(sorted({'torch', 'matplotlib', 'scipy'} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("code", ["import gfm; found = gfm.forecasters.available()",
+                                  "from gfm.forecasters import available; found = available()"])
+def test_the_learned_flows_stand_among_the_forecasters(code):
+    """In a fresh process, where nothing else has imported them."""
+    run = subprocess.run([sys.executable, "-c", f"{code}; print('gfm' in found)"], capture_output=True, text=True)
+    assert run.stdout.strip() == "True", run.stderr
