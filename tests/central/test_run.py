@@ -91,14 +91,18 @@ def test_oscillation_lives_where_the_edge_is(edge_run):
     assert (active <= locked).all() and active.max() >= 1
 
 
-@pytest.mark.parametrize("rule", [GradientDescent(lr=0.5), ScalarRMSProp(lr=0.05, beta2=0.9)], ids=["gd", "scalar"])
-def test_the_critical_share_does_not_matter(rule):
+@pytest.mark.parametrize(("rule", "steps"), [
+    (GradientDescent(lr=0.5), 60), (ScalarRMSProp(lr=0.05, beta2=0.9), 60),
+    (RMSProp(lr=0.01, beta2=0.9, eps=1e-3, bias_correction=True), 28),
+], ids=["gd", "scalar", "rmsprop"])
+def test_the_critical_share_does_not_matter(rule, steps):
     """D4: which directions are let into the condition early does not change the flow."""
-    losses = [
-        run(tiny_problem(), rule, 60, processes=["central"], warmup=3, critical_share=share)["central"].loss
+    low, high = (
+        run(tiny_problem(), rule, steps, processes=["central"], warmup=3, critical_share=share)["central"]
         for share in (0.95, 0.995)
-    ]
-    assert np.allclose(*losses, rtol=2e-3)
+    )
+    assert np.allclose(low.loss, high.loss, rtol=1e-5)
+    assert np.nanmax(low.sigma) > 0 and low.critical.max() >= 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -1,0 +1,32 @@
+"""Stationary points along a stored run: what they cost is kept, and a changing learning rate is refused."""
+
+import pytest
+
+from gfm.errors import InputError
+from gfm.experiments.stationary_points import StationaryPaths, StationaryPoints
+
+RUN = {
+    "n": 20, "hidden": (2,), "optimizer": "rmsprop", "lr": 2e-3, "eps": 1e-6, "bias_correction": True, "steps": 2,
+    "warmup": 2, "keep_weights": 1, "coordinates": 10**4, "processes": ("discrete", "central"), "eigen_every": 2,
+}
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.setenv("GFM_STORE", str(tmp_path))
+
+
+def test_costs_are_those_of_the_points_and_paths(store):
+    points = StationaryPoints(**RUN, every=1).compute(lambda done, total: None)
+    p = points.info["p"]
+    assert list(points.arrays["step"]) == [0, 1, 2]
+    # Three dense Hessians, each on a point of its own, and three gradients.
+    assert (points.info["gradients"], points.info["hvps"], points.info["thirds"]) == (6, 3 * p, 0)
+    paths = StationaryPaths(**RUN, start=0, length=1).compute(lambda done, total: None).info
+    assert paths["hvps"] >= 4 * p and paths["thirds"] > 0 and paths["gradients"] >= 8
+    assert paths["seconds"] > 0
+
+
+def test_a_learning_rate_that_changes_is_refused():
+    with pytest.raises(InputError, match="leave schedule at constant"):
+        StationaryPoints(**RUN, schedule="cosine").compute(lambda done, total: None)
