@@ -21,7 +21,8 @@ from gfm.book.execute import environment
 from gfm.book.notebooks import Notebook, profile_parameters, source_of
 from gfm.book.paths import build_folder
 from gfm.book.register import Register
-from gfm.book.verdicts import verdict_file
+from gfm.book.verdicts import load, verdict_file
+from gfm.errors import UnreadableFileError
 from gfm.experiments import source
 
 __all__ = ["Outcome", "Plan", "executed", "plan", "run_all"]
@@ -125,8 +126,12 @@ def _why(register: Register, name: str, now: dict[str, Any], target: Path, profi
         parts = {"text", "parameters", "register", "modules"}
         if not target.is_file() or not parts <= set(then):
             return "it has not been run"
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         return "it has not been run"
+    try:
+        json.loads(target.read_text(encoding="utf-8"))["cells"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return "its executed notebook cannot be read"
     if then["text"] != now["text"]:
         return "the notebook has changed"
     if then["parameters"] != json.loads(json.dumps(now["parameters"])):
@@ -142,6 +147,10 @@ def _why(register: Register, name: str, now: dict[str, Any], target: Path, profi
         if entry.notebook == name and entry.claims:
             if not verdict_file(register.root, profile, entry.id).is_file():
                 return f"the verdicts of {entry.id} are missing"
+            try:
+                load(register, entry, profile)
+            except UnreadableFileError:
+                return f"the verdicts of {entry.id} cannot be read"
     return ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,19 @@ def read_entry(entry: Path, name: str, key: str) -> Result:
     checksum = payload.pop("checksum", None)
     if checksum != sha(canonical(payload)):
         raise UnreadableFileError(f"{entry.name}: result.json does not match its checksum")
-    if (payload["experiment"], payload["key"]) != (name, key):
+    parts = {part: payload.get(part) for part in ("info", "provenance")}
+    if not all(isinstance(part, dict) for part in parts.values()):
+        raise UnreadableFileError(f"{entry.name}: result.json lacks info or provenance")
+    if (payload.get("experiment"), payload.get("key")) != (name, key):
         raise UnreadableFileError(f"{entry.name}: it belongs to another experiment or key")
-    if payload["arrays_sha256"] != sha(packed):
+    if payload.get("arrays_sha256") != sha(packed):
         raise UnreadableFileError(f"{entry.name}: arrays.npz does not match its checksum")
-    with np.load(io.BytesIO(packed), allow_pickle=False) as file:
-        arrays = {item: file[item] for item in file.files}
-    return Result(arrays, payload["info"], payload["provenance"])
+    try:
+        with np.load(io.BytesIO(packed), allow_pickle=False) as file:
+            arrays = {item: file[item] for item in file.files}
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise UnreadableFileError(f"{entry.name}: arrays.npz is not an archive of arrays") from error
+    return Result(arrays, **parts)
 
 
 def _pack(arrays: Any) -> bytes:

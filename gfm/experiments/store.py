@@ -85,8 +85,7 @@ class Store:
     def save(self, name: str, key: str, result: Result) -> Result:
         """Write one entry (a temporary sibling, then renamed) and return it as it will be read."""
         target = self.entry(name, key)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = target.parent / f".{key}.{uuid.uuid4().hex[:8]}.partial"
+        scratch = _room(target.parent) / f".{key}.{uuid.uuid4().hex[:8]}.partial"
         scratch.mkdir()
         try:
             write_entry(scratch, name, key, result)
@@ -102,13 +101,15 @@ class Store:
             try:
                 self.load(name, key)
             except UnreadableFileError:
-                shutil.rmtree(target, ignore_errors=True)
+                if target.is_dir() and not target.is_symlink():
+                    shutil.rmtree(target, ignore_errors=True)
+                else:
+                    target.unlink(missing_ok=True)
                 os.replace(scratch, target)
 
     def lock(self, name: str, key: str) -> FileLock:
         """A lock between processes for one entry; freed by the system when its holder dies."""
-        folder = Path(self.folder) / ".locks"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = _room(Path(self.folder) / ".locks")
         return FileLock(str(folder / f"{sha(name + key)[:32]}.lock"))
 
 
@@ -119,14 +120,23 @@ def obtain(experiment: Experiment, store: Store | Path | str | None = None,
     Two processes that want the same result compute it once. ``result.provenance`` says whether it
     was reused and why (not), with its key, parameters, versions, seconds, threads and processor.
 
-    Raises: NotStoredError where the environment's ``GFM_ONLY_STORED`` forbids to compute what is not stored.
+    Raises: NotStoredError where the environment's ``GFM_ONLY_STORED`` forbids to compute what is not stored;
+    there, data that cannot be read count as not stored too. InputError for a store that cannot be written.
     """
     if store is None or not isinstance(store, Store):
         store = Store() if store is None else Store(Path(store), ())
-    name, key = experiment.name, key_of(experiment)
+    only_stored = bool(os.environ.get("GFM_ONLY_STORED"))
+    try:
+        name, key = experiment.name, key_of(experiment)
+    except OSError as error:  # the key holds the data's fingerprint
+        if not only_stored:
+            raise
+        raise NotStoredError(
+            f"{experiment.name} cannot be looked up, since its data are not here ({error})"
+        ) from error
     found, why = store.find(name, key)
     reused = found is not None
-    if not reused and os.environ.get("GFM_ONLY_STORED"):
+    if not reused and only_stored:
         raise NotStoredError(f"{name} has not been run with these parameters ({why}).")
     if not reused:
         with store.lock(name, key):
@@ -193,6 +203,16 @@ def _code_of(kind: type) -> str:
         methods = [m for m in vars(kind).values() if inspect.isfunction(m)]
         parts = [textwrap.dedent(inspect.getsource(m)) for m in methods if m.__name__ == "compute"]
         return "\n".join(parts)
+
+
+def _room(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"Results cannot be stored in {folder} ({error.strerror}): name a folder that can be written as the store."
+        ) from error
+    return folder
 
 
 def _project() -> Path | None:

@@ -120,6 +120,13 @@ def test_changed_source_and_missing_outputs_are_named(copy):
     known["modules"]["gfm.figures.style"] = "0"
     record.write_text(json.dumps(known))
     assert "gfm.figures.style" in plan(Register.load(copy), NAME, "book").why
+    for file, why in (("run/part/toy.ipynb", "executed notebook"), ("verdicts/toy.json", "verdicts of toy cannot")):
+        path = copy / "build/smoke" / file
+        whole = path.read_text()
+        path.write_text(whole[:100])
+        assert why in plan(Register.load(copy), NAME, "smoke").why
+        path.write_text(whole)
+    assert not plan(Register.load(copy), NAME, "smoke").why
     (copy / "build/smoke/verdicts/toy.json").unlink()
     assert "verdicts of toy" in plan(Register.load(copy), NAME, "smoke").why
     assert plan(Register.load(copy), NAME, "paper").why == "it has not been run"

@@ -12,8 +12,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from gfm.errors import InputError, UnreadableFileError
+from gfm.errors import InputError, NotStoredError, UnreadableFileError
 from gfm.experiments import Experiment, Result, Store, obtain
+from gfm.experiments.entry import canonical, sha
 from gfm.experiments.store import key_of
 
 calls: list[float] = []
@@ -70,6 +71,17 @@ def test_other_parameters_or_data_are_another_result(tmp_path, other):
     assert len(calls) == 2
 
 
+def rewritten(e, change, arrays=None):
+    """result.json after a change, with a checksum that fits."""
+    known = json.loads((e / "result.json").read_text())
+    del known["checksum"]
+    change(known)
+    if arrays is not None:
+        known["arrays_sha256"] = sha(arrays)
+    known["checksum"] = sha(canonical(known))
+    (e / "result.json").write_text(json.dumps(known))
+
+
 @pytest.mark.parametrize("damage", [
     lambda e: (e / "arrays.npz").write_bytes((e / "arrays.npz").read_bytes()[:40]),
     lambda e: (e / "arrays.npz").unlink(),
@@ -78,7 +90,13 @@ def test_other_parameters_or_data_are_another_result(tmp_path, other):
     lambda e: (e / "result.json").write_text(
         (e / "result.json").read_text().replace('"count": 3', '"count": 4')),
     lambda e: (e / "result.json").write_text("[]"),
-], ids=["truncated arrays", "no arrays", "truncated json", "foreign json", "altered value", "a list"])
+    lambda e: rewritten(e, lambda known: known.pop("key")),
+    lambda e: rewritten(e, lambda known: known.pop("provenance")),
+    lambda e: rewritten(e, lambda known: (e / "arrays.npz").write_bytes(b"no archive"), b"no archive"),
+    lambda e: (e.rename(e.with_name("gone")), e.write_text("a file")),
+    lambda e: [p.unlink() for p in e.iterdir()],
+], ids=["truncated arrays", "no arrays", "truncated json", "foreign json", "altered value", "a list",
+        "no key", "no provenance", "no archive", "a file in its place", "an empty folder"])
 def test_damaged_entries_are_noticed_and_recomputed(tmp_path, damage):
     obtain(Double(), tmp_path)
     damage(entry(tmp_path))
@@ -87,6 +105,29 @@ def test_damaged_entries_are_noticed_and_recomputed(tmp_path, damage):
     again = obtain(Double(), tmp_path)
     assert len(calls) == 2 and "cannot be trusted" in again.provenance["why"]
     assert obtain(Double(), tmp_path).provenance["reused"]
+
+
+def test_a_store_that_is_a_file_is_refused_before_any_work(tmp_path):
+    (tmp_path / "store").write_text("a file")
+    with pytest.raises(InputError, match="cannot be stored"):
+        obtain(Double(), tmp_path / "store")
+    assert not calls
+
+
+def test_where_only_stored_results_count_unavailable_data_are_not_stored(tmp_path, monkeypatch):
+    @dataclass(frozen=True)
+    class Away(Double):
+        name: ClassVar[str] = "test/away"
+
+        def data_fingerprint(self) -> str:
+            raise UnreadableFileError("no such archive")
+
+    with pytest.raises(UnreadableFileError):
+        obtain(Away(), tmp_path)
+    monkeypatch.setenv("GFM_ONLY_STORED", "1")
+    with pytest.raises(NotStoredError, match="no such archive"):
+        obtain(Away(), tmp_path)
+    assert not calls
 
 
 def test_an_entry_under_a_foreign_key_is_not_taken(tmp_path):
