@@ -100,36 +100,48 @@ class Run:
         Raises:
             UnreadableFileError: it is not a run.
         """
+        if not isinstance(info, Mapping):
+            raise UnreadableFileError("this is not a stored run (its description is no mapping); run it again")
         if info.get("format") != _FORMAT:
             raise UnreadableFileError(f"this is not a stored run (format {info.get('format')!r}); run it again")
-        parts: dict[str, dict[str, np.ndarray]] = {p: {} for p in [*info["processes"], "distance"]}
-        for name, array in arrays.items():
-            process, _, quantity = name.partition("/")
-            parts[process][quantity] = array
-        distances = parts.pop("distance")
-        return cls(
-            {p: Series(a) for p, a in parts.items()},
-            distances,
-            dict(info["settings"]),
-            dict(info["costs"]),
-            list(info["notes"]),
-        )
+        try:
+            parts: dict[str, dict[str, np.ndarray]] = {p: {} for p in [*info["processes"], "distance"]}
+            for name, array in arrays.items():
+                process, _, quantity = name.partition("/")
+                parts[process][quantity] = array
+            distances = parts.pop("distance")
+            return cls(
+                {p: Series(a) for p, a in parts.items()},
+                distances,
+                dict(info["settings"]),
+                dict(info["costs"]),
+                list(info["notes"]),
+            )
+        except (KeyError, TypeError, ValueError) as failure:
+            raise UnreadableFileError(f"this is not a complete stored run ({failure!r}); run it again") from failure
 
     def save(self, path: str | Path) -> None:
-        """Write one NPZ file, atomically; its entry ``info`` is JSON."""
+        """Write one NPZ file, atomically; its entry ``info`` is JSON.
+
+        Raises:
+            InputError: another ending than .npz, or a place that cannot be written.
+        """
         path = Path(path)
         if path.suffix != ".npz":
             raise InputError(f"a run is saved as .npz, but the path is {path.name!r}")
         arrays, info = self.to_arrays()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
         try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez_compressed(file, info=np.array(json.dumps(info)), **arrays)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    np.savez_compressed(file, info=np.array(json.dumps(info)), **arrays)
+                os.replace(temporary, path)
+            except BaseException:
+                Path(temporary).unlink(missing_ok=True)
+                raise
+        except OSError as failure:
+            raise InputError(f"the run cannot be written to {path} ({failure.strerror}); name another place") from failure
 
     @classmethod
     def load(cls, path: str | Path) -> Run:

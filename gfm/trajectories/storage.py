@@ -35,8 +35,11 @@ def save(data: Trajectories, path: str | Path) -> Path:
         text = json.dumps(header, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InputError(f"meta of the trajectories is not plain JSON ({error}).") from None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
+    except OSError as error:
+        raise _unwritable(path, error) from error
     try:
         with os.fdopen(handle, "wb") as file:
             np.savez(
@@ -47,10 +50,16 @@ def save(data: Trajectories, path: str | Path) -> Path:
                 header=np.frombuffer(text.encode(), dtype=np.uint8),
             )
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _unwritable(path, error) from error
         raise
     return path
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(f"The trajectories cannot be written to {path} ({error.strerror}): name another place.")
 
 
 def load(path: str | Path, memory_map: bool = False) -> Trajectories:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class Trajectories:
     ) -> None:
         self.weights = _weights(weights)
         count, parameters = self.weights.shape[1:]
-        self.steps = np.arange(count) if steps is None else np.asarray(steps)
+        self.steps = np.arange(count) if steps is None else _array(steps, "steps")
         if self.steps.shape != (count,) or not np.issubdtype(self.steps.dtype, np.integer):
             raise InputError(
                 f"steps must be {count} whole numbers, one per recorded state; "
@@ -49,6 +49,10 @@ class Trajectories:
             )
         if (np.diff(self.steps) <= 0).any():
             raise InputError("steps must increase from one recorded state to the next.")
+        for name, value, kind in (("meta", meta, "a mapping"), ("states", states, "a mapping by name"),
+                                  ("groups", groups, "one label per parameter")):
+            if value is not None and not isinstance(value, Iterable if name == "groups" else Mapping):
+                raise InputError(f"{name} must be {kind}, not {type(value).__name__}.")
         self.groups = None if groups is None else tuple(str(name) for name in groups)
         if self.groups is not None and len(self.groups) != parameters:
             raise InputError(f"groups has {len(self.groups)} labels for {parameters} parameters.")
@@ -91,6 +95,14 @@ class Trajectories:
         """The chosen runs (a slice or a list of run numbers), with everything else kept."""
         if isinstance(runs, (int, np.integer)):
             runs = [int(runs)]
+        elif not isinstance(runs, slice):
+            runs = _array(runs, "The runs")
+            if runs.ndim != 1 or not (runs.dtype == bool and runs.shape == (self.runs,) or runs.dtype.kind in "iu"):
+                raise InputError("Runs are chosen by a slice or by a list of whole numbers.")
+        if not isinstance(runs, slice) and np.asarray(runs).dtype != bool:
+            wrong = [int(run) for run in runs if not -self.runs <= run < self.runs]
+            if wrong:
+                raise InputError(f"There is no run {wrong[0]}: there are {self.runs}, counted from 0.")
         return self._part(runs, slice(None))
 
     def split(self, *sizes: int) -> tuple[Trajectories, ...]:
@@ -99,6 +111,8 @@ class Trajectories:
         Whole runs only: no run lies on both sides. Raises InputError when the sizes are not positive
         or ask for more runs than there are; runs beyond the sizes' sum are left out.
         """
+        for size in sizes:
+            _whole(size, "A size of split")
         if not sizes or any(size < 1 for size in sizes) or sum(sizes) > self.runs:
             raise InputError(f"sizes {sizes} must be positive and sum to at most {self.runs} runs.")
         ends = np.cumsum(sizes)
@@ -106,18 +120,21 @@ class Trajectories:
 
     def prefix(self, n: int) -> Trajectories:
         """The first n+1 states (states 0..n): what a forecaster may see."""
+        _whole(n, "n of prefix")
         if not 1 <= n < self.weights.shape[1]:
             raise InputError(f"prefix({n}): n must be between 1 and {self.weights.shape[1] - 1}.")
         return self._part(slice(None), slice(n + 1))
 
     def after(self, n: int) -> Trajectories:
         """The states n, n+1, ...: from the last observed one to the end."""
+        _whole(n, "n of after")
         if not 0 <= n < self.weights.shape[1] - 1:
             raise InputError(f"after({n}): n must be between 0 and {self.weights.shape[1] - 2}.")
         return self._part(slice(None), slice(n, None))
 
     def every(self, stride: int) -> Trajectories:
         """States 0, stride, 2 stride, ...; their steps are kept."""
+        _whole(stride, "stride")
         if not 1 <= stride < self.weights.shape[1]:
             raise InputError(f"every({stride}): stride must be 1 to {self.weights.shape[1] - 1}.")
         return self._part(slice(None), slice(None, None, stride))
@@ -159,10 +176,22 @@ class Trajectories:
         return load(path, memory_map=memory_map)
 
 
+def _whole(value: Any, what: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise InputError(f"{what} must be a whole number, not {value!r}.")
+
+
+def _array(value: Any, what: str) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError) as error:  # lists of different lengths, say
+        raise InputError(f"{what} cannot be read as one array of numbers ({error}).") from None
+
+
 def _weights(weights: Any) -> np.ndarray:
     if hasattr(weights, "detach"):  # a torch tensor
         weights = weights.detach().cpu().numpy()
-    weights = weights if isinstance(weights, np.ndarray) else np.asarray(weights)
+    weights = weights if isinstance(weights, np.ndarray) else _array(weights, "weights")
     if weights.ndim != 3:
         raise InputError(
             "weights must have three axes (runs, steps+1, parameters); "

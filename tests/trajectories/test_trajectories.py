@@ -102,3 +102,36 @@ def test_meta_must_be_json(tmp_path):
 def test_a_torch_tensor_is_taken_with_its_dtype():
     data = Trajectories(torch.zeros(2, 3, 4, dtype=torch.float32))
     assert data.weights.dtype == np.float32 and data.parameters == 4
+
+
+@pytest.mark.parametrize(("call", "words"), [
+    (lambda d: Trajectories([[[1.0, 2.0]], [[1.0]]]), "one array of numbers"),
+    (lambda d: Trajectories(d.weights, steps=[[1], [2, 3]]), "one array of numbers"),
+    (lambda d: Trajectories(d.weights, groups=3), "groups must be"),
+    (lambda d: Trajectories(d.weights, meta=3), "meta must be a mapping"),
+    (lambda d: Trajectories(d.weights, states=[d.weights]), "states must be a mapping"),
+    (lambda d: d.split("a"), "whole number"),
+    (lambda d: d.split(2.0), "whole number"),
+    (lambda d: d.prefix(1.5), "whole number"),
+    (lambda d: d.every(1.5), "whole number"),
+    (lambda d: d[[100]], "no run 100"),
+    (lambda d: d[100], "no run 100"),
+    (lambda d: d[["a"]], "whole numbers"),
+])
+def test_wrong_kinds_of_argument_get_one_sentence(call, words):
+    data = Trajectories(np.random.default_rng(0).normal(size=(4, 6, 3)))
+    with pytest.raises(InputError, match=words):
+        call(data)
+
+
+def test_runs_are_chosen_by_numbers_slices_and_masks():
+    data = Trajectories(np.random.default_rng(0).normal(size=(4, 6, 3)))
+    mask = np.array([True, False, False, True])
+    for chosen in ([0, -1], slice(None, None, 3), mask, np.array([0, 3])):
+        np.testing.assert_array_equal(data[chosen].weights, data.weights[[0, 3]])
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="another place"):
+        Trajectories(np.zeros((1, 2, 1))).save(tmp_path / "file" / "data.npz")
