@@ -8,7 +8,7 @@ import sys
 from gfm.book.paths import PROFILES
 from gfm.book.register import SECTIONS, Register
 from gfm.book.verdicts import FAILS, HOLDS, NOT_RUN, SHAPE, Stored, best, load
-from gfm.errors import InputError, UnknownNameError
+from gfm.errors import InputError, UnknownNameError, UnreadableFileError
 
 __all__ = ["build", "check", "cite", "data", "forecast", "keep", "run", "status"]
 
@@ -62,13 +62,17 @@ def build(profile: str, jobs: int, no_run: bool, force: bool) -> None:
 
 
 def check(profile: str | None) -> None:
-    """``gfm check``: exit code 1 if a judged claim falls short or a stored verdict is stale."""
+    """``gfm check``: exit code 1 if a judged claim falls short or a stored verdict is stale or unreadable."""
     if profile is not None and profile not in PROFILES:
         raise UnknownNameError(f"Unknown profile {profile!r}; it is one of {', '.join(PROFILES)}.")
     register = Register.load()
-    short, stale, held, absent = [], [], 0, []
+    short, stale, held, absent, broken = [], [], 0, [], []
     for entry in register:
-        stored = load(register, entry, profile) if profile else best(register, entry)
+        try:
+            stored = load(register, entry, profile) if profile else best(register, entry)
+        except UnreadableFileError as error:
+            broken.append(f"{entry.id} ({str(error).rstrip('.')})")
+            continue
         if stored is None:
             absent += [entry.id] * bool(entry.notebook and entry.claims)
             continue
@@ -85,7 +89,9 @@ def check(profile: str | None) -> None:
         print("\nNot run: " + ", ".join(absent))
     if stale:
         print("\nThe register has changed since these were judged; run them again: " + ", ".join(stale))
-    if short or stale:
+    if broken:
+        print("\nCannot be read: " + ", ".join(broken))
+    if short or stale or broken:
         sys.exit(1)
 
 
@@ -98,7 +104,11 @@ def status() -> None:
     for section, title in SECTIONS.items():
         rows.append([title.upper(), "", "", "", ""])
         for entry in (e for e in register if e.section == section):
-            stored = best(register, entry)
+            try:
+                stored = best(register, entry)
+            except UnreadableFileError:
+                rows.append([entry.id, entry.notebook or "–", "–", "–", "unreadable verdicts: run it again"])
+                continue
             held = sum(v.verdict == HOLDS for v in stored.verdicts) if stored else 0
             rows.append([entry.id, entry.notebook or "–", stored.profile if stored else "–",
                          f"{held}/{len(entry.claims)}", state_of(entry, stored)])

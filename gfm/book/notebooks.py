@@ -61,7 +61,8 @@ class Notebook:
     def convert(self, given: Iterable[tuple[str, str]]) -> dict[str, Any]:
         """Values from a command line, turned into the types of the parameters' defaults.
 
-        Raises: UnknownNameError for a parameter that the notebook lacks; InputError for a wrong type.
+        Raises: UnknownNameError for a parameter that the notebook lacks, or a value that names nothing
+        (a data set, a network, ...); InputError for a wrong type or a number that no run can have.
         """
         out = {}
         for name, text in given:
@@ -71,6 +72,7 @@ class Notebook:
                 known = ", ".join(k for k in self.defaults if k != "profile")
                 raise UnknownNameError(f"{self.name} has no parameter {name!r}; it has {known}.")
             out[name] = _typed(name, text, self.defaults[name])
+            _check_value(name, out[name])
         return out
 
     def _parameters(self) -> dict[str, Any]:
@@ -165,8 +167,11 @@ def _check_type(name: str, value: Any, default: Any, text: Any = None) -> None:
         good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     elif isinstance(default, (list, tuple)):
         good = isinstance(value, (list, tuple))
-        for item in value if good and default else ():
-            _check_type(name, item, default[0], text)
+        try:
+            for item in value if good and default else ():
+                _check_type(name, item, default[0])
+        except InputError:
+            good = False
     else:
         good = type(value) is type(default)
     if not good:
@@ -174,7 +179,41 @@ def _check_type(name: str, value: Any, default: Any, text: Any = None) -> None:
 
 
 def _wrong(name: str, value: Any, default: Any) -> str:
-    kinds = {bool: "true or false", int: "a whole number", float: "a finite number",
-             str: "text", list: "a list", tuple: "a list"}
-    kind = kinds.get(type(default), type(default).__name__)
-    return f"Parameter {name!r} must be {kind} (default {default!r}), not {value!r}."
+    return f"Parameter {name!r} must be {_kind(default)} (default {default!r}), not {value!r}."
+
+
+def _kind(default: Any, several: bool = False) -> str:
+    kinds = {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}
+    many = {bool: "true or false", int: "whole numbers", float: "finite numbers", str: "texts"}
+    if isinstance(default, (list, tuple)):
+        return ("lists" if several else "a list") + (f" of {_kind(default[0], True)}" if default else "")
+    return (many if several else kinds).get(type(default), type(default).__name__)
+
+
+#: Parameters that every notebook uses in one sense: numbers above zero, and names.
+_POSITIVE = {"lr", "other_lr", "lrs", "rates", "steps", "other_steps", "substeps", "n", "classes", "runs"}
+_NAMED = {"data", "net", "loss", "optimizer", "dtype", "activation"}
+
+
+def _check_value(name: str, value: Any) -> None:
+    """What can be told before a kernel starts: a number or a name with which no run can begin."""
+    values = value if isinstance(value, (list, tuple)) else [value]
+    if name in _POSITIVE and any(isinstance(v, (int, float)) and v <= 0 for v in values):
+        raise InputError(f"Parameter {name!r} must be above zero, not {value!r}.")
+    texts = [v for v in values if isinstance(v, str)]
+    if name in _NAMED and texts:
+        known = _names(name)
+        wrong = next((v for v in texts if v not in known), None)
+        if wrong is not None:
+            raise UnknownNameError(f"Parameter {name!r} is one of {', '.join(known)}, not {wrong!r}.")
+
+
+def _names(name: str) -> list[str]:
+    if name == "dtype":
+        return ["float32", "float64"]
+    from gfm import data, losses, nets  # torch is loaded only where it is needed
+    from gfm.experiments.flow_run import OPTIMIZERS
+    from gfm.nets.activations import ACTIVATIONS
+
+    return {"data": list(data.available()), "net": list(nets.available()), "loss": losses.available(),
+            "optimizer": list(OPTIMIZERS), "activation": ["", *ACTIVATIONS]}[name]

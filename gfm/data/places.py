@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,10 +24,12 @@ def locate(
 ) -> Path:
     """The folder that holds ``marker``: ``folder`` or its subfolder ``inner``.
 
-    Without a folder the one named by ``GFM_DATA`` is tried, then ``download`` is called.
+    Without a folder the one named by ``GFM_DATA`` is tried, then ``download`` is called, with a
+    warning where that folder was named but lacks the file.
 
     Raises:
-        UnreadableFileError: the folder was named, but holds no such file.
+        UnreadableFileError: the folder was named, but holds no such file; the download failed or
+            does not match its checksum.
     """
     named = folder if folder is not None else os.environ.get(FOLDER_VARIABLE)
     if named:
@@ -38,7 +41,19 @@ def locate(
                 f"The folder {str(named)!r} holds no {marker} of {name}, nor does its subfolder "
                 f"{inner}: name the folder with {name}'s files, or none to download them."
             )
-    return download()
+        warnings.warn(
+            f"The folder {str(named)!r} of {FOLDER_VARIABLE} holds no {marker} of {name}, nor does its "
+            f"subfolder {inner}: the files of the download are used instead.",
+            stacklevel=3,
+        )
+    try:
+        return download()
+    except (OSError, ValueError) as error:  # no connection (an OSError of requests); a wrong checksum
+        why = "it does not match its checksum" if "hash" in str(error) else "its host cannot be reached, or the cache not written"
+        raise UnreadableFileError(
+            f"{name} cannot be downloaded ({why}): put its files into a folder and name that in the environment "
+            f"variable {FOLDER_VARIABLE}."
+        ) from error
 
 
 def cache() -> Path:

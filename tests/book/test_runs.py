@@ -9,7 +9,7 @@ import pytest
 
 from gfm.book import execute
 from gfm.book.building import bring_up_to_date
-from gfm.book.notebooks import Notebook, profile_parameters
+from gfm.book.notebooks import Notebook, _check_value, profile_parameters
 from gfm.book.register import Register
 from gfm.book.runs import plan, run_all
 from gfm.errors import InputError, UnknownNameError, UnreadableFileError
@@ -48,6 +48,8 @@ def test_values_take_the_type_of_the_default(project, given, expected):
     (("steep", "1"), InputError, "true or false"),
     (("shape", "3"), InputError, "a list"),
     (("shape", "[a, b]"), InputError, "finite number"),
+    (("shape", '[3, "a"]'), InputError, "a list of finite numbers"),
+    (("steps", "0"), InputError, "above zero"),
     (("stepz", "3"), UnknownNameError, "it has steps, tau"),
     (("profile", "book"), InputError, "--profile"),
 ])
@@ -155,3 +157,19 @@ def test_refreshing_in_place_is_stable(project):
     first = path.read_bytes()
     assert b"injected" not in first and not execute.in_place(path)
     assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize("name, good, wrong", [
+    ("data", "mnist", "cifar"), ("net", "vit", "resnet50"), ("loss", "mse", "huber"), ("optimizer", "adam", "sgd"),
+    ("dtype", "float32", "float16"), ("activation", "gelu", "geluu"),
+])
+def test_names_are_checked_before_a_kernel_starts(name, good, wrong):
+    _check_value(name, good)
+    with pytest.raises(UnknownNameError, match=f"{good}.*not '{wrong}'"):
+        _check_value(name, wrong)
+
+
+@pytest.mark.parametrize("name, value", [("lr", -1.0), ("lrs", [0.1, 0.0]), ("substeps", 0), ("n", -3)])
+def test_numbers_with_which_no_run_can_begin(name, value):
+    with pytest.raises(InputError, match="above zero"):
+        _check_value(name, value)

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from gfm.book import Element, overview, verdicts
+from gfm.book import Element, commands, overview, verdicts
 from gfm.book.register import Bound, Register
 from gfm.errors import RegisterError, UnknownNameError, UnreadableFileError
 
@@ -120,3 +120,15 @@ def test_a_run_in_part_does_not_stand_for_the_whole(project, monkeypatch):
     monkeypatch.delenv("GFM_ONLY_STORED")
     Element("toy", profile="paper").judge(**VALUES)
     assert verdicts.best(register, register["toy"]).profile == "paper"
+
+
+def test_one_broken_file_is_named_and_stops_neither_status_nor_check(project, capsys):
+    path = verdicts.verdict_file(project, "smoke", "toy")
+    Element("toy").judge(**VALUES)
+    path.write_text(path.read_text()[:60])
+    commands.status()
+    shown = capsys.readouterr().out
+    assert "unreadable verdicts" in shown and len(shown.splitlines()) > len(Register.load(project).elements)
+    with pytest.raises(SystemExit):
+        commands.check(None)
+    assert "Cannot be read: toy (" in capsys.readouterr().out

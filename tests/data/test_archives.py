@@ -131,3 +131,20 @@ def test_the_real_cifar10_folder_gives_the_papers_setting():
 def test_the_real_mnist_test_file():
     data = mnist(500, split="t10k", folder=REAL)
     assert len(data) == 500 and len(data.test_inputs) == 9500
+
+
+@pytest.mark.parametrize("failure, words", [
+    (ConnectionError("no route"), "cannot be reached.*GFM_DATA"),
+    (ValueError("MD5 hash of downloaded file does not match the known hash"), "checksum.*GFM_DATA"),
+])
+def test_a_download_that_fails_says_what_to_do(monkeypatch, tmp_path, failure, words):
+    def retrieve(*args, **kwargs):
+        raise failure
+
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    for load in (cifar10, mnist):
+        with pytest.raises(UnreadableFileError, match=words):
+            load(20, 2)
+    monkeypatch.setenv("GFM_DATA", str(tmp_path))
+    with pytest.warns(UserWarning, match="holds no data_batch_1.bin"), pytest.raises(UnreadableFileError):
+        cifar10(20, 2)
