@@ -64,7 +64,12 @@ def browser():
     if not path:
         warnings.warn(how, stacklevel=1)
         pytest.skip(how)
-    sync_api = pytest.importorskip("playwright.sync_api")
+    try:
+        from playwright import sync_api
+    except ImportError:
+        how = "THE PAGES WERE NOT READ IN A BROWSER: no Playwright found. Install it: pip install playwright."
+        warnings.warn(how, stacklevel=1)
+        pytest.skip(how)
     with sync_api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield chromium
