@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,9 +11,14 @@ from torch import Tensor
 
 from gfm.central.process import Flow, Observation, flat_value, to_numpy
 from gfm.central.substep import Local, Oscillation, local_flow
+from gfm.curvature import Spectrum
+from gfm.optimizers import State
 from gfm.point import Point
 
 __all__ = ["Central"]
+
+#: How often a step may be taken again, and by how much its substeps may shrink.
+_RETAKES, _SHRINK = 3, 16
 
 
 class Central(Flow):
@@ -21,17 +27,15 @@ class Central(Flow):
     oscillation: Oscillation | None = None
     _shrink = 1  # the present substep is 1 / (substeps * shrink)
     _before: np.ndarray | None = None  # eigenvalues one step earlier
+    _began: dict[str, Any] | None = None  # weights and state at the start of the step just taken
 
     def observe(self, t: int) -> Observation:
         self.oscillation = self._candidates = None  # their memory may go before new eigenvectors are sought
-        point, spectrum = self._open()
+        point, spectrum, retaken = self._opened()
         c = self.optimizer.threshold
         values = to_numpy(spectrum.values)
         # Directions that may turn critical within the step; the others need no derivatives.
-        rise = np.zeros(len(values))
-        if self._before is not None:
-            shared = min(len(values), len(self._before))
-            rise[:shared] = np.maximum(values[:shared] - self._before[:shared], 0)
+        rise = _risen(values, self._before)
         self._before = values
         chosen = (values > 0.9 * c) | (values + 2 * rise > c)
         self._candidates, self._rise = spectrum.U[chosen.tolist()], rise[chosen]
@@ -40,8 +44,28 @@ class Central(Flow):
         self._rates = self._local.rates(self._dt)
         self.oscillation = self._rates.oscillation
         seen.update(self._predictions(seen))
+        if self._rates.nu_push is not None:
+            seen["nu_push"] = float(self._rates.nu_push.mean())
         seen["substeps"] = 1.0 / self._dt
+        seen["retaken"] = float(retaken)
         return seen
+
+    def _opened(self) -> tuple[Point, Spectrum, int]:
+        """The point with its eigenpairs, and how often the step that led here was taken again.
+
+        Within a step the eigenvectors are those of its start. Where the fresh ones show the flow beyond
+        its band, they have turned meanwhile: the step is taken again with new ones in every substep.
+        """
+        point, spectrum = self._open()
+        for retaken in range(_RETAKES):
+            if self._began is None or not self._beyond(float(spectrum.values[0])):
+                return point, spectrum, retaken
+            if retaken:
+                self._shrink = min(2 * self._shrink, _SHRINK)
+            self.w, self.state = self._began["w"], State(**self._began["state"])
+            self._advance_afresh()
+            point, spectrum = self._open()
+        return point, spectrum, _RETAKES
 
     @property
     def _dt(self) -> float:
@@ -106,6 +130,15 @@ class Central(Flow):
 
     def advance(self) -> None:
         """Euler substeps over one unit of time; a substep that passes the edge is taken again at half length."""
+        self._began = {"w": self.w, "state": vars(self.state)} if self.settings.adaptive else None
+        if self.settings.refresh_substeps:
+            self._advance_afresh()
+        else:
+            self._advance_along(self._candidates)
+        self._local = self._rates = None
+
+    def _advance_along(self, rows: Tensor) -> None:
+        """One step along the eigenvectors ``rows`` (k, p) of its start."""
         local, rates, done, quiet = self._local, self._rates, 0.0, True
         rise = self._rise * self._dt
         while True:
@@ -114,8 +147,9 @@ class Central(Flow):
             self._move(rates.w, rates.state, dt)
             if done + dt > 1.0 - 1e-9:
                 break
-            following = self._flow(self.problem.at(self.w, max(1, len(self._candidates))), rise)
-            if self._passes(following) and self._shrink < 16:
+            following = self._flow(self.problem.at(self.w, max(1, len(rows))), rise)
+            top = following.quotients.max(initial=0.0)
+            if self._beyond(top) and self._shrink < _SHRINK:
                 self.w, self.state, quiet = w, state, False
                 self._shrink *= 2
                 rates = local.rates(self._dt)  # the same derivatives serve the shorter substep
@@ -125,12 +159,21 @@ class Central(Flow):
             rates = local.rates(dt)
         if quiet and self._shrink > 1:
             self._shrink //= 2
-        self._local = self._rates = None
 
-    def _passes(self, local: Local) -> bool:
-        if not self.settings.adaptive or len(local.quotients) == 0:
-            return False
-        return float(local.quotients.max()) > self.optimizer.threshold * (1 + self.settings.band)
+    def _advance_afresh(self) -> None:
+        """One step with eigenvectors computed in every substep."""
+        before = None
+        for _ in range(self.settings.substeps * self._shrink):
+            point, spectrum = self._open()
+            values = to_numpy(spectrum.values)
+            chosen = values > 0.75 * self.optimizer.threshold
+            self._candidates = spectrum.U[chosen.tolist()]
+            rates = self._flow(point, _risen(values, before)[chosen]).rates(self._dt)
+            self._move(rates.w, rates.state, self._dt)
+            before = values
+
+    def _beyond(self, top: float) -> bool:
+        return self.settings.adaptive and top > self.optimizer.threshold * (1 + self.settings.band)
 
     def displacement(self, other: Tensor) -> np.ndarray:
         """(u^T P (other - w)) along each eigenvector of Sigma, largest variance first; other: (p,)."""
@@ -140,3 +183,12 @@ class Central(Flow):
         delta = (other - self.w) * self.optimizer.preconditioner(self.state)
         _, turn = np.linalg.eigh(found.X)
         return turn[:, ::-1].T @ to_numpy(found.U @ delta)
+
+
+def _risen(values: np.ndarray, before: np.ndarray | None) -> np.ndarray:
+    """By how much each eigenvalue (k,) rose since ``before`` (any number of them); falls count as zero."""
+    rise = np.zeros(len(values))
+    if before is not None:
+        shared = min(len(values), len(before))
+        rise[:shared] = np.maximum(values[:shared] - before[:shared], 0)
+    return rise

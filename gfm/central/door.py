@@ -25,7 +25,7 @@ __all__ = ["RESERVED", "Request", "checked"]
 RESERVED = frozenset({
     "loss", "gradient_norm2", "effective_step", "lr", "nu_mean", "gradient2_at", "nu_at", "eigenvalues",
     "residuals", "eigen_products", "sigma", "critical", "complementarity_residual", "complementarity_gap",
-    "substeps", "displacement", "weights", "weights_steps",
+    "substeps", "retaken", "nu_push", "displacement", "weights", "weights_steps",
 })
 
 

@@ -40,7 +40,7 @@ class Process(ABC):
     def _tracker(self) -> Tracker:
         settings = self.settings
         above = 0.75 * self.optimizer.threshold
-        return Tracker(above=above, initial=settings.track, cap=settings.cap, **self._tracking())
+        return Tracker(above=above, initial=settings.track, cap=settings.cap, dense=settings.dense, **self._tracking())
 
     def _tracking(self) -> dict[str, float | bool | None]:
         """Tracking of the oscillating optimizer, whose path has period two."""

@@ -15,8 +15,10 @@ __all__ = ["Settings"]
 class Settings:
     """What the processes share.
 
-    substeps: Euler substeps a step, at least. adaptive: halve the central flow's substep where its
-    top effective eigenvalue passes the edge by more than ``band`` (relative), down to 1/16 of it.
+    substeps: Euler substeps a step, at least. adaptive: where the central flow's top effective
+    eigenvalue passes the edge by more than ``band`` (relative), halve its substep, down to 1/16, and
+    take a step again that ends there. refresh_substeps: compute eigenvectors in every substep, not
+    once a step. dense: take them from the whole Hessian, exact and for small p.
     critical_share, curvature_penalty: see ``local_flow``.
     eigen_every: steps between eigenvalue measurements of discrete and midpoint processes.
     track: eigenpairs at least (exactly so many for the stable flow). cap: at most.
@@ -33,6 +35,8 @@ class Settings:
 
     substeps: int = 4
     adaptive: bool = True
+    refresh_substeps: bool = False
+    dense: bool = False
     band: float = 1e-3
     critical_share: float = 0.975
     curvature_penalty: bool = True
@@ -48,7 +52,7 @@ class Settings:
         for name in ("substeps", "eigen_every", "track", "cap"):
             self._set(name, whole(name, getattr(self, name), 1))
         self._set("coordinates", whole("coordinates", self.coordinates, 0))
-        for name in ("adaptive", "curvature_penalty"):
+        for name in ("adaptive", "refresh_substeps", "dense", "curvature_penalty"):
             self._set(name, flag(name, getattr(self, name)))
         self._set("band", number("band", self.band, lambda x: 0 <= x < math.inf, "a number of at least 0"))
         for name in ("critical_share", "tolerance", "discrete_tolerance"):

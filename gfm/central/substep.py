@@ -55,12 +55,14 @@ class Oscillation:
 class Rates:
     """Time derivatives at one point of the flow; a unit of time is one optimizer step.
 
-    w: (p,). state: of the optimizer's state. oscillation: None where nothing is critical.
+    w: (p,). state: of the optimizer's state. oscillation: None where nothing is critical. nu_push: the
+    oscillation's share of the state's rate of nu, of its shape; None where a rule has no nu.
     """
 
     w: Tensor
     state: State
     oscillation: Oscillation | None
+    nu_push: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -110,13 +112,13 @@ class Local:
         slack = A + dt * from_half(self.B @ x)
         found = Oscillation(self.U, X, self.N, slack, solution)
         weights = torch.tensor(x, dtype=self.U.dtype, device=self.U.device)
-        w_rate, state_rate = self.w_rate, self.state_rate
+        w_rate, state_rate, nu_push = self.w_rate, self.state_rate, None
         if self.w_push is not None:
             w_rate = w_rate + weights @ self.w_push
         if self.nu_push is not None:
-            nu = state_rate.nu + (weights @ self.nu_push).reshape(state_rate.nu.shape)
-            state_rate = State(state_rate.t, nu, state_rate.momentum)
-        return Rates(w_rate, state_rate, found)
+            nu_push = (weights @ self.nu_push).reshape(state_rate.nu.shape)
+            state_rate = State(state_rate.t, state_rate.nu + nu_push, state_rate.momentum)
+        return Rates(w_rate, state_rate, found, nu_push)
 
 
 def local_flow(

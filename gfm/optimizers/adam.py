@@ -18,7 +18,7 @@ class Adam(RMSProp):
     """m <- beta1 m + (1 - beta1) g, nu as in RMSProp, both bias-corrected; w <- w - lr m / (sqrt(nu) + eps).
 
     It oscillates once an eigenvalue of P^{-1} H reaches 2 (1 + beta1) / (1 - beta1), 38 at 0.9.
-    Not in the Central Flows paper; derived in the notebook on momentum and Adam.
+    Not in the Central Flows paper; derived here as the authors derive theirs: by averaging the update over the oscillation; not in the paper.
 
     Raises:
         InputError: ``lr`` not positive, ``beta1`` not in [0, 1), ``beta2`` not in (0, 1), ``eps`` negative.

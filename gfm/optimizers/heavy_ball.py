@@ -18,7 +18,7 @@ class HeavyBall(Optimizer):
 
     On slow scales it is gradient descent with P = (1 - momentum) / lr; it oscillates once the
     sharpness reaches 2 (1 + momentum) / lr, an eigenvalue 2 (1 + momentum) / (1 - momentum) of
-    P^{-1} H. Not in the Central Flows paper; derived in the notebook on momentum and Adam.
+    P^{-1} H. Not in the Central Flows paper; derived here as the authors derive theirs: by averaging the update over the oscillation; not in the paper.
 
     Raises:
         InputError: ``lr`` is not positive or ``momentum`` not in [0, 1).

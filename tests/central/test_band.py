@@ -1,0 +1,49 @@
+"""The central flow stays within its band of the edge, also where eigenvectors turn within a step."""
+
+import numpy as np
+import pytest
+
+import gfm
+from gfm.optimizers import GradientDescent, ScalarRMSProp
+from toys import tiny_problem
+
+BAND = 1e-3
+
+
+def excess(rule, steps, **options):
+    """Largest relative excess (steps+1,) over the edge, and how often each step was taken again."""
+    found = gfm.central.run(tiny_problem(), rule, steps, processes=["central"], **options)["central"]
+    return found.eigenvalues[:, 0] / rule.threshold - 1, found.retaken
+
+
+@pytest.mark.parametrize("options", [{}, {"substeps": 1}, {"refresh_substeps": True}], ids=["four", "one", "fresh"])
+def test_a_steep_arrival_ends_within_the_band(options):
+    rule = GradientDescent(lr=1.2)
+    beyond, _ = excess(rule, 20, adaptive=False, substeps=options.get("substeps", 4))
+    assert beyond.max() > 10 * BAND  # with fixed substeps it does not
+    within, retaken = excess(rule, 20, **options)
+    assert within.max() <= BAND
+    if "refresh_substeps" not in options:
+        assert retaken.max() >= 1
+
+
+def test_rules_with_memory_too():
+    rule = ScalarRMSProp(lr=0.2, beta2=0.9)
+    beyond, _ = excess(rule, 25, adaptive=False, warmup=3)
+    within, _ = excess(rule, 25, warmup=3)
+    assert within[1:].max() <= BAND < beyond[1:].max()
+
+
+def test_a_calm_run_takes_no_step_again():
+    _, retaken = excess(GradientDescent(lr=0.1), 20)
+    assert (retaken == 0).all()
+
+
+def test_the_dense_mode_finds_the_same_flow():
+    rule = GradientDescent(lr=0.6)
+    runs = [gfm.central.run(tiny_problem(), rule, 30, processes=["central"], tolerance=1e-8, dense=dense) for dense in (False, True)]
+    tracked, exact = (found["central"] for found in runs)
+    assert np.nanmax(exact.critical) >= 1
+    assert np.allclose(tracked.eigenvalues[:, 0], exact.eigenvalues[:, 0], rtol=1e-6)
+    assert np.allclose(tracked.loss, exact.loss, rtol=1e-6)
+    assert runs[1].costs["central"]["hvps"] > 31 * tiny_problem().p  # every refresh saw the whole Hessian
