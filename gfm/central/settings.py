@@ -16,9 +16,10 @@ class Settings:
     """What the processes share.
 
     substeps: Euler substeps a step, at least. adaptive: where the central flow's top effective
-    eigenvalue passes the edge by more than ``band`` (relative), halve its substep, down to 1/16, and
-    take a step again that ends there. refresh_substeps: compute eigenvectors in every substep, not
-    once a step. dense: take them from the whole Hessian, exact and for small p.
+    eigenvalue passes the edge by more than ``band`` (relative; None: 1e-4 in float64, else 1e-3),
+    halve its substep, down to 1/16, and take a step again that ends there. refresh_substeps: compute
+    eigenvectors in every substep, not once a step. dense: take them from the whole Hessian, exact and
+    for small p.
     critical_share, curvature_penalty: see ``local_flow``.
     eigen_every: steps between eigenvalue measurements of discrete and midpoint processes.
     track: eigenpairs at least (exactly so many for the stable flow). cap: at most.
@@ -37,7 +38,7 @@ class Settings:
     adaptive: bool = True
     refresh_substeps: bool = False
     dense: bool = False
-    band: float = 1e-3
+    band: float | None = None
     critical_share: float = 0.975
     curvature_penalty: bool = True
     eigen_every: int = 1
@@ -54,7 +55,8 @@ class Settings:
         self._set("coordinates", whole("coordinates", self.coordinates, 0))
         for name in ("adaptive", "refresh_substeps", "dense", "curvature_penalty"):
             self._set(name, flag(name, getattr(self, name)))
-        self._set("band", number("band", self.band, lambda x: 0 <= x < math.inf, "a number of at least 0"))
+        if self.band is not None:
+            self._set("band", number("band", self.band, lambda x: 0 <= x < math.inf, "a number of at least 0"))
         for name in ("critical_share", "tolerance", "discrete_tolerance"):
             if name != "tolerance" or self.tolerance is not None:
                 self._set(name, number(name, getattr(self, name), lambda x: 0 < x <= 1, "a number in (0, 1]"))

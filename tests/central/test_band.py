@@ -7,7 +7,7 @@ import gfm
 from gfm.optimizers import GradientDescent, ScalarRMSProp
 from toys import tiny_problem
 
-BAND = 1e-3
+BAND = 1e-4  # the default in float64
 
 
 def excess(rule, steps, **options):
