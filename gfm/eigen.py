@@ -14,6 +14,7 @@ import scipy.sparse.linalg as sla
 import torch
 from torch import Tensor
 
+from gfm import blocks
 from gfm.errors import InputError, NumericalError
 
 __all__ = ["Eigenpairs", "default_tolerance", "dense", "lanczos", "matrix", "refine"]
@@ -62,7 +63,7 @@ def dense(matrix: Tensor, k: int) -> Eigenpairs:
     values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
     values, vectors = values.flip(0)[:k], vectors.flip(1)[:, :k].T.contiguous()
     images = vectors @ matrix
-    return Eigenpairs(values, vectors, _relative(images, values, vectors), matrix.shape[0], True, images)
+    return Eigenpairs(values, vectors, blocks.relative(images, values, vectors), matrix.shape[0], True, images)
 
 
 def lanczos(
@@ -122,11 +123,11 @@ def lanczos(
 
 def _ritz(product: Product, rows: Tensor, tolerance: float, spent: int, converged: bool) -> Eigenpairs:
     """Rayleigh-Ritz values and true residuals of orthonormal rows."""
-    rows = _orthonormal(rows)
+    rows = blocks.orthonormal(rows)
     images = product(rows)
-    values, rotation = _eigh(rows @ images.T)
+    values, rotation = blocks.eigh(rows @ images.T)
     rows, images = rotation.T @ rows, rotation.T @ images
-    residuals = _relative(images, values, rows)
+    residuals = blocks.relative(images, values, rows)
     converged = converged and bool((residuals <= max(10 * tolerance, 1e-5)).all())
     return Eigenpairs(values, rows, residuals, spent + rows.shape[0], converged, images)
 
@@ -161,113 +162,36 @@ def refine(
     tolerance = default_tolerance(start.dtype) if tolerance is None else tolerance
     goal = torch.full((k,), tolerance, dtype=start.dtype, device=start.device)
     goal[wanted:] = min(1000 * tolerance, 1e-2)
-    rows = _orthonormal(start)
+    rows = blocks.orthonormal(start)
     del start
     images = product(rows)
     spent = k
-    values, turn = _eigh(rows @ images.T)
+    values, turn = blocks.eigh(rows @ images.T)
     rows, images = turn.T @ rows, turn.T @ images
     step = step_images = None
     for _ in range(max_iterations):
         residual = torch.addcmul(images, values[:, None], rows, value=-1)
-        relative = residual.norm(dim=1) / _scale(values)
+        relative = residual.norm(dim=1) / blocks.scale(values)
         open_rows = relative > goal
         if not open_rows.any():
             return Eigenpairs(values, rows, relative, spent, True, images)
-        new = _orthonormal_against(residual[open_rows] if k > 1 else residual, rows)
+        new = blocks.orthonormal_against(residual[open_rows] if k > 1 else residual, rows)
         del residual
         if new.shape[0] == 0:
             break
         new_images = product(new)
         spent += new.shape[0]
         if step is not None:
-            step, step_images = _outside(step, step_images, (rows, new), (images, new_images))
+            step, step_images = blocks.outside(step, step_images, (rows, new), (images, new_images))
         basis = (rows, new) if step is None else (rows, new, step)
         basis_images = (images, new_images) if step is None else (images, new_images, step_images)
-        values, turn = _eigh(torch.cat([torch.cat([a @ b.T for b in basis_images], 1) for a in basis]))
+        values, turn = blocks.eigh(torch.cat([torch.cat([a @ b.T for b in basis_images], 1) for a in basis]))
         values, turn = values[:k], turn[:, :k]
         kept, grown = turn[:k].T, turn[k:].T
         # What lies outside the old rows is the next step; new blocks replace old ones one by one, to save memory.
-        step, step_images = _combined(grown, basis[1:]), _combined(grown, basis_images[1:])
+        step, step_images = blocks.combined(grown, basis[1:]), blocks.combined(grown, basis_images[1:])
         del basis, basis_images, new, new_images
         rows = torch.addmm(step, kept, rows)
         images = torch.addmm(step_images, kept, images)
-    relative = _relative(images, values, rows)
+    relative = blocks.relative(images, values, rows)
     return Eigenpairs(values, rows, relative, spent, bool((relative <= goal).all()), images)
-
-
-def _scale(values: Tensor) -> Tensor:
-    return values.abs().max().clamp(min=torch.finfo(values.dtype).tiny)
-
-
-def _relative(images: Tensor, values: Tensor, rows: Tensor) -> Tensor:
-    return torch.addcmul(images, values[:, None], rows, value=-1).norm(dim=1) / _scale(values)
-
-
-def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues, largest first, and eigenvectors (columns) of a small symmetric matrix."""
-    small = matrix.detach().double().cpu().numpy()
-    if not np.isfinite(small).all():
-        raise NumericalError("the operator's products are not finite; the weights have diverged")
-    values, vectors = np.linalg.eigh((small + small.T) / 2)
-    return (
-        torch.as_tensor(values[::-1].copy(), dtype=matrix.dtype, device=matrix.device),
-        torch.as_tensor(vectors[:, ::-1].copy(), dtype=matrix.dtype, device=matrix.device),
-    )
-
-
-def _orthonormal(rows: Tensor) -> Tensor:
-    """Orthonormal rows near the given ones (Loewdin), or by QR where those are nearly dependent."""
-    if rows.shape[0] == 1:
-        return rows / rows.norm()
-    lengths = rows.norm(dim=1, keepdim=True)
-    values, vectors = torch.linalg.eigh(((rows / lengths) @ (rows / lengths).T).double())
-    if not values[0] > 1e-2:
-        return torch.linalg.qr(rows.T)[0].T.contiguous()
-    turn = (vectors / values.sqrt()) @ vectors.T
-    return (turn / lengths.T.double()).to(rows.dtype) @ rows
-
-
-def _orthonormal_against(new: Tensor, rows: Tensor) -> Tensor:
-    """Orthonormal rows spanning ``new`` outside the span of ``rows`` (twice is enough); changes ``new``."""
-    new /= new.norm(dim=1, keepdim=True).clamp(min=torch.finfo(new.dtype).tiny)
-    for _ in range(2):
-        new.addmm_(new @ rows.T, rows, alpha=-1)
-    lengths = new.norm(dim=1)
-    good = lengths > 100 * torch.finfo(new.dtype).eps
-    if not good.all():
-        new = new[good]
-    if new.shape[0] == 0:
-        return new
-    new = _orthonormal(new)
-    new.addmm_(new @ rows.T, rows, alpha=-1)
-    return new.div_(new.norm(dim=1, keepdim=True))
-
-
-def _outside(
-    step: Tensor, images: Tensor, basis: tuple[Tensor, ...], basis_images: tuple[Tensor, ...]
-) -> tuple[Tensor | None, Tensor | None]:
-    """The last step's directions, orthonormal outside the basis, with their images and no new product."""
-    for _ in range(2):
-        for block, block_images in zip(basis, basis_images, strict=True):
-            overlap = step @ block.T
-            step.addmm_(overlap, block, alpha=-1)
-            images.addmm_(overlap, block_images, alpha=-1)
-    kept = step.norm(dim=1) > 1e3 * torch.finfo(step.dtype).eps
-    if not kept.any():
-        return None, None
-    if not kept.all():
-        step, images = step[kept], images[kept]
-    values, vectors = torch.linalg.eigh((step @ step.T).double())
-    good = values > values.max() * 1e-8
-    turn = (vectors[:, good] / values[good].sqrt()).T.to(step.dtype)
-    return turn @ step, turn @ images
-
-
-def _combined(turn: Tensor, blocks: tuple[Tensor, ...]) -> Tensor:
-    """turn (k, sum of rows) times the stacked blocks, without stacking them."""
-    parts = turn.split([len(block) for block in blocks], dim=1)
-    total = parts[0] @ blocks[0]
-    for part, block in zip(parts[1:], blocks[1:], strict=True):
-        total.addmm_(part, block)
-    return total

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gfm import eigen, losses, probe
+from gfm import door, eigen, losses, probe
 from gfm.chain import Chain
 from gfm.errors import GfmError, InputError, NumericalError
 from gfm.flat import Flat
-from gfm.nets.norms import fused_norms, reparametrised, train_only
 from gfm.point import Point
 
 __all__ = ["Costs", "Problem"]
@@ -86,8 +85,8 @@ class Problem:
         self.flat = Flat(module)
         self.p, self.dtype, self.device = self.flat.p, self.flat.dtype, self.flat.device
         self.costs = Costs()
-        _check_module(module)
-        _check_data(inputs, targets, self.dtype, self.device)
+        door.check_module(module)
+        door.check_data(inputs, targets, self.dtype, self.device)
         if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
             raise InputError(f"batch_size must be a positive number of examples, but it is {batch_size!r}")
         self.n = inputs.shape[0]
@@ -299,42 +298,3 @@ class Problem:
                 f"weights must have shape ({self.p},) and dtype {self.dtype}, "
                 f"but they have shape {tuple(w.shape)} and dtype {w.dtype}"
             )
-
-
-def _check_module(module: nn.Module) -> None:
-    random = train_only(module)
-    if random:
-        raise InputError(
-            "the module is in train mode and holds dropout, batch norm or the like "
-            f"({', '.join(random)}), so its loss is not a fixed function of the weights; call module.eval() first"
-        )
-    norms = reparametrised(module)
-    if norms:
-        raise InputError(
-            f"the module's weights pass through weight_norm ({', '.join(norms)}), whose second derivatives are wrong "
-            "in torch; remove it (remove_parametrizations or remove_weight_norm) or write g v / |v| out"
-        )
-    fused = fused_norms(module)
-    if fused:
-        raise InputError(
-            f"the module holds fused norms ({', '.join(fused)}), whose third derivatives are wrong in "
-            "torch; replace them with those of gfm.nets.norms, which are written out"
-        )
-
-
-def _check_data(inputs: Tensor, targets: Tensor, dtype: torch.dtype, device: torch.device) -> None:
-    for name, tensor in (("inputs", inputs), ("targets", targets)):
-        if not isinstance(tensor, Tensor):
-            raise InputError(f"{name} must be a torch tensor, but they are a {type(tensor).__name__}")
-        if tensor.numel() == 0 or tensor.ndim == 0:
-            raise InputError(f"{name} are empty; at least one example is needed")
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise InputError(f"{name} contain NaN or infinity; remove those examples")
-        if tensor.device != device:
-            raise InputError(f"{name} are on {tensor.device} but the module is on {device}; move one of them")
-    if inputs.shape[0] != targets.shape[0]:
-        raise InputError(f"there are {inputs.shape[0]} inputs but {targets.shape[0]} targets")
-    if inputs.is_floating_point() and inputs.dtype != dtype:
-        raise InputError(
-            f"the inputs have dtype {inputs.dtype} but the module computes in {dtype}; convert one of them"
-        )
