@@ -19,9 +19,8 @@ from gfm.point import Point
 
 __all__ = ["Spectrum", "Tracker"]
 
-#: Refreshes that starts are extrapolated through; fewer where a block of vectors holds more than ``LARGE`` numbers.
-LONG, SHORT = 6, 2
-LARGE = 1_000_000
+#: Refreshes that starts are extrapolated through; only the last one where a block holds more than ``LARGE`` numbers.
+PAST, LARGE = 6, 5_000_000
 
 
 @dataclass(frozen=True)
@@ -152,10 +151,13 @@ class Tracker:
 
     def _remember(self, pairs: eigen.Eigenpairs, kept: int) -> None:
         """The first ``kept`` vectors, sharpened, turned onto the frame of those before where their number agrees."""
+        if self.rows.numel() > LARGE:
+            self.past = [self.rows]  # what was seen last, and no memory of its own
+            return
         rows = pairs.sharpened()[:kept]
         if self.past and len(self.past[0]) < kept:
             self.past = []  # a new direction has no past
-        self.past = [old[:kept] for old in self.past[: (LONG if rows.numel() <= LARGE else SHORT) - 1]]
+        self.past = [old[:kept] for old in self.past[: PAST - 1]]
         if self.past:
             # The guard is less exact than the others and must not be mixed into them.
             parts = (slice(self._wanted(kept)), slice(self._wanted(kept), kept))
