@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,19 @@ __all__ = ["Central"]
 
 #: How often a step may be taken again, and by how much its substeps may shrink.
 _RETAKES, _SHRINK = 5, 16
+#: Half the length leaves about half the excess, or less; where more than this share stays, it has another cause.
+_HELPED = 0.7
+#: How far jumps of the curvature may widen the band, as a share of the threshold, and what stays of it a step later.
+_JUMP, _LASTING = 2e-3, 0.9
+
+
+class _Again(NamedTuple):
+    """A substep that is taken again in shorter ones: its end, its excess over the edge, and what held before it."""
+
+    end: float
+    excess: float
+    shrink: int
+    quiet: bool
 
 
 class Central(Flow):
@@ -26,6 +39,7 @@ class Central(Flow):
 
     oscillation: Oscillation | None = None
     _shrink = 1  # the present substep is 1 / (substeps * shrink)
+    _jump = 0.0  # by how much the band is wider, after jumps of the curvature
     _before: np.ndarray | None = None  # eigenvalues one step earlier
     _began: dict[str, Any] | None = None  # weights and state at the start of the step just taken
 
@@ -59,14 +73,18 @@ class Central(Flow):
         point, spectrum = self._open()
         top, retaken, hopeful = float(spectrum.values[0]), 0, True
         while self._began is not None and self._beyond(top) and hopeful and retaken < _RETAKES:
+            shrink = self._shrink
             if retaken:
-                self._shrink = min(2 * self._shrink, _SHRINK)
+                self._shrink = min(2 * shrink, _SHRINK)
             self.w, self.state = self._began["w"], State(**self._began["state"])
             self._advance_afresh()
             point, spectrum = self._open()
             before, top, retaken = top, float(spectrum.values[0]), retaken + 1
-            # Shorter substeps help by about half each time, or the excess has another cause.
-            hopeful = retaken == 1 or top - self.optimizer.threshold < 0.7 * (before - self.optimizer.threshold)
+            c = self.optimizer.threshold
+            hopeful = retaken == 1 or top - c < _HELPED * (before - c)
+            if not hopeful:
+                self._shrink = shrink
+                self._widen(top - c)
         return point, spectrum, retaken
 
     @property
@@ -138,27 +156,37 @@ class Central(Flow):
         else:
             self._advance_along(self._candidates)
         self._local = self._rates = None
+        self._jump *= _LASTING
 
     def _advance_along(self, rows: Tensor) -> None:
         """One step along the eigenvectors ``rows`` (k, p) of its start."""
-        local, rates, done, quiet = self._local, self._rates, 0.0, True
+        local, rates, done, quiet, again = self._local, self._rates, 0.0, True, None
         rise = self._rise * self._dt
         while True:
-            dt = self._dt
+            dt = min(self._dt, 1.0 - done)
             w, state = self.w, self.state
             self._move(rates.w, rates.state, dt)
             if done + dt > 1.0 - 1e-9:
                 break
             following = self._flow(self.problem.at(self.w, max(1, len(rows))), rise)
             top = following.quotients.max(initial=0.0)
-            if self._beyond(top) and self._shrink < _SHRINK:
-                self.w, self.state, quiet = w, state, False
-                self._shrink *= 2
-                rates = local.rates(self._dt)  # the same derivatives serve the shorter substep
-                continue
+            if self._beyond(top):
+                excess = top - self.optimizer.threshold
+                if again is not None and excess > _HELPED * again.excess:
+                    # A jump of the curvature (a kink of the activation) is as large in the shortest substep.
+                    self._shrink, quiet, again = again.shrink, again.quiet, None
+                    self._widen(excess)
+                elif self._shrink < _SHRINK:
+                    again = _Again(done + dt, excess, self._shrink, quiet)
+                    self.w, self.state, quiet = w, state, False
+                    self._shrink *= 2
+                    rates = local.rates(self._dt)  # the same derivatives serve the shorter substep
+                    continue
             rise = following.quotients - local.quotients
             done, local = done + dt, following
-            rates = local.rates(dt)
+            if again is not None and done > again.end - 1e-9:
+                again = None
+            rates = local.rates(min(self._dt, 1.0 - done))
         if quiet and self._shrink > 1:
             self._shrink //= 2
 
@@ -178,7 +206,11 @@ class Central(Flow):
         band = self.settings.band
         if band is None:
             band = 1e-4 if self.w.dtype == torch.float64 else 1e-3
-        return self.settings.adaptive and top > self.optimizer.threshold * (1 + band)
+        return self.settings.adaptive and top > self.optimizer.threshold * (1 + band) + self._jump
+
+    def _widen(self, excess: float) -> None:
+        """For a while an excess as large as one that no shorter substep takes away is let be."""
+        self._jump = min(max(self._jump, excess), _JUMP * self.optimizer.threshold)
 
     def displacement(self, other: Tensor) -> np.ndarray:
         """(u^T P (other - w)) along each eigenvector of Sigma, largest variance first; other: (p,)."""

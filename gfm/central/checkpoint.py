@@ -25,7 +25,7 @@ __all__ = ["Mark", "fingerprint", "read", "restore", "snapshot", "write"]
 
 _FORMAT = "gfm-checkpoint/2"
 # What each process changes while it moves; the rest follows from the call.
-_MOVING = ("w", "alive", "seconds", "_previous", "_present", "_following", "_shrink", "_before", "_began")
+_MOVING = ("w", "alive", "seconds", "_previous", "_present", "_following", "_shrink", "_jump", "_before", "_began")
 _TRACKING = ("rows", "past", "refreshes", "_warned")
 # Of a run's settings, what another machine may have otherwise, and what the learning rates tell.
 _ASIDE = ("threads", "schedule")

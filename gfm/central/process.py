@@ -43,8 +43,8 @@ class Process(ABC):
         return Tracker(above=above, initial=settings.track, cap=settings.cap, dense=settings.dense, **self._tracking())
 
     def _tracking(self) -> dict[str, float | bool | None]:
-        """Tracking of the oscillating optimizer, whose path has period two."""
-        return {"tolerance": self.settings.discrete_tolerance, "lag": 2}
+        """Tracking of the oscillating optimizer, whose path has period two: every second point lies on a smooth one."""
+        return {"tolerance": self.settings.discrete_tolerance, "lag": 1 if self.settings.eigen_every % 2 == 0 else 2}
 
     @abstractmethod
     def observe(self, t: int) -> Observation:

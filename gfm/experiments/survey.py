@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gfm.central import Run
-from gfm.errors import InputError, NotStoredError
+from gfm.errors import NotStoredError
 from gfm.experiments.atlas import TITLES, atlas
 from gfm.experiments.flow_measures import at_edge, flow_excess, prediction_error, variance_ratio
 
@@ -62,17 +62,10 @@ def survey(collected: Mapping[str, Setting]) -> list[dict[str, Any]]:
                 "reached": bool(at_edge(run).any()),
                 "error": prediction_error(run, window),
                 "bare": prediction_error(run, window, predicted=False),
-                "excess": _excess(run),
+                "excess": flow_excess(run)[0],
                 "variance": float(np.mean(ratios)) if len(ratios) else float("nan"),
             })
     return rows
-
-
-def _excess(run: Run) -> float:
-    try:
-        return flow_excess(run)[0]
-    except InputError:  # beyond the edge from the start to the end
-        return float("inf")
 
 
 def judged(values: Iterable[float]) -> float:

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import gfm
 from gfm.optimizers import GradientDescent, ScalarRMSProp
-from toys import tiny_problem
+from toys import tiny_data, tiny_problem
 
 BAND = 1e-4  # the default in float64
 
@@ -47,3 +49,14 @@ def test_the_dense_mode_finds_the_same_flow():
     assert np.allclose(tracked.eigenvalues[:, 0], exact.eigenvalues[:, 0], rtol=1e-6)
     assert np.allclose(tracked.loss, exact.loss, rtol=1e-6)
     assert runs[1].costs["central"]["hvps"] > 31 * tiny_problem().p  # every refresh saw the whole Hessian
+
+
+def test_where_the_curvature_jumps_substeps_stay_long():
+    # ELU's second derivative jumps at zero: each example that crosses it moves the eigenvalue at once.
+    X, Y = tiny_data()
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(X.shape[1], 8), nn.ELU(), nn.Linear(8, Y.shape[1])).double()
+    found = gfm.central.run(gfm.Problem(net, X, Y), GradientDescent(lr=0.8), 60, processes=["central"])["central"]
+    assert np.nanmax(found.critical) >= 1
+    assert found.substeps.mean() < 8
+    assert found.eigenvalues[:, 0].max() / 2 - 1 < 0.002

@@ -144,3 +144,6 @@ def test_a_flow_that_stopped_bounds_nothing():
     assert measures.stopped(run) and not measures.stopped(run, "discrete")
     assert measures.largest_rise(run) == measures.prediction_error(run, 2) == np.inf
     assert measures.flow_excess(run)[0] == np.inf
+
+    steep = lockstep({"loss": np.ones(15)}, {"loss": np.ones(15), "eigenvalues": np.full((15, 1), 2.5)})
+    assert measures.flow_excess(steep)[0] == np.inf  # beyond the edge throughout
