@@ -28,7 +28,8 @@ class Eigenpairs:
 
     values: ``(k,)``; vectors: ``(k, p)``, orthonormal rows; residuals: ``(k,)``, the norms
     ``|A v - value v|`` divided by the largest ``|value|``; products: operator products spent;
-    converged: every residual within the tolerance asked for; images: ``(k, p)``, A times the vectors.
+    converged: every residual within the tolerance asked for; images: ``(k, p)``, A times the vectors,
+    where they were kept.
     """
 
     values: Tensor
@@ -36,7 +37,7 @@ class Eigenpairs:
     residuals: Tensor
     products: int
     converged: bool
-    images: Tensor
+    images: Tensor | None
 
     def sharpened(self) -> Tensor:
         """Vectors ``(k, p)`` after one power step, A v / value: errors shrink by (their eigenvalue / value).

@@ -143,9 +143,12 @@ class Expansion:
                 here = {c - block * width: v for c, v in partners.items() if c // width == block}
                 if not here:
                     continue
-                rows = torch.zeros_like(leaf)
-                for place, v in here.items():
-                    rows[place] = v
+                if width == 1:
+                    rows = here[0][None]
+                else:
+                    rows = torch.zeros_like(leaf)
+                    for place, v in here.items():
+                        rows[place] = v
                 if image.requires_grad:
                     (out,) = torch.autograd.grad(image, leaf, rows, retain_graph=True)
                 else:  # second derivatives that do not depend on the weights
@@ -165,6 +168,8 @@ class Expansion:
         k = len(chosen)
         first, second = pairs(k)
         self.point.problem.costs.thirds += len(first)
+        if k == 1:
+            return self.against({chosen[0]: self.U[chosen[0]]})[chosen[0]][None]
         result = self.U.new_empty(len(first), self.U.shape[1])
         place = {(i, j): a for a, (i, j) in enumerate(zip(first.tolist(), second.tolist(), strict=True))}
         for shift in range(k // 2 + 1):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gfm import door, eigen, losses, probe
+from gfm import deflation, door, losses, probe
 from gfm.chain import Chain
 from gfm.errors import GfmError, InputError, NumericalError
 from gfm.flat import Flat
@@ -261,7 +261,7 @@ class Problem:
     ) -> tuple[Tensor, ...]:
         """The k largest Hessian eigenvalues (k,), largest first, and eigenvectors (p, k).
 
-        With ``return_residuals`` also |Hv - value v| / max|value| (k,). Cold start (Lanczos).
+        With ``return_residuals`` also |Hv - value v| / max|value| (k,). Cold start.
 
         Raises:
             InputError: k is not in 1..p. NumericalError: no convergence or no finite products.
@@ -272,7 +272,7 @@ class Problem:
         if not torch.isfinite(w).all():
             raise NumericalError("the weights contain NaN or infinity, so the Hessian has no eigenpairs there")
         try:
-            pairs = eigen.lanczos(self.at(w).hvp, self.p, k, like=self.w0, tolerance=tolerance)
+            pairs = deflation.largest(self.at(w).hvp, self.p, k, like=self.w0, tolerance=tolerance)
         except torch.linalg.LinAlgError as failure:
             raise NumericalError("the Hessian has no finite eigenpairs here; the weights have diverged") from failure
         face = (pairs.values, pairs.vectors.T)

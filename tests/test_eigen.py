@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gfm import eigen
+from gfm import deflation, eigen
 from gfm.errors import NumericalError
 
 
@@ -82,3 +82,22 @@ def test_refine_in_few_dimensions_is_exact():
     found = eigen.refine(lambda V: V @ A, start)
     assert torch.allclose(found.values, torch.tensor([1.9, 0.03], dtype=torch.float64), atol=1e-12)
     assert found.residuals.max() < 1e-12
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_one_by_one_finds_the_dense_pairs_in_the_memory_of_its_start(dtype):
+    A = matrix(SPECTRUM, dtype=dtype)
+    exact = eigen.dense(A, 3)
+    start = torch.randn(3, 300, dtype=dtype, generator=torch.Generator().manual_seed(5))
+    found = deflation.one_by_one(lambda V: V @ A, start, tolerance=1e-5)
+    assert found.converged and found.vectors is start
+    assert torch.allclose(found.values, exact.values, rtol=1e-5)
+    assert torch.allclose((found.vectors @ exact.vectors.T).abs(), torch.eye(3, dtype=dtype), atol=2e-3)
+    again = deflation.one_by_one(lambda V: V @ A, start.flip(0).clone(), tolerance=1e-4)
+    assert torch.allclose(again.values, exact.values, rtol=1e-5)  # largest first, whatever the start's order
+    assert again.products <= 6
+
+
+def test_one_by_one_says_where_products_are_not_finite():
+    with pytest.raises(NumericalError, match="not finite"):
+        deflation.one_by_one(lambda V: V * float("nan"), torch.randn(2, 50))

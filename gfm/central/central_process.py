@@ -53,8 +53,9 @@ class Central(Flow):
         self._before = values
         chosen = (values > 0.9 * c) | (values + 2 * rise > c)
         self._candidates, self._rise = spectrum.U[chosen.tolist()], rise[chosen]
-        self._local = self._flow(point, self._rise * self._dt)
         seen = self._seen(point, spectrum)
+        del spectrum
+        self._local = self._flow(point, self._rise * self._dt)
         self._rates = self._local.rates(self._dt)
         self.oscillation = self._rates.oscillation
         seen.update(self._predictions(seen))
@@ -161,13 +162,17 @@ class Central(Flow):
     def _advance_along(self, rows: Tensor) -> None:
         """One step along the eigenvectors ``rows`` (k, p) of its start."""
         local, rates, done, quiet, again = self._local, self._rates, 0.0, True, None
+        self._local = self._rates = None
         rise = self._rise * self._dt
         while True:
             dt = min(self._dt, 1.0 - done)
-            w, state = self.w, self.state
+            w, state, quotients = self.w, self.state, local.quotients
             self._move(rates.w, rates.state, dt)
             if done + dt > 1.0 - 1e-9:
                 break
+            del rates
+            if not self.settings.adaptive:
+                del w, local  # no way back is needed
             following = self._flow(self.problem.at(self.w, max(1, len(rows))), rise)
             top = following.quotients.max(initial=0.0)
             if self._beyond(top):
@@ -182,8 +187,9 @@ class Central(Flow):
                     self._shrink *= 2
                     rates = local.rates(self._dt)  # the same derivatives serve the shorter substep
                     continue
-            rise = following.quotients - local.quotients
+            rise = following.quotients - quotients
             done, local = done + dt, following
+            del following
             if again is not None and done > again.end - 1e-9:
                 again = None
             rates = local.rates(min(self._dt, 1.0 - done))

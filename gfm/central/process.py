@@ -95,7 +95,7 @@ class Flow(Process):
         return point, self.tracker.refresh(point, self.optimizer.preconditioner(self.state))
 
     def _move(self, w_rate: Tensor, state_rate: State, dt: float) -> None:
-        self.w = self.w + dt * w_rate
+        self.w = torch.add(self.w, w_rate, alpha=dt)
         self.state = self.state.moved(state_rate, dt)
 
 

@@ -144,10 +144,9 @@ def local_flow(
     """
     P = optimizer.preconditioner(state)
     c = optimizer.threshold
-    w_rate = -point.gradient / P
     state_rate = optimizer.rates(state, point.gradient)
     if len(U) == 0:
-        return Local(w_rate, state_rate, np.zeros(0))
+        return Local(point.gradient / -P, state_rate, np.zeros(0))
 
     expansion = point.expand(U)
     M = _small(U @ expansion.image.T)
@@ -158,22 +157,25 @@ def local_flow(
         may |= quotients + rise > c
     critical = np.flatnonzero(may).tolist()
     if not critical:
-        return Local(w_rate, state_rate, quotients)
+        return Local(point.gradient / -P, state_rate, quotients)
     M, N = M[np.ix_(critical, critical)], N[np.ix_(critical, critical)]
-    rows = U[critical]
+    rows = U if len(critical) == len(U) else U[critical]
     i, j = pairs(len(rows))
     half = torch.tensor(scale(len(rows)).copy(), dtype=U.dtype, device=U.device)[:, None]
 
     # d/dt (c P - H), in the basis of the rows: first under the stable flow, then by X.
     thirds = expansion.third(critical).mul_(half)  # D^3 L[u_i, u_j], (m, p)
-    del expansion
+    del expansion  # from here on its memory serves the rates
+    w_rate = point.gradient / -P
     moved = optimizer.preconditioner_rate(state, state_rate)
     drift = c * _small((rows * moved) @ rows.T) - from_half(_array(thirds @ w_rate))
     B = np.zeros((len(i), len(i)))
     w_push = nu_push = None
     if curvature_penalty:
-        w_push = -0.5 * thirds / P
-        B -= _small(w_push @ thirds.T)
+        root = P**0.5
+        thirds.div_(root)
+        B += 0.5 * _small(thirds @ thirds.T)
+        w_push = thirds.mul_(-0.5).div_(root)
     memory = optimizer.memory(state)
     if memory is not None:
         squares = half * optimizer.observed(rows[i.tolist()], rows[j.tolist()])  # what nu sees of U E_a U^T

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gfm import eigen
+from gfm import deflation, eigen
 from gfm.point import Point
 
 __all__ = ["Spectrum", "Tracker"]
 
-#: Refreshes that starts are extrapolated through; only the last one where a block holds more than ``LARGE`` numbers.
-PAST, LARGE = 6, 5_000_000
+#: Refreshes that starts are extrapolated through; only the last one where a block is large (``deflation.LARGE``).
+PAST = 6
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,9 @@ class Tracker:
         root = P**0.5
 
         def product(V: Tensor) -> Tensor:
-            return point.hvp(V / root) / root
+            if isinstance(P, Tensor) and P.ndim:
+                return point.hvp(V / root).div_(root)
+            return point.hvp(V).div_(P)
 
         spent = 0
         cold = self.dense or self.rows is None or (self.refreshes and self.refreshes % self.check_every == 0)
@@ -131,10 +133,22 @@ class Tracker:
         w = point.gradient
         if self.dense:
             return eigen.dense(eigen.matrix(product, w.numel(), like=w), k)
-        return eigen.lanczos(product, w.numel(), k, like=w, tolerance=self.tolerance, seed=self.refreshes)
+        options = {"like": w, "tolerance": self.tolerance, "seed": self.refreshes, "wanted": self._wanted(k)}
+        if k * w.numel() <= deflation.LARGE or self.rows is None:
+            return deflation.largest(product, w.numel(), k, **options)
+        # Of large rows only what tells their signs is kept while new ones are sought.
+        before, self.rows, self.past = self.rows[:, ::1000].clone(), None, []
+        pairs = deflation.largest(product, w.numel(), k, **options)
+        shared = min(len(before), k)
+        agree = (pairs.vectors[:shared, ::1000] * before[:shared]).sum(1, keepdim=True)
+        pairs.vectors[:shared].mul_(torch.where(agree < 0, -1.0, 1.0).to(w.dtype))
+        return pairs
 
     def _warm(self, product: eigen.Product) -> eigen.Eigenpairs:
-        return eigen.refine(product, self._start(), wanted=self._wanted(self.width), tolerance=self.tolerance)
+        wanted = self._wanted(self.width)
+        if self.rows.numel() > deflation.LARGE:
+            return deflation.one_by_one(product, self.rows, wanted=wanted, tolerance=self.tolerance)
+        return eigen.refine(product, self._start(), wanted=wanted, tolerance=self.tolerance)
 
     def _wanted(self, count: int) -> int:
         """Pairs that must converge: all but the guard."""
@@ -142,6 +156,8 @@ class Tracker:
 
     def _start(self) -> Tensor:
         """Rows extrapolated through the last refreshes."""
+        if not self.past:
+            return self.rows
         if self.lag == 2:
             return self.past[min(1, len(self.past) - 1)]
         start = None
@@ -151,8 +167,8 @@ class Tracker:
 
     def _remember(self, pairs: eigen.Eigenpairs, kept: int) -> None:
         """The first ``kept`` vectors, sharpened, turned onto the frame of those before where their number agrees."""
-        if self.rows.numel() > LARGE:
-            self.past = [self.rows]  # what was seen last, and no memory of its own
+        if pairs.images is None:
+            self.past = []  # the rows are the start
             return
         rows = pairs.sharpened()[:kept]
         if self.past and len(self.past[0]) < kept:

@@ -60,3 +60,14 @@ def test_where_the_curvature_jumps_substeps_stay_long():
     assert np.nanmax(found.critical) >= 1
     assert found.substeps.mean() < 8
     assert found.eigenvalues[:, 0].max() / 2 - 1 < 0.002
+
+
+def test_large_blocks_worked_on_row_by_row_give_the_same_flow(monkeypatch):
+    rule = GradientDescent(lr=0.6)
+    usual = gfm.central.run(tiny_problem(), rule, 30, processes=["central"])["central"]
+    monkeypatch.setattr(gfm.deflation, "LARGE", 10)
+    frugal = gfm.central.run(tiny_problem(), rule, 30, processes=["central"])["central"]
+    assert np.nanmax(frugal.critical) >= 1
+    assert np.allclose(frugal.eigenvalues[:, 0], usual.eigenvalues[:, 0], rtol=1e-5)
+    assert np.allclose(frugal.loss, usual.loss, rtol=1e-5)
+    assert not np.array_equal(frugal.loss, usual.loss)  # another way was taken
