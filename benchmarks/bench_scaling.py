@@ -3,8 +3,8 @@
 Targets: time grows with an exponent of at most 1.05 from p = 1e3 to 1e6 and with n; peak memory at
 most 12 weight vectors beyond the activations (measured at n = 1, where those are negligible, and at
 nine million weights, where what the libraries take themselves is, in a process of its own: its peak
-resident size over that with the problem built, cold eigenvalue solve included). One critical direction
-and its guard are followed; the eigensolver's basis takes most.
+resident size over that with the problem built, cold eigenvalue solve included, substeps fixed: adaptive ones keep
+more vectors, to be able to go back). One critical direction and its guard are followed.
 """
 
 import os
