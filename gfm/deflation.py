@@ -97,7 +97,7 @@ def _improved(
             step = step_image = None
         basis = [(row, image), (new, new_image)] + ([] if step is None else [(step, step_image)])
         _, turn = blocks.eigh(torch.cat([torch.cat([a @ b.T for _, b in basis], 1) for a, _ in basis]))
-        turn = (turn[:, 0] * torch.copysign(torch.ones(()), turn[0, 0])).tolist()  # the row keeps its sign
+        turn = (turn[:, 0] if turn[0, 0] > 0 else -turn[:, 0]).tolist()  # the row keeps its sign
         for old, fresh in ((step, new), (step_image, new_image)):
             fresh.mul_(turn[1])
             if old is not None:
