@@ -23,6 +23,8 @@ _RETAKES, _SHRINK = 5, 16
 _HELPED = 0.7
 #: How far jumps of the curvature may widen the band, as a share of the threshold, and what stays of it a step later.
 _JUMP, _LASTING = 2e-3, 0.9
+#: The same where even the shortest substep ends beyond the band.
+_ROUGH = 2e-2
 
 
 class _Again(NamedTuple):
@@ -187,6 +189,10 @@ class Central(Flow):
                     self._shrink *= 2
                     rates = local.rates(self._dt)  # the same derivatives serve the shorter substep
                     continue
+                else:
+                    # Beyond even so: the curvature is rough (ReLU), and short substeps are lost on it for a while.
+                    self._shrink, quiet = 1, False
+                    self._widen(excess, _ROUGH)
             rise = following.quotients - quotients
             done, local = done + dt, following
             del following
@@ -211,12 +217,14 @@ class Central(Flow):
     def _beyond(self, top: float) -> bool:
         band = self.settings.band
         if band is None:
-            band = 1e-4 if self.w.dtype == torch.float64 else 1e-3
+            exact = self.w.dtype == torch.float64
+            # A preconditioner that moves turns the eigenvectors within each step: 1e-4 would redo them all.
+            band = 1e-3 if not exact else 1e-4 if self.optimizer.memory(self.state) is None else 5e-4
         return self.settings.adaptive and top > self.optimizer.threshold * (1 + band) + self._jump
 
-    def _widen(self, excess: float) -> None:
+    def _widen(self, excess: float, most: float = _JUMP) -> None:
         """For a while an excess as large as one that no shorter substep takes away is let be."""
-        self._jump = min(max(self._jump, excess), _JUMP * self.optimizer.threshold)
+        self._jump = max(self._jump, min(excess, most * self.optimizer.threshold))
 
     def displacement(self, other: Tensor) -> np.ndarray:
         """(u^T P (other - w)) along each eigenvector of Sigma, largest variance first; other: (p,)."""

@@ -16,10 +16,10 @@ class Settings:
     """What the processes share.
 
     substeps: Euler substeps a step, at least. adaptive: where the central flow's top effective
-    eigenvalue passes the edge by more than ``band`` (relative; None: 1e-4 in float64, else 1e-3),
-    halve its substep, down to 1/16, and take a step again that ends there. refresh_substeps: compute
-    eigenvectors in every substep, not once a step. dense: take them from the whole Hessian, exact and
-    for small p.
+    eigenvalue passes the edge by more than ``band`` (relative; None: in float64 1e-4, or 5e-4 under
+    an optimizer with second moments, else 1e-3), halve its substep, down to 1/16, and take a step
+    again that ends there. refresh_substeps: compute eigenvectors in every substep, not once a step.
+    dense: take them from the whole Hessian, exact and for small p.
     critical_share, curvature_penalty: see ``local_flow``.
     eigen_every: steps between eigenvalue measurements of discrete and midpoint processes.
     track: eigenpairs at least (exactly so many for the stable flow). cap: at most.
