@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from gfm.central import Run
+from gfm.central.process import flat_value
 from gfm.central.stationary import first_term, optimisation_speed, stationary
 from gfm.central.stationary_flow import stationary_flow
 from gfm.curvature import oracle
@@ -105,8 +106,10 @@ class StationaryPoints(_OverRun):
 class StationaryPaths(_OverRun):
     """The stationary flow, and without its penalty, for ``length`` steps from the central flow's weights at ``start``.
 
-    Arrays (length + 1,): loss and nu_sum of "full" and "ablated" (full_loss, ...). Scalars: distances at
-    the end of optimizer to central flow and to both (central_distance, full_distance, ablated_distance).
+    Arrays (length + 1,): loss and nu_sum of "full" and "ablated" (full_loss, ...); where ``outputs`` asks
+    for them, the network's outputs on test examples, flattened (length + 1, outputs x width). Scalars:
+    distances at the end of optimizer to central flow and to both (central_distance, full_distance,
+    ablated_distance).
     """
 
     name: ClassVar[str] = "stationary-paths"
@@ -132,4 +135,7 @@ class StationaryPaths(_OverRun):
             )
             arrays[f"{name}_loss"], arrays[f"{name}_nu_sum"] = path.loss, path.nu_sum
             arrays[f"{name}_distance"] = np.array(np.linalg.norm(path.weights[-1] - end))
+            for observable, function in self._observables(problem).items():
+                seen = [flat_value(function, torch.tensor(row, dtype=problem.dtype)) for row in path.weights]
+                arrays[f"{name}_{observable}"] = np.array(seen)
         return Result(arrays, _info(problem, started))

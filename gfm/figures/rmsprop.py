@@ -108,21 +108,31 @@ def speeds(found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Panel]:
 
 
 def paths(run: Run, found: Mapping[str, np.ndarray], first: int, p: int) -> list[Panel]:
-    """Loss and sum of nu: RMSProp, its central flow, the stationary flow and its ablation."""
+    """Loss, sum of nu and one output: RMSProp, its central flow, the stationary flow and its ablation.
+
+    Of the recorded outputs the one that is largest at the end of the central flow.
+    """
     length = len(found["full_loss"])
     cut = slice(first, first + length)
     step = np.arange(first, first + length)
     bare = {"color": style.COLOURS["purple"], "linestyle": (0, (6, 2, 1.5, 2))}
     still = {"color": style.COLOURS["green"], "linestyle": (0, (2, 1.5)), "linewidth": 2.0}
+    column = int(np.argmax(run["central"].outputs[-1]))
     panels = []
-    for title, label, measured, key in (
-        ("The loss", "training loss", "loss", "loss"), ("The sum of all second moments", "sum of nu", "nu_mean", "nu_sum")
+    for title, label, values in (
+        ("Loss", "training loss", (
+            run["discrete"].loss[cut], run["central"].loss[cut], found["full_loss"], found["ablated_loss"])),
+        ("Second moments", "sum of nu", (
+            p * run["discrete"].nu_mean[cut], p * run["central"].nu_mean[cut], found["full_nu_sum"], found["ablated_nu_sum"])),
+        ("One output", "output on a test example", (
+            run["discrete"].outputs[cut, column], run["central"].outputs[cut, column],
+            found["full_outputs"][:, column], found["ablated_outputs"][:, column])),
     ):
-        times = p if key == "nu_sum" else 1
+        optimizer, central, full, ablated = values
         panels.append(Panel(title, label, [
-            Curve(step, times * run["discrete"][measured][cut], "RMSProp", look=_PALE),
-            Curve(step, times * run["central"][measured][cut], "central flow", "central"),
-            Curve(step, found[f"full_{key}"], "stationary flow", "central", still),
-            Curve(step, found[f"ablated_{key}"], "stationary flow without penalty", "stable", bare),
-        ], legend=key == "loss"))
+            Curve(step, optimizer, "RMSProp", look=_PALE),
+            Curve(step, central, "central flow", "central"),
+            Curve(step, full, "stationary flow", "central", still),
+            Curve(step, ablated, "stationary flow without penalty", "stable", bare),
+        ], legend=not panels))
     return panels

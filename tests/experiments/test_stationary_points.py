@@ -27,6 +27,16 @@ def test_costs_are_those_of_the_points_and_paths(store):
     assert paths["seconds"] > 0
 
 
+def test_outputs_along_both_paths_start_where_the_flow_is(store):
+    found = StationaryPaths(**RUN, start=0, length=1, outputs=1).compute(lambda done, total: None).arrays
+    flow = StationaryPaths(**RUN, outputs=1).run()["central"]
+    for name in ("full", "ablated"):
+        outputs = found[f"{name}_outputs"]
+        assert outputs.shape == (2, flow.outputs.shape[1])
+        assert outputs[0] == pytest.approx(flow.outputs[0])
+        assert not (outputs[1] == outputs[0]).all()
+
+
 def test_a_learning_rate_that_changes_is_refused():
     with pytest.raises(InputError, match="leave schedule at constant"):
         StationaryPoints(**RUN, schedule="cosine").compute(lambda done, total: None)
