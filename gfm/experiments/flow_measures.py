@@ -16,6 +16,9 @@ __all__ = [
     "prediction_error", "smooth", "stopped", "variance_ratio",
 ]
 
+#: A flow that starts beyond the edge settles within its band above it: so near (relative), it has arrived.
+ARRIVED = 1e-3
+
 
 def smooth(values: np.ndarray, window: float) -> np.ndarray:
     """Gaussian average over time (axis 0); the first and last 2 windows are NaN, where it is one-sided."""
@@ -66,13 +69,13 @@ def apart_before_edge(run: Run) -> float:
 
 
 def flow_excess(run: Run) -> tuple[float, float]:
-    """A2: the largest relative excess of the flow's top eigenvalue over the edge, once below it, and
-    |mean - 2| at the edge; infinite and NaN where the flow stopped or was beyond the edge throughout."""
+    """A2: the largest relative excess of the flow's top eigenvalue over the edge, once it has come to or below it
+    (within ``ARRIVED``), and |mean - 2| at the edge; infinite and NaN where the flow stopped or never came there."""
     top = effective_top(run, "central")
-    below = np.flatnonzero(top < 2.0)
-    if stopped(run) or len(below) == 0:
+    arrived = np.flatnonzero(top <= 2.0 * (1.0 + ARRIVED))
+    if stopped(run) or len(arrived) == 0:
         return float("inf"), float("nan")
-    excess = float(np.nanmax(top[below[0] :]) / 2.0 - 1.0)
+    excess = float(np.nanmax(top[arrived[0] :]) / 2.0 - 1.0)
     edge = at_edge(run)
     return max(excess, 0.0), float(abs(np.nanmean(top[edge]) - 2.0)) if edge.any() else float("nan")
 

@@ -147,3 +147,7 @@ def test_a_flow_that_stopped_bounds_nothing():
 
     steep = lockstep({"loss": np.ones(15)}, {"loss": np.ones(15), "eigenvalues": np.full((15, 1), 2.5)})
     assert measures.flow_excess(steep)[0] == np.inf  # beyond the edge throughout
+
+    settling = np.r_[2.5, 2.2, 2.0012, np.full(10, 2.0008), 2.0016, 2.0][:, None]
+    found = measures.flow_excess(lockstep({"loss": np.ones(15)}, {"loss": np.ones(15), "eigenvalues": settling}))
+    assert found[0] == pytest.approx(0.0008)  # what comes before its arrival does not count, all that follows does
