@@ -191,7 +191,7 @@ class Central(Flow):
                     continue
                 else:
                     # Beyond even so: the curvature is rough (ReLU), and short substeps are lost on it for a while.
-                    self._shrink, quiet = 1, False
+                    self._shrink, quiet, again = 1, False, None
                     self._widen(excess, _ROUGH)
             rise = following.quotients - quotients
             done, local = done + dt, following
