@@ -34,6 +34,7 @@ class Point:
         self.whole = problem.batch_size >= problem.n
         problem.costs.gradients += 1
         self._chain: ChainProducts | None = None
+        self._narrower: Point | None = None
         if self.whole:
             self._w, value, self._slopes = self._graph(w, *next(problem.pieces())[:2])
             self.loss, self.gradient = value, self._slopes[0].detach()
@@ -72,7 +73,8 @@ class Point:
                 self._chain(v, out=image)
             return images
         if self.whole:
-            return _products(self._slopes, self._w, V, keep=True)
+            suited = self._suited(V.shape[0])
+            return _products(suited._slopes, suited._w, V, keep=True)
         total = torch.zeros_like(V)
         for inputs, targets, share in self.problem.pieces():
             leaf, _, slopes = self._graph(self._center, inputs, targets)
@@ -81,12 +83,20 @@ class Point:
 
     def expand(self, U: Tensor) -> Expansion:
         """H U for rows U (k, p) on a kept graph, ready for third derivatives."""
-        return Expansion(self, U)
+        return Expansion(self._suited(U.shape[0]), U)
 
     def third(self, u: Tensor, v: Tensor) -> Tensor:
         """D^3 L[u, v] (p,)."""
         self.problem.costs.thirds += 1
         return Expansion(self, v[None]).against({0: u})[0]
+
+    def _suited(self, k: int) -> Point:
+        """This point, or one with fewer copies where ``k`` vectors would leave half of them, and two at least, idle."""
+        if 2 * k > self.width or self.width < 3 or k == 0:
+            return self
+        if self._narrower is None or self._narrower.width < k:
+            self._narrower = Point(self.problem, self._center, k)
+        return self._narrower._suited(k)
 
     def _graphs(self):
         if self.whole:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gfm import deflation
 from gfm.central.process import Flow, Observation, flat_value, to_numpy
 from gfm.central.substep import Local, Oscillation, local_flow
 from gfm.curvature import Spectrum
@@ -21,6 +22,8 @@ __all__ = ["Central"]
 _RETAKES, _SHRINK = 5, 16
 #: Half the length leaves about half the excess, or less; where more than this share stays, it has another cause.
 _HELPED = 0.7
+#: Relative residual of eigenvectors that serve a single substep, unless a tolerance is asked for.
+_COARSE = 3e-4
 #: How far jumps of the curvature may widen the band, as a share of the threshold, and what stays of it a step later.
 _JUMP, _LASTING = 2e-3, 0.9
 #: The same where even the shortest substep ends beyond the band.
@@ -48,12 +51,12 @@ class Central(Flow):
     def observe(self, t: int) -> Observation:
         self.oscillation = self._candidates = None  # their memory may go before new eigenvectors are sought
         point, spectrum, retaken = self._opened()
-        c = self.optimizer.threshold
         values = to_numpy(spectrum.values)
-        # Directions that may turn critical within the step; the others need no derivatives.
         rise = _risen(values, self._before)
         self._before = values
-        chosen = (values > 0.9 * c) | (values + 2 * rise > c)
+        # Directions that may turn critical within the step; the others need no derivatives.
+        c = self.optimizer.threshold
+        chosen = (values > min(0.95, self.settings.critical_share) * c) | (values + 2 * rise > c)
         self._candidates, self._rise = spectrum.U[chosen.tolist()], rise[chosen]
         seen = self._seen(point, spectrum)
         del spectrum
@@ -80,6 +83,8 @@ class Central(Flow):
             if retaken:
                 self._shrink = min(2 * shrink, _SHRINK)
             self.w, self.state = self._began["w"], State(**self._began["state"])
+            if "rows" in self._began:
+                self.tracker.restart(self._began["rows"])
             self._advance_afresh()
             point, spectrum = self._open()
             before, top, retaken = top, float(spectrum.values[0]), retaken + 1
@@ -154,6 +159,8 @@ class Central(Flow):
     def advance(self) -> None:
         """Euler substeps over one unit of time; a substep that passes the edge is taken again at half length."""
         self._began = {"w": self.w, "state": vars(self.state)} if self.settings.adaptive else None
+        if self._began and self.tracker.rows.numel() <= deflation.LARGE:
+            self._began["rows"] = self.tracker.rows
         if self.settings.refresh_substeps:
             self._advance_afresh()
         else:
@@ -206,11 +213,13 @@ class Central(Flow):
         """One step with eigenvectors computed in every substep."""
         before = None
         for _ in range(self.settings.substeps * self._shrink):
-            point, spectrum = self._open()
+            point, spectrum = self._open(_COARSE if self.settings.tolerance is None else 0.0)
             values = to_numpy(spectrum.values)
-            chosen = values > 0.75 * self.optimizer.threshold
+            rise = _risen(values, before)
+            c = self.optimizer.threshold
+            chosen = (values > self.settings.critical_share * c) | (values + rise > c)
             self._candidates = spectrum.U[chosen.tolist()]
-            rates = self._flow(point, _risen(values, before)[chosen]).rates(self._dt)
+            rates = self._flow(point, rise[chosen]).rates(self._dt)
             self._move(rates.w, rates.state, self._dt)
             before = values
 

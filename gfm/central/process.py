@@ -90,9 +90,9 @@ class Flow(Process):
 
     follows_all = True
 
-    def _open(self) -> tuple[Point, Spectrum]:
+    def _open(self, tolerance: float = 0.0) -> tuple[Point, Spectrum]:
         point = self.problem.at(self.w, self.tracker.width)
-        return point, self.tracker.refresh(point, self.optimizer.preconditioner(self.state))
+        return point, self.tracker.refresh(point, self.optimizer.preconditioner(self.state), tolerance=tolerance)
 
     def _move(self, w_rate: Tensor, state_rate: State, dt: float) -> None:
         self.w = torch.add(self.w, w_rate, alpha=dt)

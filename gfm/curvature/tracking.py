@@ -84,8 +84,10 @@ class Tracker:
         """Vectors of the next block product."""
         return self.initial if self.rows is None else self.rows.shape[0]
 
-    def refresh(self, point: Point, P: Tensor | float) -> Spectrum:
+    def refresh(self, point: Point, P: Tensor | float, *, tolerance: float = 0.0) -> Spectrum:
         """The tracked pairs at ``point`` under preconditioner ``P`` (number, 0-d or (p,)).
+
+        tolerance: a coarser one than the tracker's own, for this time.
 
         Raises:
             NumericalError: the Hessian's products are not finite.
@@ -100,7 +102,7 @@ class Tracker:
         spent = 0
         cold = self.dense or self.rows is None or (self.refreshes and self.refreshes % self.check_every == 0)
         self.refreshes += 1
-        pairs = self._cold(product, point, self.width) if cold else self._warm(product)
+        pairs = self._cold(product, point, self.width) if cold else self._warm(product, tolerance)
         spent += pairs.products
         while self._short(pairs.values) and len(pairs.values) < self._most(point):
             pairs = self._cold(product, point, len(pairs.values) + 1)
@@ -117,6 +119,13 @@ class Tracker:
         self.rows = rows[:kept]
         self._remember(pairs, kept)
         return Spectrum(pairs.values, rows / root, pairs.residuals, spent, pairs.converged)
+
+    def restart(self, rows: Tensor) -> None:
+        """Start the next refresh from ``rows`` (k, p), those of a point that is returned to.
+
+        Pairs that were found beyond it stay.
+        """
+        self.rows, self.past = torch.cat([rows, self.rows[len(rows) :]]), []
 
     def _short(self, values: Tensor) -> bool:
         return self.grow and float(values[-1]) >= self.above
@@ -144,11 +153,12 @@ class Tracker:
         pairs.vectors[:shared].mul_(torch.where(agree < 0, -1.0, 1.0).to(w.dtype))
         return pairs
 
-    def _warm(self, product: eigen.Product) -> eigen.Eigenpairs:
+    def _warm(self, product: eigen.Product, coarser: float) -> eigen.Eigenpairs:
         wanted = self._wanted(self.width)
+        tolerance = max(coarser, self.tolerance or eigen.default_tolerance(self.rows.dtype))
         if self.rows.numel() > deflation.LARGE:
-            return deflation.one_by_one(product, self.rows, wanted=wanted, tolerance=self.tolerance)
-        return eigen.refine(product, self._start(), wanted=wanted, tolerance=self.tolerance)
+            return deflation.one_by_one(product, self.rows, wanted=wanted, tolerance=tolerance)
+        return eigen.refine(product, self._start(), wanted=wanted, tolerance=tolerance)
 
     def _wanted(self, count: int) -> int:
         """Pairs that must converge: all but the guard."""
