@@ -74,6 +74,19 @@ def test_third_derivatives_of_chosen_rows(problem):
         assert torch.allclose(part[a], whole[order[pair]], atol=1e-13)
 
 
+@pytest.mark.parametrize("k", [1, 3, 4, 6])
+def test_few_vectors_at_a_point_of_many_copies(problem, k):
+    """They are multiplied with as many copies as they need; one gradient pays for making those."""
+    U = directions(problem, k).T.contiguous()
+    narrow, wide = problem.at(problem.w0, k), problem.at(problem.w0, 8)
+    before = problem.costs.gradients
+    assert torch.allclose(wide.hvp(U), narrow.hvp(U), atol=1e-12)
+    assert torch.allclose(wide.expand(U).third(), narrow.expand(U).third(), atol=1e-12)
+    assert problem.costs.gradients - before == (k <= 4)
+    more = directions(problem, 8).T.contiguous()
+    assert torch.allclose(wide.hvp(more)[:2], problem.at(problem.w0).hvp(more[:2]), atol=1e-12)
+
+
 def test_pieces_of_the_data_give_the_full_batch():
     whole, pieces = tiny_problem(), tiny_problem(batch_size=50)  # 50 + 50 + 28: unequal on purpose
     w, V = whole.w0, directions(whole, 2)

@@ -56,6 +56,35 @@ def test_warm_refreshes_are_cheap_and_keep_signs():
         before, w = found.U, w - 0.05 * point.gradient
 
 
+def test_back_at_a_point_its_own_rows_are_the_start():
+    problem = tiny_problem()
+    tracker, V = Tracker(initial=3, above=1e9), torch.randn(3, problem.p, dtype=torch.float64)
+    here = tracker.refresh(problem.at(problem.w0, 3), 1.0)
+    rows = tracker.rows
+    tracker.refresh(problem.at(problem.w0 + 0.1 * V[0], 3), 1.0)
+    tracker.restart(rows)
+    again = tracker.refresh(problem.at(problem.w0, 3), 1.0)
+    assert again.products == 3  # one block product shows that nothing is left to do
+    assert torch.allclose(again.U, here.U, atol=1e-6)
+    # Pairs that were found elsewhere stay, behind those that are returned to.
+    tracker.restart(rows[:2])
+    assert tracker.width == 3 and torch.equal(tracker.rows[:2], rows[:2])
+
+
+def test_a_coarser_tolerance_serves_one_refresh():
+    problem = tiny_problem()
+    products, worst = [], []
+    for tolerance in (0.0, 1e-2):
+        tracker = Tracker(initial=3, above=1e9)
+        tracker.refresh(problem.at(problem.w0, 3), 1.0)
+        step = 0.1 * torch.randn(problem.p, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        found = tracker.refresh(problem.at(problem.w0 + step, 3), 1.0, tolerance=tolerance)
+        products.append(found.products)
+        worst.append(float(found.residuals[:2].max()))  # the third is the guard
+    assert products[1] < products[0]
+    assert worst[0] <= 1e-6 < worst[1] <= 1e-2
+
+
 def test_a_cap_that_binds_is_said():
     problem = tiny_problem()
     with pytest.warns(UserWarning, match="raise the cap"):
