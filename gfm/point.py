@@ -51,7 +51,8 @@ class Point:
     def _graph(self, w: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Leaf (width, p), loss (0-d) and slopes (width, p) whose graph is kept."""
         problem = self.problem
-        leaf = w.detach().expand(self.width, -1).clone().requires_grad_()
+        leaf = w.detach()[None] if self.width == 1 else w.detach().repeat(self.width, 1)
+        leaf.requires_grad_()
         if self.width == 1:
             values = problem.piece_loss(leaf[0], inputs, targets)[None]
         else:

@@ -214,7 +214,7 @@ class Problem:
     def at(self, w: Tensor, width: int = 1) -> Point:
         """The problem around ``w`` (p,): loss, gradient and further derivatives on one kept graph.
 
-        ``width`` says how many vectors a block product will take at once.
+        ``width``: vectors that a block product will take at once. ``w`` may not change in place meanwhile.
 
         Raises:
             InputError: ``w`` has another shape or dtype.

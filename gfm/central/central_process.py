@@ -85,6 +85,7 @@ class Central(Flow):
             self.w, self.state = self._began["w"], State(**self._began["state"])
             if "rows" in self._began:
                 self.tracker.restart(self._began["rows"])
+            del point, spectrum  # their memory serves the new substeps
             self._advance_afresh()
             point, spectrum = self._open()
             before, top, retaken = top, float(spectrum.values[0]), retaken + 1
@@ -172,16 +173,20 @@ class Central(Flow):
         """One step along the eigenvectors ``rows`` (k, p) of its start."""
         local, rates, done, quiet, again = self._local, self._rates, 0.0, True, None
         self._local = self._rates = None
-        rise = self._rise * self._dt
+        rise = led = self._rise * self._dt
+        frugal = rows.numel() > deflation.LARGE  # the way back is to the step's start, with its derivatives computed again
+        back = None
         while True:
             dt = min(self._dt, 1.0 - done)
-            w, state, quotients = self.w, self.state, local.quotients
+            quotients = local.quotients
+            if self.settings.adaptive and not (frugal and back):
+                back = self.w, self.state, done, led
             self._move(rates.w, rates.state, dt)
             if done + dt > 1.0 - 1e-9:
                 break
             del rates
-            if not self.settings.adaptive:
-                del w, local  # no way back is needed
+            if frugal or not self.settings.adaptive:
+                local = None
             following = self._flow(self.problem.at(self.w, max(1, len(rows))), rise)
             top = following.quotients.max(initial=0.0)
             if self._beyond(top):
@@ -192,15 +197,17 @@ class Central(Flow):
                     self._widen(excess)
                 elif self._shrink < _SHRINK:
                     again = _Again(done + dt, excess, self._shrink, quiet)
-                    self.w, self.state, quiet = w, state, False
-                    self._shrink *= 2
+                    self._shrink, quiet = 2 * self._shrink, False
+                    self.w, self.state, done, led = back
+                    del following
+                    local = local or self._flow(self.problem.at(self.w, max(1, len(rows))), led)
                     rates = local.rates(self._dt)  # the same derivatives serve the shorter substep
                     continue
                 else:
                     # Beyond even so: the curvature is rough (ReLU), and short substeps are lost on it for a while.
                     self._shrink, quiet, again = 1, False, None
                     self._widen(excess, _ROUGH)
-            rise = following.quotients - quotients
+            rise, led = following.quotients - quotients, rise
             done, local = done + dt, following
             del following
             if again is not None and done > again.end - 1e-9:
@@ -219,8 +226,12 @@ class Central(Flow):
             c = self.optimizer.threshold
             chosen = (values > self.settings.critical_share * c) | (values + rise > c)
             self._candidates = spectrum.U[chosen.tolist()]
+            del spectrum
             rates = self._flow(point, rise[chosen]).rates(self._dt)
+            del point
+            self._candidates = None
             self._move(rates.w, rates.state, self._dt)
+            del rates
             before = values
 
     def _beyond(self, top: float) -> bool:

@@ -60,7 +60,8 @@ def predictions(runs: Runs, nets: Sequence[str], window: float) -> Figure:
             for (lr, run), look in zip(cells.items(), style.cycle(len(cells)), strict=True):
                 colour = look["color"]
                 ax.plot(run["discrete"].loss, color=colour, alpha=0.45, linewidth=0.8, linestyle="-")
-                ax.plot(smooth(run["discrete"].loss, window), color=colour, linewidth=2.4, alpha=0.75, linestyle="-", label=f"lr = {lr:g}")
+                every = slice(None, None, max(1, int(window) // 4))  # an average over many steps is drawn at fewer
+                ax.plot(np.arange(run.steps + 1)[every], smooth(run["discrete"].loss, window)[every], color=colour, linewidth=2.4, alpha=0.75, linestyle="-", label=f"lr = {lr:g}")
                 ax.plot(run["central"].predicted_loss, **style.line("predicted", linewidth=1.3))
             ax.set(title=TITLES.get(net, net), yscale="log", xlabel="step")
             ax.legend(loc="best")
