@@ -7,7 +7,7 @@ import torch
 from gfm.data.least_squares import least_squares
 from gfm.errors import UnknownNameError
 from gfm.experiments.ablations import VARIANTS, Ablation
-from gfm.experiments.cost import image_net, training_operations
+from gfm.experiments.cost import ForecastCost, image_net, training_operations
 from gfm.experiments.forecasting import LeastSquaresForecast, make_forecaster, replicate_set
 from gfm.experiments.forecasting_networks import NetworkForecast, losses_at
 from gfm.experiments.image_tasks import task
@@ -176,3 +176,11 @@ def test_a_twin_goes_the_same_way_and_leaves_the_run_alone():
     for _ in range(5):
         run.step()
     np.testing.assert_array_equal(run.weights(), twin.weights())
+
+
+@pytest.mark.parametrize("forecaster", ["ols", "nino"])
+def test_the_cost_of_a_forecast_of_a_network(forecaster):
+    """Also for a forecaster that reads the network's graph and takes no part of its weights."""
+    info = compute(ForecastCost(forecaster, epochs=1, repeats=1, steps=60)).info
+    assert info["parameters"] > 0 and info["forecast"] > 0
+    assert (info["operations"] is None) == (forecaster == "nino")
