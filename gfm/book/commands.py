@@ -146,9 +146,12 @@ def keep(name: str, profile: str) -> None:
     from gfm.book.keeping import keep as copy
 
     register = Register.load()
-    files = copy(register, name, profile)
-    size = sum(f.stat().st_size for f in files) / 1e6
-    print(f"{len(files)} files ({size:.1f} MB) kept in book/results/{profile}; commit them.")
+    kept = copy(register, name, profile)
+    size = sum(f.stat().st_size for f in kept.files) / 1e6
+    print(f"{len(kept.files)} files ({size:.1f} MB) kept in book/results/{profile}; commit them.")
+    if kept.left_out:
+        print(f"Left out, since their arrays are too large to be committed: {', '.join(kept.left_out)}. "
+              "The pages, data and verdicts made from them are kept.")
 
 
 def cite(name: str | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 from gfm.book.notebooks import Notebook
 from gfm.book.paths import PROFILES, build_folder
@@ -14,15 +15,24 @@ from gfm.book.verdicts import verdict_file
 from gfm.errors import InputError, UnknownNameError, UnreadableFileError
 from gfm.experiments import Store
 
-__all__ = ["MOST_BYTES", "keep"]
+__all__ = ["MOST_BYTES", "MOST_OF_ONE", "Kept", "keep"]
 
 MOST_BYTES = 30_000_000
+#: Stored results with larger arrays are not kept: the pages, data and verdicts made from them are.
+MOST_OF_ONE = 5_000_000
 
 
-def keep(register: Register, name: str, profile: str) -> list[Path]:
+class Kept(NamedTuple):
+    """files: written. left_out: stored results ("experiment key") that are too large to be committed."""
+
+    files: list[Path]
+    left_out: list[str]
+
+
+def keep(register: Register, name: str, profile: str) -> Kept:
     """Copy a notebook's run (pages, figures, data, verdicts, stored results) into ``book/results``.
 
-    Returns: the files written. Raises: UnknownNameError for an unknown profile; UnreadableFileError where
+    Raises: UnknownNameError for an unknown profile; UnreadableFileError where
     the notebook has not been run under it; InputError where all kept results would pass 30 MB.
     """
     if profile not in PROFILES:
@@ -33,7 +43,7 @@ def keep(register: Register, name: str, profile: str) -> list[Path]:
         raise UnreadableFileError(f"{notebook.name} has not been run under {profile}: "
                                   f"gfm run {notebook.stem} --profile {profile}")
     build, target = build_folder(register.root) / profile, register.root / "book" / "results" / profile
-    pairs = [(run, target / "run" / notebook.name)]
+    pairs, left_out = [(run, target / "run" / notebook.name)], []
     for kind in ("figures", "data"):
         folder = build / kind / notebook.stem
         pairs += [(f, target / kind / notebook.stem / f.name) for f in sorted(folder.glob("*"))]
@@ -42,13 +52,17 @@ def keep(register: Register, name: str, profile: str) -> list[Path]:
         pairs.append((verdicts, target / "verdicts" / verdicts.name))
         for result in json.loads(verdicts.read_text(encoding="utf-8"))["results"]:
             stored = Store().entry(result["experiment"], result["key"])
+            files = [f for f in sorted(stored.glob("*")) if f.is_file()]
+            if sum(f.stat().st_size for f in files) > MOST_OF_ONE:
+                left_out.append(f"{result['experiment']} {result['key']}")
+                continue
             place = target / "store" / result["experiment"] / result["key"]
-            pairs += [(f, place / f.name) for f in sorted(stored.glob("*")) if f.is_file()]
+            pairs += [(f, place / f.name) for f in files]
     _fits(register.root / "book" / "results", pairs)
     for old, new in pairs:
         new.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(old, new)
-    return [new for _, new in pairs]
+    return Kept([new for _, new in pairs], left_out)
 
 
 def _fits(results: Path, pairs: list[tuple[Path, Path]]) -> None:

@@ -53,3 +53,14 @@ def test_what_cannot_be_kept(project, monkeypatch, ran):
     with pytest.raises(InputError, match="MB are kept"):
         keeping.keep(register, NAME, "book")
     assert not (project / "book" / "results").exists()
+
+
+def test_a_large_result_is_left_out_and_what_was_made_from_it_kept(project, monkeypatch, ran):
+    shutil.copytree(ran / "build", project / "build", dirs_exist_ok=True)
+    monkeypatch.setattr(keeping, "MOST_OF_ONE", 100)
+    register = Register.load(project)
+    found = keeping.keep(register, NAME, "book")
+    assert len(found.left_out) == 1 and not (project / "book/results/book/store").exists()
+    shutil.rmtree(project / "build")
+    assert verdicts.best(register, register["toy"]).meta["committed"]
+    assert build_site(register).profiles == {NAME: "book"}
