@@ -21,6 +21,7 @@ KEPT = {"correction": True}
 VARIANTS: dict[str, dict[str, Any]] = {
     "whole model": {},
     "no memory: v(w, t)": {"memoryless": True},
+    "no memory, no time: v(w)": {"memoryless": True, "time": False},
     "all weights together: v(w)": {"view": "vector", "correction": False},
     "prefix: first and last state only": {"context": "ends"},
     "no drive (one rate, one aim)": {"ridges": (np.inf,), "correction": False},
@@ -30,6 +31,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "network on end points": {**KEPT, "target": "end-point"},
     "network on velocity and end points": {**KEPT, "target": "both"},
     "network sees the state": {**KEPT, "state": True},
+    "network does not see the time": {**KEPT, "time": False},
     "path: one step, at its start": {**KEPT, "path": IncrementPath()},
     "path: one step, inside it": {**KEPT, "path": IncrementPath("linear"), "state": True},
     "path: ten steps, noise 0.1": {
@@ -84,7 +86,7 @@ class Ablation(Experiment):
     def _model(self, seed: int) -> Forecaster:
         options = dict(VARIANTS[self.variant])
         if options.pop("memoryless", False):
-            model: Forecaster = MemorylessFlow(self.observed)
+            model: Forecaster = MemorylessFlow(self.observed, **options)
             epochs = 4 * self.epochs
         else:
             options.setdefault("view", "coordinate")

@@ -114,6 +114,7 @@ class CoordinateFlow:
         train: Trajectories,
         held: Trajectories,
         state: bool,
+        time: bool,
         hidden: Sequence[int],
         path: IncrementPath,
         samples: int,
@@ -124,7 +125,7 @@ class CoordinateFlow:
         """Add a network, trained by flow matching on what the affine part leaves."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.seed)
-            field = CorrectionField(len(self.center), hidden, state)
+            field = CorrectionField(len(self.center), hidden, state, time)
         residuals = self._residuals(train)
         # the unit in which the network works: typical size of what the affine part leaves
         self.unit = float(residuals.y.square().mean().sqrt()) or 1.0

@@ -20,12 +20,15 @@ class CorrectionField(nn.Module):
     per horizon. The last layer starts at zero, so that an untrained correction changes nothing.
 
     state: whether y enters; without it the correction is a drive that the noise of y cannot reach.
+    time: whether t enters, with two waves over the horizon.
     """
 
-    def __init__(self, features: int, hidden: Sequence[int] = (64, 64), state: bool = True) -> None:
+    def __init__(
+        self, features: int, hidden: Sequence[int] = (64, 64), state: bool = True, time: bool = True
+    ) -> None:
         super().__init__()
-        self.state = state
-        sizes = [features + 5 + int(state), *hidden]
+        self.state, self.time = state, time
+        sizes = [features + 5 * int(time) + int(state), *hidden]
         layers: list[nn.Module] = []
         for inner, outer in pairwise(sizes):
             layers += [nn.Linear(inner, outer), nn.SiLU()]
@@ -35,8 +38,10 @@ class CorrectionField(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, y: Tensor, t: Tensor, c: Tensor) -> Tensor:
-        waves = [f(math.pi * k * t) for k in (1, 2) for f in (torch.sin, torch.cos)]
-        inputs = [torch.stack([t, *waves], dim=-1), c]
+        inputs = [c]
+        if self.time:
+            waves = [f(math.pi * k * t) for k in (1, 2) for f in (torch.sin, torch.cos)]
+            inputs.insert(0, torch.stack([t, *waves], dim=-1))
         if self.state:
             inputs.append(y[:, None])
         return self.head(self.body(torch.cat(inputs, dim=-1)))[:, 0]

@@ -28,6 +28,8 @@ class MemorylessFlow(Forecaster):
     Its flow carries the law of the weights along, and keeps their order: it can be no better than the
     monotone map of w_n (:class:`gfm.forecasters.MonotoneMap`), however well it is fitted. Used to show
     that limit; where tasks differ it is no forecaster.
+
+    time: whether the field depends on it; without it the law is carried by v(w).
     """
 
     name = "gfm-memoryless"
@@ -41,12 +43,13 @@ class MemorylessFlow(Forecaster):
         path: IncrementPath | None = None,
         hidden: Sequence[int] = (64, 64),
         samples: int = 2048,
+        time: bool = True,
         training: Training | None = None,
     ) -> None:
         super().__init__(observed)
         if samples < 1:
             raise InputError("samples must be at least 1.")
-        self.path, self.hidden, self.samples = path or IncrementPath(), tuple(hidden), samples
+        self.path, self.hidden, self.samples, self.time = path or IncrementPath(), tuple(hidden), samples, time
         self.training = training or Training(
             rate=1e-2, batch=100, epochs=400, patience=150, schedule="one-cycle"
         )
@@ -61,7 +64,7 @@ class MemorylessFlow(Forecaster):
         self.unit = float(series.diff(dim=1).square().mean().sqrt()) or 1.0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.training.seed)
-            self.field = CorrectionField(0, self.hidden, state=True).double()
+            self.field = CorrectionField(0, self.hidden, state=True, time=self.time).double()
         span = self.path.span
 
         def loss(runs: Tensor, generator: torch.Generator, among: Tensor = series) -> Tensor:

@@ -50,7 +50,7 @@ class GradientFlowMatching(Forecaster):
         ``"auto"``, the better of the first two (see :class:`Frame`).
     ridges: strengths of the drive to choose from; 0 is plain least squares, infinity no drive.
     correction: ``"auto"`` (trained, kept if it validates better by two standard errors), True (kept anyway) or False.
-    state: whether the coordinate correction sees the state of the flow. hidden: layers.
+    state, time: whether the coordinate correction sees the state of the flow, and the time. hidden: layers.
     target: what the coordinate correction is matched to: ``"velocity"`` (conditional flow matching),
         ``"end-point"`` (where the flow arrives, through its integration) or ``"both"``.
     path: the conditional path. samples: places on paths a training step.
@@ -80,6 +80,7 @@ class GradientFlowMatching(Forecaster):
         ridges: Sequence[float] = RIDGES,
         correction: bool | str = "auto",
         state: bool = False,
+        time: bool = True,
         hidden: Sequence[int] = (64, 64),
         target: str = "velocity",
         path: IncrementPath | None = None,
@@ -113,7 +114,7 @@ class GradientFlowMatching(Forecaster):
         self.target, self.damping = target, damping
         self.view, self.context, self.scale, self.aware = view, context, scale, aware
         self.ridges, self.products = np.asarray(ridges, dtype=float), products
-        self.correction, self.state, self.hidden = correction, state, tuple(hidden)
+        self.correction, self.state, self.time, self.hidden = correction, state, time, tuple(hidden)
         self.path, self.samples = path or IncrementPath(span=10), samples
         self.method, self.substeps, self.memory = method, substeps, memory
         self.dtype = getattr(torch, dtype)
@@ -173,7 +174,7 @@ class GradientFlowMatching(Forecaster):
     ) -> None:
         what, how = (self.hidden, self.path, self.samples), (self.training, report)
         if isinstance(self.flow, CoordinateFlow):
-            self.flow.correct(train, held, self.state, *what, self.target, *how)
+            self.flow.correct(train, held, self.state, self.time, *what, self.target, *how)
         else:
             self.flow.correct(train.weights, held.weights, self.n, *what, *how)
         errors = self._errors(self.flow, held)

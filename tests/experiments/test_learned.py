@@ -184,3 +184,11 @@ def test_the_cost_of_a_forecast_of_a_network(forecaster):
     info = compute(ForecastCost(forecaster, epochs=1, repeats=1, steps=60)).info
     assert info["parameters"] > 0 and info["forecast"] > 0
     assert (info["operations"] is None) == (forecaster != "ols")
+
+
+def test_variants_without_time_are_other_models():
+    """The name says what is left out: with the same seed the forecasts differ from those with time."""
+    for with_time, without in (("network always kept", "network does not see the time"),
+                               ("no memory: v(w, t)", "no memory, no time: v(w)")):
+        errors = [compute(Ablation(v, replicates=1, epochs=2)).arrays["errors"] for v in (with_time, without)]
+        assert np.isfinite(errors).all() and errors[0] != errors[1]

@@ -63,3 +63,13 @@ def test_the_network_is_evaluated_a_few_times_only():
     correction_states(Counted(), torch.randn(4, 3), 0.1, 180, 180)
     assert len(calls) == knots(180, 180) == 20
     assert knots(180, 9) == 1 and knots(5, 5) == 5 and knots(20, 200) == 200
+
+
+@pytest.mark.parametrize("time", [True, False])
+def test_whether_the_field_sees_the_time(time):
+    torch.manual_seed(0)
+    field = CorrectionField(3, (16,), state=False, time=time)
+    torch.nn.init.normal_(field.head.weight)
+    y, context = torch.zeros(9), torch.randn(9, 3)
+    early, late = (field(y, torch.full((9,), share), context) for share in (0.1, 0.8))
+    assert torch.equal(early, late) == (not time)
