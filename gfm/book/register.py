@@ -12,6 +12,7 @@ import yaml
 
 from gfm.book.paths import PROFILES, project_root
 from gfm.errors import RegisterError, UnknownNameError
+from gfm.experiments.intervals import readable
 
 __all__ = ["Bound", "Claim", "ElementEntry", "Register", "readable"]
 
@@ -21,18 +22,6 @@ SECTIONS = {
     "both": "Both flows on one ground",
 }
 PAPERS = ("central-flows", "gfm", "ours")
-
-
-def readable(value: float, digits: int = 3) -> str:
-    """A number for reading: so many digits, powers of ten written out, a true minus sign."""
-    if not math.isfinite(value):
-        return "not finite" if math.isnan(value) else "∞" if value > 0 else "−∞"
-    text = f"{value:.{digits}g}"
-    if "e" in text:
-        mantissa, exponent = text.split("e")
-        power = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-        text = f"10{power}" if mantissa == "1" else f"{mantissa}·10{power}"
-    return text.replace("-", "−")
 
 
 @dataclass(frozen=True)

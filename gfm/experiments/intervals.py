@@ -1,13 +1,15 @@
-"""Intervals over replicates: means, and ratios of errors on the same data."""
+"""Intervals over replicates: means, and ratios of errors on the same data; and how numbers are written."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from scipy import stats
 
 from gfm.errors import InputError
 
-__all__ = ["interval", "ratio", "ratio_text"]
+__all__ = ["interval", "ratio", "ratio_text", "readable"]
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
@@ -42,6 +44,18 @@ def ratio(
 
 
 def ratio_text(ours: np.ndarray, theirs: np.ndarray) -> str:
-    """``"0.91 [0.85, 0.97]"``; without brackets for fewer than three replicates."""
-    mean, low, high = ratio(ours, theirs)
-    return f"{mean:.2f}" if np.isnan(low) else f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+    """``"0.91 [0.85, 0.97]"``; without brackets for fewer than three replicates. Large ratios as ``7.6·10⁹``."""
+    mean, low, high = (readable(x, 2) if x >= 1000 else f"{x:.2f}" for x in ratio(ours, theirs))
+    return mean if low == "nan" else f"{mean} [{low}, {high}]"
+
+
+def readable(value: float, digits: int = 3) -> str:
+    """A number for reading: so many digits, powers of ten written out, a true minus sign."""
+    if not math.isfinite(value):
+        return "not finite" if math.isnan(value) else "∞" if value > 0 else "−∞"
+    text = f"{value:.{digits}g}"
+    if "e" in text:
+        mantissa, exponent = text.split("e")
+        power = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        text = f"10{power}" if mantissa == "1" else f"{mantissa}·10{power}"
+    return text.replace("-", "−")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from gfm.figures import style
 
@@ -44,7 +44,12 @@ def by_name(
                 ax.axvline(reference, **style.line("threshold"))
             if log:
                 ax.set_xscale("log")
-                ax.xaxis.set_major_locator(LogLocator(numticks=5))
+                low, high = ax.get_xlim()
+                if high < 30 * low:  # too narrow for powers of ten alone
+                    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+                else:
+                    ax.xaxis.set_major_locator(LogLocator(numticks=5))
                 ax.xaxis.set_minor_formatter(NullFormatter())
             else:
                 ax.set_xlim(left=0)

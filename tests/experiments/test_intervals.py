@@ -33,6 +33,12 @@ def test_two_replicates_have_no_interval():
     assert ratio_text(np.array([1.0, 2.0]), np.array([2.0, 4.0])) == "0.50"
 
 
+def test_large_ratios_are_written_short():
+    ours = np.array([1.0, 1.1, 0.9])
+    assert ratio_text(ours, np.ones(3)) == "1.00 [0.78, 1.28]"
+    assert ratio_text(1e9 * ours, np.ones(3)) == "10⁹ [7.8·10⁸, 1.3·10⁹]"
+
+
 @pytest.mark.parametrize("values", [[], [np.nan, 1.0, 2.0], [[1.0, 2.0]]])
 def test_no_interval_of_nothing(values):
     with pytest.raises(InputError):
