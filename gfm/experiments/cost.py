@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import ClassVar
 
@@ -17,7 +22,7 @@ from gfm.experiments.forecasting import make_forecaster
 from gfm.matching.fit import knots
 from gfm.trajectories import Trajectories, edges_of
 
-__all__ = ["ForecastCost", "TrainingCost", "image_net", "training_operations"]
+__all__ = ["ForecastCost", "TrainingCost", "grown", "image_net", "training_operations"]
 
 
 def image_net(
@@ -49,13 +54,32 @@ def training_operations(size: int, batch: int) -> int:
     return 3 * 2 * batch * total
 
 
+def grown(work: Callable[[], object]) -> int | None:
+    """Bytes by which this process's resident memory rises above its start while ``work`` runs (Linux; else None)."""
+    status = Path("/proc/self/status")
+
+    def now(name: str) -> int:
+        return 1024 * int(re.search(rf"{name}:\s*(\d+) kB", status.read_text())[1])
+
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # memory freed before would be used again unseen
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
+        before = now("VmRSS")
+    except (OSError, AttributeError):
+        return None
+    work()
+    return max(now("VmHWM") - before, 0)
+
+
 @dataclass(frozen=True)
 class ForecastCost(Experiment):
     """Fit on synthetic runs of exponentials (60 of 8 weights, or 6 of the whole network where a forecaster
     looks at all weights together), then forecast a network of 14,378 weights, timed.
 
-    Info: parameters, fit (seconds), forecast (median seconds of five), operations (of the forecast of
-    the last state; multiplications and additions, from the shapes; None where not counted).
+    Info: parameters, fit (seconds), forecast (median seconds of five), memory (bytes at the forecast's
+    peak, its result included; None where the system does not tell), operations (of the forecast of the
+    last state; multiplications and additions, from the shapes; None where not counted).
     """
 
     name: ClassVar[str] = "gfm/cost"
@@ -80,6 +104,7 @@ class ForecastCost(Experiment):
         model.fit(train, val)
         shape = (1, self.observed + 1, self.weights)
         prefix = rng.normal(size=shape) + 0.01 * np.cumsum(rng.normal(size=shape), axis=1)
+        memory = grown(lambda: model.forecast(prefix))
         seconds = []
         for _ in range(self.repeats):
             started = time.perf_counter()
@@ -91,6 +116,7 @@ class ForecastCost(Experiment):
             "parameters": int(model.report.parameters),
             "fit": model.report.seconds,
             "forecast": median(seconds),
+            "memory": memory,
             "operations": self._operations(model),
         }
         return Result({"seconds": np.array(seconds)}, info)

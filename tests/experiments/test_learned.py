@@ -1,5 +1,7 @@
 """The experiments of the learned flow: their closed forms, and that each runs in small."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from gfm.data.least_squares import least_squares
 from gfm.errors import UnknownNameError
 from gfm.experiments.ablations import VARIANTS, Ablation
-from gfm.experiments.cost import ForecastCost, image_net, training_operations
+from gfm.experiments.cost import ForecastCost, grown, image_net, training_operations
 from gfm.experiments.forecasting import LeastSquaresForecast, make_forecaster, replicate_set
 from gfm.experiments.forecasting_networks import NetworkForecast, losses_at
 from gfm.experiments.image_tasks import task
@@ -184,6 +186,12 @@ def test_the_cost_of_a_forecast_of_a_network(forecaster):
     info = compute(ForecastCost(forecaster, epochs=1, repeats=1, steps=60)).info
     assert info["parameters"] > 0 and info["forecast"] > 0
     assert (info["operations"] is None) == (forecaster != "ols")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_memory_that_work_takes_is_seen_though_it_is_freed():
+    assert 60e6 < grown(lambda: np.ones(8_000_000).sum()) < 80e6
+    assert grown(lambda: None) < 2e6
 
 
 def test_variants_without_time_are_other_models():
