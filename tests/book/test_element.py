@@ -51,6 +51,16 @@ def test_a_heavy_image_is_refused(project):
         Element("toy").show(fig, "one", **WORDS)
 
 
+def test_an_image_that_is_a_little_heavy_gets_coarser(project):
+    fig, ax = plt.subplots(figsize=(6, 6))
+    ax.imshow(np.random.default_rng(0).random((400, 400)))
+    element = Element("toy")
+    element.show(fig, "one", **WORDS)
+    png = (element.folder / "figures/toy/one.png").read_bytes()
+    width = int.from_bytes(png[16:20], "big")
+    assert len(png) <= 200_000 and width < 6 * fig.dpi
+
+
 def test_object_data_is_refused(project):
     with pytest.raises(InputError, match="numbers or text"):
         Element("toy").show(line(), "one", **WORDS, data={"x": np.array([{}])})
