@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,10 @@ def with_parameters(source: Path, target: Path, parameters: dict[str, Any],
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = target.with_suffix(".failed.ipynb")
     try:
-        papermill.execute_notebook(str(source), str(scratch), parameters, cwd=str(source.parent),
-                                   kernel_name="python3", progress_bar=progress, log_output=False)
+        _started(lambda: papermill.execute_notebook(
+            str(source), str(scratch), parameters, cwd=str(source.parent), kernel_name="python3",
+            progress_bar=progress, log_output=False,
+        ))
     except papermill.PapermillExecutionError as error:
         raise NotebookFailed(
             f"{source.name}, cell {error.cell_index}: {error.ename}: {error.evalue}"
@@ -70,11 +73,22 @@ def in_place(source: Path) -> bool:
     client = NotebookClient(notebook, kernel_name="python3", record_timing=False, timeout=None,
                             resources={"metadata": {"path": str(source.parent)}})
     try:
-        client.execute()
+        _started(client.execute)
     except CellExecutionError as error:
         raise NotebookFailed(f"{source.name}: {error.ename}: {error.evalue}") from error
     _write(clean(json.loads(nbformat.writes(notebook))), source)
     return source.read_text(encoding="utf-8") != before
+
+
+def _started(execute: Callable[[], object]) -> None:
+    """Execute, and again where the kernel did not come up: two that start at once may choose the same port."""
+    for left in (2, 1, 0):
+        try:
+            execute()
+            return
+        except RuntimeError as failure:
+            if not left or "before replying" not in str(failure):
+                raise
 
 
 def clean(notebook: dict[str, Any]) -> dict[str, Any]:

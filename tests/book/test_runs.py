@@ -173,3 +173,28 @@ def test_names_are_checked_before_a_kernel_starts(name, good, wrong):
 def test_numbers_with_which_no_run_can_begin(name, value):
     with pytest.raises(InputError, match="above zero"):
         _check_value(name, value)
+
+
+@pytest.mark.parametrize(("failures", "message"), [(2, None), (3, "before replying"), (1, "mid-run")])
+def test_a_kernel_that_did_not_come_up_is_started_again(project, monkeypatch, failures, message):
+    """Two that start at once may choose the same port; one that died later is not run twice."""
+    import papermill
+
+    text = "Kernel died before replying to kernel_info" if message != "mid-run" else "Kernel died mid-run"
+    calls, real = [], papermill.execute_notebook
+
+    def execute_notebook(*arguments, **options):
+        calls.append(1)
+        if len(calls) <= failures:
+            raise RuntimeError(text)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute_notebook)
+    source, target = project / "notebooks/part/toy.ipynb", project / "out.ipynb"
+    if message is None:
+        execute.with_parameters(source, target, {})
+        assert target.is_file() and len(calls) == 3
+    else:
+        with pytest.raises(RuntimeError, match=message):
+            execute.with_parameters(source, target, {})
+        assert len(calls) == min(failures, 3)
