@@ -51,6 +51,7 @@ def predictions(runs: Runs, nets: Sequence[str], window: float) -> Figure:
     """
     columns = min(len(nets), 3)
     rows = -(-len(nets) // columns)
+    every = max(1, int(window) // 4)  # an average over many steps is drawn at fewer
     with style.use():
         figure, axes = plt.subplots(rows, columns, figsize=(3.5 * columns, 2.7 * rows + 0.3), squeeze=False)
         for ax in axes.flat[len(nets) :]:
@@ -60,8 +61,11 @@ def predictions(runs: Runs, nets: Sequence[str], window: float) -> Figure:
             for (lr, run), look in zip(cells.items(), style.cycle(len(cells)), strict=True):
                 colour = look["color"]
                 ax.plot(run["discrete"].loss, color=colour, alpha=0.45, linewidth=0.8, linestyle="-")
-                every = slice(None, None, max(1, int(window) // 4))  # an average over many steps is drawn at fewer
-                ax.plot(np.arange(run.steps + 1)[every], smooth(run["discrete"].loss, window)[every], color=colour, linewidth=2.4, alpha=0.75, linestyle="-", label=f"lr = {lr:g}")
+                average = smooth(run["discrete"].loss, window)
+                ax.plot(
+                    np.arange(len(average))[::every], average[::every], color=colour, linewidth=2.4, alpha=0.75,
+                    linestyle="-", label=f"lr = {lr:g}",
+                )
                 ax.plot(run["central"].predicted_loss, **style.line("predicted", linewidth=1.3))
             ax.set(title=TITLES.get(net, net), yscale="log", xlabel="step")
             ax.legend(loc="best")

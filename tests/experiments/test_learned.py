@@ -190,8 +190,10 @@ def test_the_cost_of_a_forecast_of_a_network(forecaster):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_memory_that_work_takes_is_seen_though_it_is_freed():
-    assert 60e6 < grown(lambda: np.ones(8_000_000).sum()) < 80e6
-    assert grown(lambda: None) < 2e6
+    idle = grown(lambda: None)
+    if idle is None:
+        pytest.skip("this system does not let a process reset its peak")
+    assert idle < 2e6 and 60e6 < grown(lambda: np.ones(8_000_000).sum()) < 80e6
 
 
 def test_variants_without_time_are_other_models():
