@@ -2,30 +2,49 @@
 PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
-# Optional: further arguments for pip, e.g. an index that holds torch builds without CUDA.
+# TORCH=cpu takes the small build of torch, without CUDA; an environment made so remembers it.
+TORCH ?= $(if $(wildcard $(VENV)/torch-cpu),cpu)
+# Optional: further arguments for pip.
 PIP_ARGS ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+PIP = $(BIN)/python -m pip install -q --disable-pip-version-check
 # One thread a process: small problems are fastest so, and notebooks run side by side.
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env book paper smoke pages test unit notebooks site check status refresh bench clean
+.PHONY: help env book paper smoke pages test unit test-python notebooks site check status refresh bench clean
 
 help: ## list what can be made
 	@echo "Two commands: make book, make test. All:"
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 env: $(STAMP) ## make the environment in .venv from pinned versions
 
 # Made anew when what is needed, or its pins, change; needs no network otherwise.
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing the pinned versions into $(VENV) (once; some minutes) ..."
+	@$(PIP) $(PIP_ARGS) -c constraints.txt -e '.[book,notebooks,test]'
+	@touch $@
+
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
 	  { echo "Python 3.11 to 3.13 is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing the pinned versions into $(VENV) (once; some minutes) ..."
-	@$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[book,notebooks,test]'
+	@$(PYTHON) -m venv $(VENV)
+
+# pip has no name for the small build of torch; uv has one. It is used for this alone.
+ifeq ($(TORCH),cpu)
+$(STAMP): $(VENV)/torch-cpu
+else ifneq ($(TORCH),)
+$(error TORCH is cpu, or not set for the ordinary build)
+endif
+
+$(VENV)/torch-cpu: constraints.txt | $(BIN)/python
+	@echo "Installing torch without CUDA into $(VENV) ..."
+	@$(PIP) $(PIP_ARGS) uv==0.13.9
+	@$(BIN)/uv pip install -q --python $(BIN)/python --torch-backend=cpu --no-deps -c constraints.txt torch || \
+	  { echo "torch without CUDA could not be installed; make env takes the ordinary build."; exit 1; }
 	@touch $@
 
 book: $(STAMP) ## run the notebooks (profile book) and build the pages
@@ -45,6 +64,10 @@ test: $(STAMP) ## all tests: unit, committed notebooks, built pages
 
 unit: $(STAMP) ## unit tests only
 	@$(BIN)/python -m pytest tests --ignore tests/notebooks --ignore tests/site
+
+test-python: ## unit tests on another Python, in its own environment: PYTHON=python3.12
+	@version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])') && \
+	  $(MAKE) --no-print-directory unit VENV=.venv-$$version
 
 notebooks: $(STAMP) ## tests of the committed notebooks only
 	@$(BIN)/python -m pytest tests/notebooks notebooks --nbval --nbval-current-env
