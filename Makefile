@@ -43,7 +43,8 @@ endif
 $(VENV)/torch-cpu: constraints.txt | $(BIN)/python
 	@echo "Installing torch without CUDA into $(VENV) ..."
 	@$(PIP) $(PIP_ARGS) uv==0.13.9
-	@$(BIN)/uv pip install -q --python $(BIN)/python --torch-backend=cpu --no-deps -c constraints.txt torch || \
+	@$(BIN)/uv pip install -q --python $(BIN)/python --torch-backend=cpu --no-deps --reinstall-package torch \
+	  -c constraints.txt torch || \
 	  { echo "torch without CUDA could not be installed; make env takes the ordinary build."; exit 1; }
 	@touch $@
 
