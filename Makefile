@@ -10,8 +10,9 @@ PIP_ARGS ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 PIP = $(BIN)/python -m pip install -q --disable-pip-version-check
-# One thread a process: small problems are fastest so, and notebooks run side by side.
-export OMP_NUM_THREADS ?= 1
+SHARE ?= 1/1
+PYTEST := $(BIN)/python -m pytest
+UNIT := tests --ignore tests/notebooks --ignore tests/site
 
 .DEFAULT_GOAL := help
 .PHONY: help env book paper smoke pages test unit test-python notebooks site check status refresh bench clean
@@ -29,8 +30,8 @@ $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
-	  { echo "Python 3.11 to 3.13 is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11, 5) <= sys.version_info[:3] < (3, 14))' || \
+	  { echo "Python 3.11.5 to 3.13 is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 
 # pip has no name for the small build of torch; uv has one. It is used for this alone.
@@ -61,20 +62,25 @@ pages: $(STAMP) ## only the pages, from what was run before
 	@$(BIN)/gfm build --profile book --no-run
 
 test: $(STAMP) ## all tests: unit, committed notebooks, built pages
-	@$(BIN)/python -m pytest tests notebooks --nbval --nbval-current-env
+	@$(PYTEST) notebooks $(UNIT) -n $(JOBS) --dist loadfile --no-loadscope-reorder --nbval --nbval-current-env
+	@$(PYTEST) tests/notebooks tests/site --keep-outputs
+
+anywhere: $(STAMP) ## the committed notebooks under other machines' arithmetic (SHARE=2/5: a part of them)
+	@$(BIN)/python tests/anywhere.py --jobs $(JOBS) --share $(SHARE)
 
 unit: $(STAMP) ## unit tests only
-	@$(BIN)/python -m pytest tests --ignore tests/notebooks --ignore tests/site
+	@$(PYTEST) $(UNIT) -n $(JOBS) --dist loadfile
 
 test-python: ## unit tests on another Python, in its own environment: PYTHON=python3.12
 	@version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])') && \
 	  $(MAKE) --no-print-directory unit VENV=.venv-$$version
 
 notebooks: $(STAMP) ## tests of the committed notebooks only
-	@$(BIN)/python -m pytest tests/notebooks notebooks --nbval --nbval-current-env
+	@$(PYTEST) notebooks -n $(JOBS) --dist loadfile --no-loadscope-reorder --nbval --nbval-current-env
+	@$(PYTEST) tests/notebooks --keep-outputs
 
 site: $(STAMP) ## tests of the built pages only
-	@$(BIN)/python -m pytest tests/site
+	@$(PYTEST) tests/site
 
 check: $(STAMP) ## hold the claims' values against their bounds
 	@$(BIN)/gfm check

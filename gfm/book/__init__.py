@@ -1,7 +1,7 @@
 """The book: the register of elements, the verdicts on claims, and what a notebook shows of itself."""
 
-from gfm.book.element import Element
+from gfm.book.element import Element, below
 from gfm.book.register import Claim, ElementEntry, Register
 from gfm.book.verdicts import Verdict
 
-__all__ = ["Claim", "Element", "ElementEntry", "Register", "Verdict"]
+__all__ = ["Claim", "Element", "ElementEntry", "Register", "Verdict", "below"]

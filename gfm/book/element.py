@@ -6,20 +6,29 @@ import base64
 import io
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from gfm.book import datafiles, verdicts
 from gfm.book.paths import PROFILES, build_folder
-from gfm.book.register import Register
+from gfm.book.register import VARIES, Bound, Register
 from gfm.errors import InputError, RegisterError, UnknownNameError
 from gfm.experiments import provenance
 
-__all__ = ["Element"]
+__all__ = ["Element", "below"]
 
 _MOST_BYTES = 200_000
+_TOLERANCE = 0.02  # relative, of a number in printed text
+
+
+def below(value: float, bound: float) -> str:
+    """A number for reading; one that lies two orders of magnitude within its bound is said to be below that.
+
+    What is left by rounding or by a solver has other digits on every machine, and they say nothing.
+    """
+    return verdicts.show_value(value, Bound(high=bound))
 
 
 class Element:
@@ -46,7 +55,8 @@ class Element:
         self._first = len(provenance.ledger)
 
     def show(self, fig: Any, name: str, *, alt: str, caption: str,
-             data: Mapping[str, Any] | None = None, tolerance: float = 1e-3) -> None:
+             data: Mapping[str, Any] | None = None, tolerance: float = 1e-3,
+             varies: Mapping[str, str] | None = None) -> None:
         """Show a figure with its caption, and save it as SVG with its data as CSV and JSON.
 
         Args:
@@ -55,7 +65,10 @@ class Element:
             alt: the finding in words, for those who do not see the figure.
             caption: Markdown that can be read alone.
             data: name -> numbers that were drawn, so that the figure redraws from its files.
-            tolerance: relative tolerance at which a rerun elsewhere must reproduce the data.
+            tolerance: at which a rerun elsewhere must reproduce the data, relative to the largest of each
+                array, and the numbers in the texts.
+            varies: names of data that no two machines share -> their kind (``register.VARIES``); a rerun
+                must reproduce their shape only.
 
         The notebook holds a PNG of at most 200 kB, coarser where it must be.
 
@@ -79,11 +92,10 @@ class Element:
         (figures / f"{name}.svg").write_bytes(_save(fig, "svg"))
         (figures / f"{name}.png").write_bytes(png)
         meta = {"kind": "figure", "name": name, "alt": alt, "caption": caption,
-                "element": self.entry.id}
+                "element": self.entry.id, **_rerun(tolerance, varies, data or ())}
         if data:
             datafiles.write(self.folder / "data" / stem, name, data)
             meta["data"] = datafiles.summary(data)
-            meta["tolerance"] = tolerance
         if not self.entry.claims:  # nothing will be judged: the run is recorded here
             verdicts.write(self.register.root, self.entry, self.profile, [], self._meta())
         import matplotlib.pyplot as plt
@@ -91,11 +103,15 @@ class Element:
         plt.close(fig)
         _display({"image/png": base64.b64encode(png).decode(), "text/plain": f"Figure {name}"}, meta)
         _display_markdown(f"*{caption}*" if "*" not in caption else caption,
-                          {"kind": "caption", "name": name})
+                          {"kind": "caption", "name": name, **_rerun(tolerance)})
 
-    def say(self, markdown: str) -> None:
-        """A sentence with computed numbers, set as prose (Markdown, with mathematics)."""
-        _display_markdown(markdown, {"kind": "prose"})
+    def say(self, markdown: str, *, tolerance: float = _TOLERANCE, varies: str | None = None) -> None:
+        """A sentence with computed numbers, set as prose (Markdown, with mathematics).
+
+        tolerance: relative, at which a rerun elsewhere must reproduce the numbers. varies: the kind
+        (``register.VARIES``) of numbers that no two machines share; then only the words must be the same.
+        """
+        _display_markdown(markdown, {"kind": "prose", **_rerun(tolerance, varies)})
 
     def say_notes(self, runs: Mapping[Any, Any]) -> None:
         """What runs noted of themselves (a limit reached, a process that stopped), set as prose; nothing
@@ -108,10 +124,11 @@ class Element:
             label = name if isinstance(name, str) else f"{name[0]} at {name[1]:g}"
             lines += [f"- {label}: {note}" for note in dict.fromkeys(getattr(run, "notes", run))]
         if lines:
-            self.say("Noted by the runs themselves:\n\n" + "\n".join(lines))
+            self.say("Noted by the runs themselves:\n\n" + "\n".join(lines), varies="iterations")
 
     def table(self, rows: Sequence[Mapping[str, Any] | Sequence[Any]], columns: Sequence[str],
-              name: str, caption: str) -> None:
+              name: str, caption: str, *, tolerance: float = _TOLERANCE,
+              varies: Mapping[str, str] | None = None) -> None:
         """A table, shown as Markdown and saved as CSV and JSON.
 
         Args:
@@ -120,6 +137,8 @@ class Element:
             columns: the headings, in order.
             name: label of the table, unique in the book.
             caption: Markdown that can be read alone.
+            tolerance: relative, at which a rerun elsewhere must reproduce the numbers.
+            varies: columns of numbers that no two machines share -> their kind (``register.VARIES``).
         """
         table = [[row.get(c) if isinstance(row, Mapping) else row[i] for i, c in enumerate(columns)]
                  for row in rows]
@@ -127,8 +146,8 @@ class Element:
         head = "| " + " | ".join(columns) + " |\n|" + "---|" * len(columns) + "\n"
         body = "\n".join("| " + " | ".join(_cell(v) for v in row) + " |" for row in table)
         _display_markdown(head + body, {"kind": "table", "name": name, "caption": caption.strip(),
-                                        "element": self.entry.id})
-        _display_markdown(caption.strip(), {"kind": "caption", "name": name})
+                                        "element": self.entry.id, **_rerun(tolerance, varies, columns)})
+        _display_markdown(caption.strip(), {"kind": "caption", "name": name, **_rerun(tolerance)})
 
     def judge(self, **values: float | None) -> list[verdicts.Verdict]:
         """Hold every claim of the element against its bound; show the table and store the values.
@@ -153,7 +172,10 @@ class Element:
         body = "\n".join(
             f"| {v.claim.id} | {_cell(v.claim.sentence)} | {_cell(v.claim.quantity)} | {v.shown} "
             f"| {v.bound} | **{v.verdict}** |" for v in found)
-        _display_markdown(head + body, {"kind": "verdicts", "element": self.entry.id})
+        _display_markdown(head + body, {
+            "kind": "verdicts", "element": self.entry.id,
+            "tolerance": {v.claim.id: v.claim.tolerance for v in found},
+            "varies": {v.claim.id: v.claim.varies for v in found if v.claim.varies}})
         return found
 
     @property
@@ -176,6 +198,19 @@ class Element:
             # cells never run may have been left out (gfm run --stored): no verdict on the whole
             **({"partial": True} if os.environ.get("GFM_ONLY_STORED") else {}),
         }
+
+
+def _rerun(tolerance: float, varies: str | Mapping[str, str] | None = None,
+           names: Iterable[str] = ()) -> dict[str, Any]:
+    """What a rerun on another machine must reproduce, for the output's metadata."""
+    if not 0 < tolerance < 1:
+        raise InputError(f"A tolerance is relative, above 0 and below 1; got {tolerance!r}.")
+    kinds = {varies} if isinstance(varies, str) else set((varies or {}).values())
+    if unknown := kinds - set(VARIES):
+        raise InputError(f"Unknown kind {sorted(unknown)[0]!r} of varying numbers; it is one of {', '.join(VARIES)}.")
+    if isinstance(varies, Mapping) and (missing := set(varies) - set(names)):
+        raise InputError(f"Nothing here is called {sorted(missing)[0]!r}, so its numbers cannot vary.")
+    return {"tolerance": float(tolerance), **({"varies": varies} if varies else {})}
 
 
 def _save(fig: Any, kind: str, **options: Any) -> bytes:

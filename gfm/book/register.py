@@ -22,6 +22,15 @@ SECTIONS = {
     "both": "Both flows on one ground",
 }
 PAPERS = ("central-flows", "gfm", "ours")
+VARIES = {
+    "rounding": "what rounding leaves",
+    "residual": "what a solver or a step-size control leaves within its tolerance",
+    "time": "seconds of the machine",
+    "memory": "memory of the machine",
+    "iterations": "how often something had to be repeated",
+    "chaos": "digits of a path that amplifies rounding",
+}
+"""Kinds of numbers that no two machines share; a rerun elsewhere need not reproduce them."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,9 @@ class Claim:
     paper: str = "unknown"
     profiles: tuple[str, ...] = PROFILES  # where it is judged; elsewhere "not run"
     exceptions: Mapping[str, Bound] = field(default_factory=dict)  # profile -> its own bound
+    tolerance: float = 0.02  # relative, at which a rerun elsewhere must reproduce the value
+    varies: str = ""  # kind of a value that it need not reproduce; the verdict it must
+    unjudged: str = ""  # why the claim is not judged in the profiles that are left out
 
     def bound_in(self, profile: str) -> Bound:
         """The bound that counts under a profile: its own where it has one, else the claim's."""
@@ -165,16 +177,29 @@ def _claim(item: Any, where: str) -> Claim:
     if not isinstance(item, Mapping) or {"id", "sentence", "quantity", "bound"} - set(item):
         raise RegisterError(f"{where}: a claim needs id, sentence, quantity and bound.")
     where = f"{where}, claim {item['id']!r}"
-    known = {"id", "sentence", "quantity", "bound", "shape", "paper", "profiles"}
+    known = {"id", "sentence", "quantity", "bound", "shape", "paper", "profiles", "tolerance", "varies",
+             "unjudged"}
     if set(item) - known:
         raise RegisterError(f"{where}: unknown keys {sorted(set(item) - known)}.")
     profiles = tuple(item.get("profiles", PROFILES))
     if set(profiles) - set(PROFILES):
         raise RegisterError(f"{where}: profiles must be among {', '.join(PROFILES)}.")
+    if set(profiles) != set(PROFILES) and not item.get("unjudged"):
+        raise RegisterError(f"{where}: unjudged must say why the other profiles do not judge it.")
+    if item.get("varies", "") not in ("", *VARIES):
+        raise RegisterError(f"{where}: varies must be one of {', '.join(VARIES)}.")
     shape = Bound.read(item["shape"], where) if item.get("shape") else None
     bound, exceptions = _bounds(item["bound"], where)
     return Claim(str(item["id"]), item["sentence"], item["quantity"], bound, shape,
-                 str(item.get("paper", "unknown")), profiles, exceptions)
+                 str(item.get("paper", "unknown")), profiles, exceptions,
+                 _tolerance(item.get("tolerance", 0.02), where), item.get("varies", ""),
+                 str(item.get("unjudged", "")))
+
+
+def _tolerance(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
+        raise RegisterError(f"{where}: a tolerance is relative, above 0 and below 1.")
+    return float(value)
 
 
 def _bounds(spec: Any, where: str) -> tuple[Bound, dict[str, Bound]]:

@@ -33,11 +33,12 @@ class Verdict:
     value: float | None
     verdict: str
     bound: Bound
+    why: str = ""  # why the profile does not judge the claim
 
     @property
     def shown(self) -> str:
-        """The value, rounded for reading."""
-        return show_value(self.value, self.bound)
+        """The value, rounded for reading; why there is none, where the register says so."""
+        return f"not judged: {self.why}" if self.why else show_value(self.value, self.bound)
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,9 @@ class Stored:
 def judge(claim: Claim, value: float | None, profile: str) -> Verdict:
     """The verdict on one value; None, and profiles in which the claim is not judged, are "not run"."""
     bound = claim.bound_in(profile)
-    if value is None or (profile in PROFILES and profile not in claim.profiles):
-        return Verdict(claim, None, NOT_RUN, bound)
+    left_out = profile in PROFILES and profile not in claim.profiles
+    if value is None or left_out:
+        return Verdict(claim, None, NOT_RUN, bound, claim.unjudged if left_out else "")
     value = float(value)
     if bound.admits(value):
         return Verdict(claim, value, HOLDS, bound)
@@ -69,8 +71,8 @@ def show_value(value: float | None, bound: Bound | None = None) -> str:
     if value is None:
         return NOT_RUN
     if bound is not None and bound.low == -math.inf and 0 < bound.high < math.inf:
-        if abs(value) < bound.high / 1000:
-            return f"below {readable(bound.high / 1000, 2)}"
+        if abs(value) < bound.high / 100:
+            return f"below {readable(bound.high / 100, 2)}"
     if bound is not None and not bound.admits(value):
         # A value that misses its bound must not round to it.
         ends = {readable(end) for end in (bound.low, bound.high)}

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from gfm.book import Element, datafiles
+from gfm.book import Element, below, datafiles, element
 from gfm.book.register import Register
 from gfm.book.verdicts import load
 from gfm.errors import InputError
@@ -94,3 +94,43 @@ def test_notes_of_runs_are_said_and_nothing_where_there_are_none(project, capsys
     assert capsys.readouterr().out == ""
     element.say_notes({"quiet": [], ("CNN", 0.2): ["the cap is reached", "the cap is reached"]})
     assert capsys.readouterr().out.strip().endswith("- CNN at 0.2: the cap is reached")
+
+
+@pytest.fixture
+def shown(project, monkeypatch):
+    """The metadata of what an element displays."""
+    seen = []
+    monkeypatch.setattr(element, "_display", lambda bundle, meta: seen.append(meta))
+    return seen
+
+
+def test_every_output_states_what_a_rerun_must_reproduce(shown):
+    toy = Element("toy")
+    toy.say("One.")
+    toy.say("Two.", tolerance=0.1)
+    toy.say("Three.", varies="time")
+    toy.say_notes({"run": ["at step 3"]})
+    toy.table([[1, 2]], ["a", "s"], "tab", "A table.", tolerance=0.2, varies={"s": "time"})
+    toy.show(line(), "one", **WORDS, data={"x": [1.0]}, tolerance=0.3, varies={"x": "chaos"})
+    toy.judge(T1=0.0, T2=0.0, T3=0.0, T4=None)
+    assert [m.get("tolerance") for m in shown] == [
+        0.02, 0.1, 0.02, 0.02, 0.2, 0.2, 0.3, 0.3, {"T1": 0.1, "T2": 0.02, "T3": 0.02, "T4": 0.02}]
+    assert [m.get("varies") for m in shown] == [
+        None, None, "time", "iterations", {"s": "time"}, None, {"x": "chaos"}, None, {"T4": "iterations"}]
+
+
+@pytest.mark.parametrize("call, word", [
+    (lambda e: e.say("x", tolerance=0.0), "tolerance"),
+    (lambda e: e.say("x", tolerance=1.0), "tolerance"),
+    (lambda e: e.say("x", varies="weather"), "weather"),
+    (lambda e: e.table([[1]], ["a"], "t", "A table.", varies={"b": "time"}), "'b'"),
+    (lambda e: e.show(line(), "one", **WORDS, data={"x": [1.0]}, varies={"y": "time"}), "'y'"),
+])
+def test_a_tolerance_or_kind_that_makes_no_sense_is_refused(project, call, word):
+    with pytest.raises(InputError, match=word):
+        call(Element("toy"))
+
+
+def test_what_lies_far_within_its_bound_is_said_to():
+    assert below(3e-11, 1e-6) == below(9.9e-9, 1e-6) == "below 10⁻⁸"
+    assert below(1.3e-8, 1e-6) == "1.3·10⁻⁸"

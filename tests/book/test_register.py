@@ -69,6 +69,10 @@ def test_every_value_that_was_read_off_a_plot_has_its_uncertainty(pytestconfig):
                 assert "by eye, to 2-3 %" in claim.paper, (entry.id, claim.id)
 
 
+ONE_CLAIM = ("- {{id: a, title: t, section: both, source: {{paper: ours}}, claims: "
+             "[{{id: A, sentence: s, quantity: q, bound: {{at_most: 1}}, {}}}]}}")
+
+
 @pytest.mark.parametrize("text, word", [
     ("- {id: a", "not YAML"),
     ("{}", "must be a list"),
@@ -77,6 +81,10 @@ def test_every_value_that_was_read_off_a_plot_has_its_uncertainty(pytestconfig):
     ("- {id: a, title: t, section: both, source: {paper: theirs}}", "source.paper"),
     ("- {id: a, title: t, section: both, source: {paper: ours}, clams: []}", "unknown keys"),
     ("- {id: a, title: t, section: both, source: {paper: ours}, claims: [{id: A}]}", "needs id"),
+    (ONE_CLAIM.format("profiles: [book]"), "unjudged must say why"),
+    (ONE_CLAIM.format("varies: weather"), "varies must be one of"),
+    (ONE_CLAIM.format("tolerance: 2"), "a tolerance is relative"),
+    (ONE_CLAIM.format("tolerance: yes"), "a tolerance is relative"),
     ("- &e {id: a, title: t, section: both, source: {paper: ours}}\n- *e", "twice"),
 ])
 def test_a_wrong_register_is_refused_with_its_place(tmp_path, text, word):

@@ -24,6 +24,13 @@ def test_a_claim_is_judged_only_in_its_profiles_and_none_is_not_run(project):
     assert Element("toy", profile="paper").judge(**{**VALUES, "T1": None})[0].verdict == "not run"
 
 
+def test_the_table_says_why_a_profile_does_not_judge_a_claim(project):
+    claim = Register.load(project)["toy"].claim("T4")
+    assert verdicts.judge(claim, 12, "smoke").shown == "not judged: the run is too short"
+    assert verdicts.judge(claim, None, "paper").shown == "not run"
+    assert verdicts.judge(claim, 12, "paper").shown == "12"
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_what_is_not_finite_fails_and_is_kept(project, value):
     Element("toy").judge(**{**VALUES, "T1": value})
@@ -98,7 +105,7 @@ def test_rounding_noise_is_not_spelt_out():
     from gfm.book.register import Bound
 
     bound = Bound.read({"at_most": 1e-6}, "")
-    assert verdicts.show_value(3.1e-17, bound) == verdicts.show_value(-2e-16, bound) == "below 10⁻⁹"
+    assert verdicts.show_value(3.1e-17, bound) == verdicts.show_value(-2e-16, bound) == "below 10⁻⁸"
     assert verdicts.show_value(-0.2, bound) == "−0.2"
 
 
