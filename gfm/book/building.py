@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from gfm.book.guards import other_builders
 from gfm.book.notebooks import NoSuchProfile
 from gfm.book.paths import PROFILES
 from gfm.book.progress import run_with_bar
@@ -36,6 +37,8 @@ def build(register: Register, profile: str, jobs: int = 2, rerun: bool = True, f
     """
     if profile not in PROFILES:
         raise UnknownNameError(f"Unknown profile {profile!r}; it is one of {', '.join(PROFILES)}.")
+    if wrong := other_builders(register.root):  # said before hours of runs
+        return Report(problems=[wrong])
     report = bring_up_to_date(register, profile, jobs, force, say) if rerun else Report()
     start = time.perf_counter()
     shown = PROFILES[: PROFILES.index(profile) + 1] if profile == "smoke" else PROFILES

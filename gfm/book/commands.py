@@ -65,8 +65,11 @@ def check(profile: str | None) -> None:
     """``gfm check``: exit code 1 if a judged claim falls short or a stored verdict is stale or unreadable."""
     if profile is not None and profile not in PROFILES:
         raise UnknownNameError(f"Unknown profile {profile!r}; it is one of {', '.join(PROFILES)}.")
+    from gfm.book.origins import earlier, results
+
     register = Register.load()
     short, stale, held, absent, broken = [], [], 0, [], []
+    rests, old, aged = 0, 0, []
     for entry in register:
         try:
             stored = load(register, entry, profile) if profile else best(register, entry)
@@ -81,7 +84,12 @@ def check(profile: str | None) -> None:
                   if v.verdict in (FAILS, SHAPE)]
         absent += [f"{entry.id} {v.claim.id}" for v in stored.verdicts if v.verdict == NOT_RUN]
         stale += [f"{entry.id} {name}" for name in stored.stale]
+        of, then = len(results(stored.meta)), len(earlier(stored.meta))
+        rests, old = rests + of, old + then
+        aged += [f"{entry.id} ({then} of {of}, {stored.profile})"] * bool(then)
     print(f"{held} claims hold; {len(short)} fall short; {len(absent)} not run.")
+    if rests:
+        print(f"{old} of {rests} stored results come from an earlier state of the source.")
     if short:
         print("\n" + _table(["element", "claim", "profile", "value", "bound", "verdict"], [
             [name, v.claim.id, p, v.shown, str(v.bound), v.verdict] for name, p, v in short]))
@@ -89,6 +97,8 @@ def check(profile: str | None) -> None:
         print("\nNot run: " + ", ".join(absent))
     if stale:
         print("\nThe register has changed since these were judged; run them again: " + ", ".join(stale))
+    if aged:
+        print("\nFrom an earlier state of the source: " + ", ".join(aged))
     if broken:
         print("\nCannot be read: " + ", ".join(broken))
     if short or stale or broken:

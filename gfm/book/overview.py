@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from gfm.book.origins import computed_day, computed_line
 from gfm.book.pages import badge
 from gfm.book.paths import PROFILES
 from gfm.book.register import SECTIONS, Claim, ElementEntry, Register
@@ -74,7 +75,7 @@ def matrix_page(register: Register, staged: set[str]) -> str:
         entries = [e for e in register if e.section == section]
         if not entries:
             continue
-        lines = ["| Element | Reproduces | Claims that hold | State | Profile |",
+        lines = ["| Element | Reproduces | Claims that hold | State | Profile, day |",
                  "|---|---|---|---|---|"]
         for entry in entries:
             stored = best(register, entry)
@@ -82,7 +83,7 @@ def matrix_page(register: Register, staged: set[str]) -> str:
             held = sum(v.verdict == HOLDS for v in stored.verdicts) if stored else 0
             share = f"{held} of {len(entry.claims)}" if entry.claims and entry.notebook else "–"
             lines.append(f"| {_link(entry, staged)} | {_origin(entry)} | {share} | {badge(state)} "
-                         f"| {stored.profile if stored else '–'} |")
+                         f"| {f'{stored.profile}<br>{computed_day(stored.meta)}' if stored else '–'} |")
         parts.append(f"### {title}\n\n{{.matrix}}\n" + "\n".join(lines))
     return "\n\n".join(parts)
 
@@ -95,7 +96,8 @@ def status_page(register: Register, staged: set[str]) -> str:
         "# Status of every element", "",
         "This page is generated when the book is built: values come from the runs of the notebooks, bounds "
         "from the register `book/elements.yml`, verdicts from holding one against the other. A claim that "
-        "fails is shown. Where the paper's own value is not known to us, it says *unknown*.", "",
+        "fails is shown. Where the paper's own value is not known to us, it says *unknown*. The day of an "
+        "element is that on which the oldest result that it rests on was computed.", "",
         f"Of {len(register.elements)} elements {written} are written. Of their {sum(found.values())} claims "
         f"{found[HOLDS]} hold, {found[SHAPE]} hold in shape only, {found[FAILS]} fail and "
         f"{found[NOT_RUN]} have not been run.", "",
@@ -117,7 +119,8 @@ def status_page(register: Register, staged: set[str]) -> str:
                       f"| {v.bound} | {_cell(v.claim.paper)} | {badge(v.verdict)} |"
                       for v in stored.verdicts]
             lines += [""]
-        lines += [provenance_line(stored.profile, stored.meta), ""]
+        lines += [computed_line(stored.meta, register.root) + "\\",
+                  provenance_line(stored.profile, stored.meta), ""]
     missing = [e for e in register if e.notebook is None]
     if missing:
         lines += ["## Not written yet", ""]
@@ -156,8 +159,6 @@ def provenance_line(profile: str, meta: Mapping[str, Any]) -> str:
              f"{meta['threads']} thread{'s' * (meta['threads'] != 1)}" if meta.get("threads") else "",
              versions, f"commit {meta['commit']}" if meta.get("commit") else "",
              meta.get("when", "").replace("T", " ").removesuffix("+00:00")]
-    if any("earlier source" in str(r.get("why")) for r in meta.get("results", ())):
-        parts.append("*with stored results from an earlier source*")
     return "[" + " · ".join(p for p in parts if p) + "]{.provenance}"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from gfm.book import overview
+from gfm.book import guards, overview
 from gfm.book.benchmarks import benchmarks_page
 from gfm.book.check import check_site
 from gfm.book.citing import bibtex
@@ -45,8 +45,11 @@ def build_site(register: Register, profiles: tuple[str, ...] = PROFILES) -> Site
 
     The page shows the ``book`` run, else the smoke outputs (as committed, if it was never run), and beside
     it the run with the papers' settings, where there is one.
-    Raises: GfmError with the end of Sphinx's own words where the build fails.
+    Raises: GfmError where the builders are not those that the project pins (before anything is built), and
+    with the end of Sphinx's own words where the build fails.
     """
+    if wrong := guards.other_builders(register.root):
+        raise GfmError(wrong)
     folder = build_folder(register.root) / "site"
     source, html = folder / "src", folder / "html"
     site = Site(html / "index.html")
@@ -61,14 +64,16 @@ def build_site(register: Register, profiles: tuple[str, ...] = PROFILES) -> Site
         stamp.write_text(digest)
     else:
         site.reused = True
-    site.problems += check_site(html)
+    site.problems += guards.missing_pages(register, html) + check_site(html)
+    if site.problems:
+        stamp.unlink(missing_ok=True)  # what is wanting is not reused
     return site
 
 
 def _digest(source: Path) -> str:
-    """Of all staged files, and of the code that turns them into pages."""
+    """Of all staged files, and of the code and the builders that turn them into pages."""
     code = [Path(__file__).with_name(f"{name}.py") for name in ("mathematics", "site", "tidy")]
-    total = hashlib.sha256()
+    total = hashlib.sha256(str(guards.builders()).encode())
     for file in [*sorted(source.rglob("*")), *code]:
         if file.is_file():
             name = file.relative_to(source).as_posix() if file not in code else file.name
@@ -130,7 +135,9 @@ def _pages(register: Register, name: str, source: Path, profiles: tuple[str, ...
     profile = next((p for p in ("book", "smoke") if p in runs), "smoke")
     site.profiles[name] = profile
     pages = [_page(register, name, source, profile, runs.get(profile, committed))]
+    site.problems += guards.what_a_run_lacks(register, name, profile, runs.get(profile, committed))
     if "paper" in runs:
+        site.problems += guards.what_a_run_lacks(register, name, "paper", runs["paper"])
         pages.append(_page(register, name, source, "paper", runs["paper"], "-paper"))
     return tuple(pages)
 
