@@ -10,12 +10,15 @@ PIP_ARGS ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 PIP = $(BIN)/python -m pip install -q --disable-pip-version-check
+# The group crosscheck of pyproject.toml.
+CROSSCHECK := curvlinops-for-pytorch einconv einops linear_operator
+# Which part of the notebooks make anywhere runs.
 SHARE ?= 1/1
 PYTEST := $(BIN)/python -m pytest
 UNIT := tests --ignore tests/notebooks --ignore tests/site
 
 .DEFAULT_GOAL := help
-.PHONY: help env book paper smoke pages test unit test-python notebooks site check status refresh bench clean
+.PHONY: help env book paper smoke pages test anywhere unit test-python notebooks site check status refresh bench clean
 
 help: ## list what can be made
 	@echo "Two commands: make book, make test. All:"
@@ -27,6 +30,7 @@ env: $(STAMP) ## make the environment in .venv from pinned versions
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing the pinned versions into $(VENV) (once; some minutes) ..."
 	@$(PIP) $(PIP_ARGS) -c constraints.txt -e '.[book,notebooks,test]'
+	@$(PIP) $(PIP_ARGS) -c constraints.txt --no-deps $(CROSSCHECK)
 	@touch $@
 
 $(BIN)/python:

@@ -22,6 +22,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = sorted(PROJECT["optional-dependencies"])
+CROSSCHECK = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["crosscheck"]
 # Comes with every environment or build, in the version that these take.
 UNPINNED = {"setuptools"}
 SYSTEMS = {"Linux": {"sys_platform": "linux", "platform_machine": "x86_64"},
@@ -80,7 +81,12 @@ def closure(direct: list[str] | None = None, machine: dict[str, str] | None = No
 
 def needed_somewhere() -> set[str]:
     """What any of the promised Pythons needs, on Linux or macOS; of a package that is not here, only its name."""
-    return closure().union(*(closure(machine=machine) for machine in PROMISED))
+    return closure().union(*(closure(machine=machine) for machine in PROMISED), map(canonicalize_name, CROSSCHECK))
+
+
+def needed_here() -> set[str]:
+    """What this machine needs; the group crosscheck is taken as it stands, without what it asks for."""
+    return closure() | set(map(canonicalize_name, CROSSCHECK))
 
 
 def departure(found: str, pinned: str) -> str:
@@ -125,7 +131,7 @@ def test_the_pins_for_cuda_are_what_torch_asks_for():
 
 
 def test_this_environment_is_the_pinned_one():
-    newer, wrong = judge({name: installed(name) for name in sorted(closure() & set(pins()))}, pins())
+    newer, wrong = judge({name: installed(name) for name in sorted(needed_here() & set(pins()))}, pins())
     for sentence in newer:
         warnings.warn(sentence, stacklevel=1)
     if wrong:
@@ -176,6 +182,7 @@ def test_environment_yml_repeats_pyproject():
 def test_the_makefile_installs_the_same():
     text = (ROOT / "Makefile").read_text()
     assert f"-c constraints.txt -e '.[{','.join(EXTRAS)}]'" in text
+    assert f"CROSSCHECK := {' '.join(CROSSCHECK)}\n" in text
 
 
 def make(*words: str) -> subprocess.CompletedProcess:
