@@ -26,7 +26,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    from gfm.book.execute import environment
+    from gfm.book.runs.execute import environment
 
     if hasattr(config, "workerinput"):  # a worker has what its controller set up
         return

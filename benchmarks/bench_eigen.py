@@ -11,7 +11,7 @@ from common import perceptron, report
 import torch
 
 import gfm
-from gfm import eigen
+from gfm.linalg import eigen
 from gfm.central.processes import Central, Settings
 from gfm.curvature import Tracker
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import gfm
-from gfm.experiments.provenance import machine, now
+from gfm.store.provenance import machine, now
 
 THREADS = 1
 torch.set_num_threads(THREADS)

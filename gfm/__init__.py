@@ -13,8 +13,8 @@ from gfm.errors import GfmError
 __version__ = "0.1.0"
 
 _MODULES = (
-    "book", "central", "curvature", "data", "experiments", "figures", "flat", "forecasters",
-    "losses", "matching", "nets", "optimizers", "problem", "symmetric", "trajectories",
+    "book", "central", "curvature", "data", "experiments", "figures", "flat", "forecasters", "losses", "matching",
+    "measures", "nets", "optimizers", "problem", "store", "symmetric", "trajectories",
 )
 _NAMES = {"Problem": "problem", "Trajectories": "trajectories"}
 

@@ -15,10 +15,10 @@ __all__ = ["build", "check", "cite", "data", "forecast", "keep", "run", "status"
 
 def run(name: str, profile: str, parameters: list[tuple[str, str]], in_place: bool, stored: bool = False) -> None:
     """``gfm run``: exit code 1 if a cell fails, 2 if what was asked makes no sense."""
-    from gfm.book.execute import NotebookFailed
-    from gfm.book.execute import in_place as refresh
-    from gfm.book.progress import run_with_bar
-    from gfm.book.runs import plan
+    from gfm.book.runs.execute import NotebookFailed
+    from gfm.book.runs.execute import in_place as refresh
+    from gfm.book.runs.progress import run_with_bar
+    from gfm.book.runs.plans import plan
 
     register = Register.load()
     if in_place and (profile != "smoke" or parameters):
@@ -65,7 +65,7 @@ def check(profile: str | None) -> None:
     """``gfm check``: exit code 1 if a judged claim falls short or a stored verdict is stale or unreadable."""
     if profile is not None and profile not in PROFILES:
         raise UnknownNameError(f"Unknown profile {profile!r}; it is one of {', '.join(PROFILES)}.")
-    from gfm.book.origins import earlier, results
+    from gfm.book.site.origins import earlier, results
 
     register = Register.load()
     short, stale, held, absent, broken = [], [], 0, [], []
@@ -107,7 +107,7 @@ def check(profile: str | None) -> None:
 
 def status() -> None:
     """``gfm status``: the matrix of elements."""
-    from gfm.book.overview import state_of
+    from gfm.book.site.overview import state_of
 
     register = Register.load()
     rows = []
@@ -153,7 +153,7 @@ def forecast(observed: str, output: str, horizon: int, method: str, train: str |
 
 def keep(name: str, profile: str) -> None:
     """``gfm keep``: a run's results into ``book/results``, to be committed."""
-    from gfm.book.keeping import keep as copy
+    from gfm.book.runs.keeping import keep as copy
 
     register = Register.load()
     kept = copy(register, name, profile)
@@ -166,7 +166,7 @@ def keep(name: str, profile: str) -> None:
 
 def cite(name: str | None) -> None:
     """``gfm cite``: BibTeX entries, ready to paste."""
-    from gfm.book.citing import bibtex
+    from gfm.book.site.citing import bibtex
 
     print(bibtex(Register.load(), name))
 

@@ -15,7 +15,7 @@ from gfm.book import datafiles, verdicts
 from gfm.book.paths import PROFILES, build_folder
 from gfm.book.register import VARIES, Bound, Register
 from gfm.errors import InputError, RegisterError, UnknownNameError
-from gfm.experiments import provenance
+from gfm.store import provenance
 
 __all__ = ["Element", "below"]
 

@@ -12,7 +12,7 @@ import yaml
 
 from gfm.book.paths import PROFILES, project_root
 from gfm.errors import RegisterError, UnknownNameError
-from gfm.experiments.intervals import readable
+from gfm.measures.intervals import readable
 
 __all__ = ["Bound", "Claim", "ElementEntry", "Register", "readable"]
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gfm.central.door import Request
+from gfm.central.request import Request
 from gfm.central.processes import Process
 from gfm.errors import UnreadableFileError
 from gfm.optimizers import Optimizer, State

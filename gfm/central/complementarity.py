@@ -17,8 +17,8 @@ from functools import lru_cache
 import numpy as np
 
 from gfm.errors import InputError
-from gfm.optimizers.checks import number, whole
-from gfm.symmetric import from_half, half_size, to_half
+from gfm.checks import number, whole
+from gfm.linalg.symmetric import from_half, half_size, to_half
 
 __all__ = ["Solution", "solve"]
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from gfm.central.settings import Settings
 from gfm.curvature import Spectrum, Tracker
 from gfm.optimizers import Optimizer, State
-from gfm.point import Point
+from gfm.problem.derivatives import Point
 from gfm.problem import Costs, Problem
 
 __all__ = ["Flow", "Observation", "Process", "Settings", "flat_value", "to_numpy"]

@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-from gfm.central.central_process import Central
+from gfm.central.flow import Central
 from gfm.central.process import Flow, Observation, Process, Settings
 from gfm.optimizers import Optimizer, State
 from gfm.problem import Problem

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gfm.central import checkpoint as checkpoints
-from gfm.central.door import Request, checked
+from gfm.central.request import Request, checked
 from gfm.central.log import Log, Notes
 from gfm.central.process import flat_value
 from gfm.central.processes import PROCESSES, Central, Process

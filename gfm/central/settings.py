@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from gfm.errors import InputError
-from gfm.optimizers.checks import flag, number, whole
+from gfm.checks import flag, number, whole
 
 __all__ = ["Settings"]
 

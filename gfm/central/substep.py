@@ -25,8 +25,8 @@ from torch import Tensor
 from gfm.central import complementarity
 from gfm.errors import NumericalError
 from gfm.optimizers import Optimizer, State
-from gfm.point import Point
-from gfm.symmetric import from_half, pairs, scale, to_half
+from gfm.problem.derivatives import Point
+from gfm.linalg.symmetric import from_half, pairs, scale, to_half
 
 __all__ = ["Local", "Oscillation", "Rates", "flow_rates", "local_flow"]
 

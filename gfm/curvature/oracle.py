@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gfm import eigen
+from gfm.linalg import eigen
 from gfm.errors import InputError
 from gfm.problem import Problem
 

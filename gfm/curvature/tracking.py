@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gfm import deflation, eigen
-from gfm.point import Point
+from gfm.linalg import deflation, eigen
+from gfm.problem.derivatives import Point
 
 __all__ = ["Spectrum", "Tracker"]
 

@@ -1,7 +1,1 @@
-"""Experiments: configured runs whose results are stored and reused, never silently trusted."""
-
-from gfm.experiments.base import Experiment, Progress, Result
-from gfm.experiments.provenance import ledger
-from gfm.experiments.store import Store, obtain
-
-__all__ = ["Experiment", "Progress", "Result", "Store", "ledger", "obtain"]
+"""Experiments: configured runs of either kind of flow, whose results are stored and reused."""

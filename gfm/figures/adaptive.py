@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from gfm.central import Run
-from gfm.experiments.adaptive_measures import at_loss, flow_sharpness
-from gfm.experiments.flow_measures import effective_top, smooth
+from gfm.measures.adaptive import at_loss, flow_sharpness
+from gfm.measures.flow import effective_top, smooth
 from gfm.figures import style
 from gfm.figures.panels import Curve, Panel
 

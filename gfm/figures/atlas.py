@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gfm.central import Run
-from gfm.experiments.atlas import TITLES
-from gfm.experiments.edge_measures import measured_top
-from gfm.experiments.flow_measures import smooth
+from gfm.experiments.central.atlas import TITLES
+from gfm.measures.edge import measured_top
+from gfm.measures.flow import smooth
 from gfm.figures import style
 
 __all__ = ["curves", "edges", "eigenvalues", "eigenvalues_data", "predictions"]

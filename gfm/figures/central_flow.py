@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gfm.central import Run
-from gfm.experiments.flow_measures import effective_top, smooth
+from gfm.measures.flow import effective_top, smooth
 from gfm.figures import style
 
 __all__ = ["central_flow", "central_flow_data", "enlarged", "enlarged_data"]

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gfm.central import Run
-from gfm.experiments.edge_measures import Cycle, measured_top
+from gfm.measures.edge import Cycle, measured_top
 from gfm.figures import style
 
 __all__ = ["cycle", "learning_rates"]

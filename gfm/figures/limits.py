@@ -15,7 +15,7 @@ __all__ = ["limits"]
 
 
 def limits(overshoot: Sequence[Mapping[str, Any]], changes: Sequence[Mapping[str, Any]]) -> Figure:
-    """Two panels from the rows of ``gfm.experiments.flow_limits``; runs without an error are not drawn."""
+    """Two panels from the rows of ``gfm.experiments.central.flow_limits``; runs without an error are not drawn."""
     with style.use():
         figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.4), width_ratios=(1, 1.1))
         names = list(dict.fromkeys(row["family"] for row in overshoot))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gfm.central import Run
-from gfm.experiments.flow_measures import smooth
+from gfm.measures.flow import smooth
 from gfm.figures import style
 from gfm.figures.panels import Curve, Panel
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from gfm.central import Run
-from gfm.experiments.flow_measures import effective_top, smooth
+from gfm.measures.flow import effective_top, smooth
 from gfm.figures import style
 from gfm.figures.panels import Curve, Panel
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gfm.central import Run
-from gfm.experiments.flow_measures import effective_top
+from gfm.measures.flow import effective_top
 from gfm.figures.slider import Curve, Panel, slider
 
 __all__ = ["training_slider"]

@@ -6,7 +6,7 @@ A forecaster is made with its options, learns from whole trajectories and contin
     model.forecast(prefix, horizon)        # (runs, horizon, parameters)
 """
 
-from gfm.forecasters.base import Forecaster, available, register
+from gfm.forecasting.base import Forecaster, available, register
 from gfm.forecasters.dmd import DynamicModes
 from gfm.forecasters.finite_differences import Linear, LinearEnds, Quadratic
 from gfm.forecasters.geometric import Geometric
@@ -20,7 +20,7 @@ from gfm.forecasters.monotone import MonotoneMap
 from gfm.forecasters.neural_ode import NeuralODE
 from gfm.forecasters.nino import NiNoStyle, WNNPlus
 from gfm.forecasters.ols import OLS, OLSEnds
-from gfm.forecasters.report import FitReport
+from gfm.forecasting.report import FitReport
 from gfm.forecasters.sequence import LSTM, Transformer
 from gfm.forecasters.wnn import WNN
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gfm.errors import InputError
-from gfm.forecasters.base import Forecaster, register
+from gfm.forecasting.base import Forecaster, register
 from gfm.trajectories import Trajectories
 
 __all__ = ["DynamicModes"]

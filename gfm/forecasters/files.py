@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from gfm.errors import InputError, UnknownNameError
-from gfm.forecasters.base import Forecaster, available
+from gfm.forecasting.base import Forecaster, available
 from gfm.trajectories import Trajectories
 from gfm.trajectories.checkpoints import read_checkpoints
 

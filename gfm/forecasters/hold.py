@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gfm.forecasters.base import Forecaster, register
+from gfm.forecasting.base import Forecaster, register
 from gfm.trajectories import Trajectories
 
 __all__ = ["Hold"]

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gfm.forecasters.base import Forecaster, register
-from gfm.forecasters.report import FitReport
-from gfm.forecasters.series import from_series, to_series
-from gfm.forecasters.training import Training, train_module
+from gfm.forecasting.base import Forecaster, register
+from gfm.forecasting.report import FitReport
+from gfm.forecasting.series import from_series, to_series
+from gfm.forecasting.training import Training, train_module
 from gfm.trajectories import Trajectories
 
 __all__ = ["Introspection"]

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from gfm.errors import InputError
-from gfm.forecasters.base import register
+from gfm.forecasting.base import register
 from gfm.forecasters.direct import DirectForecaster
-from gfm.forecasters.training import Training
+from gfm.forecasting.training import Training
 
 __all__ = ["LFD2"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gfm.forecasters.base import register
+from gfm.forecasting.base import register
 from gfm.forecasters.direct import DirectForecaster
-from gfm.forecasters.training import Training
+from gfm.forecasting.training import Training
 
 __all__ = ["LFS", "DLinear", "NLinear"]
 

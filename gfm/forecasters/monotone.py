@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from gfm.forecasters.base import Forecaster, register
-from gfm.forecasters.report import FitReport
-from gfm.forecasters.series import from_series, to_series
+from gfm.forecasting.base import Forecaster, register
+from gfm.forecasting.report import FitReport
+from gfm.forecasting.series import from_series, to_series
 from gfm.trajectories import Trajectories
 
 __all__ = ["MonotoneMap"]

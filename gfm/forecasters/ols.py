@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from gfm.errors import InputError
-from gfm.forecasters.base import Forecaster, register
-from gfm.forecasters.report import FitReport
-from gfm.forecasters.series import from_series, to_series
+from gfm.forecasting.base import Forecaster, register
+from gfm.forecasting.report import FitReport
+from gfm.forecasting.series import from_series, to_series
 from gfm.trajectories import Trajectories
 
 __all__ = ["OLS", "OLSEnds"]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from gfm.errors import InputError
-from gfm.forecasters.series import to_series
+from gfm.forecasting.series import to_series
 from gfm.trajectories import Trajectories
 
 __all__ = ["gradients", "preconditioner", "preconditioner_units", "state_features", "times_powers"]

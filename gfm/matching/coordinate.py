@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gfm.forecasters.report import FitReport
-from gfm.forecasters.training import Training
+from gfm.forecasting.report import FitReport
+from gfm.forecasting.training import Training
 from gfm.matching.affine import AffineFlow
 from gfm.matching.aware import gradients, preconditioner, preconditioner_units, state_features, times_powers
 from gfm.matching.choice import choose

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gfm.forecasters.report import FitReport
-from gfm.forecasters.training import Training, train_module
+from gfm.forecasting.report import FitReport
+from gfm.forecasting.training import Training, train_module
 from gfm.matching.field import CorrectionField
 from gfm.matching.integrate import integrate
 from gfm.matching.path import IncrementPath

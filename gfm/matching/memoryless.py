@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from gfm.errors import InputError
-from gfm.forecasters.base import Forecaster, register
-from gfm.forecasters.report import FitReport
-from gfm.forecasters.series import from_series, to_series
-from gfm.forecasters.training import Training, train_module
+from gfm.forecasting.base import Forecaster, register
+from gfm.forecasting.report import FitReport
+from gfm.forecasting.series import from_series, to_series
+from gfm.forecasting.training import Training, train_module
 from gfm.matching.field import CorrectionField
 from gfm.matching.integrate import integrate
 from gfm.matching.path import IncrementPath

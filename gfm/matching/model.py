@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from gfm.errors import InputError
-from gfm.forecasters.base import Forecaster, register
-from gfm.forecasters.report import FitReport
-from gfm.forecasters.training import Training
+from gfm.forecasting.base import Forecaster, register
+from gfm.forecasting.report import FitReport
+from gfm.forecasting.training import Training
 from gfm.matching.choice import clearly_better
 from gfm.matching.coordinate import MEMORY, CoordinateFlow
 from gfm.matching.damping import DAMPINGS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gfm.forecasters.base import register
+from gfm.forecasting.base import register
 from gfm.matching.model import GradientFlowMatching
 
 __all__ = ["PrefixFlow", "VectorOnly"]

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from gfm.errors import InputError
-from gfm.forecasters.report import FitReport
-from gfm.forecasters.training import Training, train_module
+from gfm.forecasting.report import FitReport
+from gfm.forecasting.training import Training, train_module
 from gfm.matching.field import VectorField
 from gfm.matching.integrate import integrate
 from gfm.matching.path import IncrementPath

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from gfm.errors import InputError
-from gfm.optimizers.checks import number
+from gfm.checks import number
 
 __all__ = ["Memory", "Optimizer", "Schedule", "State", "check_lr", "check_share"]
 

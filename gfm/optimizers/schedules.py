@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gfm.errors import UnknownNameError
 from gfm.optimizers.base import Schedule, check_lr
-from gfm.optimizers.checks import whole
+from gfm.checks import whole
 
 __all__ = ["SCHEDULES", "Cosine", "WarmUp", "named"]
 

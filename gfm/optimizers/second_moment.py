@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gfm.optimizers.base import Memory, Optimizer, Schedule, State, check_lr, check_share
-from gfm.optimizers.checks import flag, number
+from gfm.checks import flag, number
 
 __all__ = ["SecondMoment"]
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gfm.book import commands, guards, site
+from gfm.book import commands
+from gfm.book.site import build as site, guards
 from gfm.book.building import build
 from gfm.book.register import Register
 from gfm.errors import GfmError

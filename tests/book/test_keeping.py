@@ -7,9 +7,10 @@ import shutil
 
 import pytest
 
-from gfm.book import keeping, verdicts
+from gfm.book import verdicts
+from gfm.book.runs import keeping
 from gfm.book.register import Register
-from gfm.book.site import build_site
+from gfm.book.site.build import build_site
 from gfm.errors import InputError, UnknownNameError, UnreadableFileError
 
 NAME = "part/toy.ipynb"

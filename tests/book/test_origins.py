@@ -9,16 +9,17 @@ import pkgutil
 import pytest
 
 import gfm.experiments
-from gfm.book import Element, commands, origins, overview, verdicts
+from gfm.book import Element, commands, verdicts
+from gfm.book.site import origins, overview
 from gfm.book.register import Register
-from gfm.experiments import Experiment, provenance, source
+from gfm.store import Experiment, provenance, source
 
 VALUES = {"T1": -0.1, "T2": 0.2, "T3": -2, "T4": 30}
 TORCH = f"torch {provenance.versions()['torch']}"
 
 
 def result(number: int, day: str = "2026-03-01", why: str = "no stored result", **more) -> dict:
-    now = source.digest(["gfm.experiments.valley"])
+    now = source.digest(["gfm.experiments.central.valley"])
     return {"experiment": "valley", "key": f"key{number}", "source": now, "when": f"{day}T10:00:00+00:00",
             "machine": "A Processor", "reused": False, "why": why, "seconds": 1.0, **more}
 
@@ -103,7 +104,7 @@ def test_old_results_are_no_error_and_new_ones_are_not_named(project, rests_on, 
 
 
 def test_the_experiments_of_the_package_are_found_without_importing_them():
-    for module in pkgutil.iter_modules(gfm.experiments.__path__, "gfm.experiments."):
+    for module in pkgutil.walk_packages(gfm.experiments.__path__, "gfm.experiments."):
         importlib.import_module(module.name)
 
     def below(kind):
@@ -114,8 +115,8 @@ def test_the_experiments_of_the_package_are_found_without_importing_them():
 
 
 def test_a_result_computed_now_comes_from_the_present_source(tmp_path):
-    from gfm.experiments import obtain
-    from gfm.experiments.valley import ValleyRun
+    from gfm.store import obtain
+    from gfm.experiments.central.valley import ValleyRun
 
     found = dict(obtain(ValleyRun(steps=2, substeps=1), tmp_path).provenance)
     assert origins.earlier({"results": [found]}) == []

@@ -158,7 +158,7 @@ def test_an_output_that_is_empty_on_both_sides_fails():
 @pytest.mark.parametrize("old, new, code", [("", "", 0), ("0.024", "0.0241", 0), ("0.024", "0.034", 1),
                                             ("**holds**", "**fails**", 1), ("31 points", "31 dots", 1)])
 def test_a_committed_output_that_is_not_reproduced_fails(project, old, new, code):
-    from gfm.book import execute
+    from gfm.book.runs import execute
 
     path = project / "notebooks/part/toy.ipynb"
     execute.in_place(path)

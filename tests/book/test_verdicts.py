@@ -7,7 +7,8 @@ import math
 
 import pytest
 
-from gfm.book import Element, commands, overview, verdicts
+from gfm.book import Element, commands, verdicts
+from gfm.book.site import overview
 from gfm.book.register import Bound, Register
 from gfm.errors import RegisterError, UnknownNameError, UnreadableFileError
 

@@ -66,7 +66,7 @@ def test_where_the_curvature_jumps_substeps_stay_long(activation, substeps, most
 def test_large_blocks_worked_on_row_by_row_give_the_same_flow(monkeypatch):
     rule = GradientDescent(lr=0.6)
     usual = gfm.central.run(tiny_problem(), rule, 30, processes=["central"])["central"]
-    monkeypatch.setattr(gfm.deflation, "LARGE", 10)
+    monkeypatch.setattr(gfm.linalg.deflation, "LARGE", 10)
     frugal = gfm.central.run(tiny_problem(), rule, 30, processes=["central"])["central"]
     assert np.nanmax(frugal.critical) >= 1
     assert np.allclose(frugal.eigenvalues[:, 0], usual.eigenvalues[:, 0], rtol=1e-5)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gfm.central.complementarity import solve
 from gfm.errors import InputError
-from gfm.symmetric import from_half, half_size, scale, to_half
+from gfm.linalg.symmetric import from_half, half_size, scale, to_half
 
 
 def random_problem(k, seed, definite=1e-3):

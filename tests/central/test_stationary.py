@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from gfm.central.stationary import first_term, optimisation_speed, stationary
-from gfm.central.stationary_flow import penalty_gradient, stationary_flow
+from gfm.central.stationary.program import first_term, optimisation_speed, stationary
+from gfm.central.stationary.flow import penalty_gradient, stationary_flow
 from gfm.curvature.oracle import dense_hessian
 from gfm.errors import InputError
 from gfm.optimizers import RMSProp, State
@@ -158,7 +158,7 @@ def test_the_stationary_flow_stays_at_the_edge_and_descends(network):
 def test_the_edge_moves_as_the_second_moments_say(network, bias_correction):
     """d/dt (2P - H) on the critical rows, with epsilon and bias correction, against finite differences."""
     from gfm.central.substep import local_flow
-    from gfm.symmetric import from_half, to_half
+    from gfm.linalg.symmetric import from_half, to_half
 
     problem, w, H, g = network
     rule = RMSProp(lr=2e-3, beta2=0.95, eps=1e-4, bias_correction=bias_correction)

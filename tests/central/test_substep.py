@@ -11,7 +11,7 @@ from gfm.central.processes import Central, Settings
 from gfm.central.substep import local_flow
 from gfm.curvature import dense_hessian
 from gfm.optimizers import Adam, GradientDescent, HeavyBall, RMSProp, ScalarRMSProp
-from gfm.symmetric import pairs, scale, to_half
+from gfm.linalg.symmetric import pairs, scale, to_half
 from toys import tiny_problem
 
 RULES = {

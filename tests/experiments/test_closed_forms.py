@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from gfm.errors import InputError
-from gfm.experiments import quadratics as q
-from gfm.experiments import valley as v
+from gfm.experiments.central import quadratics as q
+from gfm.experiments.central import valley as v
 
 
 def test_descent_on_a_quadratic_is_a_power():

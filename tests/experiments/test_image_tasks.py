@@ -10,9 +10,9 @@ from archives import write_cifar, write_mnist
 
 from gfm.data import digits
 from gfm.errors import UnknownNameError
-from gfm.experiments.image_tasks import SETS, network, task
-from gfm.experiments.nowcast_run import Run, recorded, trajectories
-from gfm.experiments.nowcasting import Nowcasting
+from gfm.experiments.learned.image_tasks import SETS, network, task
+from gfm.experiments.learned.nowcast_run import Run, recorded, trajectories
+from gfm.experiments.learned.nowcasting import Nowcasting
 
 SMALL = {
     "mnist": {"chosen": 100, "train": 90, "test": 25},

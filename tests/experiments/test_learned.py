@@ -8,17 +8,17 @@ import torch
 
 from gfm.data.least_squares import least_squares
 from gfm.errors import UnknownNameError
-from gfm.experiments.ablations import VARIANTS, Ablation
-from gfm.experiments.cost import ForecastCost, grown, image_net, training_operations
-from gfm.experiments.forecasting import LeastSquaresForecast, make_forecaster, replicate_set
-from gfm.experiments.forecasting_networks import NetworkForecast, losses_at
-from gfm.experiments.image_tasks import task
-from gfm.experiments.limits import BayesLimit, TowerProperty, TrueDynamics, mean_dynamics
-from gfm.experiments.networks import slopes, small_networks
-from gfm.experiments.nowcast_run import Run, gate_cost
-from gfm.experiments.nowcasting import Nowcasting
-from gfm.experiments.transfers import NetworkTransfer
-from gfm.experiments.vector_field import valley_gradient, valley_loss
+from gfm.experiments.learned.ablations import Ablation, VARIANTS
+from gfm.experiments.learned.cost import ForecastCost, grown, image_net, training_operations
+from gfm.experiments.learned.least_squares import LeastSquaresForecast, make_forecaster, replicate_set
+from gfm.experiments.learned.small_networks import NetworkForecast, losses_at
+from gfm.experiments.learned.image_tasks import task
+from gfm.experiments.learned.bayes_limits import BayesLimit, TowerProperty, TrueDynamics, mean_dynamics
+from gfm.experiments.learned.networks import slopes, small_networks
+from gfm.experiments.learned.nowcast_run import Run, gate_cost
+from gfm.experiments.learned.nowcasting import Nowcasting
+from gfm.experiments.learned.transfers import NetworkTransfer
+from gfm.experiments.learned.vector_field import valley_gradient, valley_loss
 
 
 def compute(experiment):

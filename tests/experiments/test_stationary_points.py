@@ -3,7 +3,7 @@
 import pytest
 
 from gfm.errors import InputError
-from gfm.experiments.stationary_points import StationaryPaths, StationaryPoints
+from gfm.experiments.central.stationary_points import StationaryPaths, StationaryPoints
 
 RUN = {
     "n": 20, "hidden": (2,), "optimizer": "rmsprop", "lr": 2e-3, "eps": 1e-6, "bias_correction": True, "steps": 2,

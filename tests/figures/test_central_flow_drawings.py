@@ -12,16 +12,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from gfm.experiments import quadratics as q
-from gfm.experiments import valley as v
-from gfm.experiments.edge_measures import Cycle
-from gfm.experiments.prediction_measures import by_example, most_apart
+from gfm.experiments.central import quadratics as q
+from gfm.experiments.central import valley as v
+from gfm.measures.edge import Cycle
+from gfm.measures.prediction import by_example, most_apart
 from gfm.figures import adaptive, atlas, central_flow, edge, panels, plates, predictions, quadratics, valley
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    from gfm.experiments.store import Store, obtain
+    from gfm.store.store import Store, obtain
 
     experiment = v.ValleyRun(steps=60)
     result = obtain(experiment, store=Store(folder=tmp_path_factory.mktemp("store"), committed=()))

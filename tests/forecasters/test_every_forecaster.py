@@ -9,7 +9,7 @@ import gfm.matching  # noqa: F401  enters the learned flow into the table
 from gfm import GfmError, Trajectories
 from gfm.errors import InputError
 from gfm.forecasters import available
-from gfm.forecasters.training import Training
+from gfm.forecasting.training import Training
 
 QUICK = Training(epochs=3, patience=2, batch=8)
 

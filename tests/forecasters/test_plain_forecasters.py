@@ -17,7 +17,7 @@ from gfm.forecasters import (
     LinearEnds,
     Quadratic,
 )
-from gfm.forecasters.training import Training, train_module
+from gfm.forecasting.training import Training, train_module
 
 t = np.arange(31)[None, :, None]
 rng = np.random.default_rng(3)

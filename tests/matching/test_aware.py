@@ -7,7 +7,7 @@ from torch import nn
 
 from gfm import Trajectories
 from gfm.errors import InputError
-from gfm.forecasters.training import Training
+from gfm.forecasting.training import Training
 from gfm.matching import GradientFlowMatching
 from gfm.matching.aware import gradients, state_features
 from gfm.trajectories import record

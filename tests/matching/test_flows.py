@@ -8,7 +8,7 @@ from gfm import Trajectories
 from gfm.data.least_squares import least_squares, shared_least_squares
 from gfm.errors import InputError, NumericalError
 from gfm.forecasters import OLSEnds
-from gfm.forecasters.training import Training
+from gfm.forecasting.training import Training
 from gfm.matching import (
     AffineFlow,
     AffineVectorField,

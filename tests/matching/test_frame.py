@@ -5,7 +5,7 @@ import pytest
 
 from gfm import Trajectories
 from gfm.errors import InputError
-from gfm.forecasters.training import Training
+from gfm.forecasting.training import Training
 from gfm.matching import Frame, GradientFlowMatching
 from gfm.matching.frame import units_of
 

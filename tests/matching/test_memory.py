@@ -8,7 +8,7 @@ import pytest
 
 from gfm import Trajectories
 from gfm.errors import InputError
-from gfm.forecasters.training import Training
+from gfm.forecasting.training import Training
 from gfm.matching import GradientFlowMatching
 
 MEASURE = """

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from gfm.flat import Flat
+from gfm.problem.flat import Flat
 
 Loss = Callable[[Tensor], Tensor]
 

@@ -9,7 +9,7 @@ import gfm
 from gfm import nets
 from gfm.data import digits
 from gfm.data.sorting import sorting
-from gfm.symmetric import pairs
+from gfm.linalg.symmetric import pairs
 
 BOUND = 1e-6
 WAYS = {"copies": {}, "pieces": {"batch_size": 5}}

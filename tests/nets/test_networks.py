@@ -8,7 +8,7 @@ from gfm import nets
 from gfm.data import digits
 from gfm.data.sorting import sorting
 from gfm.errors import InputError, UnknownNameError
-from gfm.flat import Flat
+from gfm.problem.flat import Flat
 
 IMAGES, TOKENS = digits(24, 4), sorting(16, length=4)
 NAMES = list(nets.available())

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gfm.book import verdicts
-from gfm.book.notebooks import NoSuchProfile, Notebook, profile_parameters, source_of
+from gfm.book.runs.notebooks import NoSuchProfile, Notebook, profile_parameters, source_of
 from gfm.book.register import Register
 
 ROOT = Path(__file__).parents[2]

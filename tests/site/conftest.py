@@ -32,7 +32,7 @@ class Visit:
 def html(smoke_outputs) -> Path:
     """The site built at profile smoke into build/test."""
     from gfm.book.register import Register
-    from gfm.book.site import build_site
+    from gfm.book.site.build import build_site
 
     site = build_site(Register.load(ROOT), ("smoke",))
     assert not site.problems, site.problems

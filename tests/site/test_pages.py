@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gfm.book.check import check_site
+from gfm.book.site.links import check_site
 from gfm.book.register import Register
 
 ROOT = Path(__file__).parents[2]

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from gfm.experiments.cost import image_net
+from gfm.experiments.learned.cost import image_net
 from gfm.trajectories import edges_of
 
 

@@ -1,0 +1,220 @@
+"""Notebooks as files: their parameters, the profiles, and the values that a command line gives."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gfm.book.paths import PROFILES
+from gfm.errors import InputError, UnknownNameError, UnreadableFileError
+
+__all__ = ["NoSuchProfile", "Notebook", "profile_parameters"]
+
+
+class NoSuchProfile(UnknownNameError):
+    """A notebook that has no entry for a profile in ``notebooks/profiles.yml``."""
+
+
+class Notebook:
+    """A notebook of the project: where it lies, its cells, the defaults of its parameters.
+
+    Raises: UnreadableFileError for a missing file, one that is no notebook, or one whose cell tagged
+    ``parameters`` is absent or holds more than plain assignments.
+    """
+
+    def __init__(self, root: Path, name: str | Path) -> None:
+        self.path, self.name = _find(root, name)
+        try:
+            self.json = json.loads(self.path.read_text(encoding="utf-8"))
+            self.cells = self.json["cells"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UnreadableFileError(f"{self.name} is not a notebook.") from error
+        self.defaults = self._parameters()
+
+    @property
+    def stem(self) -> str:
+        """The file's name without folder and ending."""
+        return self.path.stem
+
+    @property
+    def title(self) -> str:
+        """The first heading."""
+        for cell in self.cells:
+            if cell["cell_type"] == "markdown":
+                for line in source_of(cell).splitlines():
+                    if line.startswith("# "):
+                        return line[2:].strip()
+        return self.stem
+
+    def code(self) -> str:
+        """All code cells as one piece of Python (magics left out)."""
+        parts = [source_of(c) for c in self.cells if c["cell_type"] == "code"]
+        lines = "\n".join(parts).splitlines()
+        return "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in lines)
+
+    def convert(self, given: Iterable[tuple[str, str]]) -> dict[str, Any]:
+        """Values from a command line, turned into the types of the parameters' defaults.
+
+        Raises: UnknownNameError for a parameter that the notebook lacks, or a value that names nothing
+        (a data set, a network, ...); InputError for a wrong type or a number that no run can have.
+        """
+        out = {}
+        for name, text in given:
+            if name == "profile":
+                raise InputError("The profile is chosen with --profile, not with -p.")
+            if name not in self.defaults:
+                known = ", ".join(k for k in self.defaults if k != "profile")
+                raise UnknownNameError(f"{self.name} has no parameter {name!r}; it has {known}.")
+            out[name] = _typed(name, text, self.defaults[name])
+            _check_value(name, out[name])
+        return out
+
+    def _parameters(self) -> dict[str, Any]:
+        for cell in self.cells:
+            if "parameters" in cell.get("metadata", {}).get("tags", ()):
+                return _literals(source_of(cell), self.name)
+        raise UnreadableFileError(f"{self.name} has no cell tagged `parameters`.")
+
+
+def profile_parameters(root: Path, notebook: Notebook, profile: str) -> dict[str, Any]:
+    """What a profile changes in a notebook (``notebooks/profiles.yml``), the profile's name included.
+
+    Raises: UnknownNameError for an unknown profile, one that the notebook lacks, or an entry that names
+    a parameter which the notebook does not have; InputError for a value of the wrong type.
+    """
+    if profile not in PROFILES:
+        raise UnknownNameError(f"Unknown profile {profile!r}; it is one of {', '.join(PROFILES)}.")
+    if profile == "smoke":  # the defaults
+        return {}
+    file = root / "notebooks" / "profiles.yml"
+    table = (yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None) or {}
+    entry = (table.get(notebook.name) or {}).get(profile)
+    if entry is None:
+        raise NoSuchProfile(
+            f"{notebook.name} has no profile {profile!r} in notebooks/profiles.yml."
+        )
+    for name, value in entry.items():
+        if name not in notebook.defaults:
+            raise UnknownNameError(
+                f"notebooks/profiles.yml gives {notebook.name} a parameter {name!r} that it lacks."
+            )
+        _check_type(name, value, notebook.defaults[name])
+    return {"profile": profile, **entry}
+
+
+def source_of(cell: Mapping[str, Any]) -> str:
+    """A cell's text, whether stored as one string or as lines."""
+    source = cell["source"]
+    return source if isinstance(source, str) else "".join(source)
+
+
+def _find(root: Path, name: str | Path) -> tuple[Path, str]:
+    folder = (root / "notebooks").resolve()
+    for candidate in (Path.cwd() / name, folder / name, folder / f"{name}.ipynb"):
+        if candidate.is_file():
+            path = candidate.resolve()
+            if not path.is_relative_to(folder):
+                raise UnreadableFileError(f"{name} does not lie in the project's folder notebooks/.")
+            return path, path.relative_to(folder).as_posix()
+    matches = sorted(folder.rglob(f"{Path(name).stem}.ipynb")) if str(name).strip() else []
+    if len(matches) == 1 and "/" not in str(name):
+        return matches[0], matches[0].relative_to(folder).as_posix()
+    raise UnreadableFileError(f"There is no notebook {str(name)!r}; `gfm status` lists them.")
+
+
+def _literals(code: str, where: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    try:
+        for node in ast.parse(code).body:
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            found[target.id] = ast.literal_eval(node.value)
+    except (SyntaxError, ValueError, AttributeError, TypeError) as error:
+        raise UnreadableFileError(
+            f"{where}: the parameters cell may hold only `name = plain value` lines."
+        ) from error
+    return found
+
+
+def _typed(name: str, text: str, default: Any) -> Any:
+    if isinstance(default, str):
+        return text
+    try:
+        if isinstance(default, bool):
+            value = {"true": True, "false": False}[text.lower()]
+        elif isinstance(default, int):
+            value = int(text)
+        elif isinstance(default, float):
+            value = float(text)
+        else:
+            value = yaml.safe_load(text)
+    except (ValueError, KeyError, yaml.YAMLError) as error:
+        raise InputError(_wrong(name, text, default)) from error
+    _check_type(name, value, default, text)
+    return value
+
+
+def _check_type(name: str, value: Any, default: Any, text: Any = None) -> None:
+    shown = value if text is None else text
+    if default is None or value is None and isinstance(default, str):
+        return
+    if isinstance(default, float):
+        good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    elif isinstance(default, (list, tuple)):
+        good = isinstance(value, (list, tuple))
+        try:
+            for item in value if good and default else ():
+                _check_type(name, item, default[0])
+        except InputError:
+            good = False
+    else:
+        good = type(value) is type(default)
+    if not good:
+        raise InputError(_wrong(name, shown, default))
+
+
+def _wrong(name: str, value: Any, default: Any) -> str:
+    return f"Parameter {name!r} must be {_kind(default)} (default {default!r}), not {value!r}."
+
+
+def _kind(default: Any, several: bool = False) -> str:
+    kinds = {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}
+    many = {bool: "true or false", int: "whole numbers", float: "finite numbers", str: "texts"}
+    if isinstance(default, (list, tuple)):
+        return ("lists" if several else "a list") + (f" of {_kind(default[0], True)}" if default else "")
+    return (many if several else kinds).get(type(default), type(default).__name__)
+
+
+#: Parameters that every notebook uses in one sense: numbers above zero, and names.
+_POSITIVE = {"lr", "other_lr", "lrs", "rates", "steps", "other_steps", "substeps", "n", "classes", "runs"}
+_NAMED = {"data", "net", "loss", "optimizer", "dtype", "activation"}
+
+
+def _check_value(name: str, value: Any) -> None:
+    """What can be told before a kernel starts: a number or a name with which no run can begin."""
+    values = value if isinstance(value, (list, tuple)) else [value]
+    if name in _POSITIVE and any(isinstance(v, (int, float)) and v <= 0 for v in values):
+        raise InputError(f"Parameter {name!r} must be above zero, not {value!r}.")
+    texts = [v for v in values if isinstance(v, str)]
+    if name in _NAMED and texts:
+        known = _names(name)
+        wrong = next((v for v in texts if v not in known), None)
+        if wrong is not None:
+            raise UnknownNameError(f"Parameter {name!r} is one of {', '.join(known)}, not {wrong!r}.")
+
+
+def _names(name: str) -> list[str]:
+    if name == "dtype":
+        return ["float32", "float64"]
+    from gfm import data, nets
+    from gfm.problem import losses  # torch is loaded only where it is needed
+    from gfm.experiments.central.flow_run import OPTIMIZERS
+    from gfm.nets.activations import ACTIVATIONS
+
+    return {"data": list(data.available()), "net": list(nets.available()), "loss": losses.available(),
+            "optimizer": list(OPTIMIZERS), "activation": ["", *ACTIVATIONS]}[name]

@@ -1,0 +1,158 @@
+"""Runs of notebooks by profile: which are current, why others are not, and running those.
+
+Beside each executed notebook (``build/<profile>/run/...ipynb``) lies a JSON with digests of all that it
+rests on: the notebook's text, the parameters, the package's modules it reaches, its entry in the register.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gfm.book.runs.execute import environment
+from gfm.book.runs.notebooks import Notebook, profile_parameters, source_of
+from gfm.book.paths import build_folder
+from gfm.book.register import Register
+from gfm.book.verdicts import load, verdict_file
+from gfm.errors import UnreadableFileError
+from gfm.store import source
+
+__all__ = ["Outcome", "Plan", "executed", "plan", "run_all"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One notebook under one profile: its parameters, its target, and why it must run (''= current)."""
+
+    notebook: Notebook
+    profile: str
+    parameters: dict[str, Any]
+    target: Path
+    fingerprint: dict[str, Any]
+    why: str
+
+    @property
+    def progress_file(self) -> Path:
+        """Where the running notebook's experiments say how far they are."""
+        return self.target.with_suffix(".progress")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a plan: seconds it took, and the error's sentence if it failed."""
+
+    plan: Plan
+    seconds: float
+    error: str = ""
+
+
+def executed(root: Path, profile: str, name: str) -> Path:
+    """Where the executed notebook of a profile lies."""
+    return build_folder(root) / profile / "run" / name
+
+
+def plan(register: Register, name: str | Path, profile: str,
+         overrides: Sequence[tuple[str, str]] = ()) -> Plan:
+    """What running a notebook means, and whether what lies there is current.
+
+    With overrides the run becomes ``custom``, so that it never reaches the status page.
+    Raises: UnknownNameError, InputError, UnreadableFileError before anything is written.
+    """
+    notebook = Notebook(register.root, name)
+    parameters = profile_parameters(register.root, notebook, profile)
+    if overrides:
+        parameters |= notebook.convert(overrides)
+        profile = parameters["profile"] = "custom"
+    target = executed(register.root, profile, notebook.name)
+    now = _fingerprint(register, notebook, parameters)
+    return Plan(notebook, profile, parameters, target, now, _why(register, notebook.name, now, target, profile))
+
+
+def run_all(plans: Sequence[Plan], jobs: int = 2,
+            done: Callable[[Outcome], None] = lambda outcome: None,
+            started: Callable[[Plan], None] = lambda plan: None) -> list[Outcome]:
+    """Run plans side by side, each in its own process; ``done`` is called as each one ends."""
+
+    def one(item: Plan) -> Outcome:
+        started(item)
+        outcome = _run(item)
+        done(outcome)
+        return outcome
+
+    with ThreadPoolExecutor(max(1, jobs)) as pool:
+        return list(pool.map(one, plans))
+
+
+def _run(item: Plan) -> Outcome:
+    item.target.parent.mkdir(parents=True, exist_ok=True)
+    record = item.target.with_suffix(".run.json")
+    record.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "gfm.book.runs.execute", str(item.notebook.path), str(item.target)]
+    start = time.perf_counter()
+    env = {**environment(), "GFM_PROGRESS": str(item.progress_file)}
+    run = subprocess.run(command, input=json.dumps(item.parameters), env=env, text=True,
+                         capture_output=True, cwd=item.notebook.path.parent)
+    item.progress_file.unlink(missing_ok=True)
+    seconds = round(time.perf_counter() - start, 1)
+    item.target.with_suffix(".log").write_text(run.stderr, encoding="utf-8")
+    if run.returncode:
+        lines = [line for line in run.stderr.strip().splitlines() if line.strip()]
+        return Outcome(item, seconds, lines[-1] if lines else "it ended without a word")
+    known = {**item.fingerprint, "seconds": seconds}
+    record.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    return Outcome(item, seconds)
+
+
+def _fingerprint(register: Register, notebook: Notebook, parameters: dict[str, Any]) -> dict[str, Any]:
+    cells = [[c["cell_type"], source_of(c), c.get("metadata", {}).get("tags", [])]
+             for c in notebook.cells]
+    entries = [repr(e) for e in register if e.notebook == notebook.name]
+    used = source.imports_of(notebook.code()) or {"gfm.store"}
+    return {"text": _sha(cells), "parameters": parameters, "register": _sha(entries),
+            "modules": source.module_digests(used, drawing=True)}
+
+
+def _why(register: Register, name: str, now: dict[str, Any], target: Path, profile: str) -> str:
+    try:
+        then = json.loads(target.with_suffix(".run.json").read_text(encoding="utf-8"))
+        parts = {"text", "parameters", "register", "modules"}
+        if not target.is_file() or not parts <= set(then):
+            return "it has not been run"
+    except (OSError, ValueError, TypeError):
+        return "it has not been run"
+    try:
+        json.loads(target.read_text(encoding="utf-8"))["cells"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return "its executed notebook cannot be read"
+    if then["text"] != now["text"]:
+        return "the notebook has changed"
+    if then["parameters"] != json.loads(json.dumps(now["parameters"])):
+        return "its parameters have changed"
+    if then["register"] != now["register"]:
+        return "its entry in the register has changed"
+    changed = sorted(m for m in set(then["modules"]) | set(now["modules"])
+                     if then["modules"].get(m) != now["modules"].get(m))
+    if changed:
+        more = f" and {len(changed) - 2} more" if len(changed) > 2 else ""
+        return f"the source of {', '.join(changed[:2])}{more} has changed"
+    for entry in register:
+        if entry.notebook == name and entry.claims:
+            if not verdict_file(register.root, profile, entry.id).is_file():
+                return f"the verdicts of {entry.id} are missing"
+            try:
+                load(register, entry, profile)
+            except UnreadableFileError:
+                return f"the verdicts of {entry.id} cannot be read"
+    return ""
+
+
+def _sha(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

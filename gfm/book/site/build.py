@@ -1,0 +1,198 @@
+"""From executed notebooks and prose to static pages: stage, build with Sphinx, tidy, check."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import yaml
+
+from gfm.book.site import guards, overview
+from gfm.book.site.benchmarks import benchmarks_page
+from gfm.book.site.links import check_site
+from gfm.book.site.citing import bibtex
+from gfm.book.site.mathematics import split_styles
+from gfm.book.site.pages import Page, make_page
+from gfm.book.paths import PROFILES, build_folder
+from gfm.book.register import Register
+from gfm.book.runs.plans import executed
+from gfm.book.site.tidy import tidy
+from gfm.book.verdicts import load
+from gfm.errors import GfmError, RegisterError
+
+__all__ = ["Site", "build_site"]
+
+_PICTURES = ("gd-central-flow",)
+
+
+@dataclass
+class Site:
+    """What was built: the first page, and everything found wanting."""
+
+    index: Path
+    problems: list[str] = field(default_factory=list)
+    profiles: dict[str, str] = field(default_factory=dict)  # notebook -> profile of its page
+    reused: bool = False  # nothing had changed, so the pages were left as they are
+
+
+def build_site(register: Register, profiles: tuple[str, ...] = PROFILES) -> Site:
+    """Build ``build/site/html`` from the runs of each notebook among ``profiles``.
+
+    The page shows the ``book`` run, else the smoke outputs (as committed, if it was never run), and beside
+    it the run with the papers' settings, where there is one.
+    Raises: GfmError where the builders are not those that the project pins (before anything is built), and
+    with the end of Sphinx's own words where the build fails.
+    """
+    if wrong := guards.other_builders(register.root):
+        raise GfmError(wrong)
+    folder = build_folder(register.root) / "site"
+    source, html = folder / "src", folder / "html"
+    site = Site(html / "index.html")
+    stamp = folder / "built.sha256"
+    shutil.rmtree(source, ignore_errors=True)
+    _stage(register, source, profiles, site)
+    digest = _digest(source)
+    if not site.index.is_file() or not stamp.is_file() or stamp.read_text() != digest:
+        stamp.unlink(missing_ok=True)
+        _sphinx(source, folder)
+        tidy(html)
+        stamp.write_text(digest)
+    else:
+        site.reused = True
+    site.problems += guards.missing_pages(register, html) + check_site(html)
+    if site.problems:
+        stamp.unlink(missing_ok=True)  # what is wanting is not reused
+    return site
+
+
+def _digest(source: Path) -> str:
+    """Of all staged files, and of the code and the builders that turn them into pages."""
+    code = [Path(__file__).with_name(f"{name}.py") for name in ("build", "mathematics", "tidy")]
+    total = hashlib.sha256(str(guards.builders()).encode())
+    for file in [*sorted(source.rglob("*")), *code]:
+        if file.is_file():
+            name = file.relative_to(source).as_posix() if file not in code else file.name
+            total.update(f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def _stage(register: Register, source: Path, profiles: tuple[str, ...], site: Site) -> None:
+    book = register.root / "book"
+    source.mkdir(parents=True)
+    for name in ("_config.yml", "references.bib"):
+        shutil.copyfile(book / name, source / name)
+    shutil.copytree(book / "assets", source / "assets")
+    split_styles(source / "assets" / "katex")
+
+    names: dict[str, str] = {}
+    figures: dict[str, dict[str, str]] = {}
+    for name in register.notebooks():
+        pages = _pages(register, name, source, profiles, site)
+        for shown, flag in (make_page(*pages) if pages else {}).items():
+            if shown in names:
+                raise RegisterError(f"{name} and {names[shown]} both show something named {shown!r}.")
+            names[shown] = name
+            figures |= {shown: flag} if flag["kind"] == "figure" else {}
+    staged = set(site.profiles)
+    words = overview.numbers(register, staged, _picture(source, names, figures))
+    (source / "downloads").mkdir(exist_ok=True)
+    (source / "downloads" / "book.bib").write_text(bibtex(register) + "\n", encoding="utf-8")
+    (source / "status.md").write_text(overview.status_page(register, staged), encoding="utf-8")
+    (source / "benchmarks.md").write_text(benchmarks_page(register.root), encoding="utf-8")
+    for file in sorted(book.glob("*.md")):
+        text = _fill(file.read_text(encoding="utf-8"), words, file.name)
+        (source / file.name).write_text(text, encoding="utf-8")
+    pages = {f.stem for f in source.glob("*.md")}
+    toc = overview.table_of_contents(register, staged, pages)
+    (source / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")
+
+
+def _picture(source: Path, names: dict[str, str], figures: dict[str, dict[str, str]]) -> str:
+    """The front page's picture: the first of these figures that some page shows."""
+    for name in (*_PICTURES, *figures):
+        if name in figures:
+            folder = Path("notebooks") / Path(names[name]).parent / "figures"
+            (image,) = (source / folder).glob(f"{name}.*")
+            alt = " ".join(figures[name]["alt"].split())
+            return (f"```{{image}} {(folder / image.name).as_posix()}\n:alt: {alt}\n:width: 100%\n"
+                    f":target: notebooks/{Path(names[name]).with_suffix('.html').as_posix()}\n```")
+    return ""
+
+
+def _pages(register: Register, name: str, source: Path, profiles: tuple[str, ...],
+           site: Site) -> tuple[Page, ...]:
+    """The page's run, and the run with the papers' settings to be shown beside it, if there is one."""
+    committed = register.root / "notebooks" / name
+    if not committed.is_file():
+        site.problems.append(f"the register names notebooks/{name}, which does not exist")
+        return ()
+    runs = {p: run for p in profiles if (run := _run_of(register, p, name))}
+    profile = next((p for p in ("book", "smoke") if p in runs), "smoke")
+    site.profiles[name] = profile
+    pages = [_page(register, name, source, profile, runs.get(profile, committed))]
+    site.problems += guards.what_a_run_lacks(register, name, profile, runs.get(profile, committed))
+    if "paper" in runs:
+        site.problems += guards.what_a_run_lacks(register, name, "paper", runs["paper"])
+        pages.append(_page(register, name, source, "paper", runs["paper"], "-paper"))
+    return tuple(pages)
+
+
+def _run_of(register: Register, profile: str, name: str) -> Path | None:
+    """The executed notebook of a profile: of this build, else the committed one."""
+    kept = register.root / "book" / "results" / profile / "run" / name
+    return next((p for p in (executed(register.root, profile, name), kept) if p.is_file()), None)
+
+
+def _page(register: Register, name: str, source: Path, profile: str, run: Path, suffix: str = "") -> Page:
+    files = build_folder(register.root) / profile
+    if run.is_relative_to(register.root / "book" / "results"):
+        files = register.root / "book" / "results" / profile
+    page = Page(run, files, source, name, "", {e.id: e.notebook for e in register}, suffix)
+    copy = source / page.downloads / Path(name).name
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(run, copy)
+    link = f"{{download}}`the notebook as run <{page.up}{page.downloads}/{copy.name}>`"
+    return replace(page, head=f"{{.runline}}\n{_provenance(register, name, profile)} · download {link}")
+
+
+def _provenance(register: Register, name: str, profile: str) -> str:
+    for entry in register:
+        if entry.notebook == name and (stored := load(register, entry, profile)):
+            return overview.run_line(profile, stored.meta)
+    return f"[Profile *{profile}*, as committed]{{.provenance}}"
+
+
+def _fill(text: str, words: dict[str, str], where: str) -> str:
+    def word(match: re.Match[str]) -> str:
+        try:
+            return words[match[1]]
+        except KeyError:
+            raise RegisterError(f"book/{where} asks for {match[0]}, which nothing provides.") from None
+
+    return re.sub(r"\{\{ ([\w:.-]+) \}\}", word, text)
+
+
+def _sphinx(source: Path, folder: Path) -> None:
+    """``-W -n --keep-going``: a broken reference or a missing file breaks the build."""
+    start = "from jupyter_book.cli.main import main; main()"
+    config = [sys.executable, "-c", start, "config", "sphinx", "."]
+    made = subprocess.run(config, cwd=source, capture_output=True, text=True)
+    if made.returncode:
+        raise GfmError(f"The book's configuration cannot be read:\n{_tail(made)}")
+    command = [sys.executable, "-m", "sphinx", "-b", "html", "-W", "-n", "--keep-going", "-q",
+               "-d", str(folder / "doctrees"), ".", str(folder / "html")]
+    shutil.rmtree(folder / "html", ignore_errors=True)
+    shutil.rmtree(folder / "doctrees", ignore_errors=True)
+    built = subprocess.run(command, cwd=source, capture_output=True, text=True)
+    (folder / "sphinx.log").write_text(built.stdout + built.stderr, encoding="utf-8")
+    if built.returncode:
+        raise GfmError(f"The pages cannot be built:\n{_tail(built)}")
+
+
+def _tail(run: subprocess.CompletedProcess[str]) -> str:
+    return "\n".join((run.stdout + run.stderr).strip().splitlines()[-25:])

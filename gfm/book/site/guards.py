@@ -1,0 +1,79 @@
+"""What a build must not lack: each guard says what is wrong, and nothing where all is well."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from gfm.book.runs.notebooks import source_of
+from gfm.book.register import Register
+
+__all__ = ["builders", "missing_pages", "other_builders", "what_a_run_lacks"]
+
+_BUILDERS = ("jupyter-book", "Sphinx", "myst-nb", "myst-parser", "sphinx-book-theme", "pydata-sphinx-theme")
+
+
+def builders() -> dict[str, str]:
+    """What turns notebooks into pages, and in which version it is installed ("none" where it is not)."""
+    found = {}
+    for name in _BUILDERS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "none"
+    return found
+
+
+def other_builders(root: Path) -> str:
+    """A sentence on the builders of another version than ``constraints.txt`` of the project pins, or ''.
+
+    A builder without a pin (all of them, in a project without that file) may have any version.
+    """
+    file = root / "constraints.txt"
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    pinned = {_plain(name): number for name, number in re.findall(r"(?m)^([\w.-]+) *== *([^\s;#]+)", text)}
+    wrong = {name: f"{name} {found} instead of {pinned[_plain(name)]}" for name, found in builders().items()
+             if pinned.get(_plain(name), found) != found}
+    if not wrong:
+        return ""
+    return (f"The pages would be built by {', '.join(wrong.values())}, as constraints.txt pins: run "
+            f"`make env`, or, without make, `pip install -c constraints.txt {' '.join(wrong)}`.")
+
+
+def what_a_run_lacks(register: Register, name: str, profile: str, run: Path) -> list[str]:
+    """A notebook must be executed as a whole, show a figure or table, and judge the claims of its elements.
+
+    Args:
+        name: the notebook, relative to ``notebooks/``.
+        profile: the run's profile, for the sentences.
+        run: the executed (or committed) notebook.
+    """
+    cells = [c for c in json.loads(run.read_text(encoding="utf-8"))["cells"]
+             if c["cell_type"] == "code" and source_of(c).strip()]
+    outputs = [o for c in cells for o in c.get("outputs", ())]
+    flags = [o.get("metadata", {}).get("gfm", {}) for o in outputs]
+    skipped = sum(c.get("execution_count") is None for c in cells)
+    judged = {f.get("element") for f in flags if f.get("kind") == "verdicts"}
+    wrong = [f"{skipped} of its {len(cells)} code cells were not executed"] if skipped else []
+    if not outputs:
+        wrong.append("it has no outputs")
+    elif not any(f.get("kind") in ("figure", "table") for f in flags):
+        wrong.append("it shows no figure and no table")
+    wrong += [f"the claims of {e.id} are not judged in it" for e in register
+              if e.notebook == name and e.claims and e.id not in judged]
+    return [f"notebooks/{name} ({profile}): {what}" for what in wrong]
+
+
+def missing_pages(register: Register, html: Path) -> list[str]:
+    """Every element that has a notebook has a page below ``html``, and there is at least one."""
+    if not any((html / "notebooks").rglob("*.html")):
+        return ["no notebook has become a page"]
+    pages = {e.id: Path("notebooks", e.notebook).with_suffix(".html") for e in register if e.notebook}
+    return [f"the element {name} has no page: {page.as_posix()} was not built"
+            for name, page in pages.items() if not (html / page).is_file()]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

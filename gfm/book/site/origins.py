@@ -1,0 +1,104 @@
+"""Where an element's numbers come from: computed from nothing when, on what, and by which source."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from gfm.store import Store, source
+
+__all__ = ["computed_day", "computed_line", "earlier", "results"]
+
+
+def results(meta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The results that a run rests on (``Stored.meta``), each once, as it was first obtained."""
+    first = {(r.get("experiment"), r.get("key")): r for r in reversed(meta.get("results", ()))}
+    return list(first.values())[::-1]
+
+
+def earlier(meta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Those of its results that come from an earlier state of the source: the run says so itself, or the
+    digest kept with the result is not what the source gives now (known for experiments of this package)."""
+
+    def changed(result: Mapping[str, Any]) -> bool:
+        then, now = result.get("source"), _source_now(str(result.get("experiment")))
+        return bool(then and now) and then != now
+
+    return [r for r in results(meta) if "earlier source" in str(r.get("why")) or changed(r)]
+
+
+def computed_day(meta: Mapping[str, Any]) -> str:
+    """The day of the oldest result; the run's own where all was computed in its cells."""
+    return min(_days(results(meta)) or _days([meta]), default="–")
+
+
+def computed_line(meta: Mapping[str, Any], root: Path) -> str:
+    """When and on what an element was computed from nothing; what was reused or is of an earlier source.
+
+    Args:
+        meta: of its stored verdicts.
+        root: the project's, where the files of reused results say which torch computed them.
+    """
+    found = results(meta)
+    days = _days(found or [meta])
+    reused, old = [r for r in found if r.get("reused")], earlier(meta)
+    torch = ", ".join(_known(_torch(r, meta, root) for r in found or [meta]))
+    parts = [f"Computed from nothing {'' if found else 'in its cells '}{_between(days)}",
+             ", ".join(_known(r.get("machine") for r in found or [meta])), f"torch {torch}" if torch else "",
+             f"{_share(reused, found)} reused, computed {_between(_days(reused))}" if reused else "",
+             f"*{_share(old, found)} from an earlier source*" if old else ""]
+    return "[" + " · ".join(p for p in parts if p) + "]{.provenance}"
+
+
+def _share(some: list[Any], found: list[Any]) -> str:
+    if len(some) < len(found):
+        return f"{len(some)} of {len(found)} results"
+    return f"all {len(found)} results" if len(found) > 1 else "the one result"
+
+
+def _days(parts: list[Mapping[str, Any]]) -> list[str]:
+    return _known(str(p.get("when") or "")[:10] for p in parts)
+
+
+def _between(days: list[str]) -> str:
+    if not days:
+        return "at an unknown time"
+    return f"on {days[0]}" if len(days) == 1 else f"between {days[0]} and {days[-1]}"
+
+
+def _known(values: Any) -> list[str]:
+    return sorted({v for v in values if v})
+
+
+def _torch(part: Mapping[str, Any], meta: Mapping[str, Any], root: Path) -> str:
+    """The torch of the run; of a result that was reused, as its own file says ('' where that is not here)."""
+    if not part.get("reused"):
+        return meta.get("versions", {}).get("torch", "")
+    name = f"{part.get('experiment')}/{part.get('key')}/result.json"
+    for file in (Store().folder / name, *(root / "book" / "results").glob(f"*/store/{name}")):
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))["provenance"]["versions"]["torch"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return ""
+
+
+@lru_cache(maxsize=None)
+def _source_now(experiment: str) -> str:
+    """The digest that a result computed now would carry; '' for an experiment that this package lacks."""
+    module = _homes().get(experiment)
+    return source.digest([module]) if module else ""
+
+
+@lru_cache(maxsize=1)
+def _homes() -> dict[str, str]:
+    """Name of each experiment of the package -> the module of its class, read without importing any."""
+    package = Path(source.__file__).parents[1]
+    texts = {".".join(file.relative_to(package).with_suffix("").parts): file.read_text(encoding="utf-8")
+             for file in sorted((package / "experiments").rglob("*.py"))}
+    return {name: f"gfm.{module}" for module, text in texts.items()
+            for name in re.findall(r'(?m)^    name: ClassVar\[str\] = "(.+)"', text)}

@@ -1,0 +1,236 @@
+"""A notebook as a page: outputs that the element face flagged become prose, figures and tables.
+
+The executed notebook stays as it is; the page is a copy in which each flagged output is a Markdown cell
+after its code, so that figures have captions, numbers and alt texts, and mathematics is set everywhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gfm.book.runs.notebooks import source_of
+from gfm.errors import RegisterError
+
+__all__ = ["Page", "make_page"]
+
+_LARGEST_SVG = 200_000
+_MOST_LINES = 6  # longer code is folded away, one click from view
+_PROMPTS = {"parameters": "the default parameters",
+            "injected-parameters": "the parameters of this profile"}
+
+
+@dataclass(frozen=True)
+class Page:
+    """Where a page's parts come from and go to.
+
+    run: the executed notebook. files: the profile's build folder (``figures/``, ``data/``), or None.
+    source: the staged book. name: the notebook relative to ``notebooks/``. head: Markdown put under the
+    title. elements: where the register's elements have their pages.
+    """
+
+    run: Path
+    files: Path | None
+    source: Path
+    name: str
+    head: str
+    elements: Mapping[str, str | None] = field(default_factory=dict)  # id -> its notebook, if written
+    suffix: str = ""  # of the names of figures and tables, where a page shows two runs
+
+    @property
+    def stem(self) -> str:
+        """The notebook's name without folder and ending."""
+        return Path(self.name).stem
+
+    @property
+    def downloads(self) -> str:
+        """Where its files lie, from the root of the staged book."""
+        return f"downloads/{self.stem}{self.suffix}"
+
+    @property
+    def up(self) -> str:
+        """From the page to the root of the staged book."""
+        return "../" * (len(Path(self.name).parts))
+
+
+def make_page(page: Page, beside: Page | None = None) -> dict[str, Any]:
+    """The staged notebook, written below ``page.source/notebooks``; returns what it shows by name.
+
+    beside: another run of the same notebook, whose figures, tables and verdicts follow at the end.
+    Raises: RegisterError for an image without alt text, or a name used twice on the page.
+    """
+    notebook = json.loads(page.run.read_text(encoding="utf-8"))
+    shown: dict[str, Any] = {}
+    cells: list[dict[str, Any]] = []
+    titled = False
+    for cell in notebook["cells"]:
+        if cell["cell_type"] != "code":
+            text = _links(source_of(cell), page)
+            cell = {**cell, "source": text}
+            if not titled and text.lstrip().startswith("# "):
+                titled = True
+                title, _, rest = text.lstrip().partition("\n")
+                cell = _markdown(f"{title}\n\n{page.head}\n\n{rest.lstrip()}")
+            cells.append(cell)
+            continue
+        tags = cell["metadata"].setdefault("tags", [])
+        _fold(cell, tags)
+        kept, prose = [], []
+        for output in cell.get("outputs", ()):
+            flag = output.get("metadata", {}).get("gfm")
+            if flag is None:
+                _refuse_bare_image(output, page)
+                kept.append(output)
+            else:
+                text = _shown(flag, output, page, shown)
+                prose += [_markdown(text)] if text else []
+        cell["outputs"] = kept
+        cells += [cell, *prose]
+    if beside is not None:
+        cells += _beside(beside, shown)
+    for number, cell in enumerate(cells):
+        cell["id"] = f"cell-{number}"
+    notebook["cells"] = cells
+    notebook["nbformat_minor"] = 5
+    target = page.source / "notebooks" / page.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return shown
+
+
+def _beside(page: Page, shown: dict[str, Any]) -> list[dict[str, Any]]:
+    """What another run shows, without its code, under a heading of its own."""
+    notebook = json.loads(page.run.read_text(encoding="utf-8"))
+    cells = [_markdown(f"## With the papers' own settings\n\n{page.head}")]
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", ()):
+            flag = output.get("metadata", {}).get("gfm")
+            text = _shown({**flag}, output, page, shown) if flag else ""
+            cells += [_markdown(text)] if text else []
+    return cells
+
+
+def _fold(cell: dict[str, Any], tags: list[str]) -> None:
+    lines = source_of(cell).count("\n") + 1
+    prompt = next((words for tag, words in _PROMPTS.items() if tag in tags), None)
+    long = lines > _MOST_LINES and not any(t.startswith(("hide-", "remove-")) for t in tags)
+    if long or "hide-input" in tags:
+        prompt = prompt or f"the code ({lines} line{'s' * (lines > 1)})"
+    if prompt:
+        tags += ["hide-input"] * ("hide-input" not in tags)
+        cell["metadata"]["mystnb"] = {"code_prompt_show": f"Show {prompt}",
+                                      "code_prompt_hide": f"Hide {prompt}"}
+
+
+def _shown(flag: dict[str, Any], output: dict[str, Any], page: Page, shown: dict[str, Any]) -> str:
+    kind = flag["kind"]
+    if kind in ("figure", "table"):
+        flag["name"], flag["file"] = flag["name"] + page.suffix, flag["name"]
+        if flag["name"] in shown:
+            raise RegisterError(f"{page.name} shows two things named {flag['name']!r}.")
+        shown[flag["name"]] = flag
+    data = output.get("data", {})
+    if kind == "figure":
+        return _figure(flag, data["image/png"], page)
+    if kind == "table":
+        return _table(flag, _text(data["text/markdown"]), page)
+    if kind == "caption":  # it has become part of the figure or table
+        return ""
+    if kind == "verdicts":
+        body = re.sub(r"\*\*(holds in shape only|holds|fails|not run)\*\*", _badge,
+                      _text(data["text/markdown"]))
+        return "{.verdicts}\n" + body
+    return _links(_text(data["text/markdown"]), page)
+
+
+def _figure(flag: dict[str, Any], png: str, page: Page) -> str:
+    if not flag.get("alt"):
+        raise RegisterError(f"{page.name}: the figure {flag['name']!r} has no alt text.")
+    folder = page.source / "notebooks" / Path(page.name).parent / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    name, links = flag["name"], []
+    image = folder / f"{name}.png"
+    svg = page.files / "figures" / page.stem / f"{flag['file']}.svg" if page.files else None
+    if svg and svg.is_file():
+        links.append(_download(svg, page, "SVG"))
+    if svg and svg.is_file() and svg.stat().st_size <= _LARGEST_SVG:
+        image = image.with_suffix(".svg")
+        shutil.copyfile(svg, image)
+    else:
+        image.write_bytes(base64.b64decode(png))
+    links += _data_links(flag["file"], page)
+    alt = flag["alt"].replace("\n", " ")
+    note = f" [{' · '.join(links)}]{{.downloads}}" if links else ""
+    return (f"````{{figure}} figures/{image.name}\n:name: {name}\n:alt: {alt}\n:width: 100%\n\n"
+            f"{flag['caption'].strip()}{note}\n````")
+
+
+def _table(flag: dict[str, Any], body: str, page: Page) -> str:
+    links = _data_links(flag["file"], page)
+    note = f"\n\n[{' · '.join(links)}]{{.downloads}}" if links else ""
+    caption = " ".join(flag["caption"].split())
+    return f"````{{table}} {caption}\n:name: {flag['name']}\n:class: data\n\n{body}\n````{note}"
+
+
+def _data_links(name: str, page: Page) -> list[str]:
+    found = []
+    for kind in ("csv", "json"):
+        file = page.files / "data" / page.stem / f"{name}.{kind}" if page.files else None
+        if file and file.is_file():
+            found.append(_download(file, page, kind.upper()))
+    return found
+
+
+def _download(file: Path, page: Page, label: str) -> str:
+    target = page.source / page.downloads / file.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, target)
+    return f"{{download}}`{label} <{page.up}{page.downloads}/{file.name}>`"
+
+
+def _links(text: str, page: Page) -> str:
+    """Links to elements, by id or file, lead to their pages; to those without a page they become words."""
+
+    def link(match: re.Match[str]) -> str:
+        name = Path(match[2]).name.removesuffix(".ipynb")
+        if name not in page.elements:
+            return match[0]
+        notebook = page.elements[name]
+        if notebook is None:
+            return match[1]
+        path = os.path.relpath(notebook, Path(page.name).parent)
+        return f"[{match[1]}]({path}{match[3] or ''})"
+
+    return re.sub(r"(?<!!)\[([^\]]+)\]\(([\w./-]+)(#[\w-]*)?\)", link, text)
+
+
+def _badge(match: re.Match[str]) -> str:
+    return badge(match[1])
+
+
+def badge(verdict: str) -> str:
+    """A verdict as a small label (words, not colour alone)."""
+    return f"[{verdict}]{{.verdict .{verdict.replace(' ', '-')}}}"
+
+
+def _refuse_bare_image(output: dict[str, Any], page: Page) -> None:
+    images = [k for k in output.get("data", {}) if k.startswith("image/")]
+    if images:
+        raise RegisterError(
+            f"{page.name} shows an image without alt text; draw it with element.show(..., alt=...)."
+        )
+
+
+def _markdown(text: str) -> dict[str, Any]:
+    return {"cell_type": "markdown", "metadata": {}, "source": text}
+
+
+def _text(value: str | list[str]) -> str:
+    return value if isinstance(value, str) else "".join(value)

@@ -1,0 +1,96 @@
+"""The stationary flow: RMSProp's central flow with its second moments always at rest.
+
+    dw/dt = -Pbar(w)^{-1} [ grad L + 1/2 grad <H, Sigma_bar(w)> ]
+
+Pbar and Sigma_bar are those of :func:`gfm.central.stationary.stationary` at w, so the weights alone are
+the state. It stands for RMSProp at the edge of stability, once nu has caught up with the weights.
+
+Source: Central Flows (arXiv 2410.24206), section on RMSProp; that Sigma_bar is the program's multiplier
+is derived. Forward Euler steps of one unit of time or less, with a dense Hessian at each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gfm.central.stationary.program import Stationary, stationary
+from gfm.curvature.oracle import dense_hessian
+from gfm.errors import InputError
+from gfm.checks import flag, number, whole
+from gfm.problem import Problem
+
+__all__ = ["StationaryPath", "penalty_gradient", "stationary_flow"]
+
+
+@dataclass(frozen=True)
+class StationaryPath:
+    """Along the flow, at every step: loss and nu_sum (steps + 1,); weights (steps + 1, p); worst gap."""
+
+    loss: np.ndarray
+    nu_sum: np.ndarray
+    weights: np.ndarray
+    gap: float
+
+
+def penalty_gradient(problem: Problem, w: Tensor, oscillation: np.ndarray, share: float = 1e-4) -> Tensor:
+    """grad <H, Sigma> (p,) for Sigma = sum of outer products of the rows (r, p), weakest rows left out."""
+    sizes = np.sum(oscillation**2, axis=1)
+    rows = torch.tensor(oscillation[sizes > share * sizes.max()], dtype=w.dtype, device=w.device)
+    found = problem.at(w, len(rows)).expand(rows).against({i: row for i, row in enumerate(rows)})
+    problem.costs.thirds += len(rows)
+    return torch.stack(list(found.values())).sum(0)
+
+
+def stationary_flow(
+    problem: Problem,
+    w: Tensor,
+    lr: float,
+    steps: int,
+    *,
+    substeps: int = 1,
+    curvature_penalty: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> StationaryPath:
+    """Follow the flow from ``w`` (p,) for so many optimizer steps.
+
+    Args:
+        curvature_penalty: False leaves out grad <H, Sigma_bar> (the ablated flow).
+        progress: called with (steps done, steps).
+
+    Raises:
+        InputError: steps or substeps no whole number of at least 1, lr not positive, weights that do not
+            fit or are not finite. Otherwise as :func:`stationary` and ``dense_hessian``.
+    """
+    steps, substeps = whole("steps", steps, 1), whole("substeps", substeps, 1)
+    lr = number("lr", lr, lambda x: 0 < x < math.inf, "a positive number")
+    curvature_penalty = flag("curvature_penalty", curvature_penalty)
+    problem._check(w)
+    if not torch.isfinite(w).all():
+        raise InputError("the weights at the start contain NaN or infinity")
+    loss, nu_sum, weights, gap = [], [], [], 0.0
+    found: Stationary | None = None
+    for t in range(steps + 1):
+        for s in range(substeps if t < steps else 1):
+            gradient = problem.gradient(w)
+            found = stationary(dense_hessian(problem, w).cpu().numpy(), gradient.cpu().numpy(), lr, start=found, tolerance=1e-6)
+            if s == 0:
+                loss.append(float(problem.loss(w)))
+                nu_sum.append(float(found.nu.sum()))
+                weights.append(w.cpu().numpy())
+                gap = max(gap, found.gap)
+            if t == steps:
+                break
+            push = gradient
+            if curvature_penalty:
+                push = push + 0.5 * penalty_gradient(problem, w, found.oscillation)
+            P = torch.tensor(found.P, dtype=w.dtype, device=w.device)
+            w = w - torch.where(P > 0, push / P.clamp(min=torch.finfo(P.dtype).tiny), 0.0) / substeps
+        if progress is not None:
+            progress(t, steps)
+    return StationaryPath(np.array(loss), np.array(nu_sum), np.array(weights), gap)

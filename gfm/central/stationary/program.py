@@ -1,0 +1,163 @@
+"""The preconditioner at which RMSProp's second moments stand still, as a convex program.
+
+Freeze the weights and let the central flow's second moments go on: they settle where
+nu = g^2 + 4 P^2 diag(Sigma), P = sqrt(nu) / lr, with 0 <= Sigma perp 2P - H >= 0. That P is the solution of
+
+    minimise  tr P + (1 / lr^2) g^T P^{-1} g    over diagonal P >= 0 with  2P - H >= 0,
+
+whose multiplier Lambda is (2 / lr^2) Sigma. For large lr only tr P is left, and the solution is the
+first-term preconditioner. Here with a stored Hessian: the low-rank dual finds it to about 1e-5, an
+interior-point method does the rest. 2P - H stays positive definite, Lambda gives a lower bound.
+
+Source: stationary second moments as in Central Flows (arXiv 2410.24206), section on RMSProp; multiplier
+and dual derived from the optimality conditions. Epsilon and bias correction are left out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg
+
+from gfm.central.stationary.interior_point import dual_value, follow
+from gfm.central.stationary.low_rank_dual import ascend
+from gfm.errors import InputError
+from gfm.checks import number, whole
+
+__all__ = ["Stationary", "first_term", "optimisation_speed", "stationary"]
+
+
+@dataclass(frozen=True)
+class Stationary:
+    """A diagonal preconditioner with its certificate.
+
+    P: (p,), 0 for weights that the loss does not depend on. factors: (r, p) rows with
+    Lambda = factors^T factors. value: of the program. gap: (value - dual value) / value.
+    violation: how far the least eigenvalue of 2P - H lies below 0, over the largest |eigenvalue| of H.
+    residual: largest |g^2 + 4 P^2 diag Sigma - nu| over the largest nu. iterations: of the interior-point
+    method. products: of the Hessian with a vector, before it.
+    """
+
+    P: np.ndarray
+    factors: np.ndarray
+    lr: float
+    value: float
+    gap: float
+    violation: float
+    residual: float
+    iterations: int
+    products: int
+
+    @property
+    def nu(self) -> np.ndarray:
+        """(p,) stationary second moments, (lr P)^2; meaningless for the first-term preconditioner."""
+        return (self.lr * self.P) ** 2
+
+    @property
+    def oscillation(self) -> np.ndarray:
+        """(r, p) rows whose outer products add up to Sigma."""
+        return self.lr / math.sqrt(2.0) * self.factors
+
+
+def stationary(
+    H: np.ndarray,
+    gradient: np.ndarray,
+    lr: float,
+    *,
+    start: Stationary | None = None,
+    tolerance: float = 1e-7,
+    rank: int = 3,
+) -> Stationary:
+    """The stationary preconditioner of RMSProp at a point.
+
+    Args:
+        H: (p, p) Hessian. gradient: (p,). lr: RMSProp's learning rate.
+        start: the solution at a point close by, to start from.
+        tolerance: relative duality gap.
+        rank: of Lambda in the first phase; critical directions, or more.
+
+    Raises:
+        InputError: shapes that do not fit, entries that are not finite, lr, tolerance or rank not positive.
+        NumericalError: no convergence (of the interior-point method).
+    """
+    lr = number("lr", lr, lambda x: 0 < x < math.inf, "a positive number")
+    tolerance = number("tolerance", tolerance, lambda x: 0 < x < 1, "a number in (0, 1)")
+    rank = whole("rank", rank, 1)
+    H, gradient = _array("H", H), _array("gradient", gradient)
+    if H.ndim != 2 or H.shape[0] != H.shape[1] or gradient.shape != (len(H),):
+        raise InputError(f"a Hessian of shape {H.shape} and a gradient of shape {gradient.shape} do not fit")
+    if not (np.isfinite(H).all() and np.isfinite(gradient).all()):
+        raise InputError("the Hessian or the gradient holds entries that are not finite")
+    return _solve((H + H.T) / 2, gradient / lr, lr, start, tolerance, rank)
+
+
+def first_term(H: np.ndarray, *, tolerance: float = 1e-7) -> Stationary:
+    """The diagonal P of least trace with 2P - H >= 0: the limit of :func:`stationary` for large lr.
+
+    Raises: as :func:`stationary`.
+    """
+    H = _array("H", H)
+    return stationary(H, np.zeros(H.shape[:1]), 1.0, tolerance=tolerance)
+
+
+def _array(name: str, value: object) -> np.ndarray:
+    try:
+        return np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as failure:
+        raise InputError(f"{name} must be an array of numbers ({failure})") from failure
+
+
+def optimisation_speed(P: np.ndarray | float, gradient: np.ndarray) -> float:
+    """g^T P^{-1} g: by how much the loss falls a step, to first order. Weights with P = 0 do not count."""
+    P = np.broadcast_to(P, np.shape(gradient))
+    moves = P > 0
+    return float(np.sum(np.asarray(gradient)[moves] ** 2 / P[moves]))
+
+
+def _solve(
+    H: np.ndarray, ratio: np.ndarray, lr: float, start: Stationary | None, tolerance: float, rank: int
+) -> Stationary:
+    """ratio: g / lr. Works on the weights that matter, with H scaled to a largest |eigenvalue| of 2."""
+    alive = (np.abs(H).max(axis=1) > 0) | (ratio != 0)
+    if not alive.any():
+        raise InputError("the loss depends on no weight here, so there is nothing to precondition")
+    H, ratio = H[np.ix_(alive, alive)], np.abs(ratio[alive])
+    m = len(H)
+    rank = min(rank, m)
+    values, vectors = linalg.eigh(H)
+    top = float(np.abs(values).max())
+    size = top / 2 if top > 0 else float(ratio.max())
+    H, ratio = H / size, ratio / size
+    if start is None:
+        V = vectors[:, -rank:] * np.sqrt(m)
+        V = V / np.sqrt(2 * (1 + np.sum(V**2, axis=1)))[:, None]
+    else:
+        V = 0.999 * start.factors[:rank, alive].T
+    V, P, products = ascend(lambda V: H @ V, np.maximum(ratio, 1e-4), V)
+    P, multiplier, iterations = follow(H, ratio**2, *_inside(H, ratio, P, V), tolerance)
+    values, vectors = linalg.eigh(multiplier)
+    keep = values > 1e-9 * values[-1]
+    factors = (np.sqrt(values[keep]) * vectors[:, keep]).T[::-1]
+    value = float(np.sum(P) + np.sum(ratio**2 / P))
+    gap = (value - dual_value(factors.T @ factors, H, ratio)) / value
+    residual = np.abs(ratio**2 + 2 * P**2 * np.sum(factors**2, axis=0) - P**2).max() / (P**2).max()
+    violation = max(0.0, -linalg.eigvalsh(2 * np.diag(P) - H, subset_by_index=[0, 0])[0]) / 2
+    whole, rows = np.zeros(len(alive)), np.zeros((len(factors), len(alive)))
+    whole[alive], rows[:, alive] = P * size, factors
+    return Stationary(
+        whole, rows, lr, value * size, float(gap), float(violation), float(residual), iterations, products
+    )
+
+
+def _inside(
+    H: np.ndarray, ratio: np.ndarray, P: np.ndarray, V: np.ndarray, inset: float = 1e-4
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """P scaled until 2P - H >= 0, then moved a little inwards; so are Lambda and the multiplier of P >= 0."""
+    P = np.maximum(P, inset)
+    root = P**-0.5
+    largest = linalg.eigvalsh(root[:, None] * H * root, subset_by_index=[len(H) - 1, len(H) - 1])[0]
+    P = P * (max(1.0, largest / 2) * (1 + inset))
+    multiplier = (1 - inset) * V @ V.T + 0.25 * inset * np.eye(len(H))
+    return P, multiplier, np.maximum(1 - (ratio / P) ** 2 - 2 * np.diag(multiplier), inset)

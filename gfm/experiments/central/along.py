@@ -1,0 +1,78 @@
+"""What is computed anew at weights that a run has stored: sharpness, and the closed form of Scalar RMSProp."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from gfm.central.closed_form import (
+    effective_sharpness_rate,
+    gradient_descent_variance,
+    normalised_variance,
+    scalar_rmsprop_variance,
+)
+from gfm.central.substep import local_flow
+from gfm.errors import InputError
+from gfm.experiments.central.flow_run import FlowRun
+from gfm.linalg import eigen
+from gfm.optimizers import ScalarRMSProp, State
+
+__all__ = ["closed_form_along", "sharpness_at"]
+
+
+def sharpness_at(experiment: FlowRun, weights: np.ndarray) -> np.ndarray:
+    """Top Hessian eigenvalue at stored weights (m, p), by Lanczos."""
+    problem = experiment.problem()
+    tops = []
+    for row in weights:
+        w = torch.tensor(row, dtype=problem.dtype, device=problem.device)
+        tops.append(float(problem.top_eigenpairs(w, 1, tolerance=1e-4)[0][0]))
+    return np.array(tops)
+
+
+def closed_form_along(
+    experiment: FlowRun, weights: np.ndarray, rates: np.ndarray, memories: np.ndarray
+) -> dict[str, Any]:
+    """The closed form of the oscillation's variance at stored weights, checked (B2, B3).
+
+    Args:
+        experiment: a run of Scalar RMSProp. weights: (m, p) of its flow, at the edge.
+        rates, memories: learning rates and values of beta2 to try at each point, around its own.
+
+    Returns:
+        variance (m,): at the run's own lr and beta2. drift: largest |d log S_eff / dt| with it.
+        solver: largest relative difference from the complementarity problem. by_rate (m, rates),
+        by_memory (m, memories), descent (m,), normalised (m,): variances. Points with none are NaN.
+    """
+    problem, rule = experiment.problem(), experiment.rule()
+    if not isinstance(rule, ScalarRMSProp):
+        raise InputError(f"the closed form is Scalar RMSProp's; the run's optimizer is {type(rule).__name__}")
+    lr, beta2 = rule.lr_at(1.0), rule.beta2
+    rows = []
+    for row in weights:
+        w = torch.tensor(row, dtype=problem.dtype)
+        point = problem.at(w)
+        pair = eigen.lanczos(point.hvp, problem.p, 1, like=w, tolerance=1e-10)
+        u, S = pair.vectors[0], float(pair.values[0])
+        slopes, g = problem.third(w, u, u), point.gradient
+        variance = scalar_rmsprop_variance(g, slopes, S, lr, beta2)
+        state = State(t=1.0, nu=torch.tensor((lr * S / 2.0) ** 2, dtype=w.dtype))
+        P = float(rule.preconditioner(state))
+        found = local_flow(point, rule, state, u[None] / P**0.5).rates(1e-3).oscillation
+        solved = 0.0 if found is None else float(found.X[0, 0]) / P
+        rows.append({
+            "variance": variance,
+            "drift": abs(effective_sharpness_rate(g, slopes, S, lr, beta2, variance)) if variance > 0 else np.nan,
+            "solver": abs(solved - variance) / variance if variance > 0 else np.nan,
+            "by_rate": [scalar_rmsprop_variance(g, slopes, S, r, beta2) for r in rates],
+            "by_memory": [scalar_rmsprop_variance(g, slopes, S, lr, b) for b in memories],
+            "descent": max(0.0, gradient_descent_variance(g, slopes)),
+            "normalised": max(0.0, normalised_variance(g, S, lr)),
+        })
+    joined = {key: np.array([r[key] for r in rows]) for key in rows[0]}
+    for name in ("drift", "solver"):
+        known = joined[name][np.isfinite(joined[name])]
+        joined[name] = float(known.max()) if len(known) else float("nan")
+    return joined

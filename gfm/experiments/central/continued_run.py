@@ -1,0 +1,74 @@
+"""Lockstep runs of Scalar RMSProp that leave one common path at one point, each with its own settings."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from gfm import central
+from gfm.errors import InputError
+from gfm.store.experiment import Progress, Result
+from gfm.experiments.central.flow_run import FlowRun
+from gfm.store.store import obtain
+from gfm.optimizers import ScalarRMSProp, State
+from gfm.checks import whole
+
+__all__ = ["ContinuedRun", "continued_run"]
+
+
+@dataclass(frozen=True)
+class _Continued(ScalarRMSProp):
+    """Scalar RMSProp whose average of squares starts at ``nu`` instead of zero."""
+
+    nu: float = 0.0
+
+    def init(self, w: Tensor) -> State:
+        return State(nu=torch.full((), self.nu, dtype=w.dtype, device=w.device))
+
+
+@dataclass(frozen=True)
+class ContinuedRun(FlowRun):
+    """``start_steps`` discrete steps with ``start_lr`` and ``start_beta2``, then the run with ``lr`` and ``beta2``.
+
+    Weights and second moment go over; all processes start where the first part ends. The costs of the
+    first part are kept under "start".
+
+    Raises:
+        InputError: another optimizer than scalar_rmsprop, or start_steps below 0.
+    """
+
+    name: ClassVar[str] = "continued-run"
+
+    start_steps: int = 0
+    start_lr: float = 0.01
+    start_beta2: float = 0.99
+
+    def compute(self, progress: Progress) -> Result:
+        if self.optimizer != "scalar_rmsprop":
+            raise InputError(f"only runs of scalar_rmsprop can be continued, but the optimizer is {self.optimizer!r}")
+        started = time.perf_counter()
+        whole("start_steps", self.start_steps, 0)
+        problem, rule = self.problem(), self.rule()
+        first = replace(rule, lr=self.start_lr, beta2=self.start_beta2)
+        w, state = problem.w0, first.init(problem.w0)
+        for _ in range(self.start_steps):
+            gradient = problem.gradient(w)
+            state = first.update(state, gradient)
+            w = first.step(w, state, gradient)
+        spent = {**asdict(problem.costs), "seconds": time.perf_counter() - started}
+        continued = _Continued(rule.lr, rule.beta2, rule.eps, rule.bias_correction, nu=float(state.nu))
+        run = self._run(problem, continued, w, progress)
+        run.costs["start"] = spent
+        arrays, info = run.to_arrays()
+        info["seconds"] = time.perf_counter() - started
+        return Result(arrays, info)
+
+
+def continued_run(**parameters) -> central.Run:
+    """The run with these parameters, from the store or computed now."""
+    result = obtain(ContinuedRun(**parameters))
+    return central.Run.from_arrays(result.arrays, result.info)

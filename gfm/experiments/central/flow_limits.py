@@ -1,0 +1,86 @@
+"""Where the central flow loses accuracy, and which settings of its computation matter."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from gfm.measures.flow import effective_top, prediction_error
+from gfm.experiments.central.flow_run import flow_run
+
+__all__ = ["limit_claims", "numerics_study", "overshoot_study"]
+
+
+def _run(**parameters: Any):
+    with warnings.catch_warnings():  # notes of a run are kept in it
+        warnings.simplefilter("ignore")
+        return flow_run(**parameters)
+
+
+def overshoot_study(
+    families: Mapping[str, Mapping[str, Any]], window: float, **common: Any
+) -> list[dict[str, Any]]:
+    """One row a run: its family, learning rate, the optimizer's largest effective sharpness (the edge
+    is 2), the median error of the predicted loss, and the run's notes.
+
+    families: name -> ``lr`` (a list) and further parameters of its runs, over ``common``. The error is NaN
+    where a run stays below the edge or comes to it too late for a time average, infinite where its flow stopped.
+    """
+    rows = []
+    for family, own in families.items():
+        for lr in own["lr"]:
+            run = _run(**{"processes": ("discrete", "central"), **common, **own, "lr": lr})
+            rows.append({
+                "family": family,
+                "lr": lr,
+                "peak": float(np.nanmax(effective_top(run, "discrete"))),
+                "error": prediction_error(run, window),
+                "notes": list(run.notes),
+            })
+    return rows
+
+
+def numerics_study(lr: float, substeps: Sequence[int], **common: Any) -> list[dict[str, Any]]:
+    """Relative change of the flow's final loss when one setting of its computation is changed.
+
+    The base has the smallest substep listed; ``substeps`` must double from one to the next.
+    """
+    finest = max(substeps)
+    given = {"lr": lr, "activation": "gelu", "processes": ("central",), "adaptive": False, **common}
+
+    def final(**change: Any) -> float:
+        return float(_run(**{**given, "substeps": 4, **change})["central"].loss[-1])
+
+    losses = {count: final(substeps=count) for count in substeps}
+    base = losses[4] if 4 in losses else final()
+    rows = [
+        {"setting": f"{count} substeps", "kind": "substeps", "change": abs(losses[count] - losses[2 * count]) / losses[finest]}
+        for count in sorted(substeps) if 2 * count in losses
+    ]
+    for share in (0.95, 0.995):
+        change = abs(final(critical_share=share) - base) / base
+        rows.append({"setting": f"critical from {2 * share:.3g}", "kind": "share", "change": change})
+    for tolerance in (1e-2, 1e-4):
+        change = abs(final(tolerance=tolerance) - base) / base
+        rows.append({"setting": f"eigenvectors to {tolerance:.0e}", "kind": "tolerance", "change": change})
+    return rows
+
+
+def limit_claims(overshoot: list[dict[str, Any]], changes: list[dict[str, Any]]) -> dict[str, float]:
+    """A14: ratio of successive changes by halved substeps; D4 and eigenvectors: largest relative
+    change; correlation (Spearman) of overshoot and error over the runs that have an error (a flow that
+    stopped counts as the largest); share of the runs that have a finite one."""
+    known = [r for r in overshoot if not np.isnan(r["error"])]
+    halvings = [row["change"] for row in changes if row["kind"] == "substeps"]
+    return {
+        "order": halvings[1] / halvings[0] if len(halvings) > 1 else float("nan"),
+        "share": max(row["change"] for row in changes if row["kind"] == "share"),
+        "tolerance": max(row["change"] for row in changes if row["kind"] == "tolerance"),
+        "correlation": float(spearmanr([r["peak"] for r in known], [r["error"] for r in known])[0])
+        if len(known) > 2 else float("nan"),
+        "judged": float(np.mean([np.isfinite(r["error"]) for r in overshoot])) if overshoot else float("nan"),
+    }

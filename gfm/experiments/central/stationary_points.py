@@ -1,0 +1,141 @@
+"""Along a run of RMSProp: how near its second moments are to rest, and how good the resting preconditioner is.
+
+And from one point of the run, the stationary flow with and without its curvature penalty.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, fields
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from gfm.central import Run
+from gfm.central.process import flat_value
+from gfm.central.stationary.program import first_term, optimisation_speed, stationary
+from gfm.central.stationary.flow import stationary_flow
+from gfm.curvature import oracle
+from gfm.errors import InputError
+from gfm.store.experiment import Progress, Result
+from gfm.experiments.central.flow_run import FlowRun
+from gfm.store.store import obtain
+from gfm.problem import Problem
+
+__all__ = ["StationaryPaths", "StationaryPoints"]
+
+
+@dataclass(frozen=True)
+class _OverRun(FlowRun):
+    """Something computed from a stored run of RMSProp's central flow that kept weights and all of nu."""
+
+    def base(self) -> FlowRun:
+        """The run: the same parameters, with every second moment recorded."""
+        if self.optimizer != "rmsprop" or self.keep_weights < 1:
+            raise InputError("stationary points need a run of rmsprop that keeps weights (keep_weights of at least 1)")
+        if self.schedule != "constant":
+            raise InputError("second moments come to rest at one learning rate; leave schedule at constant")
+        return FlowRun(**{f.name: getattr(self, f.name) for f in fields(FlowRun)})
+
+    def run(self) -> Run:
+        result = obtain(self.base())
+        return Run.from_arrays(result.arrays, result.info)
+
+
+def _second_moments(run: Run, process: str, p: int) -> np.ndarray:
+    nu = run[process].nu_at
+    if nu.shape[1] != p:
+        raise InputError(f"the run recorded {nu.shape[1]} of {p} second moments; set coordinates to {p} or more")
+    return nu
+
+
+def _info(problem: Problem, started: float) -> dict[str, float]:
+    """Size and costs: of what was computed over the run, not of the run."""
+    return {"p": problem.p, **asdict(problem.costs), "seconds": time.perf_counter() - started}
+
+
+@dataclass(frozen=True)
+class StationaryPoints(_OverRun):
+    """At the kept weights of the central flow, each ``every`` steps from ``first``.
+
+    Arrays, one row a checkpoint: step; cosine of nu and stationary nu; nu_seen, nu_still (m, 10) ten
+    weights' (nu corrected for bias); gap, residual, violation (of both programs the worse);
+    speed_stationary, speed_first, speed_descent; speed_limit with 100 times the learning rate (last
+    checkpoint only).
+    """
+
+    name: ClassVar[str] = "stationary-points"
+
+    first: int = 0
+    every: int = 50
+
+    def compute(self, progress: Progress) -> Result:
+        started = time.perf_counter()
+        run, problem, rule = self.run(), self.problem(), self.rule()
+        nu = _second_moments(run, "central", problem.p)
+        kept = run["central"].weights_steps.astype(int)
+        steps = [t for t in kept if t >= self.first and (t - self.first) % self.every == 0]
+        if not steps:
+            raise InputError("no weights were kept at these checkpoints; every must be a multiple of keep_weights")
+        ten = np.linspace(0, problem.p - 1, 10).round().astype(int)
+        rows = []
+        found = None
+        for number, t in enumerate(steps):
+            w = torch.tensor(run["central"].weights[np.flatnonzero(kept == t)[0]], dtype=problem.dtype)
+            H, g = oracle.dense_hessian(problem, w).numpy(), problem.gradient(w).numpy()
+            found, least = stationary(H, g, self.lr, start=found), first_term(H)
+            seen = nu[t] * rule.correction(t + self.warmup + 1.0)
+            rows.append({
+                "step": t,
+                "cosine": seen @ found.nu / np.linalg.norm(seen) / np.linalg.norm(found.nu),
+                "nu_seen": seen[ten], "nu_still": found.nu[ten],
+                "gap": max(found.gap, least.gap), "residual": found.residual,
+                "violation": max(found.violation, least.violation),
+                "speed_stationary": optimisation_speed(found.P, g),
+                "speed_first": optimisation_speed(least.P, g),
+                "speed_descent": optimisation_speed(np.linalg.eigvalsh(H)[-1] / 2, g),
+            })
+            progress(number + 1, len(steps))
+        arrays = {key: np.array([row[key] for row in rows]) for key in rows[0]}
+        arrays["speed_limit"] = np.array(optimisation_speed(stationary(H, g, 100 * self.lr).P, g))
+        return Result(arrays, _info(problem, started))
+
+
+@dataclass(frozen=True)
+class StationaryPaths(_OverRun):
+    """The stationary flow, and without its penalty, for ``length`` steps from the central flow's weights at ``start``.
+
+    Arrays (length + 1,): loss and nu_sum of "full" and "ablated" (full_loss, ...); where ``outputs`` asks
+    for them, the network's outputs on test examples, flattened (length + 1, outputs x width). Scalars:
+    distances at the end of optimizer to central flow and to both (central_distance, full_distance,
+    ablated_distance).
+    """
+
+    name: ClassVar[str] = "stationary-paths"
+
+    start: int = 100
+    length: int = 20
+
+    def compute(self, progress: Progress) -> Result:
+        started = time.perf_counter()
+        run, problem = self.run(), self.problem()
+        kept = run["central"].weights_steps.astype(int)
+        places = [np.flatnonzero(kept == t) for t in (self.start, self.start + self.length)]
+        if not all(len(place) for place in places):
+            raise InputError("no weights were kept at start and start + length; choose multiples of keep_weights")
+        at_start, at_end = (int(place[0]) for place in places)
+        w = torch.tensor(run["central"].weights[at_start], dtype=problem.dtype)
+        end = run["discrete"].weights[at_end]
+        arrays = {"central_distance": np.array(np.linalg.norm(run["central"].weights[at_end] - end))}
+        for turn, name in enumerate(("full", "ablated")):
+            path = stationary_flow(
+                problem, w, self.lr, self.length, curvature_penalty=name == "full",
+                progress=lambda done, total, turn=turn: progress(turn * total + done, 2 * total),
+            )
+            arrays[f"{name}_loss"], arrays[f"{name}_nu_sum"] = path.loss, path.nu_sum
+            arrays[f"{name}_distance"] = np.array(np.linalg.norm(path.weights[-1] - end))
+            for observable, function in self._observables(problem).items():
+                seen = [flat_value(function, torch.tensor(row, dtype=problem.dtype)) for row in path.weights]
+                arrays[f"{name}_{observable}"] = np.array(seen)
+        return Result(arrays, _info(problem, started))

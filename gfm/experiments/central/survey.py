@@ -1,0 +1,85 @@
+"""The whole atlas in one table: optimizer and loss by network, with what each cell's flow was worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gfm.central import Run
+from gfm.errors import NotStoredError
+from gfm.experiments.central.atlas import TITLES, atlas
+from gfm.measures.flow import at_edge, flow_excess, prediction_error, variance_ratio
+
+__all__ = ["Setting", "collect", "furthest", "judged", "survey", "worst"]
+
+
+class Setting(NamedTuple):
+    """The runs of one optimizer and loss, and the steps of the Gaussian average for them."""
+
+    window: float
+    runs: dict[tuple[str, float], Run]
+
+
+def collect(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Setting]:
+    """The runs of each setting, from the store or computed now.
+
+    Args:
+        settings: title -> parameters common to its cells, with ``cells`` (see ``atlas``) and
+            ``window`` (steps of the Gaussian average) among them.
+
+    Returns: by title, in order; settings without a stored run are left out where only those may be used.
+    """
+    found = {}
+    for title, given in settings.items():
+        common = dict(given)
+        cells, window = common.pop("cells"), common.pop("window")
+        try:
+            runs = atlas(cells, processes=("discrete", "central"), eigen_every=3, **common)
+        except NotStoredError:  # none of this setting's cells, where only stored runs may be used
+            continue
+        found[title] = Setting(window, runs)
+    return found
+
+
+def survey(collected: Mapping[str, Setting]) -> list[dict[str, Any]]:
+    """One row for each setting, network and learning rate.
+
+    Returns: rows with setting, net, lr, reached (the edge), error and bare (of the loss, with and
+        without the oscillation's share; A4), excess (of the flow's top eigenvalue; A2), variance
+        (mean ratio of squared displacement to predicted variance; A8). NaN where not at the edge, or
+        not for long enough; infinite (error, excess) where the flow stopped.
+    """
+    rows = []
+    for title, (window, runs) in collected.items():
+        for (net, lr), run in runs.items():
+            ratios = variance_ratio(run, window)
+            rows.append({
+                "setting": title,
+                "net": TITLES.get(net, net),
+                "lr": lr,
+                "reached": bool(at_edge(run).any()),
+                "error": prediction_error(run, window),
+                "bare": prediction_error(run, window, predicted=False),
+                "excess": flow_excess(run)[0],
+                "variance": float(np.mean(ratios)) if len(ratios) else float("nan"),
+            })
+    return rows
+
+
+def judged(values: Iterable[float]) -> float:
+    """Share of the cells in which a quantity could be measured: neither NaN nor infinite."""
+    return float(np.isfinite(np.array(list(values), dtype=float)).mean())
+
+
+def worst(values: Iterable[float]) -> float:
+    """The largest value over the cells, infinite where one failed; NaN only if none could be measured."""
+    known = [v for v in values if not np.isnan(v)]
+    return float(max(known)) if known else float("nan")
+
+
+def furthest(values: Iterable[float]) -> float:
+    """The ratio that is furthest from 1 over the cells; NaN if none could be measured."""
+    known = [v for v in values if not np.isnan(v)]
+    return float(max(known, key=lambda v: abs(np.log(v)))) if known else float("nan")

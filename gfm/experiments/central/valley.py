@@ -1,0 +1,167 @@
+"""A valley in two or three weights whose walls steepen along its floor, computed, not drawn.
+
+    L(x, y)    = S(y) (x - f(y))^2 / 2 + c (y - y*)^2 / 2,      S(y) = (2 / edge_lr) exp(a y)
+    L(x, y, z) = the same with S(y - h z) and + b (z - z*)^2 / 2
+
+The floor is x = f(y), a gentle bend. Across it the curvature is S, which reaches 2 / edge_lr near y = 0,
+before the lowest point y*. Derived for this book; a least-squares problem with two or three residuals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch import Tensor, nn
+
+from gfm import central
+from gfm.errors import InputError
+from gfm.store.experiment import Experiment, Progress, Result
+from gfm.store.store import obtain
+from gfm.optimizers import GradientDescent
+from gfm.problem import Problem
+
+__all__ = ["Valley", "ValleyRun", "closed_form_variance", "floor", "landscape", "lowest_stable", "valley_run"]
+
+
+class Valley(nn.Module):
+    """The valley as a module: one example, outputs = residuals (their half squared sum is L).
+
+    Weights w = (x, y) or (x, y, z), starting ``offset`` beside the floor. bend: f(y) = bend sin y. tilt: h.
+    """
+
+    def __init__(
+        self, start: tuple[float, ...], edge_lr: float, steepening: float, pull: float, goal: float,
+        bend: float, offset: float = 0.0, tilt: float = 0.0, drift: float = 0.0, far: float = 0.0,
+    ):
+        super().__init__()
+        if len(start) not in (1, 2):
+            raise InputError("a valley starts at (y,) or (y, z) on its floor")
+        self.constants = (edge_lr, steepening, pull, goal, bend, tilt, drift, far)
+        x = bend * np.sin(start[0]) + offset
+        self.w = nn.Parameter(torch.tensor([x, *start], dtype=torch.float64))
+
+    def residuals(self, w: Tensor) -> Tensor:
+        """(..., p) residuals at weights (..., p); half their squared sum is the loss."""
+        edge_lr, steepening, pull, goal, bend, tilt, drift, far = self.constants
+        x, y = w[..., 0], w[..., 1]
+        z = w[..., 2] if w.shape[-1] == 3 else torch.zeros_like(y)
+        root = (2.0 / edge_lr) ** 0.5 * torch.exp(0.5 * steepening * (y - tilt * z))
+        parts = [root * (x - bend * torch.sin(y)), pull**0.5 * (y - goal)]
+        if w.shape[-1] == 3:
+            parts.append(drift**0.5 * (z - far))
+        return torch.stack(parts, -1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs * self.residuals(self.w)
+
+    def problem(self) -> Problem:
+        """The valley as a training problem."""
+        one = torch.ones(1, 1, dtype=torch.float64)
+        return Problem(self, one, torch.zeros(1, len(self.w), dtype=torch.float64), "mse")
+
+
+@dataclass(frozen=True)
+class ValleyRun(Experiment):
+    """Gradient descent, gradient flow and central flow from one point of a valley.
+
+    start: (y,) or (y, z). lr: learning rate; edge_lr: the one for which the edge is at y = tilt z. The
+    others: see :class:`Valley`. The weights of every step are kept.
+    """
+
+    name: ClassVar[str] = "valley"
+
+    start: tuple[float, ...] = (-1.6,)
+    offset: float = 0.45
+    lr: float = 0.1
+    edge_lr: float = 0.1
+    steepening: float = 0.08
+    pull: float = 0.33
+    goal: float = 0.45
+    bend: float = 0.1
+    tilt: float = 0.0
+    drift: float = 0.0
+    far: float = 0.0
+    steps: int = 300
+    substeps: int = 4
+
+    def valley(self) -> Valley:
+        """The loss, with its weights at the start."""
+        return Valley(
+            tuple(self.start), self.edge_lr, self.steepening, self.pull, self.goal, self.bend,
+            self.offset, self.tilt, self.drift, self.far,
+        )
+
+    def compute(self, progress: Progress) -> Result:
+        run = central.run(
+            self.valley().problem(), GradientDescent(self.lr), self.steps, substeps=self.substeps,
+            keep_weights=1, progress=progress,
+        )
+        return Result(*run.to_arrays())
+
+
+def valley_run(**parameters) -> central.Run:
+    """The run with these parameters, from the store or computed now."""
+    result = obtain(ValleyRun(**parameters))
+    return central.Run.from_arrays(result.arrays, result.info)
+
+
+def _loss(run: ValleyRun) -> Callable[[Tensor], Tensor]:
+    """The loss of weights (..., p), for derivatives of a tiny dense problem."""
+    valley = run.valley()
+    return lambda w: 0.5 * (valley.residuals(w) ** 2).sum(-1)
+
+
+def _sharpness(loss: Callable[[Tensor], Tensor], w: Tensor) -> Tensor:
+    return torch.linalg.eigvalsh(torch.func.hessian(loss)(w))[-1]
+
+
+def _at(run: ValleyRun, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Loss and sharpness (largest Hessian eigenvalue) at points (..., p)."""
+    loss = _loss(run)
+    flat = torch.tensor(points.reshape(-1, points.shape[-1]))
+    values = torch.func.vmap(loss)(flat)
+    hessians = torch.func.vmap(torch.func.hessian(loss))(flat)
+    top = torch.linalg.eigvalsh(hessians)[:, -1]
+    return tuple(t.detach().numpy().reshape(points.shape[:-1]) for t in (values, top))
+
+
+def landscape(run: ValleyRun, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Loss and sharpness of a two-weight valley on a grid, each (len(y), len(x))."""
+    return _at(run, np.stack(np.meshgrid(x, y), -1))
+
+
+def floor(run: ValleyRun, y: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Loss and sharpness on the floor of a three-weight valley, each (len(z), len(y))."""
+    ys, zs = np.meshgrid(y, z)
+    return _at(run, np.stack([run.bend * np.sin(ys), ys, zs], -1))
+
+
+def lowest_stable(run: ValleyRun) -> np.ndarray:
+    """(p,) the lowest point of the region in which the sharpness is at most 2 / lr (by SLSQP)."""
+    loss = _loss(run)
+    found = minimize(
+        lambda w: float(loss(torch.tensor(w)).detach()),
+        run.valley().w.detach().numpy(),
+        method="SLSQP",
+        options={"ftol": 1e-14, "maxiter": 500},
+        constraints={"type": "ineq", "fun": lambda w: 2.0 - run.lr * float(_sharpness(loss, torch.tensor(w)).detach())},
+    )
+    return found.x
+
+
+def closed_form_variance(run: ValleyRun, w: np.ndarray) -> float:
+    """sigma^2 = 2 <-grad L, grad S> / |grad S|^2 at weights (p,) at the edge.
+
+    The sharpness S is differentiated through the dense Hessian. Source: Central Flows, gradient
+    descent with one eigenvalue at the edge.
+    """
+    loss = _loss(run)
+    at = torch.tensor(np.asarray(w, dtype=float))
+    slope = torch.func.grad(loss)(at).detach()
+    rise = torch.func.grad(lambda v: _sharpness(loss, v))(at).detach()
+    return float(2 * (-slope @ rise) / (rise @ rise))

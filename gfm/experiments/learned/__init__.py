@@ -1,0 +1,1 @@
+"""Experiments on learned flows and the other forecasters."""

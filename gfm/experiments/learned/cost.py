@@ -1,0 +1,167 @@
+"""What a forecast costs: operations and seconds, against training on."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from gfm.store.experiment import Experiment, Progress, Result
+from gfm.experiments.learned.least_squares import make_forecaster
+from gfm.matching.fit import knots
+from gfm.trajectories import Trajectories, edges_of
+
+__all__ = ["ForecastCost", "TrainingCost", "grown", "image_net", "training_operations"]
+
+
+def image_net(
+    channels: tuple[int, int, int] = (16, 32, 32), classes: int = 10, inputs: int = 1
+) -> nn.Module:
+    """Three 3x3 convolutions with ReLU, the first two followed by pooling, mean over places, linear.
+
+    14,378 weights for one input channel and ten classes, 14,666 for three, as in NiNo's smallest networks.
+    """
+    a, b, c = channels
+    return nn.Sequential(
+        nn.Conv2d(inputs, a, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2),
+        nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2),
+        nn.Conv2d(b, c, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(c, classes),
+    )
+
+
+def training_operations(size: int, batch: int) -> int:
+    """Multiplications and additions of one training step: three times a forward pass's."""
+    total, places = 0, size * size
+    for layer in image_net():
+        if isinstance(layer, nn.Conv2d):
+            total += layer.weight.numel() * places
+        elif isinstance(layer, nn.AvgPool2d):
+            places //= 4
+        elif isinstance(layer, nn.Linear):
+            total += layer.weight.numel()
+    return 3 * 2 * batch * total
+
+
+def grown(work: Callable[[], object]) -> int | None:
+    """Bytes by which this process's resident memory rises above its start while ``work`` runs (Linux; else None)."""
+    status = Path("/proc/self/status")
+
+    def now(name: str) -> int:
+        return 1024 * int(re.search(rf"{name}:\s*(\d+) kB", status.read_text())[1])
+
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # memory freed before would be used again unseen
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
+        before = now("VmRSS")
+    except (OSError, AttributeError):
+        return None
+    work()
+    return max(now("VmHWM") - before, 0)
+
+
+@dataclass(frozen=True)
+class ForecastCost(Experiment):
+    """Fit on synthetic runs of exponentials (60 of 8 weights, or 6 of the whole network where a forecaster
+    looks at all weights together), then forecast a network of 14,378 weights, timed.
+
+    Info: parameters, fit (seconds), forecast (median seconds of five), memory (bytes at the forecast's
+    peak, its result included; None where the system does not tell), operations (of the forecast of the
+    last state; multiplications and additions, from the shapes; None where not counted).
+    """
+
+    name: ClassVar[str] = "gfm/cost"
+
+    forecaster: str = "gfm-prefix"
+    weights: int = 14_378
+    observed: int = 20
+    steps: int = 200
+    epochs: int = 10
+    repeats: int = 5
+
+    def compute(self, progress: Progress) -> Result:
+        rng = np.random.default_rng(0)
+        model = make_forecaster(self.forecaster, self.observed, self.epochs)
+        count, width = (60, 8) if model.coordinatewise else (6, self.weights)
+        rate = rng.uniform(0.005, 0.05, size=(count, 1, width))
+        t = np.arange(self.steps + 1)[None, :, None]
+        runs = rng.normal(size=(count, 1, width)) * (1 - rate) ** t + rng.normal(size=(count, 1, width))
+        runs += 0.002 * np.cumsum(rng.normal(size=runs.shape), axis=1)
+        data = Trajectories(runs, meta={} if model.coordinatewise else {"edges": edges_of(image_net())})
+        train, val = data.split(2 * count // 3, count // 3)
+        model.fit(train, val)
+        shape = (1, self.observed + 1, self.weights)
+        prefix = rng.normal(size=shape) + 0.01 * np.cumsum(rng.normal(size=shape), axis=1)
+        memory = grown(lambda: model.forecast(prefix))
+        seconds = []
+        for _ in range(self.repeats):
+            started = time.perf_counter()
+            model.forecast(prefix)
+            seconds.append(time.perf_counter() - started)
+        progress(1, 1)
+        info = {
+            "title": model.title,
+            "parameters": int(model.report.parameters),
+            "fit": model.report.seconds,
+            "forecast": median(seconds),
+            "memory": memory,
+            "operations": self._operations(model),
+        }
+        return Result({"seconds": np.array(seconds)}, info)
+
+    def _operations(self, model) -> int | None:
+        horizon, features = self.steps - self.observed, self.observed + 2
+        if self.forecaster == "hold":
+            return 0
+        if self.forecaster == "ols":
+            return 2 * self.weights * (self.observed + 2)  # one target suffices
+        if self.forecaster.startswith("gfm"):
+            drive = 0 if model.flow.flow.drive is None else 2 * features * horizon
+            network = 0
+            if model.flow.field is not None:
+                network = 2 * sum(p.numel() for p in model.flow.field.parameters()) * knots(horizon, horizon)
+            return self.weights * (drive + 4 * horizon + network)
+        return None
+
+
+@dataclass(frozen=True)
+class TrainingCost(Experiment):
+    """Median seconds of one training step (AdamW) of the network of 14,378 weights.
+
+    Info: step (seconds), operations.
+    """
+
+    name: ClassVar[str] = "gfm/training-cost"
+
+    size: int = 28
+    batch: int = 128
+    steps: int = 12
+
+    def compute(self, progress: Progress) -> Result:
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(self.batch, 1, self.size, self.size, generator=generator)
+        y = torch.randint(10, (self.batch,), generator=generator)
+        net = image_net()
+        optimizer = torch.optim.AdamW(net.parameters(), 1e-3)
+        seconds = []
+        for _ in range(self.steps):
+            started = time.perf_counter()
+            optimizer.zero_grad()
+            F.cross_entropy(net(x), y).backward()
+            optimizer.step()
+            seconds.append(time.perf_counter() - started)
+        progress(1, 1)
+        info = {"step": median(seconds[2:]), "operations": training_operations(self.size, self.batch)}
+        return Result({"seconds": np.array(seconds)}, info)

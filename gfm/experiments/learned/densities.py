@@ -1,0 +1,63 @@
+"""Many SGD runs on one loss of one weight: the law of the weight along training, and a flow for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+from scipy.stats import ks_2samp
+
+from gfm.data.least_squares import shared_least_squares
+from gfm.store.experiment import Experiment, Progress, Result
+from gfm.matching import MemorylessFlow
+from gfm.trajectories import Trajectories
+
+__all__ = ["WeightDensities"]
+
+
+@dataclass(frozen=True)
+class WeightDensities(Experiment):
+    """SGD on one least-squares loss of one weight, starts U(0, 1); v(w, t) fitted to half the runs.
+
+    runs: in all. sample: of the published set whose task is shared. epochs: cap on the fit.
+
+    Arrays: steps (8,), states (8, runs/2) of the runs not fitted, carried (8, runs/2) their starts
+    along the learned flow, path (8,) one of them, optimum (1,). Info: distances (Kolmogorov-Smirnov, of
+    carried to recorded, by epoch), noise (the same of the two halves of the recorded runs).
+    """
+
+    name: ClassVar[str] = "gfm/densities"
+
+    runs: int = 400
+    sample: int = 1
+    epochs: int = 300
+    seed: int = 0
+
+    def compute(self, progress: Progress) -> Result:
+        made = shared_least_squares(1, "SGD", self.sample, runs=self.runs)
+        steps = np.round(np.linspace(0, 200, 8)).astype(int)
+        data = Trajectories(made.weights)
+        half = self.runs // 2
+        train, test = data.split(half, self.runs - half)
+        model = MemorylessFlow(observed=1)
+        model.training = replace(model.training, epochs=self.epochs, seed=self.seed)
+        model.fit(train, validation=test)
+        # the flow starts at step 1, after the first recorded step
+        forecast = np.concatenate([test.weights[:, :2], model.forecast(test.prefix(1))], axis=1)
+        states, carried = test.weights[:, steps, 0].T, forecast[:, steps, 0].T
+        distances = [float(ks_2samp(a, b).statistic) for a, b in zip(states, carried, strict=True)]
+        other = train.weights[:, steps, 0].T
+        noise = [float(ks_2samp(a, b).statistic) for a, b in zip(states, other, strict=True)]
+        progress(1, 1)
+        far = int(np.argmax(np.abs(states[0] - made.optima[0, 0])))
+        return Result(
+            {
+                "steps": steps,
+                "states": states,
+                "carried": carried,
+                "path": states[:, far],
+                "optimum": made.optima[0],
+            },
+            {"distances": distances, "noise": noise, "seconds": model.report.seconds},
+        )

@@ -1,0 +1,148 @@
+"""One training run of a small image network that can look ahead and jump: steps, records, gates."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gfm.data import Dataset
+from gfm.experiments.learned.image_tasks import network
+from gfm.forecasters import Forecaster
+from gfm.trajectories import Trajectories, edges_of
+
+__all__ = ["EVERY", "GATE_ROWS", "Run", "gate_cost", "recorded", "trajectories"]
+
+BATCH = 128
+EVERY = 4  # optimizer steps between recorded states
+GATE_ROWS = 256  # training images a gate looks at
+
+
+def trajectories(states: np.ndarray, lr: float, net: nn.Module | None = None) -> Trajectories:
+    """(runs, states, 3, weights) as trajectories with AdamW's state, and the graph of a network if given."""
+    states = states.astype(np.float64)
+    meta = {"optimizer": "AdamW", "lr": lr}
+    if net is not None:
+        meta["edges"] = edges_of(net)
+    return Trajectories(
+        states[:, :, 0],
+        steps=np.arange(states.shape[1]) * EVERY,
+        meta=meta,
+        states={"momentum": states[:, :, 1], "second": states[:, :, 2]},
+    )
+
+
+def gate_cost(candidates: int) -> float:
+    """A gate in training steps: forward passes on its rows, a third of a step's work by row each."""
+    return (candidates + 1) * GATE_ROWS / BATCH / 3
+
+
+class Run:
+    """One training run: steps on seeded batches, recorded every EVERY steps, with jumps if asked.
+
+    seen: recorded states after the first that a forecaster looks at.
+    """
+
+    def __init__(self, data: Dataset, lr: float, seed: int, seen: int) -> None:
+        self.task, self.seen = data, seen
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            # channels last: the same numbers in another order of memory, a third faster on a processor
+            self.net = network(data).to(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.AdamW(self.net.parameters(), lr, fused=True)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.lr, self.steps = lr, 0
+        self.recorded = [self.state()]
+
+    def state(self) -> np.ndarray:
+        """(3, weights) weights and AdamW's two averages."""
+        rows = [self._flat()]
+        for name in ("exp_avg", "exp_avg_sq"):
+            found = [self.optimizer.state[p].get(name) for p in self.net.parameters()]
+            rows.append(
+                torch.zeros_like(rows[0])
+                if found[0] is None
+                else torch.cat([value.reshape(-1) for value in found])
+            )
+        return torch.stack(rows).numpy().copy()
+
+    def observed(self) -> Trajectories:
+        """The last states, as a forecaster sees them."""
+        return trajectories(np.stack(self.recorded[-self.seen - 1 :])[None], self.lr)
+
+    def weights(self) -> np.ndarray:
+        """(weights,) the present ones."""
+        return self._flat().numpy()
+
+    def _flat(self) -> Tensor:
+        return torch.cat([p.detach().reshape(-1) for p in self.net.parameters()])
+
+    def put(self, weights: np.ndarray) -> None:
+        """Go on from other weights; the optimizer's state stays."""
+        parts = torch.from_numpy(weights.astype(np.float32)).split([p.numel() for p in self.net.parameters()])
+        with torch.no_grad():
+            for parameter, part in zip(self.net.parameters(), parts, strict=True):
+                parameter.copy_(part.view(parameter.shape))
+
+    def step(self) -> None:
+        """One step of AdamW on a batch."""
+        rows = torch.randint(len(self.task.inputs), (BATCH,), generator=self.generator)
+        self.optimizer.zero_grad()
+        F.cross_entropy(self.net(self.task.inputs[rows]), self.task.targets[rows]).backward()
+        self.optimizer.step()
+        self.steps += 1
+        if self.steps % EVERY == 0:
+            self.recorded.append(self.state())
+
+    @torch.no_grad()
+    def loss(self, test: bool = False, rows: Tensor | None = None) -> tuple[float, float]:
+        """Loss and accuracy on the test images, or on the given training images."""
+        data = self.task
+        x, y = (data.test_inputs, data.test_targets) if test else (data.inputs[rows], data.targets[rows])
+        out = self.net(x)
+        return F.cross_entropy(out, y).item(), (out.argmax(1) == y).float().mean().item()
+
+    def jump(self, model: Forecaster, ahead: Sequence[int]) -> bool:
+        """Try forecasts; keep the one of least training loss, if it is lower than where the run stands.
+
+        ahead: recorded states ahead at which forecasts are tried.
+        """
+        here = self.weights()
+        forecast = model.forecast(self.observed(), max(ahead))[0]
+        rows = torch.randint(len(self.task.inputs), (GATE_ROWS,), generator=self.generator)
+        best, chosen = self.loss(rows=rows)[0], None
+        for states in ahead:
+            self.put(forecast[states - 1])
+            value = self.loss(rows=rows)[0]
+            if value < best:
+                best, chosen = value, forecast[states - 1]
+        self.put(here if chosen is None else chosen)
+        if chosen is not None:
+            self.recorded = [self.state()]  # the path is broken here
+        return chosen is not None
+
+    def twin(self) -> Run:
+        """An independent copy that goes the same way."""
+        other = copy.copy(self)
+        other.net, other.recorded = copy.deepcopy(self.net), list(self.recorded)
+        other.generator = torch.Generator()
+        other.generator.set_state(self.generator.get_state())
+        other.optimizer = torch.optim.AdamW(other.net.parameters(), fused=True)
+        other.optimizer.load_state_dict(copy.deepcopy(self.optimizer.state_dict()))
+        return other
+
+
+@lru_cache(maxsize=24)  # every forecaster of a table is fitted on the same runs
+def recorded(data: Dataset, lr: float, seed: int, steps: int) -> np.ndarray:
+    """(states, 3, weights) of plain training, a state every EVERY steps, steps 0 to ``steps``."""
+    run = Run(data, lr, seed, 1)
+    while run.steps < steps:
+        run.step()
+    states = np.stack(run.recorded)
+    states.setflags(write=False)  # it is handed out again
+    return states

@@ -1,0 +1,93 @@
+"""Fitted on one kind of network, used on another: other starts, other widths."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from gfm.store.experiment import Experiment, Progress, Result
+from gfm.experiments.learned.least_squares import make_forecaster
+from gfm.experiments.learned.small_networks import OBSERVED, flow_options, split_sizes
+from gfm.experiments.learned.networks import WIDTH, small_networks
+from gfm.forecasters import Forecaster
+from gfm.matching.damping import DAMPINGS
+from gfm.trajectories import Trajectories
+
+__all__ = ["NetworkTransfer"]
+
+OTHERS = 1000
+"""Added to a replicate's number: the forecast networks share nothing with the fitted ones."""
+
+
+@dataclass(frozen=True)
+class NetworkTransfer(Experiment):
+    """One replicate: forecasters fitted on networks of width 10, each tried on other networks.
+
+    forecasters: (name, aware, damping) each: as in :class:`NetworkForecast`, and how much the flow
+    is damped, one of DAMPINGS (the same fit serves all of them). tests: (factor on the
+    initial weights, hidden neurons) of the networks that are forecast; (1, 10) are unseen runs of the
+    fitted kind. replicate: tasks, data, starts, batches and training are its own.
+
+    Arrays: errors (forecasters, tests), hold (tests,): mean squared error at step 200.
+    """
+
+    name: ClassVar[str] = "gfm/transfer"
+
+    forecasters: tuple[tuple[str, str, str], ...] = (("gfm-prefix", "auto", "auto"),)
+    optimizer: str = "Adam"
+    tests: tuple[tuple[float, int], ...] = ((1.0, WIDTH),)
+    replicate: int = 0
+    epochs: int | None = None
+    runs: int = 200
+
+    def compute(self, progress: Progress) -> Result:
+        sizes = split_sizes(self.runs)
+        train, validation, same = small_networks(self.optimizer, self.replicate, self.runs).split(*sizes)
+        sets = [
+            same if (scale, width) == (1.0, WIDTH) else small_networks(
+                self.optimizer, OTHERS + self.replicate, sizes[2], width=width, scale=scale
+            )
+            for scale, width in self.tests
+        ]
+        errors = np.empty((len(self.forecasters), len(sets)))
+        info: dict[str, list] = {"seconds": [], "notes": []}
+        fitted: dict[tuple[str, str], Forecaster] = {}
+        for row, (name, aware, damping) in enumerate(self.forecasters):
+            if (name, aware) not in fitted:
+                fitted[name, aware] = self._fit(name, aware, train, validation)
+            model = less_damped(fitted[name, aware], damping)
+            for column, test in enumerate(sets):
+                forecast = model.forecast(test.prefix(OBSERVED))[:, -1]
+                errors[row, column] = np.square(forecast - test.final).mean()
+            info["seconds"].append(model.report.seconds)
+            info["notes"].append({k: str(v) for k, v in model.report.notes.items()})
+            progress(row + 1, len(self.forecasters))
+        hold = [np.square(test.weights[:, OBSERVED] - test.final).mean() for test in sets]
+        return Result({"errors": errors, "hold": np.array(hold)}, info)
+
+    def _fit(self, name: str, aware: str, train: Trajectories, validation: Trajectories) -> Forecaster:
+        options = flow_options(name, aware, "auto")
+        if options:
+            most = max(DAMPINGS.index(d) for n, a, d in self.forecasters if (n, a) == (name, aware))
+            options["damping"] = DAMPINGS[most]
+        model = make_forecaster(name, OBSERVED, self.epochs, seed=self.replicate, **options)
+        return model.fit(train, validation=validation)
+
+
+def less_damped(model: Forecaster, damping: str) -> Forecaster:
+    """The same fitted flow under one of the DAMPINGS, no more than it was fitted with.
+
+    Damping comes after the fit and changes nothing of it. Forecasters without any are returned as they are.
+    """
+    if not hasattr(getattr(model, "flow", None), "damping"):
+        return model
+    model = copy.copy(model)
+    model.flow = copy.copy(model.flow)
+    if damping != "cautious":
+        model.flow.trust = None
+    if damping == "none":
+        model.flow.damping = None
+    return model

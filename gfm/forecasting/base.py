@@ -1,0 +1,148 @@
+"""The interface of every forecaster: what is checked at the door, once, for all of them."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from importlib import import_module
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from gfm.errors import GfmError, InputError
+from gfm.forecasting.report import FitReport
+from gfm.trajectories import Trajectories
+
+__all__ = ["Forecaster", "available", "register"]
+
+#: The layer above, whose classes enter themselves here; named, so that no import goes up.
+_ABOVE = "gfm.matching"
+_REGISTER: dict[str, type[Forecaster]] = {}
+T = TypeVar("T", bound="type[Forecaster]")
+
+
+def register(cls: T) -> T:
+    """Class decorator: enter a forecaster under its ``name``."""
+    _REGISTER[cls.name] = cls
+    return cls
+
+
+def available() -> dict[str, type[Forecaster]]:
+    """Names of the forecasters and their classes, the learned flows of gfm.matching included."""
+    import_module(_ABOVE)
+    return dict(sorted(_REGISTER.items()))
+
+
+class Forecaster(ABC):
+    """A method that continues observed weights.
+
+    observed: the number n of the last observed state: states 0..n are the prefix. Default (None): a
+        tenth of the training trajectories' steps, as in the least-squares sets (20 of 200).
+
+    Subclasses write ``_fit(train, validation)`` and ``_forecast(prefix, horizon)`` on checked NumPy
+    arrays of shape (runs, states, parameters).
+    """
+
+    name: ClassVar[str] = ""
+    title: ClassVar[str] = ""
+    source: ClassVar[str] = ""
+    coordinatewise: ClassVar[bool] = True
+    """Whether the number of weights may differ between fitting and forecasting."""
+    bounded: ClassVar[bool] = True
+    """Whether a fitted model forecasts no further than it was fitted for."""
+
+    def __init__(self, observed: int | None = None) -> None:
+        if observed is not None and observed < 1:
+            raise InputError(f"observed must be at least 1 step; got {observed}.")
+        self.observed = observed
+        self.report: FitReport | None = None
+
+    # -- public ----------------------------------------------------------------------------------
+    def fit(self, train: Trajectories, validation: Trajectories | None = None) -> Forecaster:
+        """Learn from whole trajectories; returns self.
+
+        Raises InputError when ``train`` is no Trajectories, too short for ``observed``, or does not
+        fit ``validation``.
+        """
+        for part in (train,) if validation is None else (train, validation):
+            if not isinstance(part, Trajectories):
+                raise InputError(
+                    f"{self.name}.fit takes gfm.Trajectories, not {type(part).__name__}; "
+                    "wrap the weights: gfm.Trajectories(weights)."
+                )
+        if validation is not None and validation.weights.shape[1:] != train.weights.shape[1:]:
+            raise InputError(
+                f"validation {validation.weights.shape[1:]} must have as many states and parameters "
+                f"as train {train.weights.shape[1:]}."
+            )
+        steps = train.weights.shape[1] - 1
+        self.n = max(steps // 10, 1) if self.observed is None else self.observed
+        if self.n >= steps:
+            raise InputError(
+                f"observed={self.n} leaves nothing to forecast in trajectories of {steps} steps."
+            )
+        self.horizon = steps - self.n
+        self.parameters = train.parameters
+        self.report = None
+        report = FitReport()
+        started = time.perf_counter()
+        self._fit(train, validation, report)
+        report.seconds = time.perf_counter() - started
+        self.report = report
+        return self
+
+    def forecast(self, prefix: Any, horizon: int | None = None) -> Any:
+        """The ``horizon`` states after the prefix, of shape (runs, horizon, parameters).
+
+        prefix: Trajectories, NumPy array or torch tensor of shape (runs, n+1, parameters), the states
+            0..n of new runs. A tensor in gives a tensor out, of the same dtype and device.
+        horizon: how many states to forecast; default: as many as in the training trajectories.
+
+        Raises GfmError before a fit, InputError for a prefix or a horizon that does not fit.
+        """
+        if self.report is None:
+            raise GfmError(f"The forecaster {self.name!r} is not fitted yet; call fit(train) first.")
+        tensor = prefix if hasattr(prefix, "detach") else None
+        data = prefix if isinstance(prefix, Trajectories) else _as_trajectories(prefix)
+        horizon = self.horizon if horizon is None else horizon
+        if isinstance(horizon, bool) or not isinstance(horizon, (int, np.integer)) or horizon < 1:
+            raise InputError(f"horizon must be a whole number of at least 1; got {horizon!r}.")
+        if self.bounded and horizon > self.horizon:
+            raise InputError(
+                f"{self.name!r} was fitted for {self.horizon} steps ahead and cannot forecast "
+                f"{horizon}; fit it on longer trajectories or ask for less."
+            )
+        if data.weights.shape[1] != self.n + 1:
+            raise InputError(
+                f"The prefix must hold the states 0..{self.n} ({self.n + 1} states), as in the fit; "
+                f"got {data.weights.shape[1]}."
+            )
+        if not self.coordinatewise and data.parameters != self.parameters:
+            raise InputError(
+                f"{self.name!r} was fitted on {self.parameters} parameters and looks at all of them "
+                f"together; got {data.parameters}."
+            )
+        out = self._forecast(data, int(horizon))
+        if tensor is None:
+            return out.astype(data.weights.dtype, copy=False)
+        import torch
+
+        return torch.as_tensor(out, dtype=tensor.dtype, device=tensor.device)
+
+    # -- for subclasses --------------------------------------------------------------------------
+    def _fit(
+        self, train: Trajectories, validation: Trajectories | None, report: FitReport
+    ) -> None:
+        """Learn; nothing for rules without parameters."""
+        return
+
+    @abstractmethod
+    def _forecast(self, prefix: Trajectories, horizon: int) -> np.ndarray:
+        """(runs, horizon, parameters) from a checked prefix."""
+
+
+def _as_trajectories(prefix: Any) -> Trajectories:
+    try:
+        return Trajectories(prefix)
+    except InputError as error:
+        raise InputError(f"The prefix is unusable: {error}") from None

@@ -1,0 +1,100 @@
+"""Gradient training that all learned forecasters share: one patience, one stopping rule."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from gfm.errors import InputError, NumericalError
+from gfm.forecasting.report import FitReport
+
+__all__ = ["SCHEDULES", "Training", "train_module"]
+
+SCHEDULES = ("constant", "one-cycle")
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a module is trained.
+
+    rate: Adam's learning rate. batch: items a step. epochs: at most so many passes. patience: passes
+    without a better validation loss before stopping; the best state is restored. seed: of the
+    initial weights and the order of items. decay: weight decay (AdamW). schedule: ``"constant"``, or
+    ``"one-cycle"``: the rate rises to ``rate`` over three tenths of the epochs and falls to nothing,
+    which brings a short training as far as a long one at a constant rate.
+    """
+
+    rate: float = 1e-3
+    batch: int = 32
+    epochs: int = 2000
+    patience: int = 50
+    seed: int = 0
+    decay: float = 0.0
+    schedule: str = "constant"
+
+    def __post_init__(self) -> None:
+        if self.rate <= 0 or min(self.batch, self.epochs, self.patience) < 1:
+            raise InputError("rate must be positive, and batch, epochs and patience at least 1.")
+        if self.schedule not in SCHEDULES:
+            raise InputError(f"schedule must be one of {SCHEDULES}; got {self.schedule!r}.")
+
+
+def train_module(
+    module: nn.Module,
+    loss: Callable[[torch.Tensor, torch.Generator], torch.Tensor],
+    items: int,
+    validate: Callable[[], float],
+    training: Training,
+    report: FitReport,
+) -> None:
+    """Minimise ``loss(indices, generator)`` over ``items`` items; keep the state that validates best.
+
+    loss: mean loss of the items whose numbers are given (random draws only from the generator).
+    validate: the number to make small, without gradients. The report's curve is filled in.
+
+    Raises NumericalError when the loss stops being finite.
+    """
+    generator = torch.Generator().manual_seed(training.seed)
+    optimizer = torch.optim.AdamW(
+        module.parameters(), training.rate, weight_decay=training.decay, fused=True
+    )
+    steps = training.epochs * math.ceil(items / training.batch)
+    cycle = None
+    if training.schedule == "one-cycle" and steps > 3:  # too short a training has no room for one
+        cycle = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, training.rate, steps, cycle_momentum=False
+        )
+    best, best_state, best_epoch = float("inf"), copy.deepcopy(module.state_dict()), 0
+    for epoch in range(1, training.epochs + 1):
+        module.train()
+        total = 0.0
+        for indices in torch.randperm(items, generator=generator).split(training.batch):
+            optimizer.zero_grad()
+            value = loss(indices, generator)
+            value.backward()
+            optimizer.step()
+            if cycle is not None:
+                cycle.step()
+            total += value.item() * len(indices)
+        module.eval()
+        with torch.no_grad():
+            score = validate()
+        if not math.isfinite(total) or math.isnan(score):
+            raise NumericalError(
+                f"The training loss left the finite numbers in epoch {epoch}; lower the rate."
+            )
+        report.train.append(total / items)
+        report.validation.append(score)
+        if score < best:
+            best, best_epoch = score, epoch
+            best_state = copy.deepcopy(module.state_dict())
+        elif epoch - best_epoch >= training.patience:
+            break
+    module.load_state_dict(best_state)
+    report.epochs, report.best_epoch = epoch, best_epoch
+    report.parameters += sum(p.numel() for p in module.parameters())

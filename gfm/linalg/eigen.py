@@ -1,0 +1,198 @@
+"""Largest eigenpairs of a symmetric operator that is known by its products.
+
+Vectors are rows here, ``(k, p)``: one vector is one contiguous stretch of memory, and a block
+product maps ``(k, p)`` to ``(k, p)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse.linalg as sla
+import torch
+from torch import Tensor
+
+from gfm.linalg import blocks
+from gfm.errors import InputError, NumericalError
+
+__all__ = ["Eigenpairs", "default_tolerance", "dense", "lanczos", "matrix", "refine"]
+
+Product = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Eigenpairs:
+    """Eigenvalues, largest first, with what they cost and how good they are.
+
+    values: ``(k,)``; vectors: ``(k, p)``, orthonormal rows; residuals: ``(k,)``, the norms
+    ``|A v - value v|`` divided by the largest ``|value|``; products: operator products spent;
+    converged: every residual within the tolerance asked for; images: ``(k, p)``, A times the vectors,
+    where they were kept.
+    """
+
+    values: Tensor
+    vectors: Tensor
+    residuals: Tensor
+    products: int
+    converged: bool
+    images: Tensor | None
+
+    def sharpened(self) -> Tensor:
+        """Vectors ``(k, p)`` after one power step, A v / value: errors shrink by (their eigenvalue / value).
+
+        Vectors whose eigenvalue is not well above zero stay as they are.
+        """
+        good = self.values > 0.1 * self.values.abs().max()
+        return torch.where(good[:, None], self.images / torch.where(good, self.values, 1.0)[:, None], self.vectors)
+
+
+def default_tolerance(dtype: torch.dtype) -> float:
+    """The relative residual that products in ``dtype`` can reach without wasted work."""
+    return 1e-6 if dtype == torch.float64 else 1e-4
+
+
+def matrix(product: Product, p: int, *, like: Tensor, width: int = 64) -> Tensor:
+    """The operator as a stored matrix ``(p, p)``, by p products, ``width`` at a time, in ``like``'s dtype."""
+    rows = torch.eye(p, dtype=like.dtype, device=like.device).split(width)
+    return torch.cat([product(part) for part in rows])
+
+
+def dense(matrix: Tensor, k: int) -> Eigenpairs:
+    """The ``k`` largest eigenpairs of a stored symmetric matrix ``(p, p)``: the oracle."""
+    values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
+    values, vectors = values.flip(0)[:k], vectors.flip(1)[:, :k].T.contiguous()
+    images = vectors @ matrix
+    return Eigenpairs(values, vectors, blocks.relative(images, values, vectors), matrix.shape[0], True, images)
+
+
+def lanczos(
+    product: Product, p: int, k: int, *, like: Tensor, tolerance: float | None = None, seed: int = 0
+) -> Eigenpairs:
+    """The ``k`` largest eigenpairs from a cold start, by ARPACK's implicitly restarted Lanczos.
+
+    Args:
+        product: block product ``(m, p) -> (m, p)``.
+        like: a tensor whose dtype and device the vectors take.
+        tolerance: relative residual; by default fit to the dtype.
+        seed: of the random start.
+
+    Raises:
+        InputError: ``k`` is not in ``1..p``.
+        NumericalError: the products are not finite.
+    """
+    if not 1 <= k <= p:
+        raise InputError(f"the number of eigenpairs must lie in 1..{p}, but it is {k}")
+    tolerance = default_tolerance(like.dtype) if tolerance is None else tolerance
+    if p <= 2 * k + 2 or p <= 32:  # ARPACK needs room for its Krylov space
+        return dense(matrix(product, p, like=like), k)
+    count = 0
+
+    def matvec(v: np.ndarray) -> np.ndarray:
+        nonlocal count
+        count += 1
+        x = torch.tensor(v.reshape(1, -1), dtype=like.dtype, device=like.device)
+        y = product(x).reshape(-1).to(working).cpu().numpy()
+        if not np.isfinite(y).all():
+            raise NumericalError("the operator's products are not finite; the weights have diverged")
+        return y
+
+    # Few and short Krylov vectors where each of them is large: more products, but memory for a few vectors only.
+    large = p > 200_000
+    working = like.dtype if large else torch.float64
+    kind = np.float32 if working == torch.float32 else np.float64
+    start = np.random.default_rng(seed).standard_normal(p, dtype=kind)
+    operator = sla.LinearOperator((p, p), matvec=matvec, dtype=kind)
+    krylov = min(p, max(2 * k + 2, 8) if large else max(2 * k + 10, 20))
+    try:
+        values, vectors = sla.eigsh(
+            operator, k=k, which="LA", v0=start, ncv=krylov, tol=tolerance, maxiter=50 * k + 200
+        )
+        converged = True
+    except sla.ArpackNoConvergence as stopped:
+        values, vectors, converged = stopped.eigenvalues, stopped.eigenvectors, False
+        if len(values) < k:
+            raise NumericalError(
+                f"Lanczos found {len(values)} of {k} eigenpairs; ask for fewer or loosen the tolerance"
+            ) from stopped
+    order = np.argsort(-values)
+    rows = torch.as_tensor(np.ascontiguousarray(vectors.T)[order], dtype=like.dtype, device=like.device)
+    del vectors
+    return _ritz(product, rows, tolerance, count, converged)
+
+
+def _ritz(product: Product, rows: Tensor, tolerance: float, spent: int, converged: bool) -> Eigenpairs:
+    """Rayleigh-Ritz values and true residuals of orthonormal rows."""
+    rows = blocks.orthonormal(rows)
+    images = product(rows)
+    values, rotation = blocks.eigh(rows @ images.T)
+    rows, images = rotation.T @ rows, rotation.T @ images
+    residuals = blocks.relative(images, values, rows)
+    converged = converged and bool((residuals <= max(10 * tolerance, 1e-5)).all())
+    return Eigenpairs(values, rows, residuals, spent + rows.shape[0], converged, images)
+
+
+def refine(
+    product: Product,
+    start: Tensor,
+    *,
+    wanted: int | None = None,
+    tolerance: float | None = None,
+    max_iterations: int = 30,
+) -> Eigenpairs:
+    """The largest eigenpairs from good starting vectors, by locally optimal block descent (LOBPCG).
+
+    Only rows that have not converged are multiplied again, so a good start costs ``k`` products
+    and each further round as many as there are rows left.
+
+    Args:
+        product: block product ``(m, p) -> (m, p)``.
+        start: ``(k, p)`` rows near the wanted eigenvectors, not necessarily orthonormal.
+        wanted: the first ``wanted`` pairs must converge (default all); the others are guards,
+            asked for to 1000 times the tolerance only.
+        tolerance: relative residual; by default fit to the dtype.
+
+    Source: Knyazev (2001), SIAM J. Sci. Comput. 23(2); the basis is orthogonalised as in
+    Duersch et al. (2018).
+    """
+    k, p = start.shape
+    if p <= 32:  # the whole matrix is cheaper, and the blocks below need room outside their span
+        return dense(matrix(product, p, like=start), k)
+    wanted = k if wanted is None else wanted
+    tolerance = default_tolerance(start.dtype) if tolerance is None else tolerance
+    goal = torch.full((k,), tolerance, dtype=start.dtype, device=start.device)
+    goal[wanted:] = min(1000 * tolerance, 1e-2)
+    rows = blocks.orthonormal(start)
+    del start
+    images = product(rows)
+    spent = k
+    values, turn = blocks.eigh(rows @ images.T)
+    rows, images = turn.T @ rows, turn.T @ images
+    step = step_images = None
+    for _ in range(max_iterations):
+        residual = torch.addcmul(images, values[:, None], rows, value=-1)
+        relative = residual.norm(dim=1) / blocks.scale(values)
+        open_rows = relative > goal
+        if not open_rows.any():
+            return Eigenpairs(values, rows, relative, spent, True, images)
+        new = blocks.orthonormal_against(residual[open_rows] if k > 1 else residual, rows)
+        del residual
+        if new.shape[0] == 0:
+            break
+        new_images = product(new)
+        spent += new.shape[0]
+        if step is not None:
+            step, step_images = blocks.outside(step, step_images, (rows, new), (images, new_images))
+        basis = (rows, new) if step is None else (rows, new, step)
+        basis_images = (images, new_images) if step is None else (images, new_images, step_images)
+        values, turn = blocks.eigh(torch.cat([torch.cat([a @ b.T for b in basis_images], 1) for a in basis]))
+        values, turn = values[:k], turn[:, :k]
+        kept, grown = turn[:k].T, turn[k:].T
+        # What lies outside the old rows is the next step; new blocks replace old ones one by one, to save memory.
+        step, step_images = blocks.combined(grown, basis[1:]), blocks.combined(grown, basis_images[1:])
+        del basis, basis_images, new, new_images
+        rows = torch.addmm(step, kept, rows)
+        images = torch.addmm(step_images, kept, images)
+    relative = blocks.relative(images, values, rows)
+    return Eigenpairs(values, rows, relative, spent, bool((relative <= goal).all()), images)

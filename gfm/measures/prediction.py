@@ -1,0 +1,116 @@
+"""What is measured of the flow's predictions: several eigenvalues, gradients, outputs.
+
+Claim numbers are those of the register. The edge are the steps at which the flow's top effective eigenvalue is at 2.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gfm.central import Run
+from gfm.measures.flow import at_edge, smooth
+
+__all__ = [
+    "by_example", "edge_steps", "largest_gap", "locked", "loss_gap_share", "most_apart", "output_error", "own_gradient_share", "rank", "rank_agreement",
+    "settled_excess", "variance_correlation", "variation_ratio",
+]
+
+
+def rank(run: Run, share: float = 1e-6) -> np.ndarray:
+    """(steps + 1,) rank of Sigma: its eigenvalues above ``share`` of the largest that it ever has."""
+    sigma = np.nan_to_num(run["central"].sigma)
+    if sigma.size == 0 or sigma.max() <= 0:
+        return np.zeros(len(sigma), dtype=int)
+    return (sigma > share * sigma.max()).sum(1)
+
+
+def locked(run: Run) -> np.ndarray:
+    """(steps + 1,) how many effective eigenvalues of the flow are at the edge, within 0.05 %."""
+    values = run["central"].eigenvalues * 2.0 / run.settings["threshold"]
+    return (np.nan_to_num(values) > 1.999).sum(1)
+
+
+def rank_agreement(run: Run) -> float:
+    """A9: share of the steps in which the rank of Sigma is the number of eigenvalues at the edge."""
+    return float((rank(run) == locked(run)).mean())
+
+
+def largest_gap(run: Run) -> float:
+    """A9: largest complementarity gap of the run's problems, scaled so that the data are of size 1."""
+    gaps = run["central"].get("complementarity_gap", np.full(1, np.nan))
+    return float(np.nanmax(gaps))
+
+
+def variance_correlation(run: Run, window: float) -> float:
+    """A8: correlation, over eigenvectors and steps, of smoothed squared swings and predicted variances."""
+    sigma = run["central"].sigma
+    seen = smooth(run["central"].displacement ** 2, window)
+    good = np.isfinite(sigma) & np.isfinite(seen) & (sigma > 0)
+    return float(np.corrcoef(sigma[good], seen[good])[0, 1]) if good.sum() > 2 else float("nan")
+
+
+def edge_steps(run: Run, window: float) -> np.ndarray:
+    """(m,) steps at the edge at which the smoothed loss is known."""
+    return np.flatnonzero(at_edge(run) & np.isfinite(smooth(run["discrete"].loss, window)))
+
+
+def settled_excess(run: Run, after: int = 20) -> float:
+    """A2, once settled: largest relative excess of the flow's top eigenvalue over the edge, ``after`` steps after it
+    first came there; 0 where it never did or the run ends before."""
+    edge = np.flatnonzero(at_edge(run))
+    if len(edge) == 0:
+        return 0.0
+    top = run["central"].eigenvalues[edge[0] + after :, 0] / run.settings["threshold"]
+    return float(max(np.nanmax(top) - 1.0, 0.0)) if len(top) else 0.0
+
+
+def loss_gap_share(run: Run, window: float) -> float:
+    """A5: share of the steps at the edge in which the flow's own loss lies below the smoothed loss of the optimizer."""
+    steps = edge_steps(run, window)
+    below = run["central"].loss[steps] < smooth(run["discrete"].loss, window)[steps]
+    return float(below.mean()) if len(steps) else float("nan")
+
+
+def own_gradient_share(run: Run, window: float) -> float:
+    """A6: squared gradient norm at the flow's own weights over the optimizer's smoothed one, median over the
+    last half of the steps at the edge."""
+    steps = edge_steps(run, window)
+    late = steps[len(steps) // 2 :]
+    actual = smooth(run["discrete"].gradient_norm2, window)[late]
+    return float(np.median(run["central"].gradient_norm2[late] / actual)) if len(late) else float("nan")
+
+
+def by_example(run: Run, examples: int) -> list[int]:
+    """One column of the recorded outputs for each of the ``examples`` recorded: the output that is largest at the
+    flow's end (the only one, where the network has one)."""
+    last = run["central"].outputs[-1].reshape(examples, -1)
+    return [i * last.shape[1] + int(np.argmax(row)) for i, row in enumerate(np.nan_to_num(last))]
+
+
+def most_apart(run: Run, columns: list[int]) -> int:
+    """Of some columns of the recorded outputs the one in which gradient flow and central flow end furthest apart."""
+    apart = np.abs(run["stable"].outputs[-1] - run["central"].outputs[-1])
+    return max(columns, key=lambda i: np.nan_to_num(apart[i], nan=-1.0))
+
+
+def output_error(run: Run, window: float, predicted: bool = False) -> float:
+    """A12: median, over outputs and steps at the edge, of |smoothed output of the optimizer - the flow's|.
+
+    predicted: the time average that the flow predicts, or the bare output at the flow's own weights.
+    """
+    steps = edge_steps(run, window)
+    actual = smooth(run["discrete"].outputs, window)[steps]
+    flow = run["central"]["predicted_outputs" if predicted else "outputs"][steps]
+    return float(np.median(np.abs(actual - flow))) if len(steps) else float("nan")
+
+
+def variation_ratio(run: Run, window: float) -> float:
+    """A12: total variation of the optimizer's outputs over that of the flow's, summed over outputs, at the edge."""
+    steps = edge_steps(run, window)
+    steps = steps[steps > 0]
+
+    def variation(process: str) -> float:
+        outputs = run[process].outputs
+        return float(np.abs(outputs[steps] - outputs[steps - 1]).sum())
+
+    return variation("discrete") / variation("central") if len(steps) else float("nan")

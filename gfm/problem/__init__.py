@@ -1,0 +1,5 @@
+"""The full-batch training loss of a module, as a function of a flat weight vector, and its derivatives."""
+
+from gfm.problem.problem import Costs, Problem
+
+__all__ = ["Costs", "Problem"]

@@ -1,0 +1,167 @@
+"""A module's parameters as one flat weight vector, and back.
+
+Everything above this file sees a network as a function of one vector ``w`` of shape ``(p,)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate
+from math import prod
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+
+from gfm.errors import InputError
+
+__all__ = ["Flat", "Group"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """One parameter tensor's place in the flat vector.
+
+    name: the parameter's name in the module, e.g. ``"2.weight"``.
+    layer: the path of the submodule that owns it, e.g. ``"2"`` ("" for the module itself).
+    kind: ``"weight"``, ``"bias"`` or ``"norm"`` (gain and bias of a normalisation layer).
+    slice: its entries in the flat vector.
+    shape: the tensor's own shape.
+    """
+
+    name: str
+    layer: str
+    kind: str
+    slice: slice
+    shape: tuple[int, ...]
+
+
+class Flat:
+    """The map between a module's trainable parameters and a flat vector.
+
+    Parameters are laid out in the order of ``module.named_parameters()``; a parameter that is
+    shared (tied) has one place, under its first name. Frozen parameters
+    (``requires_grad=False``) and buffers are not part of the vector and stay as they are.
+
+    Attributes:
+        names, shapes, sizes: one entry a parameter tensor.
+        p: the number of weights.
+        dtype, device: those of the parameters (one of each).
+        groups: a ``Group`` for each parameter tensor.
+
+    Raises:
+        InputError: no trainable parameters, parameters not yet initialised, of several dtypes,
+            on several devices, or not of dtype float32 or float64.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        named = _trainable(module)
+        dtypes = {q.dtype for _, q in named}
+        devices = {q.device for _, q in named}
+        if len(dtypes) > 1:
+            kinds = ", ".join(sorted(str(d).removeprefix("torch.") for d in dtypes))
+            raise InputError(
+                f"The module's parameters have several dtypes ({kinds}): convert it to one first, "
+                "e.g. module.double()."
+            )
+        if len(devices) > 1:
+            places = ", ".join(sorted(str(d) for d in devices))
+            raise InputError(
+                f"The module's parameters lie on several devices ({places}): move it to one."
+            )
+        self.dtype: torch.dtype = dtypes.pop()
+        self.device: torch.device = devices.pop()
+        if self.dtype not in (torch.float32, torch.float64):
+            raise InputError(
+                f"The module's parameters are {self.dtype}: convert it to float32 or float64, since second "
+                "and third derivatives need a real dtype of that precision."
+            )
+        self.names: tuple[str, ...] = tuple(name for name, _ in named)
+        self.shapes: tuple[tuple[int, ...], ...] = tuple(tuple(q.shape) for _, q in named)
+        self.sizes: tuple[int, ...] = tuple(prod(shape) for shape in self.shapes)
+        self.p: int = sum(self.sizes)
+        ends = tuple(accumulate(self.sizes))
+        self.groups: tuple[Group, ...] = tuple(
+            Group(name, name.rpartition(".")[0], _kind(module, name), slice(end - size, end), shape)
+            for name, shape, size, end in zip(
+                self.names, self.shapes, self.sizes, ends, strict=True
+            )
+        )
+        self._split = list(self.sizes)
+        self._layout = tuple(zip(self.names, self.shapes, strict=True))
+
+    def flatten(self, module: nn.Module) -> Tensor:
+        """The module's weights as a new vector ``(p,)``, cut off from the module and its graph.
+
+        Raises:
+            InputError: the module's parameters are not those this map was built from.
+        """
+        parameters = self._matching(module)
+        return torch.cat([q.detach().reshape(-1) for q in parameters])
+
+    def views(self, w: Tensor) -> dict[str, Tensor]:
+        """The parameters as differentiable views of ``w``.
+
+        w: ``(p,)`` or ``(..., p)``; leading dimensions are kept in front of each parameter's
+        shape. The result fits ``torch.func.functional_call``, which also serves tied names.
+
+        Raises:
+            InputError: the last dimension of ``w`` is not ``p``.
+        """
+        if w.ndim == 0 or w.shape[-1] != self.p:
+            raise InputError(
+                f"The weight vector has shape {tuple(w.shape)}, but this module has {self.p} weights."
+            )
+        parts = w.split(self._split, dim=-1)
+        if w.ndim == 1:
+            return {n: v.view(s) for (n, s), v in zip(self._layout, parts, strict=True)}
+        lead = w.shape[:-1]
+        return {n: v.view(*lead, *s) for (n, s), v in zip(self._layout, parts, strict=True)}
+
+    def load(self, module: nn.Module, w: Tensor) -> None:
+        """Write the vector ``w`` ``(p,)`` into the module's parameters, in place.
+
+        Raises:
+            InputError: ``w`` has another shape, or the module other parameters.
+        """
+        if w.ndim != 1:
+            raise InputError(
+                f"The weight vector has shape {tuple(w.shape)}: one vector ({self.p},) is needed."
+            )
+        parameters = self._matching(module)
+        values = self.views(w.detach())
+        with torch.no_grad():
+            for name, parameter in zip(self.names, parameters, strict=True):
+                parameter.copy_(values[name])
+
+    def _matching(self, module: nn.Module) -> list[Tensor]:
+        named = _trainable(module)
+        if tuple((name, tuple(q.shape)) for name, q in named) != self._layout:
+            raise InputError(
+                "The module's parameters differ in name or shape from those of the module that "
+                "this flat map was built from."
+            )
+        return [q for _, q in named]
+
+
+def _trainable(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    if not isinstance(module, nn.Module):
+        raise InputError(f"A torch.nn.Module is needed, not {type(module).__name__}.")
+    named = list(module.named_parameters())  # a tied parameter comes once
+    if any(isinstance(q, UninitializedParameter) for _, q in named):
+        raise InputError(
+            "The module has lazy parameters without a shape: run it once on the inputs first."
+        )
+    trainable = [(name, q) for name, q in named if q.requires_grad and q.numel() > 0]
+    if not trainable:
+        raise InputError("The module has no trainable parameters, so there is no flat vector.")
+    return trainable
+
+
+def _kind(module: nn.Module, name: str) -> str:
+    path, _, last = name.rpartition(".")
+    owner = module.get_submodule(path)
+    # By the owner's name, not its type: norms of any library then count as norms.
+    if "norm" in type(owner).__name__.lower():
+        return "norm"
+    return "bias" if "bias" in last else "weight"

@@ -1,0 +1,168 @@
+"""Training losses: means over examples of a per-example loss, in plain differentiable operations.
+
+Masked sequence targets are class indices of shape ``(n, T)`` with ``-1`` where a position does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from gfm.errors import InputError, UnknownNameError
+
+__all__ = ["Loss", "CrossEntropy", "MeanSquare", "available", "resolve"]
+
+
+class Loss(Protocol):
+    """``prepare`` checks and converts targets once; the call maps outputs to one loss per example."""
+
+    def prepare(self, outputs: Tensor, targets: Tensor) -> Tensor: ...
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor: ...
+
+
+def _one_hot(outputs: Tensor, targets: Tensor, name: str) -> Tensor:
+    """Class indices ``(..., )`` to rows ``(..., classes)``; a masked position (-1) becomes a row of NaN."""
+    if targets.shape != outputs.shape[:-1]:
+        raise InputError(
+            f"the {name} loss needs class indices of shape {tuple(outputs.shape[:-1])} for outputs of "
+            f"shape {tuple(outputs.shape)}, but the targets have shape {tuple(targets.shape)}"
+        )
+    classes = outputs.shape[-1]
+    lowest = -1 if outputs.ndim > 2 else 0  # a masked example would be no example at all
+    if targets.numel() and (targets.min() < lowest or targets.max() >= classes):
+        raise InputError(
+            f"class indices must lie in 0..{classes - 1} (or -1 for a masked position of a sequence), "
+            f"but they range from {int(targets.min())} to {int(targets.max())}"
+        )
+    if outputs.ndim > 2 and (targets < 0).flatten(1).all(1).any():
+        raise InputError("every position of an example is masked (-1), so it has no loss; leave such examples out")
+    rows = torch.nn.functional.one_hot(targets.clamp(min=0).long(), classes).to(outputs.dtype)
+    rows[targets < 0] = float("nan")
+    return rows
+
+
+def _same_shape(outputs: Tensor, targets: Tensor, name: str) -> Tensor:
+    if targets.shape != outputs.shape:
+        raise InputError(
+            f"the {name} loss needs targets of the outputs' shape {tuple(outputs.shape)}, "
+            f"but they have shape {tuple(targets.shape)}"
+        )
+    if targets.dtype != outputs.dtype:
+        raise InputError(
+            f"the targets have dtype {targets.dtype} but the module computes in {outputs.dtype}; "
+            f"convert one of them"
+        )
+    return targets
+
+
+def _mean_over_positions(values: Tensor, rows: Tensor) -> Tensor:
+    """Mean of per-position values over the unmasked positions of each example: ``(n, ...) -> (n,)``."""
+    if values.ndim == 1:
+        return values
+    kept = ~torch.isnan(rows[..., 0])
+    return (values * kept).flatten(1).sum(1) / kept.flatten(1).sum(1).clamp(min=1)
+
+
+class _RowLoss:
+    """A loss on target rows: class indices become one-hot rows, masked positions do not count."""
+
+    name = ""
+
+    def prepare(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if targets.is_floating_point():
+            return _same_shape(outputs, targets, self.name)
+        return _one_hot(outputs, targets, self.name)
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if outputs.ndim == 1:  # one output an example
+            return self.rows(outputs[:, None], targets[:, None])
+        if outputs.ndim == 2:
+            return self.rows(outputs, targets)
+        return _mean_over_positions(self.rows(outputs, targets.nan_to_num()), targets)
+
+    def rows(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class MeanSquare(_RowLoss):
+    """Half the squared error summed over outputs (Central Flows' convention), averaged over examples."""
+
+    name = "mse"
+
+    def prepare(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if not targets.is_floating_point() and targets.shape == outputs.shape:
+            raise InputError(
+                f"the mse loss got integer targets of the outputs' shape {tuple(outputs.shape)}; "
+                f"convert them to {outputs.dtype}"
+            )
+        return super().prepare(outputs, targets)
+
+    def rows(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        # Written out: forward-mode derivatives through the fused mean square fail.
+        return 0.5 * ((outputs - targets) ** 2).sum(-1)
+
+
+class CrossEntropy(_RowLoss):
+    """Cross-entropy of softmax outputs (logits on the last axis) against classes or target rows."""
+
+    name = "cross_entropy"
+
+    def prepare(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if outputs.ndim < 2 or outputs.shape[-1] < 2:
+            raise InputError(
+                f"the cross_entropy loss needs one output a class on the last axis, at least two, but the outputs "
+                f"have shape {tuple(outputs.shape)}"
+            )
+        rows = super().prepare(outputs, targets)
+        if targets.is_floating_point() and ((rows < 0).any() or ((rows.sum(-1) - 1).abs() > 1e-3).any()):
+            raise InputError(
+                "target rows of the cross_entropy loss must be probabilities (not negative, with sum 1); give those "
+                "or class indices"
+            )
+        return rows
+
+    def rows(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return -(targets * torch.log_softmax(outputs, -1)).sum(-1)
+
+
+class _Callable:
+    """A user's ``(outputs, targets) -> scalar``: a mean over the examples it is given."""
+
+    name = "callable"
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]):
+        self.function = function
+
+    def prepare(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        value = self.function(outputs, targets)
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            raise InputError("a callable loss must return a scalar tensor for (outputs, targets)")
+        return targets
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self.function(outputs, targets).reshape(1)
+
+
+_LOSSES: dict[str, type[_RowLoss]] = {"mse": MeanSquare, "cross_entropy": CrossEntropy}
+
+
+def available() -> list[str]:
+    """Names that ``gfm.Problem(loss=...)`` understands."""
+    return sorted(_LOSSES)
+
+
+def resolve(loss: str | Callable[[Tensor, Tensor], Tensor]) -> Loss:
+    """The loss named, or the user's callable ``(outputs, targets) -> scalar`` wrapped.
+
+    Raises:
+        UnknownNameError: the name is not one of ``available()``.
+    """
+    if callable(loss):
+        return _Callable(loss)
+    if not isinstance(loss, str) or loss not in _LOSSES:
+        raise UnknownNameError(f"unknown loss {loss!r}; choose one of {', '.join(available())} or a callable")
+    return _LOSSES[loss]()

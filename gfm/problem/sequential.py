@@ -1,0 +1,169 @@
+"""Hessian-vector products of a chain of linear layers, with all that no vector changes kept.
+
+For a network z_i = W_i a_{i-1} + b_i, a_i = phi_i(z_i) the derivative of the gradient along v is one
+forward and one backward sweep (Pearlmutter's R operator). The activations a, the slopes phi'(z), the
+backward signals and their products with phi''(z) are the same for every v: they are computed once a
+point, so that a product costs its matrix products and little else. Any other module is
+multiplied on its kept graph (``gfm.problem.derivatives``).
+
+Source: Pearlmutter (1994), Neural Computation 6(1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Chain", "ChainProducts"]
+
+#: Layers that act on each number alone; any other module ends the hope for a chain.
+_ELEMENTWISE = (nn.GELU, nn.Tanh, nn.SiLU, nn.Sigmoid, nn.Softplus, nn.Identity)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A module as a list of linear layers, each with what follows it.
+
+    stages: (linear layer, elementwise modules behind it), first to last.
+    """
+
+    stages: tuple[tuple[nn.Linear, tuple[nn.Module, ...]], ...]
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Chain | None:
+        """The chain, or None where the module is anything else: other layers, tied or frozen weights, hooks."""
+        if type(module) is not nn.Sequential:
+            return None
+        layers = list(module)
+        if layers and type(layers[0]) is nn.Flatten and (layers[0].start_dim, layers[0].end_dim) == (1, -1):
+            layers = layers[1:]
+        stages: list[tuple[nn.Linear, tuple[nn.Module, ...]]] = []
+        for layer in layers:
+            if type(layer) is nn.Linear:
+                stages.append((layer, ()))
+            elif type(layer) in _ELEMENTWISE and stages:
+                stages[-1] = (stages[-1][0], (*stages[-1][1], layer))
+            else:
+                return None
+        weights = [p for linear, _ in stages for p in linear.parameters()]
+        hooked = any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in module.modules())
+        own = len({id(p) for p in weights}) == len(weights) and all(p.requires_grad for p in weights)
+        return cls(tuple(stages)) if stages and own and not hooked else None
+
+    def parts(self, w: Tensor) -> list[tuple[Tensor, Tensor | None]]:
+        """(weight, bias) views of every layer in a vector (p,) in the module's order of parameters."""
+        found, start = [], 0
+        for linear, _ in self.stages:
+            rows, columns = linear.weight.shape
+            weight = w[start : start + rows * columns].view(rows, columns)
+            start += rows * columns
+            bias = None
+            if linear.bias is not None:
+                bias = w[start : start + rows]
+                start += rows
+            found.append((weight, bias))
+        return found
+
+
+@dataclass
+class _Kept:
+    """What one layer needs of every product. The last three are written anew by each of them: fresh
+    memory of this size would cost as much as half a matrix product."""
+
+    weight: Tensor
+    inputs: Tensor  # a_{i-1}, (n, columns)
+    slope: Tensor | None  # phi'(z), (n, rows); None where nothing follows the layer
+    bend: Tensor | None  # dL/da * phi''(z), (n, rows)
+    signal: Tensor | None = None  # dL/dz, (n, rows)
+    swing: Tensor | None = None  # derivative of z along v, (n, rows)
+    moved: Tensor | None = None  # derivative of a_i along v, (n, rows); is swing where nothing follows
+    back: Tensor | None = None  # derivative of dL/da_{i-1} along v, (n, columns); None in the first layer
+
+
+class ChainProducts:
+    """Products with the Hessian of the mean loss of a chain at ``w`` (p,).
+
+    loss: (outputs, targets) -> scalar or per-example values, as in ``gfm.problem.losses``.
+    """
+
+    def __init__(
+        self, chain: Chain, w: Tensor, inputs: Tensor, targets: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
+    ):
+        self.chain = chain
+        self.kept: list[_Kept] = []
+        a = inputs.flatten(1)
+        for (weight, bias), (_, behind) in zip(chain.parts(w.detach()), chain.stages, strict=True):
+            before = a
+            a, slope, bend = _elementwise(behind, torch.nn.functional.linear(before, weight, bias))
+            self.kept.append(_Kept(weight, before, slope, bend))
+        self._outputs = a.requires_grad_()
+        value = loss(self._outputs, targets).mean()
+        (self._signal,) = torch.autograd.grad(value, self._outputs, create_graph=True)
+        signal = self._signal.detach()
+        for kept in reversed(self.kept):
+            first = kept is self.kept[0]
+            if kept.bend is not None:
+                kept.bend.mul_(signal)
+            kept.signal = signal if kept.slope is None else signal * kept.slope
+            kept.swing = _room(kept.signal)
+            kept.moved = kept.swing if kept.slope is None else _room(kept.signal)
+            kept.back = None if first else torch.empty_like(kept.inputs)
+            signal = None if first else kept.signal @ kept.weight
+
+    def __call__(self, v: Tensor, out: Tensor | None = None) -> Tensor:
+        """H v for one vector (p,), written into ``out`` (p,) where that is given."""
+        directions = self.chain.parts(v)
+        moved = None
+        for kept, (weight, bias) in zip(self.kept, directions, strict=True):
+            if bias is None:
+                torch.mm(kept.inputs, weight.T, out=kept.swing)
+            else:
+                torch.addmm(bias, kept.inputs, weight.T, out=kept.swing)
+            if moved is not None:
+                kept.swing.addmm_(moved, kept.weight.T)
+            moved = kept.moved if kept.slope is None else torch.mul(kept.swing, kept.slope, out=kept.moved)
+        back = self._of_the_loss(moved)
+        out = torch.empty_like(v) if out is None else out
+        results = self.chain.parts(out)
+        for i in reversed(range(len(self.kept))):
+            kept, (weight, bias) = self.kept[i], results[i]
+            if kept.slope is not None:
+                back = back.mul_(kept.slope).addcmul_(kept.bend, kept.swing)
+            torch.mm(back.T, kept.inputs, out=weight)
+            if i:
+                weight.addmm_(kept.signal.T, self.kept[i - 1].moved)
+            if bias is not None:
+                torch.sum(back, 0, out=bias)
+            if i:
+                back = torch.mm(kept.signal, directions[i][0], out=kept.back).addmm_(back, kept.weight)
+        return out
+
+    def _of_the_loss(self, moved: Tensor) -> Tensor:
+        """The loss's own Hessian in the outputs, times their derivative along v."""
+        if not self._signal.requires_grad:  # a loss that is linear in the outputs
+            return torch.zeros_like(moved)
+        (back,) = torch.autograd.grad(self._signal, self._outputs, moved, retain_graph=True, allow_unused=True)
+        return torch.zeros_like(moved) if back is None else back
+
+
+def _room(like: Tensor) -> Tensor:
+    """Memory of that shape; few columns lie one behind the other, which a matrix product fills in half the time."""
+    return torch.empty_like(like) if like.shape[1] > 32 else torch.empty_like(like.T, memory_format=torch.contiguous_format).T
+
+
+def _elementwise(modules: tuple[nn.Module, ...], z: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """phi(z), phi'(z), phi''(z) of modules one behind the other, without graph; None for no modules."""
+    if not modules:
+        return z, None, None
+    z = z.detach().requires_grad_()
+    a = z
+    for module in modules:
+        a = module(a)
+    (slope,) = torch.autograd.grad(a.sum(), z, create_graph=True)
+    if not slope.requires_grad:  # phi is linear
+        return a.detach(), slope.detach(), torch.zeros_like(z)
+    (bend,) = torch.autograd.grad(slope.sum(), z)
+    return a.detach(), slope.detach(), bend

@@ -1,0 +1,149 @@
+"""Which modules of the package a module rests on, and a digest of their code.
+
+A stored result is current while the code behind it is unchanged. The closure of imports is read
+from the syntax tree, so nothing is executed; comments, docstrings and layout do not count.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+__all__ = ["closure", "digest", "digest_of_code", "imports_of", "module_digests"]
+
+_PACKAGE = "gfm"
+_ROOT = Path(__file__).resolve().parent.parent
+# Drawing, the register, the command line and the store's own plumbing never change a computed number.
+_OUTSIDE = re.compile(
+    r"gfm(\.experiments(\.(central|learned))?|\.(store|figures|book|cli)(\..*)?)?$"
+)
+
+
+def closure(modules: Iterable[str], drawing: bool = False) -> tuple[str, ...]:
+    """Names of all modules of the package reached from ``modules`` (themselves included), sorted.
+
+    drawing: follow imports into figures and the book's face too (for a notebook, which shows them).
+    """
+    seen: set[str] = set()
+    queue = list(modules)
+    while queue:
+        name = queue.pop()
+        outside = name == _PACKAGE if drawing else _OUTSIDE.match(name)
+        if name in seen or outside or _path(name) is None:
+            continue
+        seen.add(name)
+        parent = name.rpartition(".")[0]
+        queue.extend(filter(None, [parent, *_cached_imports(name, *_stamp(name))]))
+    return tuple(sorted(seen))
+
+
+def digest(modules: Iterable[str]) -> str:
+    """sha256 (hex) over the code of the closure of ``modules``."""
+    text = "\n".join(f"{name} {value}" for name, value in module_digests(modules).items())
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def module_digests(modules: Iterable[str], drawing: bool = False) -> dict[str, str]:
+    """Module name -> sha256 of its code, for every module in the closure of ``modules``."""
+    return {name: _module_digest(name, *_stamp(name)) for name in closure(modules, drawing)}
+
+
+def imports_of(code: str, module: str = "", is_package: bool = False) -> set[str]:
+    """Modules of the package that a piece of code imports, or uses as ``gfm.name`` or ``alias.name``."""
+    tree = ast.parse(code)
+    found: set[str] = set()
+    local = {_PACKAGE: _PACKAGE}  # local name -> module that it stands for
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+            local.update({alias.asname: alias.name for alias in node.names if alias.asname})
+        elif isinstance(node, ast.ImportFrom):
+            base = _resolve(node, module, is_package)
+            found.add(base)
+            for alias in node.names:
+                found.add(_member(base, alias.name))
+                local[alias.asname or alias.name] = _member(base, alias.name)
+        elif isinstance(node, ast.FunctionDef) and node.name == "__getattr__" and is_package:
+            found.update(_submodules(module))  # names loaded on first use: count them all
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            found.add(_chain(node, local))
+    return {name for name in found if name == _PACKAGE or name.startswith(_PACKAGE + ".")}
+
+
+def digest_of_code(code: str) -> str:
+    """sha256 of code, blind to comments, docstrings and layout."""
+    tree = ast.parse(code)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            if ast.get_docstring(node, clean=False) is not None:
+                node.body = node.body[1:] or [ast.Pass()]
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
+
+
+def _chain(node: ast.expr, local: dict[str, str]) -> str:
+    """The module behind ``a.b.c``, as far as it is one; '' where it is none of ours."""
+    if isinstance(node, ast.Name):
+        return local.get(node.id, "")
+    if isinstance(node, ast.Attribute):
+        base = _chain(node.value, local)
+        return _member(base, node.attr) if base else ""
+    return ""
+
+
+def _submodules(package: str) -> list[str]:
+    folder = _path(package).parent
+    return [f"{package}.{file.stem}" for file in folder.glob("*.py") if file.stem != "__init__"]
+
+
+def _member(base: str, name: str) -> str:
+    """The module behind ``base.name``: a submodule, the home of a lazy name, or ``base`` itself."""
+    if base == _PACKAGE:
+        name = _lazy_names().get(name, name)
+    candidate = f"{base}.{name}"
+    return candidate if base.startswith(_PACKAGE) and _path(candidate) else base
+
+
+def _lazy_names() -> dict[str, str]:
+    from gfm import _NAMES
+
+    return _NAMES
+
+
+def _resolve(node: ast.ImportFrom, module: str, is_package: bool) -> str:
+    if not node.level:
+        return node.module or ""
+    parts = module.split(".") if is_package else module.split(".")[:-1]
+    parts = parts[: len(parts) - (node.level - 1)]
+    return ".".join([*parts, *([node.module] if node.module else [])])
+
+
+def _path(module: str) -> Path | None:
+    if module != _PACKAGE and not module.startswith(_PACKAGE + "."):
+        return None
+    base = _ROOT.joinpath(*module.split(".")[1:])
+    for candidate in (base / "__init__.py", base.with_suffix(".py")):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _stamp(module: str) -> tuple[int, int]:
+    stat = _path(module).stat()
+    return stat.st_mtime_ns, stat.st_size
+
+
+@lru_cache(maxsize=None)
+def _cached_imports(module: str, mtime: int, size: int) -> frozenset[str]:
+    path = _path(module)
+    is_package = path.name == "__init__.py"
+    return frozenset(imports_of(path.read_text(encoding="utf-8"), module, is_package))
+
+
+@lru_cache(maxsize=None)
+def _module_digest(module: str, mtime: int, size: int) -> str:
+    return digest_of_code(_path(module).read_text(encoding="utf-8"))

@@ -1,0 +1,200 @@
+"""Runs: typed parameters, byte-stable outputs, reuse with a reason, failures that stay theirs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from gfm.book.runs import execute
+from gfm.book.building import bring_up_to_date
+from gfm.book.runs.notebooks import Notebook, _check_value, profile_parameters
+from gfm.book.register import Register
+from gfm.book.runs.plans import plan, run_all
+from gfm.errors import InputError, UnknownNameError, UnreadableFileError
+
+NAME = "part/toy.ipynb"
+
+
+def quiet(root, profile="book"):
+    return bring_up_to_date(Register.load(root), profile, say=lambda line: None)
+
+
+@pytest.fixture
+def copy(ran, project):
+    shutil.copytree(ran / "build", project / "build", dirs_exist_ok=True)
+    return project
+
+
+@pytest.mark.parametrize("given, expected", [
+    ([("steps", "12")], {"steps": 12}),
+    ([("tau", "3")], {"tau": 3.0}),
+    ([("tau", "1e-3")], {"tau": 0.001}),
+    ([("steep", "True")], {"steep": True}),
+    ([("label", "12")], {"label": "12"}),
+    ([("shape", "[3.5, 4]")], {"shape": [3.5, 4]}),
+])
+def test_values_take_the_type_of_the_default(project, given, expected):
+    found = Notebook(project, NAME).convert(given)
+    assert found == expected and [type(v) for v in found.values()] == [type(v) for v in expected.values()]
+
+
+@pytest.mark.parametrize("given, error, word", [
+    (("steps", "1.5"), InputError, "whole number"),
+    (("steps", ""), InputError, "whole number"),
+    (("tau", "nan"), InputError, "finite"),
+    (("tau", "fast"), InputError, "finite number"),
+    (("steep", "1"), InputError, "true or false"),
+    (("shape", "3"), InputError, "a list"),
+    (("shape", "[a, b]"), InputError, "finite number"),
+    (("shape", '[3, "a"]'), InputError, "a list of finite numbers"),
+    (("steps", "0"), InputError, "above zero"),
+    (("stepz", "3"), UnknownNameError, "it has steps, tau"),
+    (("profile", "book"), InputError, "--profile"),
+])
+def test_wrong_values_are_refused(project, given, error, word):
+    with pytest.raises(error, match=word):
+        Notebook(project, NAME).convert([given])
+
+
+def test_profiles_change_parameters_only_where_they_exist(project):
+    notebook = Notebook(project, "toy")
+    assert profile_parameters(project, notebook, "smoke") == {}
+    assert profile_parameters(project, notebook, "book") == {"profile": "book", "steps": 60}
+    with pytest.raises(UnknownNameError, match="smoke, book, paper"):
+        profile_parameters(project, notebook, "huge")
+    file = project / "notebooks" / "profiles.yml"
+    file.write_text(f"{NAME}: {{book: {{stepz: 3}}}}")
+    with pytest.raises(UnknownNameError, match="stepz"):
+        profile_parameters(project, notebook, "book")
+    with pytest.raises(UnknownNameError, match="no profile 'paper'"):
+        profile_parameters(project, notebook, "paper")
+    file.write_text(f"{NAME}: {{book: {{tau: 1e-3}}}}")  # YAML 1.1 reads this as text
+    with pytest.raises(InputError, match="finite number"):
+        profile_parameters(project, notebook, "book")
+
+
+@pytest.mark.parametrize("text, word", [("{", "not a notebook"), ('{"cells": []}', "parameters")])
+def test_files_that_are_no_notebook(project, text, word):
+    (project / "notebooks" / "bad.ipynb").write_text(text)
+    with pytest.raises(UnreadableFileError, match=word):
+        Notebook(project, "bad")
+
+
+def test_a_run_carries_its_parameters_and_no_times(ran):
+    text = (ran / "build/book/run" / NAME).read_text()
+    notebook = json.loads(text)
+    (injected,) = [c for c in notebook["cells"] if "injected-parameters" in c["metadata"].get("tags", [])]
+    assert "steps = 60" in "".join(injected["source"])
+    assert "papermill" not in notebook["metadata"] and '"execution"' not in text
+    assert str(ran) not in text
+
+
+def test_a_second_run_is_byte_identical(copy):
+    target = copy / "build/book/run" / NAME
+    before = target.read_bytes()
+    shutil.rmtree(copy / "build" / "store")
+    (outcome,) = run_all([plan(Register.load(copy), NAME, "book")])
+    assert not outcome.error and target.read_bytes() == before
+
+
+def test_what_is_current_is_reused(copy):
+    report = quiet(copy)
+    assert [p.notebook.name for p in report.reused] == [NAME] and not report.rerun
+
+
+@pytest.mark.parametrize("file, old, new, why", [
+    ("notebooks/part/toy.ipynb", "the last", "the final", "the notebook has changed"),
+    ("notebooks/profiles.yml", "steps: 60", "steps: 61", "parameters have changed"),
+    ("book/elements.yml", "at_most: 1.0e-6", "at_most: 2.0e-6", "register has changed"),
+])
+def test_changes_are_named(copy, file, old, new, why):
+    path = copy / file
+    path.write_text(path.read_text().replace(old, new))
+    assert why in plan(Register.load(copy), NAME, "book").why
+
+
+def test_changed_source_and_missing_outputs_are_named(copy):
+    record = copy / "build/book/run/part/toy.run.json"
+    known = json.loads(record.read_text())
+    assert "gfm.figures.style" in known["modules"] and "gfm.central" not in known["modules"]
+    known["modules"]["gfm.figures.style"] = "0"
+    record.write_text(json.dumps(known))
+    assert "gfm.figures.style" in plan(Register.load(copy), NAME, "book").why
+    for file, why in (("run/part/toy.ipynb", "executed notebook"), ("verdicts/toy.json", "verdicts of toy cannot")):
+        path = copy / "build/smoke" / file
+        whole = path.read_text()
+        path.write_text(whole[:100])
+        assert why in plan(Register.load(copy), NAME, "smoke").why
+        path.write_text(whole)
+    assert not plan(Register.load(copy), NAME, "smoke").why
+    (copy / "build/smoke/verdicts/toy.json").unlink()
+    assert "verdicts of toy" in plan(Register.load(copy), NAME, "smoke").why
+    assert plan(Register.load(copy), NAME, "paper").why == "it has not been run"
+
+
+def test_overridden_parameters_never_reach_a_profile(copy):
+    item = plan(Register.load(copy), NAME, "book", [("steps", "5")])
+    assert item.profile == "custom" and item.parameters == {"profile": "custom", "steps": 5}
+    assert item.target == copy / "build/custom/run" / NAME
+
+
+def test_a_failing_notebook_is_named_and_leaves_no_result(project):
+    notebook = project / "notebooks" / NAME
+    notebook.write_text(notebook.read_text().replace("print(f", "1 / 0; print(f"))
+    report = quiet(project)
+    (problem,) = report.problems
+    assert NAME in problem and "ZeroDivisionError" in problem
+    assert not (project / "build/book/run" / NAME).exists()
+    assert (project / "build/book/run/part/toy.failed.ipynb").exists()
+    assert plan(Register.load(project), NAME, "book").why == "it has not been run"
+
+
+def test_refreshing_in_place_is_stable(project):
+    path = project / "notebooks" / NAME
+    assert execute.in_place(path)
+    first = path.read_bytes()
+    assert b"injected" not in first and not execute.in_place(path)
+    assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize("name, good, wrong", [
+    ("data", "mnist", "cifar"), ("net", "vit", "resnet50"), ("loss", "mse", "huber"), ("optimizer", "adam", "sgd"),
+    ("dtype", "float32", "float16"), ("activation", "gelu", "geluu"),
+])
+def test_names_are_checked_before_a_kernel_starts(name, good, wrong):
+    _check_value(name, good)
+    with pytest.raises(UnknownNameError, match=f"{good}.*not '{wrong}'"):
+        _check_value(name, wrong)
+
+
+@pytest.mark.parametrize("name, value", [("lr", -1.0), ("lrs", [0.1, 0.0]), ("substeps", 0), ("n", -3)])
+def test_numbers_with_which_no_run_can_begin(name, value):
+    with pytest.raises(InputError, match="above zero"):
+        _check_value(name, value)
+
+
+@pytest.mark.parametrize(("failures", "message"), [(2, None), (3, "before replying"), (1, "mid-run")])
+def test_a_kernel_that_did_not_come_up_is_started_again(project, monkeypatch, failures, message):
+    """Two that start at once may choose the same port; one that died later is not run twice."""
+    import papermill
+
+    text = "Kernel died before replying to kernel_info" if message != "mid-run" else "Kernel died mid-run"
+    calls, real = [], papermill.execute_notebook
+
+    def execute_notebook(*arguments, **options):
+        calls.append(1)
+        if len(calls) <= failures:
+            raise RuntimeError(text)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute_notebook)
+    source, target = project / "notebooks/part/toy.ipynb", project / "out.ipynb"
+    if message is None:
+        execute.with_parameters(source, target, {})
+        assert target.is_file() and len(calls) == 3
+    else:
+        with pytest.raises(RuntimeError, match=message):
+            execute.with_parameters(source, target, {})
+        assert len(calls) == min(failures, 3)

@@ -1,0 +1,106 @@
+"""Measures of adaptive runs, on series made by hand whose answers are known, and on one small run."""
+
+import numpy as np
+import pytest
+
+from gfm.central import Run, Series
+from gfm.errors import InputError
+from gfm.measures import adaptive as measures
+from gfm.experiments.central.along import closed_form_along
+from gfm.experiments.central.continued_run import ContinuedRun
+from gfm.experiments.central.flow_run import FlowRun
+from gfm.experiments.central.stationary_points import StationaryPoints
+
+
+def made(steps=400, **central):
+    """A run at the edge throughout: the optimizer's top eigenvalue is 2 + 0.2 sin, its nu swings about 1."""
+    t = np.arange(steps + 1)
+    swing = np.sin(2 * np.pi * t / 20)
+    discrete = {
+        "loss": np.exp(-t / 100), "eigenvalues": (2.1 + 0.2 * swing)[:, None], "nu_mean": 1 + 0.5 * swing,
+        "effective_step": 0.5 + 0.1 * swing, "gradient2_at": np.stack([2 * t % 4, 3 + 0 * t], 1) + 0.0,
+        "nu_at": np.stack([1.0 + 0 * t, 3.0 + 0 * t], 1),
+    }
+    flow = {
+        "loss": np.exp(-(t - 5) / 100), "predicted_loss": np.exp(-(t - 5) / 100), "eigenvalues": np.full((steps + 1, 1), 2.0),
+        "nu_mean": np.full(steps + 1, 1.1), "effective_step": np.full(steps + 1, 0.4),
+        "gradient2_at": np.full((steps + 1, 2), 0.3), "predicted_gradient2_at": np.full((steps + 1, 2), 3.0),
+        "nu_at": np.full((steps + 1, 2), 1.5),
+    } | central
+    return Run({"discrete": Series(discrete), "central": Series(flow)}, {}, {"threshold": 2.0}, {})
+
+
+def test_levels_and_crossings():
+    run = made()
+    assert measures.level_offset(run) == pytest.approx(0.05, abs=1e-3)
+    assert measures.crossings(run) == 20
+    assert measures.edge_steps(run) == [0]
+    assert measures.flow_sharpness(run, "central") == pytest.approx(np.full(401, 5.0))
+
+
+def test_errors_of_means():
+    run = made()
+    assert measures.relative_error(run, 30, "nu_mean") == pytest.approx(0.1, rel=1e-3)
+    assert measures.step_excess(run, 30) == pytest.approx(0.25, rel=1e-3)
+    # Smoothing an exponential adds (window / 100)^2 / 2 of itself, half a step here.
+    assert measures.loss_lag(run, 10) == pytest.approx(5 - 0.5, abs=0.1)
+
+
+def test_single_weights():
+    run = made()
+    # The first weight's squared gradient averages 1 and is predicted as 3, the second's is 3 and right.
+    assert measures.coordinate_error(run, 30, "gradient2") == pytest.approx(1.0, rel=1e-2)
+    assert measures.coordinate_error(run, 30, "nu") == pytest.approx(0.5, rel=1e-6)
+    assert measures.oscillation_share(run) == pytest.approx(0.9)
+
+
+def test_a_run_without_edge_measures_nothing():
+    run = made(eigenvalues=np.ones((401, 1)))
+    for value in (measures.level_offset(run), measures.relative_error(run, 10, "nu_mean"), measures.oscillation_share(run),
+                  measures.step_excess(run, 10), measures.loss_lag(run, 10)):
+        assert np.isnan(value)
+    assert measures.edge_steps(run) == []
+
+
+def test_the_furthest_ratio_is_by_factor():
+    assert measures.furthest_ratio(np.array([0.5, 1.6, 1.0])) == 0.5
+    assert np.isnan(measures.furthest_ratio(np.array([])))
+
+
+def test_the_step_at_a_loss():
+    run = made()
+    assert measures.at_loss(run, np.exp(-1.0)) in (105, 106)
+    with pytest.raises(InputError, match="never comes down"):
+        measures.at_loss(run, 1e-9)
+
+
+SMALL = {"n": 40, "hidden": (4,), "activation": "tanh", "optimizer": "scalar_rmsprop", "steps": 6, "lr": 0.02}
+
+
+def nothing(done, total):
+    pass
+
+
+def test_a_continued_run_goes_on_where_one_run_would_be():
+    """With the same settings before and after, the parts join to one run."""
+    whole = FlowRun(**{**SMALL, "steps": 10}, processes=("discrete",)).compute(nothing)
+    part = ContinuedRun(**SMALL, processes=("discrete",), start_steps=4, start_lr=0.02, start_beta2=0.99).compute(nothing)
+    for name in ("loss", "nu_mean", "effective_step"):
+        assert part.arrays[f"discrete/{name}"] == pytest.approx(whole.arrays[f"discrete/{name}"][4:], rel=1e-10)
+    with pytest.raises(InputError, match="scalar_rmsprop"):
+        ContinuedRun(**{**SMALL, "optimizer": "gd"}).compute(nothing)
+
+
+def test_the_closed_form_is_checked_only_where_it_holds():
+    experiment = FlowRun(**SMALL)
+    w = experiment.problem().w0.numpy()
+    found = closed_form_along(experiment, w[None], np.array([0.5, 5.0]), np.array([0.0, 1.0]))
+    assert found["by_memory"][0] == pytest.approx([found["normalised"][0], found["descent"][0]])
+    assert found["by_rate"][0][0] <= found["by_rate"][0][1]
+    with pytest.raises(InputError, match="Scalar RMSProp"):
+        closed_form_along(FlowRun(n=40, hidden=(4,), optimizer="gd"), w[None], np.ones(1), np.ones(1))
+
+
+def test_stationary_points_need_a_run_that_kept_what_they_use():
+    with pytest.raises(InputError, match="keeps weights"):
+        StationaryPoints(n=40, hidden=(4,), optimizer="rmsprop").compute(nothing)

@@ -1,0 +1,153 @@
+"""Measures of the optimizer at the edge and of the flow's predictions, on series with known answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gfm.central import Run, Series
+from gfm.errors import InputError, UnknownNameError
+from gfm.measures import edge
+from gfm.measures import flow as measures
+from gfm.measures import prediction as predictions
+from gfm.experiments.central.atlas import atlas, cell
+
+WINDOW = 5
+
+
+def lockstep(discrete: dict, central: dict | None = None, threshold: float = 2.0) -> Run:
+    series = {"discrete": Series(discrete)} | ({"central": Series(central)} if central else {})
+    return Run(series, {}, {"threshold": threshold, "lr": 0.1}, {})
+
+
+def sawtooth(steps: int = 400, period: int = 100) -> np.ndarray:
+    """Rises from 1 to the edge at step 100, then a triangle of height 0.2 around 2, with a jitter of period two."""
+    t = np.arange(steps + 1)
+    wave = 2.0 + 0.2 * np.sin(2 * np.pi * (t - 100) / period) + 0.05 * (-1.0) ** t
+    return np.where(t < 100, 1.0 + t / 100, wave)
+
+
+def test_crossings_are_counted_without_the_jitter():
+    found = edge.crossings(lockstep({"loss": np.zeros(401), "eigenvalues": sawtooth()[:, None]}))
+    assert len(found) == 6  # every 50 steps from 100 on; the last, at 400, is not complete
+    assert np.abs(found - np.arange(100, 400, 50)).max() <= 2
+
+
+def test_the_first_cycle_starts_from_below():
+    run = lockstep({"loss": np.zeros(401), "eigenvalues": sawtooth()[:, None]})
+    found = edge.first_cycle(run)
+    assert abs(found.above - 100) <= 2 and abs(found.below - 150) <= 2 and abs(found.again - 200) <= 2
+    late = lockstep({"loss": np.zeros(291), "eigenvalues": sawtooth()[110:, None]})
+    assert abs(edge.first_cycle(late).above - 90) <= 2  # step 200 of the whole
+    assert edge.first_cycle(lockstep({"loss": np.zeros(51), "eigenvalues": sawtooth()[:51, None]})) is None
+
+
+def test_measurements_may_be_sparse():
+    values = sawtooth()[:, None].copy()
+    values[np.arange(401) % 3 != 0] = np.nan
+    run = lockstep({"loss": np.zeros(401), "eigenvalues": values})
+    steps, top = edge.measured_top(run)
+    assert (steps % 3 == 0).all() and np.isfinite(top).all()
+    assert abs(edge.plateau(run, 0.5) - 2.0) < 0.01
+
+
+def test_the_edge_is_at_two_whatever_the_threshold():
+    run = lockstep({"loss": np.zeros(401), "eigenvalues": 1.9 * sawtooth()[:, None]}, threshold=3.8)
+    assert abs(edge.plateau(run, 0.5) - 2.0) < 0.01
+    assert abs(edge.holds_edge(run, 0.5)) < 0.01
+    assert edge.sharpening(run) == pytest.approx(2.0, abs=0.1)
+
+
+def test_a_run_that_never_reaches_the_edge_holds_none():
+    run = lockstep({"loss": np.zeros(101), "eigenvalues": np.linspace(1.0, 1.5, 101)[:, None]})
+    assert np.isnan(edge.holds_edge(run)) and edge.sharpening(run) == pytest.approx(1.5)
+
+
+def swinging(steps: int = 200) -> Run:
+    """Flow: one eigenvalue at the edge from step 50, a second from 100. Optimizer: swings of known size around it."""
+    t = np.arange(steps + 1)
+    sign = (-1.0) ** t
+    first, second = t >= 50, t >= 100
+    sigma = np.stack([np.where(first, 0.04, np.nan), np.where(second, 0.01, np.nan)], 1)
+    values = np.stack([np.where(first, 2.0, 1.5), np.where(second, 2.0, 1.2)], 1)
+    swing = np.sqrt(np.nan_to_num(sigma))
+    central = {
+        "loss": np.full(steps + 1, 1.0),
+        "gradient_norm2": np.full(steps + 1, 0.5),
+        "eigenvalues": values,
+        "sigma": sigma,
+        "displacement": np.where(np.isfinite(sigma), sign[:, None] * swing, np.nan),
+        "outputs": np.stack([t / steps, 1 - t / steps], 1),
+        "complementarity_gap": np.where(first, 1e-12, np.nan),
+    }
+    discrete = {
+        "loss": np.where(first, 1.25, 1.0),
+        "gradient_norm2": np.full(steps + 1, 10.0),
+        "eigenvalues": values,
+        "outputs": central["outputs"] + 0.1 * sign[:, None],
+    }
+    return lockstep(discrete, central)
+
+
+def test_rank_follows_the_locked_eigenvalues():
+    run = swinging()
+    assert predictions.rank(run).tolist() == predictions.locked(run).tolist()
+    assert predictions.rank_agreement(run) == 1.0
+    run["central"]["eigenvalues"][150:, 1] = 1.9  # one leaves, its variance stays: no longer right
+    assert predictions.rank_agreement(run) == pytest.approx(150 / 201)
+
+
+def test_the_settled_excess_leaves_out_the_arrival():
+    run = swinging()
+    run["central"]["eigenvalues"][55, 0] = 2.02
+    assert predictions.settled_excess(run, after=20) == pytest.approx(0.0)
+    assert predictions.settled_excess(run, after=0) == pytest.approx(0.01)
+
+
+def test_predictions_on_swings_of_known_size():
+    run = swinging()
+    assert predictions.loss_gap_share(run, WINDOW) == 1.0
+    assert predictions.own_gradient_share(run, WINDOW) == pytest.approx(0.05)
+    assert predictions.output_error(run, WINDOW) < 1e-3
+    assert predictions.variation_ratio(run, WINDOW) == pytest.approx(0.2 * 200, rel=0.05)
+    assert predictions.largest_gap(run) == pytest.approx(1e-12)
+    assert predictions.variance_correlation(run, WINDOW) > 0.95
+
+
+def test_cells_suit_their_network():
+    assert cell("lstm", lr=0.1)["data"] == "sorting"
+    assert cell("cnn", hidden=[8])["hidden"] == (8,) and cell("cnn")["data"] == "digits"
+    assert cell("vit", data="cifar10")["data"] == "cifar10"
+    with pytest.raises(InputError, match="no parameter 'rate'"):
+        cell("cnn", rate=1)
+    with pytest.raises(UnknownNameError):
+        cell("perceptron")
+    with pytest.raises(InputError, match="list of learning rates"):
+        atlas({"cnn": {"lr": 0.1}})
+
+
+def test_before_the_edge_the_largest_distance_is_held_against_the_paths_length():
+    steps = 20
+    top = np.where(np.arange(steps + 1) < 10, 1.0, 2.0)[:, None]
+    run = lockstep({"loss": np.ones(steps + 1)}, {"loss": np.ones(steps + 1), "eigenvalues": top, "gradient_norm2": np.full(steps + 1, 4.0)})
+    apart = {"stable-central": np.linspace(0, 0.4, steps + 1), "discrete-central": np.linspace(0, 0.2, steps + 1)}
+    run.distances.update(apart)
+    run.series["stable"] = run.series["discrete"]
+    assert measures.apart_before_edge(run) == pytest.approx(apart["stable-central"][9] / (0.1 * 2 * 10))
+    top[:] = 1.0
+    assert np.isnan(measures.apart_before_edge(run))  # never at the edge
+
+
+def test_a_flow_that_stopped_bounds_nothing():
+    loss = np.r_[np.ones(10), np.full(5, np.nan)]
+    run = lockstep({"loss": np.ones(15)}, {"loss": loss, "predicted_loss": loss, "eigenvalues": np.full((15, 1), 1.5)})
+    assert measures.stopped(run) and not measures.stopped(run, "discrete")
+    assert measures.largest_rise(run) == measures.prediction_error(run, 2) == np.inf
+    assert measures.flow_excess(run)[0] == np.inf
+
+    steep = lockstep({"loss": np.ones(15)}, {"loss": np.ones(15), "eigenvalues": np.full((15, 1), 2.5)})
+    assert measures.flow_excess(steep)[0] == np.inf  # beyond the edge throughout
+
+    settling = np.r_[2.5, 2.2, 2.0012, np.full(10, 2.0008), 2.0016, 2.0][:, None]
+    found = measures.flow_excess(lockstep({"loss": np.ones(15)}, {"loss": np.ones(15), "eigenvalues": settling}))
+    assert found[0] == pytest.approx(0.0008)  # what comes before its arrival does not count, all that follows does

@@ -1,0 +1,51 @@
+"""Intervals over replicates, against closed forms and another library."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from gfm.errors import InputError
+from gfm.measures.intervals import interval, ratio, ratio_text
+
+
+def test_interval_is_that_of_the_t_test():
+    values = np.random.default_rng(0).normal(2.0, 1.0, size=10)
+    mean, low, high = interval(values)
+    known = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    assert (mean, low, high) == pytest.approx((values.mean(), known.low, known.high))
+
+
+def test_interval_covers_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    inside = [low < 0 < high for _, low, high in (interval(rng.normal(size=5)) for _ in range(2000))]
+    assert 0.93 < np.mean(inside) < 0.97
+
+
+def test_pairing_removes_what_the_replicates_share():
+    shared = np.exp(np.random.default_rng(2).normal(0, 3, size=10))
+    assert ratio(0.5 * shared, shared) == pytest.approx((0.5, 0.5, 0.5))
+    one, low, high = ratio(np.array([1.0, 2.0, 4.0]), np.array([2.0, 2.0, 2.0]))
+    assert one == pytest.approx(1.0) and low == pytest.approx(1 / high)
+
+
+def test_two_replicates_have_no_interval():
+    assert np.isnan(interval(np.array([1.0, 2.0]))[1:]).all()
+    assert ratio_text(np.array([1.0, 2.0]), np.array([2.0, 4.0])) == "0.50"
+
+
+def test_large_ratios_are_written_short():
+    ours = np.array([1.0, 1.1, 0.9])
+    assert ratio_text(ours, np.ones(3)) == "1.00 [0.78, 1.28]"
+    assert ratio_text(1e9 * ours, np.ones(3)) == "10⁹ [7.8·10⁸, 1.3·10⁹]"
+
+
+@pytest.mark.parametrize("values", [[], [np.nan, 1.0, 2.0], [[1.0, 2.0]]])
+def test_no_interval_of_nothing(values):
+    with pytest.raises(InputError):
+        interval(np.array(values))
+
+
+def test_ratios_need_pairs_of_positive_errors():
+    for theirs in ([1.0], [1.0, 0.0]):
+        with pytest.raises(InputError):
+            ratio(np.array([1.0, 1.0]), np.array(theirs))
