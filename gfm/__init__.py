@@ -16,14 +16,14 @@ _MODULES = (
     "book", "central", "curvature", "data", "experiments", "figures", "flat", "forecasters", "losses", "matching",
     "measures", "nets", "optimizers", "problem", "store", "symmetric", "trajectories",
 )
-_NAMES = {"Problem": "problem", "Trajectories": "trajectories"}
+LAZY = {"Problem": "problem", "Trajectories": "trajectories"}
 
-__all__ = ["GfmError", "__version__", *_MODULES, *_NAMES]
+__all__ = ["GfmError", "__version__", *_MODULES, *LAZY]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _NAMES:
-        return getattr(import_module(f"gfm.{_NAMES[name]}"), name)
+    if name in LAZY:
+        return getattr(import_module(f"gfm.{LAZY[name]}"), name)
     if name in _MODULES:
         return import_module(f"gfm.{name}")
     raise AttributeError(f"module 'gfm' has no attribute {name!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -49,6 +50,37 @@ def test_the_contract_can_fail(tmp_path):
         'name = "down"\ntype = "layers"\nlayers = ["house.roof", "house.ground"]\n')
     run = lint(tmp_path, "--config", "contract.toml")
     assert run.returncode == 1 and "1 broken" in run.stdout
+
+
+def private_reach(code: str) -> list[str]:
+    """Uses of a private name of another object than self, cls, or a base class."""
+    tree = ast.parse(code)
+    own = {n.name for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+    own |= {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)}
+    own |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gfm"):
+            found += [a.name for a in node.names if a.name.startswith("_") and not a.name.endswith("__")]
+        if isinstance(node, ast.Attribute) and re.fullmatch(r"_[^_].*", node.attr) and node.attr not in own:
+            if not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")):
+                found.append(ast.unparse(node))
+    return found
+
+
+def test_no_module_uses_private_names_of_another():
+    """Those of torch that have no public counterpart are named here."""
+    torch_only = {"parametrizations._SpectralNorm", "parametrizations._WeightNorm", "layer._forward_pre_hooks",
+                  "m._forward_hooks", "m._forward_pre_hooks", "m._backward_hooks"}
+    found = {(p.relative_to(ROOT).as_posix(), name) for p in (ROOT / "gfm").rglob("*.py")
+             for name in private_reach(p.read_text()) if name not in torch_only}
+    assert not found
+
+
+@pytest.mark.parametrize("code", ["from gfm.problem import _check", "problem._check(w)", "gfm.losses._Callable"])
+def test_private_reach_is_found(code):
+    assert private_reach(code)
+    assert not private_reach(f"class A:\n    def _check(self): pass\n    def f(self): self._check()\n")
 
 
 def test_importing_the_package_loads_nothing_heavy():

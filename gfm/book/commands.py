@@ -142,7 +142,6 @@ def data(action: str, name: str | None) -> None:
 
 def forecast(observed: str, output: str, horizon: int, method: str, train: str | None) -> None:
     """``gfm forecast``: the forecast states into a trajectories file."""
-    import gfm.matching  # noqa: F401  (enters the learned flows among the forecasters)
     from gfm.forecasters.files import forecast_files
 
     found = forecast_files(observed, horizon, method, train)

@@ -116,7 +116,7 @@ def _start(problem: Problem, w0: Tensor | None) -> Tensor:
         return problem.w0
     if not isinstance(w0, Tensor):
         raise InputError(f"w0 must be a torch tensor of shape ({problem.p},), but it is a {type(w0).__name__}")
-    problem._check(w0)
+    problem.check(w0)
     if w0.device != problem.device:
         raise InputError(f"w0 is on {w0.device} but the module is on {problem.device}; move one of them")
     if not torch.isfinite(w0).all():

@@ -28,7 +28,7 @@ from gfm.optimizers import Optimizer, State
 from gfm.problem.derivatives import Point
 from gfm.linalg.symmetric import from_half, pairs, scale, to_half
 
-__all__ = ["Local", "Oscillation", "Rates", "flow_rates", "local_flow"]
+__all__ = ["Local", "Oscillation", "Rates", "local_flow"]
 
 
 @dataclass(frozen=True)
@@ -183,13 +183,6 @@ def local_flow(
         nu_push = squares * (c**2 * memory.rate * P**2)
         B += c * _small((squares * memory.sensitivity) @ nu_push.T)
     return Local(w_rate, state_rate, quotients, rows, N, c * N - M, drift, B, w_push, nu_push)
-
-
-def flow_rates(
-    point: Point, optimizer: Optimizer, state: State, U: Tensor, dt: float, **options: object
-) -> Rates:
-    """The central flow's rates at ``point`` for one substep of length ``dt``; see ``local_flow``."""
-    return local_flow(point, optimizer, state, U, **options).rates(dt)
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -74,34 +74,6 @@ class Dataset:
             test_targets=move(self.test_targets),
         )
 
-    def with_targets(self, kind: str, dtype: torch.dtype | None = None) -> Dataset:
-        """The same examples with ``kind`` "one_hot" or "indices" targets.
-
-        One-hot rows of masked positions are zero; keep index targets for those with a loss that
-        must not count them. ``dtype``: of one-hot rows; by default that of floating inputs.
-
-        Raises:
-            InputError: another kind, or targets that are neither.
-        """
-        if kind not in ("one_hot", "indices"):
-            raise InputError(f"Targets can be 'one_hot' or 'indices', not {kind!r}.")
-        if dtype is None:
-            dtype = self.inputs.dtype if self.inputs.is_floating_point() else torch.float32
-
-        def convert(targets: Tensor | None) -> Tensor | None:
-            if targets is None:
-                return None
-            if not targets.is_floating_point():
-                return targets if kind == "indices" else one_hot(targets, self.outputs, dtype)
-            if kind == "one_hot":
-                return targets.to(dtype)
-            hot = targets.ndim > 1 and bool(((targets == 0) | (targets == 1)).all())
-            if not hot or bool((targets.sum(-1) > 1).any()):
-                raise InputError(f"The targets of {self.name!r} are not one-hot rows of classes.")
-            return targets.argmax(-1).masked_fill(targets.sum(-1) == 0, IGNORE)
-
-        return replace(self, targets=convert(self.targets), test_targets=convert(self.test_targets))
-
 
 def one_hot(indices: Tensor, classes: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Class indices ``(...)`` as one-hot rows ``(..., classes)``; ``IGNORE`` gives a zero row.

@@ -6,7 +6,6 @@ A forecaster is made with its options, learns from whole trajectories and contin
     model.forecast(prefix, horizon)        # (runs, horizon, parameters)
 """
 
-from gfm.forecasting.base import Forecaster, available, register
 from gfm.forecasters.dmd import DynamicModes
 from gfm.forecasters.finite_differences import Linear, LinearEnds, Quadratic
 from gfm.forecasters.geometric import Geometric
@@ -20,9 +19,11 @@ from gfm.forecasters.monotone import MonotoneMap
 from gfm.forecasters.neural_ode import NeuralODE
 from gfm.forecasters.nino import NiNoStyle, WNNPlus
 from gfm.forecasters.ols import OLS, OLSEnds
-from gfm.forecasting.report import FitReport
 from gfm.forecasters.sequence import LSTM, Transformer
 from gfm.forecasters.wnn import WNN
+from gfm.forecasting.base import Forecaster, register, registered
+from gfm.forecasting.report import FitReport
+from gfm.matching import GradientFlowMatching, MemorylessFlow, PrefixFlow, VectorOnly
 
 __all__ = [
     "LFD2",
@@ -52,3 +53,8 @@ __all__ = [
     "available",
     "register",
 ]
+
+
+def available() -> dict[str, type[Forecaster]]:
+    """Names of all forecasters and their classes, the learned flows of :mod:`gfm.matching` included."""
+    return dict(sorted(registered.items()))

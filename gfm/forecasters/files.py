@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from gfm.errors import InputError, UnknownNameError
-from gfm.forecasting.base import Forecaster, available
+from gfm.forecasters import available
 from gfm.trajectories import Trajectories
 from gfm.trajectories.checkpoints import read_checkpoints
 
@@ -46,7 +46,7 @@ def forecast_files(observed: str | Path, horizon: int, method: str,
         if _stride(longer, "The training data") != stride:
             raise InputError("Training data and observed run were recorded at different distances.")
         model.fit(longer)
-    elif kinds[method]._fit is Forecaster._fit:
+    elif not kinds[method].learns():
         padded = np.concatenate([prefix.weights, prefix.weights[:, -1:]], axis=1)
         model.fit(Trajectories(padded))  # learns nothing; only the prefix's length is taken over
     else:

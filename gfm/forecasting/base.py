@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from importlib import import_module
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -13,24 +12,18 @@ from gfm.errors import GfmError, InputError
 from gfm.forecasting.report import FitReport
 from gfm.trajectories import Trajectories
 
-__all__ = ["Forecaster", "available", "register"]
+__all__ = ["Forecaster", "register", "registered"]
 
-#: The layer above, whose classes enter themselves here; named, so that no import goes up.
-_ABOVE = "gfm.matching"
-_REGISTER: dict[str, type[Forecaster]] = {}
+registered: dict[str, type[Forecaster]] = {}
+"""Name -> class, as the modules above enter themselves; ``gfm.forecasters.available`` has imported them all."""
+
 T = TypeVar("T", bound="type[Forecaster]")
 
 
 def register(cls: T) -> T:
     """Class decorator: enter a forecaster under its ``name``."""
-    _REGISTER[cls.name] = cls
+    registered[cls.name] = cls
     return cls
-
-
-def available() -> dict[str, type[Forecaster]]:
-    """Names of the forecasters and their classes, the learned flows of gfm.matching included."""
-    import_module(_ABOVE)
-    return dict(sorted(_REGISTER.items()))
 
 
 class Forecaster(ABC):
@@ -128,6 +121,11 @@ class Forecaster(ABC):
         import torch
 
         return torch.as_tensor(out, dtype=tensor.dtype, device=tensor.device)
+
+    @classmethod
+    def learns(cls) -> bool:
+        """Whether a fit takes more from the training trajectories than the length of a prefix."""
+        return cls._fit is not Forecaster._fit
 
     # -- for subclasses --------------------------------------------------------------------------
     def _fit(

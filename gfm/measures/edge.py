@@ -9,7 +9,7 @@ import numpy as np
 from gfm.central import Run
 from gfm.measures.flow import effective_top
 
-__all__ = ["Cycle", "crossings", "first_cycle", "holds_edge", "measured_top", "plateau", "sharpening"]
+__all__ = ["Cycle", "crossings", "first_cycle", "measured_top", "plateau", "sharpening"]
 
 
 class Cycle(NamedTuple):
@@ -52,11 +52,6 @@ def plateau(run: Run, share: float = 1 / 3) -> float:
     """Mean of the top effective eigenvalue over the last ``share`` of the run; 2 is the edge."""
     steps, top = measured_top(run)
     return float(top[steps >= (1 - share) * run.steps].mean())
-
-
-def holds_edge(run: Run, share: float = 1 / 3) -> float:
-    """|plateau / 2 - 1|: how far from the edge the run is on average at its end; nan if it never got there."""
-    return abs(plateau(run, share) / 2.0 - 1.0) if len(crossings(run)) else float("nan")
 
 
 def sharpening(run: Run) -> float:

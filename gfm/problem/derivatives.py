@@ -68,7 +68,7 @@ class Point:
         if self.problem.chain is not None:
             if self._chain is None:
                 inputs, targets, _ = next(self.problem.pieces())
-                self._chain = ChainProducts(self.problem.chain, self._center, inputs, targets, self.problem._loss)
+                self._chain = ChainProducts(self.problem.chain, self._center, inputs, targets, self.problem.row_loss)
             images = torch.empty_like(V, memory_format=torch.contiguous_format)
             for v, image in zip(V, images, strict=True):
                 self._chain(v, out=image)

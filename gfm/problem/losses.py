@@ -129,7 +129,7 @@ class CrossEntropy(_RowLoss):
         return -(targets * torch.log_softmax(outputs, -1)).sum(-1)
 
 
-class _Callable:
+class CallableLoss:
     """A user's ``(outputs, targets) -> scalar``: a mean over the examples it is given."""
 
     name = "callable"
@@ -162,7 +162,7 @@ def resolve(loss: str | Callable[[Tensor, Tensor], Tensor]) -> Loss:
         UnknownNameError: the name is not one of ``available()``.
     """
     if callable(loss):
-        return _Callable(loss)
+        return CallableLoss(loss)
     if not isinstance(loss, str) or loss not in _LOSSES:
         raise UnknownNameError(f"unknown loss {loss!r}; choose one of {', '.join(available())} or a callable")
     return _LOSSES[loss]()

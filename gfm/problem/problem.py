@@ -94,7 +94,7 @@ class Problem:
         self.w0 = self.flat.flatten(module)
         if not torch.isfinite(self.w0).all():
             raise InputError("the module's weights contain NaN or infinity; initialise it again")
-        self._loss = losses.resolve(loss)
+        self.row_loss = losses.resolve(loss)
         self.inputs = inputs
         self.batch_size = min(batch_size or self.n, self.n)
         self._plain_attention = False
@@ -125,10 +125,10 @@ class Problem:
             )
         full = outputs.new_empty((self.n, *outputs.shape[1:]))
         try:
-            if isinstance(self._loss, losses._Callable):
-                self._loss.prepare(outputs, targets[few])
+            if isinstance(self.row_loss, losses.CallableLoss):
+                self.row_loss.prepare(outputs, targets[few])
                 return targets
-            return self._loss.prepare(full, targets)
+            return self.row_loss.prepare(full, targets)
         except GfmError:
             raise
         except Exception as failure:
@@ -150,7 +150,7 @@ class Problem:
             values = {**{name: exact(b) for name, b in buffers.items()}, **self.flat.views(w)}
             with self._attention():
                 outputs = torch.func.functional_call(self.module, values, (exact(inputs),))
-            return self._loss(outputs, exact(targets)).mean()
+            return self.row_loss(outputs, exact(targets)).mean()
 
         def loss(w: Tensor) -> Tensor:
             return self.piece_loss(w, inputs, targets)
@@ -210,7 +210,7 @@ class Problem:
 
     def piece_loss(self, w: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
         """Mean loss over one piece at ``w`` (p,): a differentiable scalar."""
-        return self._loss(self.outputs(w, inputs), targets).mean()
+        return self.row_loss(self.outputs(w, inputs), targets).mean()
 
     def at(self, w: Tensor, width: int = 1) -> Point:
         """The problem around ``w`` (p,): loss, gradient and further derivatives on one kept graph.
@@ -220,18 +220,18 @@ class Problem:
         Raises:
             InputError: ``w`` has another shape or dtype.
         """
-        self._check(w)
+        self.check(w)
         return Point(self, w, width)
 
     def loss(self, w: Tensor) -> Tensor:
         """L(w): a 0-d tensor without graph."""
-        self._check(w)
+        self.check(w)
         with torch.no_grad():
             return sum(share * self.piece_loss(w, x, y) for x, y, share in self.pieces())
 
     def gradient(self, w: Tensor) -> Tensor:
         """grad L(w), (p,)."""
-        self._check(w)
+        self.check(w)
         self.costs.gradients += 1
         w = w.detach().requires_grad_()
         total = None
@@ -269,7 +269,7 @@ class Problem:
         """
         if isinstance(k, bool) or not isinstance(k, int):
             raise InputError(f"the number of eigenpairs must be a whole number in 1..{self.p}, but it is {k!r}")
-        self._check(w)
+        self.check(w)
         if not torch.isfinite(w).all():
             raise NumericalError("the weights contain NaN or infinity, so the Hessian has no eigenpairs there")
         try:
@@ -291,7 +291,8 @@ class Problem:
             )
         return V[None] if V.ndim == 1 else V.T
 
-    def _check(self, w: Tensor) -> None:
+    def check(self, w: Tensor) -> None:
+        """Raise InputError unless ``w`` is a weight vector (p,) of the problem's dtype."""
         if not isinstance(w, Tensor):
             raise InputError(f"weights must be a torch tensor, but they are a {type(w).__name__}")
         if w.shape != (self.p,) or w.dtype != self.dtype:

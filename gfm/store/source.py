@@ -109,9 +109,9 @@ def _member(base: str, name: str) -> str:
 
 
 def _lazy_names() -> dict[str, str]:
-    from gfm import _NAMES
+    from gfm import LAZY
 
-    return _NAMES
+    return LAZY
 
 
 def _resolve(node: ast.ImportFrom, module: str, is_package: bool) -> str:

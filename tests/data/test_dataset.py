@@ -35,23 +35,13 @@ def test_a_data_set_cannot_be_changed():
         tokens().name = "other"
 
 
-def test_targets_convert_both_ways_and_keep_the_mask():
-    hot = tokens().with_targets("one_hot")
-    assert hot.targets.shape == (2, 3, 3) and hot.targets[:, 0].abs().sum() == 0
-    assert torch.equal(hot.with_targets("indices").targets, tokens().targets)
-    assert torch.equal(tokens().with_targets("indices").targets, tokens().targets)
-
-
 def test_indices_stay_integers_when_the_dtype_changes():
     moved = tokens().to(torch.float64)
     assert moved.inputs.dtype == torch.int64 and moved.targets.dtype == torch.int64
 
 
-def test_bad_targets_are_refused():
-    with pytest.raises(InputError, match="one_hot"):
-        tokens().with_targets("signs")
+def test_one_hot_rows_of_masked_places_are_zero_and_other_classes_are_refused():
+    rows = one_hot(tokens().targets, 3)
+    assert rows.shape == (2, 3, 3) and rows[:, 0].abs().sum() == 0
     with pytest.raises(InputError, match="0..2"):
         one_hot(torch.tensor([3]), 3)
-    regression = Dataset("r", torch.ones(2, 1), torch.tensor([[0.5], [0.2]]), outputs=1)
-    with pytest.raises(InputError, match="one-hot"):
-        regression.with_targets("indices")

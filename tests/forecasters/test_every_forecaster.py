@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-import gfm.matching  # noqa: F401  enters the learned flow into the table
 from gfm import GfmError, Trajectories
 from gfm.errors import InputError
 from gfm.forecasters import available

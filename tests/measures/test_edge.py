@@ -54,13 +54,12 @@ def test_measurements_may_be_sparse():
 def test_the_edge_is_at_two_whatever_the_threshold():
     run = lockstep({"loss": np.zeros(401), "eigenvalues": 1.9 * sawtooth()[:, None]}, threshold=3.8)
     assert abs(edge.plateau(run, 0.5) - 2.0) < 0.01
-    assert abs(edge.holds_edge(run, 0.5)) < 0.01
     assert edge.sharpening(run) == pytest.approx(2.0, abs=0.1)
 
 
-def test_a_run_that_never_reaches_the_edge_holds_none():
+def test_a_run_that_never_reaches_the_edge_sharpens_to_its_end():
     run = lockstep({"loss": np.zeros(101), "eigenvalues": np.linspace(1.0, 1.5, 101)[:, None]})
-    assert np.isnan(edge.holds_edge(run)) and edge.sharpening(run) == pytest.approx(1.5)
+    assert edge.sharpening(run) == pytest.approx(1.5)
 
 
 def swinging(steps: int = 200) -> Run:

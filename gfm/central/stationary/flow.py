@@ -70,7 +70,7 @@ def stationary_flow(
     steps, substeps = whole("steps", steps, 1), whole("substeps", substeps, 1)
     lr = number("lr", lr, lambda x: 0 < x < math.inf, "a positive number")
     curvature_penalty = flag("curvature_penalty", curvature_penalty)
-    problem._check(w)
+    problem.check(w)
     if not torch.isfinite(w).all():
         raise InputError("the weights at the start contain NaN or infinity")
     loss, nu_sum, weights, gap = [], [], [], 0.0

@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import numpy as np
 
-import gfm.matching  # noqa: F401  enters the learned flow into the table of forecasters
 from gfm.data.least_squares import LeastSquaresSet, least_squares, shared_least_squares
 from gfm.errors import UnknownNameError
 from gfm.store.experiment import Experiment, Progress, Result

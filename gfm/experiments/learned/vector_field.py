@@ -12,19 +12,14 @@ from gfm.forecasting.training import Training
 from gfm.matching import GradientFlowMatching, IncrementPath
 from gfm.trajectories import Trajectories
 
-__all__ = ["FieldOnTheValley", "valley_gradient", "valley_loss"]
-
-
-def valley_loss(w: np.ndarray) -> np.ndarray:
-    """(...,) loss of (..., 2) weights: 1/2 (w1 w2 - 1)^2, a two-layer linear network of two weights.
-
-    Its minima form the hyperbola w1 w2 = 1; the origin is a saddle.
-    """
-    return 0.5 * (w[..., 0] * w[..., 1] - 1) ** 2
+__all__ = ["FieldOnTheValley", "valley_gradient"]
 
 
 def valley_gradient(w: np.ndarray) -> np.ndarray:
-    """(..., 2) gradient of :func:`valley_loss`."""
+    """(..., 2) gradient of 1/2 (w1 w2 - 1)^2, the loss of a two-layer linear network of two weights.
+
+    Its minima form the hyperbola w1 w2 = 1; the origin is a saddle.
+    """
     rest = w[..., 0] * w[..., 1] - 1
     return np.stack([rest * w[..., 1], rest * w[..., 0]], axis=-1)
 
