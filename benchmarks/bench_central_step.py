@@ -4,7 +4,7 @@ Targets: at most 40 gradients at one critical eigenvalue, 90 at three; the stabl
 beyond the gradients of its substeps. p about 450, n = 128, float32, one thread.
 """
 
-from common import perceptron, pairwise, report
+from common import pairwise, perceptron, report
 
 import gfm
 from gfm.central.processes import Central, Settings, Stable

@@ -6,14 +6,13 @@ is counted beside it.
 
 import statistics
 
+import torch
 from common import perceptron, report
 
-import torch
-
 import gfm
-from gfm.linalg import eigen
 from gfm.central.processes import Central, Settings
 from gfm.curvature import Tracker
+from gfm.linalg import eigen
 
 rows = []
 for lr, dims in ((0.5, [8, 16, 16, 1]), (0.3, [8, 16, 16, 3])):

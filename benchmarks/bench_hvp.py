@@ -8,9 +8,8 @@ what the process holds besides: where much was freed before (the rows of the kep
 faster, and the sweep's product is then 1.4 to 1.5 of it.
 """
 
-from common import pairwise, perceptron, report
-
 import torch
+from common import pairwise, perceptron, report
 
 rows = []
 for dims in ([8, 16, 16, 1], [64, 64, 64, 4], [64, 256, 256, 10]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -20,7 +20,7 @@ _JOIN = "\x1f"  # between a parameter's name and its value, inside this file onl
 def run(
     notebook: Annotated[str, typer.Argument(help="path below notebooks/, or just its name")],
     profile: Annotated[str, typer.Option(help="smoke, book or paper")] = "smoke",
-    parameter: Annotated[Optional[list[str]], typer.Option(
+    parameter: Annotated[list[str] | None, typer.Option(
         "-p", metavar="NAME VALUE", help="change a parameter; repeatable")] = None,
     in_place: Annotated[bool, typer.Option(
         "--in-place", help="refresh the committed outputs (profile smoke)")] = False,
@@ -49,7 +49,7 @@ def build(
 
 @app.command()
 def check(
-    profile: Annotated[Optional[str], typer.Option(help="default: the best that was run")] = None,
+    profile: Annotated[str | None, typer.Option(help="default: the best that was run")] = None,
 ) -> None:
     """Hold stored values against the register's bounds; exit code 1 and a table if any falls short."""
     from gfm.book import commands
@@ -68,7 +68,7 @@ def status() -> None:
 @app.command()
 def data(
     action: Annotated[str, typer.Argument(help="list or fetch")] = "list",
-    name: Annotated[Optional[str], typer.Argument(help="data set to fetch")] = None,
+    name: Annotated[str | None, typer.Argument(help="data set to fetch")] = None,
 ) -> None:
     """List the data sets, or fetch one with its checksum verified."""
     from gfm.book import commands
@@ -82,7 +82,7 @@ def forecast(
     output: Annotated[str, typer.Argument(help="file to write (.npz)")],
     horizon: Annotated[int, typer.Option(help="recorded steps to forecast")],
     method: Annotated[str, typer.Option(help="a forecaster's name")] = "gfm",
-    train: Annotated[Optional[str], typer.Option(help="longer runs to learn from")] = None,
+    train: Annotated[str | None, typer.Option(help="longer runs to learn from")] = None,
 ) -> None:
     """Forecast weights from recorded ones: checkpoints in, trajectories out."""
     from gfm.book import commands
@@ -103,7 +103,7 @@ def keep(
 
 @app.command()
 def cite(
-    notebook: Annotated[Optional[str], typer.Argument(help="a notebook; default: the book")] = None,
+    notebook: Annotated[str | None, typer.Argument(help="a notebook; default: the book")] = None,
 ) -> None:
     """BibTeX of the book and of what a notebook builds on."""
     from gfm.book import commands

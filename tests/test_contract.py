@@ -80,7 +80,7 @@ def test_no_module_uses_private_names_of_another():
 @pytest.mark.parametrize("code", ["from gfm.problem import _check", "problem._check(w)", "gfm.losses._Callable"])
 def test_private_reach_is_found(code):
     assert private_reach(code)
-    assert not private_reach(f"class A:\n    def _check(self): pass\n    def f(self): self._check()\n")
+    assert not private_reach("class A:\n    def _check(self): pass\n    def f(self): self._check()\n")
 
 
 def test_importing_the_package_loads_nothing_heavy():

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import yaml
 
-from gfm.book.site.citing import entries
 from gfm.book.register import Register
 from gfm.book.runs.plans import plan
+from gfm.book.site.citing import entries
 from gfm.cli import join_parameters
 
 ROOT = Path(__file__).parent.parent

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gfm.book.site.guards import other_builders
-from gfm.book.runs.notebooks import NoSuchProfile
 from gfm.book.paths import PROFILES
-from gfm.book.runs.progress import run_with_bar
 from gfm.book.register import Register
+from gfm.book.runs.notebooks import NoSuchProfile
 from gfm.book.runs.plans import Outcome, Plan, plan
+from gfm.book.runs.progress import run_with_bar
 from gfm.book.site.build import Site, build_site
+from gfm.book.site.guards import other_builders
 from gfm.errors import GfmError, UnknownNameError
 
 __all__ = ["Report", "bring_up_to_date", "build"]

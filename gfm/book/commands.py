@@ -17,8 +17,8 @@ def run(name: str, profile: str, parameters: list[tuple[str, str]], in_place: bo
     """``gfm run``: exit code 1 if a cell fails, 2 if what was asked makes no sense."""
     from gfm.book.runs.execute import NotebookFailed
     from gfm.book.runs.execute import in_place as refresh
-    from gfm.book.runs.progress import run_with_bar
     from gfm.book.runs.plans import plan
+    from gfm.book.runs.progress import run_with_bar
 
     register = Register.load()
     if in_place and (profile != "smoke" or parameters):

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from gfm.central.request import Request
 from gfm.central.processes import Process
+from gfm.central.request import Request
 from gfm.errors import UnreadableFileError
 from gfm.optimizers import Optimizer, State
 from gfm.problem import Costs, Problem

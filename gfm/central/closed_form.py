@@ -87,7 +87,7 @@ def scalar_rmsprop_variance(
 def effective_sharpness_rate(
     gradient: Tensor, sharpness_gradient: Tensor, sharpness: float, lr: float, beta2: float, variance: float
 ) -> float:
-    """d log S_eff / dt per step along the central flow with this variance, at the edge of stability.
+    """D log S_eff / dt per step along the central flow with this variance, at the edge of stability.
 
     S_eff = lr S / sqrt(nu) changes as S changes along dw/dt = -(2 / S)(grad L + variance grad S / 2), and as
     nu = (lr S / 2)^2 moves at (1 - beta2) / beta2 times |grad L|^2 + variance S^2 - nu.

@@ -16,8 +16,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from gfm.errors import InputError
 from gfm.checks import number, whole
+from gfm.errors import InputError
 from gfm.linalg.symmetric import from_half, half_size, to_half
 
 __all__ = ["Solution", "solve"]

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gfm.linalg import deflation
 from gfm.central.process import Flow, Observation, flat_value, to_numpy
 from gfm.central.substep import Local, Oscillation, local_flow
 from gfm.curvature import Spectrum
+from gfm.linalg import deflation
 from gfm.optimizers import State
 from gfm.problem.derivatives import Point
 

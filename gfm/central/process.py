@@ -16,8 +16,8 @@ from torch import Tensor
 from gfm.central.settings import Settings
 from gfm.curvature import Spectrum, Tracker
 from gfm.optimizers import Optimizer, State
-from gfm.problem.derivatives import Point
 from gfm.problem import Costs, Problem
+from gfm.problem.derivatives import Point
 
 __all__ = ["Flow", "Observation", "Process", "Settings", "flat_value", "to_numpy"]
 

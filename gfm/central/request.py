@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from gfm.central.processes import PROCESSES, Settings
+from gfm.checks import number, whole
 from gfm.errors import InputError, UnknownNameError
 from gfm.optimizers import Optimizer
-from gfm.checks import number, whole
 from gfm.problem import Problem
 
 __all__ = ["RESERVED", "Request", "checked"]

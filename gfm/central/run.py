@@ -15,10 +15,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gfm.central import checkpoint as checkpoints
-from gfm.central.request import Request, checked
 from gfm.central.log import Log, Notes
 from gfm.central.process import flat_value
 from gfm.central.processes import PROCESSES, Central, Process
+from gfm.central.request import Request, checked
 from gfm.central.result import Run
 from gfm.errors import NumericalError
 from gfm.optimizers import Optimizer, State

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from gfm.errors import InputError
 from gfm.checks import flag, number, whole
+from gfm.errors import InputError
 
 __all__ = ["Settings"]
 

@@ -24,9 +24,9 @@ from torch import Tensor
 
 from gfm.central import complementarity
 from gfm.errors import NumericalError
+from gfm.linalg.symmetric import from_half, pairs, scale, to_half
 from gfm.optimizers import Optimizer, State
 from gfm.problem.derivatives import Point
-from gfm.linalg.symmetric import from_half, pairs, scale, to_half
 
 __all__ = ["Local", "Oscillation", "Rates", "local_flow"]
 

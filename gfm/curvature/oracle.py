@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gfm.linalg import eigen
 from gfm.errors import InputError
+from gfm.linalg import eigen
 from gfm.problem import Problem
 
 __all__ = ["dense_hessian"]

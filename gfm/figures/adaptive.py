@@ -10,10 +10,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from gfm.central import Run
-from gfm.measures.adaptive import at_loss, flow_sharpness
-from gfm.measures.flow import effective_top, smooth
 from gfm.figures import style
 from gfm.figures.panels import Curve, Panel
+from gfm.measures.adaptive import at_loss, flow_sharpness
+from gfm.measures.flow import effective_top, smooth
 
 __all__ = [
     "ablation", "central_flow", "continued", "equal_loss", "first_lead", "many", "product", "start", "two_rates",

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from gfm.central import Run
 from gfm.experiments.central.atlas import TITLES
+from gfm.figures import style
 from gfm.measures.edge import measured_top
 from gfm.measures.flow import smooth
-from gfm.figures import style
 
 __all__ = ["curves", "edges", "eigenvalues", "eigenvalues_data", "predictions"]
 

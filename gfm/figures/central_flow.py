@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gfm.central import Run
-from gfm.measures.flow import effective_top, smooth
 from gfm.figures import style
+from gfm.measures.flow import effective_top, smooth
 
 __all__ = ["central_flow", "central_flow_data", "enlarged", "enlarged_data"]
 

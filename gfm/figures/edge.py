@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gfm.central import Run
-from gfm.measures.edge import Cycle, measured_top
 from gfm.figures import style
+from gfm.measures.edge import Cycle, measured_top
 
 __all__ = ["cycle", "learning_rates"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from gfm.central import Run
-from gfm.measures.flow import smooth
 from gfm.figures import style
 from gfm.figures.panels import Curve, Panel
+from gfm.measures.flow import smooth
 
 __all__ = ["plate"]
 

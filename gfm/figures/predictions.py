@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gfm.central import Run
+from gfm.figures import style
 from gfm.measures.flow import smooth
 from gfm.measures.prediction import rank
-from gfm.figures import style
 
 __all__ = ["many", "many_data", "overview", "zoom", "zoom_data"]
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from gfm.central import Run
-from gfm.measures.flow import effective_top, smooth
 from gfm.figures import style
 from gfm.figures.panels import Curve, Panel
+from gfm.measures.flow import effective_top, smooth
 
 __all__ = ["paths", "rest", "single_weights", "speeds", "start", "variances", "weights_predicted"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from gfm.central import Run
-from gfm.measures.flow import effective_top
 from gfm.figures.slider import Curve, Panel, slider
+from gfm.measures.flow import effective_top
 
 __all__ = ["training_slider"]
 

@@ -51,7 +51,7 @@ __all__ = [
     "Transformer",
     "WNNPlus",
     "available",
-    "register",
+    "register", "GradientFlowMatching", "MemorylessFlow", "PrefixFlow", "VectorOnly",
 ]
 
 

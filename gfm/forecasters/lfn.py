@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from gfm.forecasting.base import register
 from gfm.forecasters.direct import DirectForecaster
+from gfm.forecasting.base import register
 from gfm.forecasting.training import Training
 
 __all__ = ["LFN"]

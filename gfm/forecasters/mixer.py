@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gfm.forecasting.base import register
 from gfm.forecasters.direct import DirectForecaster
+from gfm.forecasting.base import register
 from gfm.forecasting.training import Training
 
 __all__ = ["Mixer"]

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torchdiffeq import odeint
 
-from gfm.forecasting.base import register
 from gfm.forecasters.direct import DirectForecaster
+from gfm.forecasting.base import register
 from gfm.forecasting.training import Training
 
 __all__ = ["NeuralODE"]

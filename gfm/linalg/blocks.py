@@ -82,7 +82,7 @@ def outside(
 
 
 def combined(turn: Tensor, blocks: tuple[Tensor, ...]) -> Tensor:
-    """turn (k, sum of rows) times the stacked blocks, without stacking them."""
+    """Turn (k, sum of rows) times the stacked blocks, without stacking them."""
     parts = turn.split([len(block) for block in blocks], dim=1)
     total = parts[0] @ blocks[0]
     for part, block in zip(parts[1:], blocks[1:], strict=True):

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gfm.errors import NumericalError
 from gfm.linalg import blocks
 from gfm.linalg.eigen import Eigenpairs, Product, default_tolerance, lanczos
-from gfm.errors import NumericalError
 
 __all__ = ["LARGE", "largest", "one_by_one"]
 

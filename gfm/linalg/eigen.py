@@ -14,8 +14,8 @@ import scipy.sparse.linalg as sla
 import torch
 from torch import Tensor
 
-from gfm.linalg import blocks
 from gfm.errors import InputError, NumericalError
+from gfm.linalg import blocks
 
 __all__ = ["Eigenpairs", "default_tolerance", "dense", "lanczos", "matrix", "refine"]
 

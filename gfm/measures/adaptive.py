@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from gfm.central import Run
+from gfm.errors import InputError
 from gfm.measures.flow import at_edge, effective_top, smooth
 
 __all__ = [

@@ -56,7 +56,8 @@ def edge_steps(run: Run, window: float) -> np.ndarray:
 
 def settled_excess(run: Run, after: int = 20) -> float:
     """A2, once settled: largest relative excess of the flow's top eigenvalue over the edge, ``after`` steps after it
-    first came there; 0 where it never did or the run ends before."""
+    first came there; 0 where it never did or the run ends before.
+    """
     edge = np.flatnonzero(at_edge(run))
     if len(edge) == 0:
         return 0.0
@@ -73,7 +74,8 @@ def loss_gap_share(run: Run, window: float) -> float:
 
 def own_gradient_share(run: Run, window: float) -> float:
     """A6: squared gradient norm at the flow's own weights over the optimizer's smoothed one, median over the
-    last half of the steps at the edge."""
+    last half of the steps at the edge.
+    """
     steps = edge_steps(run, window)
     late = steps[len(steps) // 2 :]
     actual = smooth(run["discrete"].gradient_norm2, window)[late]
@@ -82,7 +84,8 @@ def own_gradient_share(run: Run, window: float) -> float:
 
 def by_example(run: Run, examples: int) -> list[int]:
     """One column of the recorded outputs for each of the ``examples`` recorded: the output that is largest at the
-    flow's end (the only one, where the network has one)."""
+    flow's end (the only one, where the network has one).
+    """
     last = run["central"].outputs[-1].reshape(examples, -1)
     return [i * last.shape[1] + int(np.argmax(row)) for i, row in enumerate(np.nan_to_num(last))]
 

@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from gfm.errors import InputError
 from gfm.checks import number
+from gfm.errors import InputError
 
 __all__ = ["Memory", "Optimizer", "Schedule", "State", "check_lr", "check_share"]
 
@@ -125,7 +125,7 @@ class Optimizer(ABC):
         return value
 
     def log_lr_slope(self, t: float) -> float:
-        """d log lr / dt, by a central difference; zero for a constant."""
+        """D log lr / dt, by a central difference; zero for a constant."""
         if not callable(self.lr):
             return 0.0
         h = 1e-3

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from gfm.checks import whole
 from gfm.errors import UnknownNameError
 from gfm.optimizers.base import Schedule, check_lr
-from gfm.checks import whole
 
 __all__ = ["SCHEDULES", "Cosine", "WarmUp", "named"]
 

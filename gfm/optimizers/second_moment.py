@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gfm.optimizers.base import Memory, Optimizer, Schedule, State, check_lr, check_share
 from gfm.checks import flag, number
+from gfm.optimizers.base import Memory, Optimizer, Schedule, State, check_lr, check_share
 
 __all__ = ["SecondMoment"]
 

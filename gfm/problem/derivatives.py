@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from gfm.problem.sequential import ChainProducts
 from gfm.linalg.symmetric import pairs
+from gfm.problem.sequential import ChainProducts
 
 if TYPE_CHECKING:
     from gfm.problem import Problem

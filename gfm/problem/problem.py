@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gfm.linalg import deflation
-from gfm.problem import losses, probe, supported as door
-from gfm.problem.sequential import Chain
 from gfm.errors import GfmError, InputError, NumericalError
-from gfm.problem.flat import Flat
+from gfm.linalg import deflation
+from gfm.problem import losses, probe
+from gfm.problem import supported as door
 from gfm.problem.derivatives import Point
+from gfm.problem.flat import Flat
+from gfm.problem.sequential import Chain
 
 __all__ = ["Costs", "Problem"]
 
@@ -230,7 +231,7 @@ class Problem:
             return sum(share * self.piece_loss(w, x, y) for x, y, share in self.pieces())
 
     def gradient(self, w: Tensor) -> Tensor:
-        """grad L(w), (p,)."""
+        """Grad L(w), (p,)."""
         self.check(w)
         self.costs.gradients += 1
         w = w.detach().requires_grad_()

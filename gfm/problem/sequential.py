@@ -71,7 +71,8 @@ class Chain:
 @dataclass
 class _Kept:
     """What one layer needs of every product. The last three are written anew by each of them: fresh
-    memory of this size would cost as much as half a matrix product."""
+    memory of this size would cost as much as half a matrix product.
+    """
 
     weight: Tensor
     inputs: Tensor  # a_{i-1}, (n, columns)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
-from datetime import datetime, timezone
-from functools import lru_cache
+from datetime import UTC, datetime
+from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -53,10 +53,10 @@ def threads() -> int | None:
 
 def now() -> str:
     """The time in UTC, to the second, in ISO form."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-@lru_cache(maxsize=None)
+@cache
 def commit(folder: str = ".") -> str:
     """The short commit of the repository around ``folder`` ('' where there is none)."""
     command = ["git", "-C", folder, "rev-parse", "--short=10", "HEAD"]

@@ -10,7 +10,7 @@ import ast
 import hashlib
 import re
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 __all__ = ["closure", "digest", "digest_of_code", "imports_of", "module_digests"]
@@ -137,13 +137,13 @@ def _stamp(module: str) -> tuple[int, int]:
     return stat.st_mtime_ns, stat.st_size
 
 
-@lru_cache(maxsize=None)
+@cache
 def _cached_imports(module: str, mtime: int, size: int) -> frozenset[str]:
     path = _path(module)
     is_package = path.name == "__init__.py"
     return frozenset(imports_of(path.read_text(encoding="utf-8"), module, is_package))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _module_digest(module: str, mtime: int, size: int) -> str:
     return digest_of_code(_path(module).read_text(encoding="utf-8"))

@@ -23,8 +23,8 @@ from filelock import FileLock
 from gfm.errors import InputError, NotStoredError, UnreadableFileError
 from gfm.store import provenance as origin
 from gfm.store import source
-from gfm.store.experiment import Experiment, Progress, Result, checkpointing
 from gfm.store.entry import canonical, read_entry, sha, write_entry
+from gfm.store.experiment import Experiment, Progress, Result, checkpointing
 
 __all__ = ["Store", "obtain", "key_of"]
 

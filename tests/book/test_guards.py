@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from gfm.book import commands
-from gfm.book.site import build as site, guards
 from gfm.book.building import build
 from gfm.book.register import Register
+from gfm.book.site import build as site
+from gfm.book.site import guards
 from gfm.errors import GfmError
 
 NAME = "part/toy.ipynb"

@@ -8,8 +8,8 @@ import shutil
 import pytest
 
 from gfm.book import verdicts
-from gfm.book.runs import keeping
 from gfm.book.register import Register
+from gfm.book.runs import keeping
 from gfm.book.site.build import build_site
 from gfm.errors import InputError, UnknownNameError, UnreadableFileError
 

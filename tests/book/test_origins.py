@@ -10,8 +10,8 @@ import pytest
 
 import gfm.experiments
 from gfm.book import Element, commands, verdicts
-from gfm.book.site import origins, overview
 from gfm.book.register import Register
+from gfm.book.site import origins, overview
 from gfm.store import Experiment, provenance, source
 
 VALUES = {"T1": -0.1, "T2": 0.2, "T3": -2, "T4": 30}
@@ -115,8 +115,8 @@ def test_the_experiments_of_the_package_are_found_without_importing_them():
 
 
 def test_a_result_computed_now_comes_from_the_present_source(tmp_path):
-    from gfm.store import obtain
     from gfm.experiments.central.valley import ValleyRun
+    from gfm.store import obtain
 
     found = dict(obtain(ValleyRun(steps=2, substeps=1), tmp_path).provenance)
     assert origins.earlier({"results": [found]}) == []

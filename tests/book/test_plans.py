@@ -7,10 +7,10 @@ import shutil
 
 import pytest
 
-from gfm.book.runs import execute
 from gfm.book.building import bring_up_to_date
-from gfm.book.runs.notebooks import Notebook, _check_value, profile_parameters
 from gfm.book.register import Register
+from gfm.book.runs import execute
+from gfm.book.runs.notebooks import Notebook, _check_value, profile_parameters
 from gfm.book.runs.plans import plan, run_all
 from gfm.errors import InputError, UnknownNameError, UnreadableFileError
 

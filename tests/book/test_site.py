@@ -8,10 +8,10 @@ import shutil
 
 import pytest
 
-from gfm.book.site.links import check_site
-from gfm.book.site.pages import Page, make_page
 from gfm.book.register import Register
 from gfm.book.site.build import _fill, build_site
+from gfm.book.site.links import check_site
+from gfm.book.site.pages import Page, make_page
 from gfm.book.site.tidy import prune
 from gfm.errors import RegisterError
 

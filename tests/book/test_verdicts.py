@@ -8,8 +8,8 @@ import math
 import pytest
 
 from gfm.book import Element, commands, verdicts
-from gfm.book.site import overview
 from gfm.book.register import Bound, Register
+from gfm.book.site import overview
 from gfm.errors import RegisterError, UnknownNameError, UnreadableFileError
 
 VALUES = {"T1": -0.1, "T2": 0.2, "T3": 0.2, "T4": 30}

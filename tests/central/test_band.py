@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from toys import tiny_data, tiny_problem
 
 import gfm
 from gfm.optimizers import GradientDescent, ScalarRMSProp
-from toys import tiny_data, tiny_problem
 
 BAND, MOVING = 1e-4, 5e-4  # the defaults in float64: a constant preconditioner, one with second moments
 

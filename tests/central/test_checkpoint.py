@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from toys import tiny_data, tiny_net, tiny_problem
 
 import gfm
 from gfm.errors import UnreadableFileError
 from gfm.optimizers import GradientDescent, RMSProp
-from toys import tiny_data, tiny_net, tiny_problem
 
 run = gfm.central.run
 

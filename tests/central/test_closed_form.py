@@ -4,14 +4,17 @@ import math
 
 import pytest
 import torch
+from toys import tiny_problem
 
 from gfm.central.closed_form import (
-    effective_sharpness_rate, gradient_descent_variance, normalised_variance, scalar_rmsprop_variance,
+    effective_sharpness_rate,
+    gradient_descent_variance,
+    normalised_variance,
+    scalar_rmsprop_variance,
 )
 from gfm.central.substep import local_flow
 from gfm.errors import InputError
 from gfm.optimizers import ScalarRMSProp, State
-from toys import tiny_problem
 
 LR, BETA2 = 0.3, 0.95
 

@@ -19,8 +19,8 @@ import gfm
 from gfm.central import complementarity
 from gfm.central.complementarity import Solution
 from gfm.central.processes import Central, Settings
-from gfm.optimizers import GradientDescent, RMSProp, State
 from gfm.linalg.symmetric import pairs
+from gfm.optimizers import GradientDescent, RMSProp, State
 
 GOLDEN = json.loads(Path(__file__).with_name("golden_substep.json").read_text())
 CASES = list(GOLDEN["cases"])

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from toys import tiny_net, tiny_problem
 
 import gfm
-from gfm.central.request import RESERVED
 from gfm.central.processes import PROCESSES
+from gfm.central.request import RESERVED
 from gfm.errors import GfmError
 from gfm.optimizers import GradientDescent, RMSProp
 from gfm.problem import Costs
-from toys import tiny_net, tiny_problem
 
 run = gfm.central.run
 

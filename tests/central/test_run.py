@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import solve_ivp
+from toys import quadratic, tiny_problem
 
 import gfm
 from gfm.central import complementarity
 from gfm.curvature import dense_hessian
 from gfm.errors import GfmError, UnreadableFileError
 from gfm.optimizers import GradientDescent, RMSProp, ScalarRMSProp
-from gfm.problem import Costs
-from toys import quadratic, tiny_problem
 
 run = gfm.central.run
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import solve_ivp
+from toys import tiny_problem
 
 import gfm
 from gfm.curvature import dense_hessian
 from gfm.optimizers import GradientDescent, RMSProp
 from gfm.optimizers.schedules import named
-from toys import tiny_problem
 
 run = gfm.central.run
 

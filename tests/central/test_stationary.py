@@ -4,14 +4,14 @@ import cvxpy as cp
 import numpy as np
 import pytest
 import torch
+from toys import tiny_problem
 
-from gfm.central.stationary.program import first_term, optimisation_speed, stationary
 from gfm.central.stationary.flow import penalty_gradient, stationary_flow
+from gfm.central.stationary.program import first_term, optimisation_speed, stationary
 from gfm.curvature.oracle import dense_hessian
 from gfm.errors import InputError
 from gfm.optimizers import RMSProp, State
 from gfm.problem import Costs
-from toys import tiny_problem
 
 
 def random_problem(p, seed):

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from toys import tiny_problem
 
 from gfm.curvature import Tracker, dense_hessian
-from toys import tiny_problem
 
 
 def effective(problem, w, P):

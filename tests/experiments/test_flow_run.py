@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from gfm.store import Store, obtain
 from gfm.errors import InputError, UnknownNameError
 from gfm.experiments.central import flow_run as module
-from gfm.store.experiment import checkpointing
 from gfm.experiments.central.continued_run import ContinuedRun
+from gfm.store import Store, obtain
+from gfm.store.experiment import checkpointing
 from gfm.store.store import key_of
 
 SMALL = module.FlowRun(n=40, hidden=(6,), lr=0.2, steps=30)

@@ -8,15 +8,15 @@ import torch
 
 from gfm.data.least_squares import least_squares
 from gfm.errors import UnknownNameError
-from gfm.experiments.learned.ablations import Ablation, VARIANTS
-from gfm.experiments.learned.cost import ForecastCost, grown, image_net, training_operations
-from gfm.experiments.learned.least_squares import LeastSquaresForecast, make_forecaster, replicate_set
-from gfm.experiments.learned.small_networks import NetworkForecast, losses_at
-from gfm.experiments.learned.image_tasks import task
+from gfm.experiments.learned.ablations import VARIANTS, Ablation
 from gfm.experiments.learned.bayes_limits import BayesLimit, TowerProperty, TrueDynamics, mean_dynamics
+from gfm.experiments.learned.cost import ForecastCost, grown, image_net, training_operations
+from gfm.experiments.learned.image_tasks import task
+from gfm.experiments.learned.least_squares import LeastSquaresForecast, make_forecaster, replicate_set
 from gfm.experiments.learned.networks import slopes, small_networks
 from gfm.experiments.learned.nowcast_run import Run, gate_cost
 from gfm.experiments.learned.nowcasting import Nowcasting
+from gfm.experiments.learned.small_networks import NetworkForecast, losses_at
 from gfm.experiments.learned.transfers import NetworkTransfer
 from gfm.experiments.learned.vector_field import valley_gradient
 

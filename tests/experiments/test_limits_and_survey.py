@@ -7,12 +7,12 @@ import pytest
 
 from gfm.central import Run
 from gfm.errors import NotStoredError
-from gfm.measures import flow as flow_measures
 from gfm.experiments.central.atlas import atlas, left_out
 from gfm.experiments.central.flow_limits import limit_claims, numerics_study, overshoot_study
 from gfm.experiments.central.survey import Setting, collect, furthest, judged, survey, worst
 from gfm.figures import limits as draw_limits
 from gfm.figures import survey as draw_survey
+from gfm.measures import flow as flow_measures
 
 SMALL = {"n": 60, "hidden": (6,), "steps": 30}
 

@@ -14,9 +14,9 @@ import pytest
 
 from gfm.experiments.central import quadratics as q
 from gfm.experiments.central import valley as v
+from gfm.figures import adaptive, atlas, central_flow, edge, panels, plates, predictions, quadratics, valley
 from gfm.measures.edge import Cycle
 from gfm.measures.prediction import by_example, most_apart
-from gfm.figures import adaptive, atlas, central_flow, edge, panels, plates, predictions, quadratics, valley
 
 
 @pytest.fixture(scope="module")

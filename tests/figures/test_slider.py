@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from toys import tiny_problem
 
 import gfm
 from gfm.errors import InputError
@@ -14,7 +15,6 @@ from gfm.figures import training_slider as module
 from gfm.figures.slider import Curve, Panel, slider
 from gfm.figures.training_slider import training_slider
 from gfm.optimizers import GradientDescent
-from toys import tiny_problem
 
 STEPS = np.arange(50)
 

@@ -7,8 +7,8 @@ import torch
 from gfm import Trajectories
 from gfm.errors import InputError
 from gfm.forecasters import available
-from gfm.forecasting.report import FitReport
 from gfm.forecasters.sequence import _Block
+from gfm.forecasting.report import FitReport
 from gfm.forecasting.training import Training, train_module
 
 

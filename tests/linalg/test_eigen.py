@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from gfm.linalg import deflation, eigen
 from gfm.errors import NumericalError
+from gfm.linalg import deflation, eigen
 
 
 def matrix(values, seed=0, dtype=torch.float64):

@@ -7,10 +7,10 @@ import pytest
 
 from gfm.central import Run, Series
 from gfm.errors import InputError, UnknownNameError
+from gfm.experiments.central.atlas import atlas, cell
 from gfm.measures import edge
 from gfm.measures import flow as measures
 from gfm.measures import prediction as predictions
-from gfm.experiments.central.atlas import atlas, cell
 
 WINDOW = 5
 

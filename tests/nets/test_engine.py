@@ -1,5 +1,6 @@
 """The engine's own derivatives of every network, in float64: ``Problem.third`` and ``Expansion.third``
-against differences of the Hessian product, with one copy of the weights, several copies, and in pieces."""
+against differences of the Hessian product, with one copy of the weights, several copies, and in pieces.
+"""
 
 import pytest
 import torch

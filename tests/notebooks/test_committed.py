@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from gfm.book import verdicts
-from gfm.book.runs.notebooks import NoSuchProfile, Notebook, profile_parameters, source_of
 from gfm.book.register import Register
+from gfm.book.runs.notebooks import NoSuchProfile, Notebook, profile_parameters, source_of
 
 ROOT = Path(__file__).parents[2]
 REGISTER = Register.load(ROOT)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from toys import tiny_net, tiny_problem
 
 from gfm.errors import InputError
 from gfm.optimizers import Adam, GradientDescent, HeavyBall, RMSProp, ScalarRMSProp
-from toys import tiny_net, tiny_problem
 
 PAIRS = {
     "gd": (GradientDescent(lr=0.1), lambda q: torch.optim.SGD(q, lr=0.1)),

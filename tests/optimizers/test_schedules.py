@@ -16,7 +16,7 @@ def test_shapes_at_their_ends():
 
 @pytest.mark.parametrize("name", ["warmup", "cosine"])
 def test_a_rule_knows_the_slope(name):
-    """d log lr / dt off the corner of the warm-up, from the formula."""
+    """D log lr / dt off the corner of the warm-up, from the formula."""
     rule = GradientDescent(lr=schedules.named(name, 0.3, 50))
     assert all(rule.lr_at(t) > 0 for t in range(1, 70))
     t, h = 6.0, 1e-6

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from torch import nn
+from toys import tiny_data, tiny_net, tiny_problem
 
 import gfm
-from toys import tiny_data, tiny_net, tiny_problem
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
 import pytest
 import torch
 from torch import nn
+from toys import tiny_data, tiny_net, tiny_problem
 
 import gfm
 from gfm.errors import GfmError, NumericalError
-from toys import tiny_data, tiny_net, tiny_problem
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gfm.book.site.links import check_site
 from gfm.book.register import Register
+from gfm.book.site.links import check_site
 
 ROOT = Path(__file__).parents[2]
 REGISTER = Register.load(ROOT)

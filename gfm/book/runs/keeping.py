@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from gfm.book.runs.notebooks import Notebook
 from gfm.book.paths import PROFILES, build_folder
 from gfm.book.register import Register
+from gfm.book.runs.notebooks import Notebook
 from gfm.book.runs.plans import executed
 from gfm.book.verdicts import verdict_file
 from gfm.errors import InputError, UnknownNameError, UnreadableFileError

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gfm.book.runs.execute import environment
-from gfm.book.runs.notebooks import Notebook, profile_parameters, source_of
 from gfm.book.paths import build_folder
 from gfm.book.register import Register
+from gfm.book.runs.execute import environment
+from gfm.book.runs.notebooks import Notebook, profile_parameters, source_of
 from gfm.book.verdicts import load, verdict_file
 from gfm.errors import UnreadableFileError
 from gfm.store import source

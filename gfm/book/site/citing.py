@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from gfm.book.runs.notebooks import Notebook
 from gfm.book.register import Register
+from gfm.book.runs.notebooks import Notebook
 from gfm.errors import UnreadableFileError
 
 __all__ = ["bibtex", "entries", "keys_of"]

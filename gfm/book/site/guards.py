@@ -7,8 +7,8 @@ import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from gfm.book.runs.notebooks import source_of
 from gfm.book.register import Register
+from gfm.book.runs.notebooks import source_of
 
 __all__ = ["builders", "missing_pages", "other_builders", "what_a_run_lacks"]
 

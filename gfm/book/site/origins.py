@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ def results(meta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def earlier(meta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Those of its results that come from an earlier state of the source: the run says so itself, or the
-    digest kept with the result is not what the source gives now (known for experiments of this package)."""
+    digest kept with the result is not what the source gives now (known for experiments of this package).
+    """
 
     def changed(result: Mapping[str, Any]) -> bool:
         then, now = result.get("source"), _source_now(str(result.get("experiment")))
@@ -87,7 +88,7 @@ def _torch(part: Mapping[str, Any], meta: Mapping[str, Any], root: Path) -> str:
     return ""
 
 
-@lru_cache(maxsize=None)
+@cache
 def _source_now(experiment: str) -> str:
     """The digest that a result computed now would carry; '' for an experiment that this package lacks."""
     module = _homes().get(experiment)

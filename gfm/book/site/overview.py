@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from gfm.book.site.origins import computed_day, computed_line
-from gfm.book.site.pages import badge
 from gfm.book.paths import PROFILES
 from gfm.book.register import SECTIONS, Claim, ElementEntry, Register
+from gfm.book.site.origins import computed_day, computed_line
+from gfm.book.site.pages import badge
 from gfm.book.verdicts import FAILS, HOLDS, NOT_RUN, SHAPE, Stored, Verdict, best, load
 
 __all__ = ["counts", "matrix_page", "numbers", "state_of", "status_page", "table_of_contents"]

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from gfm.central.stationary.program import Stationary, stationary
+from gfm.checks import flag, number, whole
 from gfm.curvature.oracle import dense_hessian
 from gfm.errors import InputError
-from gfm.checks import flag, number, whole
 from gfm.problem import Problem
 
 __all__ = ["StationaryPath", "penalty_gradient", "stationary_flow"]
@@ -39,7 +39,7 @@ class StationaryPath:
 
 
 def penalty_gradient(problem: Problem, w: Tensor, oscillation: np.ndarray, share: float = 1e-4) -> Tensor:
-    """grad <H, Sigma> (p,) for Sigma = sum of outer products of the rows (r, p), weakest rows left out."""
+    """Grad <H, Sigma> (p,) for Sigma = sum of outer products of the rows (r, p), weakest rows left out."""
     sizes = np.sum(oscillation**2, axis=1)
     rows = torch.tensor(oscillation[sizes > share * sizes.max()], dtype=w.dtype, device=w.device)
     found = problem.at(w, len(rows)).expand(rows).against({i: row for i, row in enumerate(rows)})

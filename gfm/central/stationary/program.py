@@ -23,8 +23,8 @@ from scipy import linalg
 
 from gfm.central.stationary.interior_point import dual_value, follow
 from gfm.central.stationary.low_rank_dual import ascend
-from gfm.errors import InputError
 from gfm.checks import number, whole
+from gfm.errors import InputError
 
 __all__ = ["Stationary", "first_term", "optimisation_speed", "stationary"]
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from gfm import central
-from gfm.errors import InputError
-from gfm.store.experiment import Progress, Result
-from gfm.experiments.central.flow_run import FlowRun
-from gfm.store.store import obtain
-from gfm.optimizers import ScalarRMSProp, State
 from gfm.checks import whole
+from gfm.errors import InputError
+from gfm.experiments.central.flow_run import FlowRun
+from gfm.optimizers import ScalarRMSProp, State
+from gfm.store.experiment import Progress, Result
+from gfm.store.store import obtain
 
 __all__ = ["ContinuedRun", "continued_run"]
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from gfm.measures.flow import effective_top, prediction_error
 from gfm.experiments.central.flow_run import flow_run
+from gfm.measures.flow import effective_top, prediction_error
 
 __all__ = ["limit_claims", "numerics_study", "overshoot_study"]
 
@@ -73,7 +73,8 @@ def numerics_study(lr: float, substeps: Sequence[int], **common: Any) -> list[di
 def limit_claims(overshoot: list[dict[str, Any]], changes: list[dict[str, Any]]) -> dict[str, float]:
     """A14: ratio of successive changes by halved substeps; D4 and eigenvectors: largest relative
     change; correlation (Spearman) of overshoot and error over the runs that have an error (a flow that
-    stopped counts as the largest); share of the runs that have a finite one."""
+    stopped counts as the largest); share of the runs that have a finite one.
+    """
     known = [r for r in overshoot if not np.isnan(r["error"])]
     halvings = [row["change"] for row in changes if row["kind"] == "substeps"]
     return {

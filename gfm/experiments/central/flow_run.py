@@ -14,13 +14,13 @@ from torch import Tensor
 
 from gfm import central, nets, optimizers
 from gfm import data as datasets
+from gfm.checks import whole
 from gfm.data import Dataset
 from gfm.errors import UnknownNameError, UnreadableFileError
+from gfm.optimizers import schedules
+from gfm.problem import Problem
 from gfm.store.experiment import Experiment, Progress, Result, checkpoint_file
 from gfm.store.store import obtain
-from gfm.optimizers import schedules
-from gfm.checks import whole
-from gfm.problem import Problem
 
 __all__ = ["FlowRun", "OPTIMIZERS", "flow_run"]
 

@@ -14,14 +14,14 @@ import torch
 
 from gfm.central import Run
 from gfm.central.process import flat_value
-from gfm.central.stationary.program import first_term, optimisation_speed, stationary
 from gfm.central.stationary.flow import stationary_flow
+from gfm.central.stationary.program import first_term, optimisation_speed, stationary
 from gfm.curvature import oracle
 from gfm.errors import InputError
-from gfm.store.experiment import Progress, Result
 from gfm.experiments.central.flow_run import FlowRun
-from gfm.store.store import obtain
 from gfm.problem import Problem
+from gfm.store.experiment import Progress, Result
+from gfm.store.store import obtain
 
 __all__ = ["StationaryPaths", "StationaryPoints"]
 

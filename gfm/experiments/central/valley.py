@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from gfm import central
 from gfm.errors import InputError
-from gfm.store.experiment import Experiment, Progress, Result
-from gfm.store.store import obtain
 from gfm.optimizers import GradientDescent
 from gfm.problem import Problem
+from gfm.store.experiment import Experiment, Progress, Result
+from gfm.store.store import obtain
 
 __all__ = ["Valley", "ValleyRun", "closed_form_variance", "floor", "landscape", "lowest_stable", "valley_run"]
 

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gfm.errors import UnknownNameError
-from gfm.store.experiment import Experiment, Progress, Result
 from gfm.experiments.learned.least_squares import SPLIT, replicate_set
 from gfm.experiments.learned.networks import small_networks
 from gfm.forecasters import Forecaster
 from gfm.matching import GradientFlowMatching, IncrementPath, MemorylessFlow
+from gfm.store.experiment import Experiment, Progress, Result
 from gfm.trajectories import Trajectories
 
 __all__ = ["DATA", "VARIANTS", "Ablation"]

@@ -17,8 +17,8 @@ from gfm.data.least_squares import (
     least_squares,
     shared_least_squares,
 )
-from gfm.store.experiment import Experiment, Progress, Result
 from gfm.forecasting.series import to_series
+from gfm.store.experiment import Experiment, Progress, Result
 
 __all__ = ["BayesLimit", "TowerProperty", "TrueDynamics", "mean_dynamics"]
 

@@ -17,9 +17,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from gfm.store.experiment import Experiment, Progress, Result
 from gfm.experiments.learned.least_squares import make_forecaster
 from gfm.matching.fit import knots
+from gfm.store.experiment import Experiment, Progress, Result
 from gfm.trajectories import Trajectories, edges_of
 
 __all__ = ["ForecastCost", "TrainingCost", "grown", "image_net", "training_operations"]

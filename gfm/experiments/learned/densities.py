@@ -9,8 +9,8 @@ import numpy as np
 from scipy.stats import ks_2samp
 
 from gfm.data.least_squares import shared_least_squares
-from gfm.store.experiment import Experiment, Progress, Result
 from gfm.matching import MemorylessFlow
+from gfm.store.experiment import Experiment, Progress, Result
 from gfm.trajectories import Trajectories
 
 __all__ = ["WeightDensities"]

@@ -10,8 +10,8 @@ import numpy as np
 
 from gfm.data.least_squares import LeastSquaresSet, least_squares, shared_least_squares
 from gfm.errors import UnknownNameError
-from gfm.store.experiment import Experiment, Progress, Result
 from gfm.forecasters import Forecaster, available
+from gfm.store.experiment import Experiment, Progress, Result
 from gfm.trajectories import Trajectories
 
 __all__ = ["KNOWN", "PUBLISHED", "LeastSquaresForecast", "make_forecaster", "replicate_set"]

@@ -8,12 +8,12 @@ from typing import ClassVar
 import numpy as np
 
 from gfm.data import Dataset
-from gfm.store.experiment import Experiment, Progress, Result
-from gfm.experiments.learned.least_squares import make_forecaster
 from gfm.experiments.learned.image_tasks import SETS, network, task
+from gfm.experiments.learned.least_squares import make_forecaster
 from gfm.experiments.learned.nowcast_run import EVERY, Run, gate_cost, recorded, trajectories
 from gfm.forecasters import Forecaster
 from gfm.forecasting.training import Training
+from gfm.store.experiment import Experiment, Progress, Result
 
 __all__ = ["Nowcasting"]
 

@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from gfm.store.experiment import Experiment, Progress, Result
 from gfm.experiments.learned.least_squares import make_forecaster
 from gfm.experiments.learned.networks import half_net, slopes, small_networks
+from gfm.store.experiment import Experiment, Progress, Result
 
 __all__ = ["OBSERVED", "NetworkForecast", "flow_options", "losses_at", "split_sizes"]
 

@@ -8,12 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from gfm.store.experiment import Experiment, Progress, Result
 from gfm.experiments.learned.least_squares import make_forecaster
-from gfm.experiments.learned.small_networks import OBSERVED, flow_options, split_sizes
 from gfm.experiments.learned.networks import WIDTH, small_networks
+from gfm.experiments.learned.small_networks import OBSERVED, flow_options, split_sizes
 from gfm.forecasters import Forecaster
 from gfm.matching.damping import DAMPINGS
+from gfm.store.experiment import Experiment, Progress, Result
 from gfm.trajectories import Trajectories
 
 __all__ = ["NetworkTransfer"]

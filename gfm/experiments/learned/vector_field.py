@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from gfm.store.experiment import Experiment, Progress, Result
 from gfm.forecasting.training import Training
 from gfm.matching import GradientFlowMatching, IncrementPath
+from gfm.store.experiment import Experiment, Progress, Result
 from gfm.trajectories import Trajectories
 
 __all__ = ["FieldOnTheValley", "valley_gradient"]
