@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 from gfm.book.paths import PROFILES, build_folder
 from gfm.book.register import Bound, Claim, ElementEntry, Register, readable
 from gfm.errors import UnreadableFileError
+from gfm.files import write_text
 
 __all__ = ["FAILS", "HOLDS", "NOT_RUN", "SHAPE", "Stored", "Verdict", "best", "judge", "load",
            "show_value", "verdict_file", "write"]
@@ -89,15 +89,11 @@ def write(root: Path, element: ElementEntry, profile: str, verdicts: list[Verdic
           meta: Mapping[str, Any]) -> Path:
     """Store the values of one element (atomically); NaN and infinities are kept as words."""
     path = verdict_file(root, profile, element.id)
-    path.parent.mkdir(parents=True, exist_ok=True)
     payload = {"schema": _SCHEMA, "element": element.id, "profile": profile,
                "claims": [{"id": v.claim.id, "quantity": v.claim.quantity,
                            "value": _as_json(v.value), "bound": str(v.bound),
                            "verdict": v.verdict} for v in verdicts], **meta}
-    scratch = path.with_suffix(f".{os.getpid()}.partial")
-    scratch.write_text(json.dumps(payload, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
-                       encoding="utf-8")
-    os.replace(scratch, path)
+    write_text(path, json.dumps(payload, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return path
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gfm.errors import GfmError
+from gfm.files import write_text
 
 __all__ = ["NotebookFailed", "clean", "environment", "in_place", "with_parameters"]
 
@@ -109,13 +110,11 @@ def clean(notebook: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write(notebook: dict[str, Any], target: Path) -> None:
-    """Canonical form (lines split, keys sorted), written atomically."""
+    """Canonical form: lines split, keys sorted."""
     import nbformat
 
     text = nbformat.writes(nbformat.from_dict(notebook), version=4)
-    scratch = target.with_suffix(f".{os.getpid()}.partial")
-    scratch.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
-    os.replace(scratch, target)
+    write_text(target, text if text.endswith("\n") else text + "\n")
 
 
 def main() -> int:
