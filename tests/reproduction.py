@@ -4,7 +4,7 @@ nbval itself compares text letter by letter, so that a last digit that another p
 would fail, and it never looks at images or at metadata. Here words are compared exactly (so verdicts, names
 and the number of rows are), and numbers as numbers, within the tolerance that stands in the output's
 metadata, which its cell wrote there. Numbers of a kind that no two machines share (see
-:data:`gfm.book.element.VARIES`) are not compared; the words around them are.
+:data:`gfm.book.register.VARIES`) are not compared; the words around them are.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from dataclasses import replace
 
 from gfm.book.paths import PROFILES
 from gfm.book.register import SECTIONS, Register
@@ -31,11 +31,9 @@ def run(name: str, profile: str, parameters: list[tuple[str, str]], in_place: bo
             sys.exit(f"gfm: {error}")
         print(f"notebooks/{item.notebook.name}: outputs {'changed' if changed else 'unchanged'}")
         return
-    if stored:
-        os.environ["GFM_ONLY_STORED"] = "1"
     given = ", ".join(f"{k} = {v!r}" for k, v in item.parameters.items()) or "its defaults"
     print(f"Running {item.notebook.name} with {given} ...", flush=True)
-    outcome = run_with_bar([item], 1, "Running")[0]
+    outcome = run_with_bar([replace(item, only_stored=stored)], 1, "Running")[0]
     if outcome.error:
         print(f"gfm: {outcome.error}", file=sys.stderr)
         print(f"     log: {item.target.with_suffix('.log')}", file=sys.stderr)

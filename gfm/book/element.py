@@ -1,26 +1,26 @@
-"""What a notebook calls: show a figure, say a sentence, print a table, judge the claims."""
+"""What a notebook calls: obtain results, show a figure, say a sentence, print a table, judge the claims."""
 
 from __future__ import annotations
 
 import base64
 import io
-import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from gfm.book import datafiles, verdicts
+from gfm.book.outputs import TOLERANCE, Caption, Figure, Output, Prose, Table, Verdicts
 from gfm.book.paths import PROFILES, build_folder
-from gfm.book.register import VARIES, Bound, Register
+from gfm.book.register import Bound, Register
+from gfm.book.runs.handover import Handover
 from gfm.errors import InputError, RegisterError, UnknownNameError
-from gfm.store import provenance
+from gfm.store import Experiment, Result, obtain, provenance
 
 __all__ = ["Element", "below"]
 
 _MOST_BYTES = 200_000
-_TOLERANCE = 0.02  # relative, of a number in printed text
 
 
 def below(value: float, bound: float) -> str:
@@ -39,7 +39,9 @@ class Element:
         profile: the notebook's parameter: smoke, book, paper, or custom (changed parameters, which
             never reach the status page).
 
-    Raises: RegisterError outside a project; UnknownNameError for an unknown element or profile.
+    Raises:
+        RegisterError: There is no project here.
+        UnknownNameError: An unknown element or profile.
     """
 
     def __init__(self, name: str, profile: str = "smoke") -> None:
@@ -52,7 +54,18 @@ class Element:
         self.profile = profile
         self.folder = build_folder(self.register.root) / profile
         self._start = time.perf_counter()
-        self._first = len(provenance.ledger)
+        self._handover = Handover.received()
+        self._obtained: list[Mapping[str, Any]] = []
+
+    def obtain(self, experiment: Experiment) -> Result:
+        """The experiment's result, from the store or computed now; the element's verdicts record it.
+
+        Raises:
+            NotStoredError: It is not stored, and only stored results may be shown (``gfm run --stored``).
+        """
+        result = obtain(experiment, progress=self._handover.reporter(), only_stored=self._handover.only_stored)
+        self._obtained.append(result.provenance)
+        return result
 
     def show(self, fig: Any, name: str, *, alt: str, caption: str,
              data: Mapping[str, Any] | None = None, tolerance: float = 1e-3,
@@ -72,7 +85,9 @@ class Element:
 
         The notebook holds a PNG of at most 200 kB, coarser where it must be.
 
-        Raises: InputError for a missing alt text or caption, or an image above 200 kB at half the resolution.
+        Raises:
+            InputError: A missing alt text or caption, an image above 200 kB at half the resolution, or a
+                tolerance or kind that makes no sense.
         """
         alt, caption = _one_line(alt), caption.strip()
         if len(alt) < 20 or len(caption) < 20:
@@ -91,33 +106,35 @@ class Element:
         figures.mkdir(parents=True, exist_ok=True)
         (figures / f"{name}.svg").write_bytes(_save(fig, "svg"))
         (figures / f"{name}.png").write_bytes(png)
-        meta = {"kind": "figure", "name": name, "alt": alt, "caption": caption,
-                "element": self.entry.id, **_rerun(tolerance, varies, data or ())}
         if data:
             datafiles.write(self.folder / "data" / stem, name, data)
-            meta["data"] = datafiles.summary(data)
+        figure = Figure(name=name, alt=alt, caption=caption, element=self.entry.id, tolerance=float(tolerance),
+                        varies=varies or None, data=datafiles.summary(data) if data else None).checked(data or ())
         if not self.entry.claims:  # nothing will be judged: the run is recorded here
             verdicts.write(self.register.root, self.entry, self.profile, [], self._meta())
         import matplotlib.pyplot as plt
 
         plt.close(fig)
-        _display({"image/png": base64.b64encode(png).decode(), "text/plain": f"Figure {name}"}, meta)
+        _display({"image/png": base64.b64encode(png).decode(), "text/plain": f"Figure {name}"}, figure)
         _display_markdown(f"*{caption}*" if "*" not in caption else caption,
-                          {"kind": "caption", "name": name, **_rerun(tolerance)})
+                          Caption(name=name, tolerance=figure.tolerance))
 
-    def say(self, markdown: str, *, tolerance: float = _TOLERANCE, varies: str | None = None) -> None:
+    def say(self, markdown: str, *, tolerance: float = TOLERANCE, varies: str | None = None) -> None:
         """A sentence with computed numbers, set as prose (Markdown, with mathematics).
 
-        tolerance: relative, at which a rerun elsewhere must reproduce the numbers. varies: the kind
-        (``register.VARIES``) of numbers that no two machines share; then only the words must be the same.
+        Args:
+            markdown: the text.
+            tolerance: relative, at which a rerun elsewhere must reproduce the numbers.
+            varies: the kind (``register.VARIES``) of numbers that no two machines share; then only the words
+                must be the same.
         """
-        _display_markdown(markdown, {"kind": "prose", **_rerun(tolerance, varies)})
+        _display_markdown(markdown, Prose(tolerance=float(tolerance), varies=varies or None).checked())
 
     def say_notes(self, runs: Mapping[Any, Any]) -> None:
-        """What runs noted of themselves (a limit reached, a process that stopped), set as prose; nothing
-        where there is nothing to say.
+        """Say what runs noted of themselves (a limit reached, a process that stopped), if anything.
 
-        runs: name -> ``central.Run`` (or its notes); a name is text, or a network and its learning rate.
+        Args:
+            runs: name -> ``central.Run`` (or its notes); a name is text, or a network and its learning rate.
         """
         lines = []
         for name, run in runs.items():
@@ -127,7 +144,7 @@ class Element:
             self.say("Noted by the runs themselves:\n\n" + "\n".join(lines), varies="iterations")
 
     def table(self, rows: Sequence[Mapping[str, Any] | Sequence[Any]], columns: Sequence[str],
-              name: str, caption: str, *, tolerance: float = _TOLERANCE,
+              name: str, caption: str, *, tolerance: float = TOLERANCE,
               varies: Mapping[str, str] | None = None) -> None:
         """A table, shown as Markdown and saved as CSV and JSON.
 
@@ -140,14 +157,15 @@ class Element:
             tolerance: relative, at which a rerun elsewhere must reproduce the numbers.
             varies: columns of numbers that no two machines share -> their kind (``register.VARIES``).
         """
+        shown = Table(name=name, caption=caption.strip(), element=self.entry.id, tolerance=float(tolerance),
+                      varies=varies or None).checked(columns)
         table = [[row.get(c) if isinstance(row, Mapping) else row[i] for i, c in enumerate(columns)]
                  for row in rows]
         datafiles.write_table(self.folder / "data" / self._stem, name, columns, table)
         head = "| " + " | ".join(columns) + " |\n|" + "---|" * len(columns) + "\n"
         body = "\n".join("| " + " | ".join(_cell(v) for v in row) + " |" for row in table)
-        _display_markdown(head + body, {"kind": "table", "name": name, "caption": caption.strip(),
-                                        "element": self.entry.id, **_rerun(tolerance, varies, columns)})
-        _display_markdown(caption.strip(), {"kind": "caption", "name": name, **_rerun(tolerance)})
+        _display_markdown(head + body, shown)
+        _display_markdown(shown.caption, Caption(name=name, tolerance=shown.tolerance))
 
     def judge(self, **values: float | None) -> list[verdicts.Verdict]:
         """Hold every claim of the element against its bound; show the table and store the values.
@@ -156,8 +174,11 @@ class Element:
             values: claim id -> measured value; None where it could not be measured ("not run").
                 Ids that are no Python names: ``judge(**{"A2-top": value})``.
 
-        Returns: the verdicts, in the register's order.
-        Raises: RegisterError for a claim that the register lacks or that is left out here.
+        Returns:
+            The verdicts, in the register's order.
+
+        Raises:
+            RegisterError: A claim that the register lacks or that is left out here.
         """
         for name in values:
             self.entry.claim(name)
@@ -172,10 +193,9 @@ class Element:
         body = "\n".join(
             f"| {v.claim.id} | {_cell(v.claim.sentence)} | {_cell(v.claim.quantity)} | {v.shown} "
             f"| {v.bound} | **{v.verdict}** |" for v in found)
-        _display_markdown(head + body, {
-            "kind": "verdicts", "element": self.entry.id,
-            "tolerance": {v.claim.id: v.claim.tolerance for v in found},
-            "varies": {v.claim.id: v.claim.varies for v in found if v.claim.varies}})
+        _display_markdown(head + body, Verdicts(
+            element=self.entry.id, tolerance={v.claim.id: v.claim.tolerance for v in found},
+            varies={v.claim.id: v.claim.varies for v in found if v.claim.varies}))
         return found
 
     @property
@@ -184,7 +204,7 @@ class Element:
         return notebook.rpartition("/")[2].removesuffix(".ipynb")
 
     def _meta(self) -> dict[str, Any]:
-        used = provenance.ledger[self._first:]
+        used = self._obtained
         wall = time.perf_counter() - self._start
         saved = sum(r["seconds"] for r in used if r["reused"])
         return {
@@ -196,21 +216,8 @@ class Element:
             "threads": provenance.threads(), "commit": provenance.commit(str(self.register.root)),
             "when": provenance.now(),
             # cells never run may have been left out (gfm run --stored): no verdict on the whole
-            **({"partial": True} if os.environ.get("GFM_ONLY_STORED") else {}),
+            **({"partial": True} if self._handover.only_stored else {}),
         }
-
-
-def _rerun(tolerance: float, varies: str | Mapping[str, str] | None = None,
-           names: Iterable[str] = ()) -> dict[str, Any]:
-    """What a rerun on another machine must reproduce, for the output's metadata."""
-    if not 0 < tolerance < 1:
-        raise InputError(f"A tolerance is relative, above 0 and below 1; got {tolerance!r}.")
-    kinds = {varies} if isinstance(varies, str) else set((varies or {}).values())
-    if unknown := kinds - set(VARIES):
-        raise InputError(f"Unknown kind {sorted(unknown)[0]!r} of varying numbers; it is one of {', '.join(VARIES)}.")
-    if isinstance(varies, Mapping) and (missing := set(varies) - set(names)):
-        raise InputError(f"Nothing here is called {sorted(missing)[0]!r}, so its numbers cannot vary.")
-    return {"tolerance": float(tolerance), **({"varies": varies} if varies else {})}
 
 
 def _save(fig: Any, kind: str, **options: Any) -> bytes:
@@ -232,11 +239,11 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _display_markdown(text: str, meta: dict[str, Any]) -> None:
-    _display({"text/markdown": text, "text/plain": text}, meta)
+def _display_markdown(text: str, output: Output) -> None:
+    _display({"text/markdown": text, "text/plain": text}, output)
 
 
-def _display(bundle: dict[str, Any], meta: dict[str, Any]) -> None:
+def _display(bundle: dict[str, Any], output: Output) -> None:
     try:
         from IPython import get_ipython
         from IPython.display import display
@@ -245,4 +252,4 @@ def _display(bundle: dict[str, Any], meta: dict[str, Any]) -> None:
     if display is None or get_ipython() is None:  # a plain script: show what can be read
         print(bundle["text/plain"])
         return
-    display(bundle, raw=True, metadata={"gfm": meta})
+    display(bundle, raw=True, metadata=output.metadata())

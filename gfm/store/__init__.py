@@ -1,7 +1,6 @@
 """Experiments as plain data with a key, and the store that keeps their results."""
 
-from gfm.store.experiment import Experiment, Progress, Result
-from gfm.store.provenance import ledger
+from gfm.store.experiment import Context, Experiment, Obtain, Progress, Result
 from gfm.store.store import Store, obtain
 
-__all__ = ["Experiment", "Progress", "Result", "Store", "ledger", "obtain"]
+__all__ = ["Context", "Experiment", "Obtain", "Progress", "Result", "Store", "obtain"]

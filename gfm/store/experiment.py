@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,37 +12,38 @@ import numpy as np
 
 from gfm.errors import InputError
 
-__all__ = ["Experiment", "Progress", "Result", "checkpoint_file", "checkpointing"]
+__all__ = ["Context", "Experiment", "Obtain", "Progress", "Result"]
 
 Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)`` now and then during a computation."""
 
 
-_checkpoint: ContextVar[Path | None] = ContextVar("checkpoint", default=None)
+def _silent(done: int, total: int) -> None:
+    pass
 
 
-def checkpoint_file() -> Path | None:
-    """Where a long computation may keep its state, to go on from after a kill; None outside a store."""
-    return _checkpoint.get()
+@dataclass(frozen=True)
+class Context:
+    """What a computation is given beside its parameters.
 
+    Attributes:
+        progress: to be called now and then.
+        checkpoint: the file in which a long computation may keep its state, so that it goes on from there
+            after a kill; None where nothing is kept.
+    """
 
-@contextmanager
-def checkpointing(file: Path) -> Iterator[None]:
-    """Within this context :func:`checkpoint_file` is ``file``."""
-    token = _checkpoint.set(file)
-    try:
-        yield
-    finally:
-        _checkpoint.reset(token)
+    progress: Progress = _silent
+    checkpoint: Path | None = None
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a computation leaves behind.
+    """What a computation returns.
 
-    arrays: name -> NumPy array (numbers, booleans or plain strings; no objects).
-    info: what JSON can hold: costs (``seconds``, ``gradients``, ``hvps``, ``thirds``), labels, scores.
-    provenance: filled in by the store: key, parameters, versions, whether it was reused, and why.
+    Attributes:
+        arrays: name -> NumPy array (numbers, booleans or plain strings; no objects).
+        info: what JSON can hold: costs (``seconds``, ``gradients``, ``hvps``, ``thirds``), labels, scores.
+        provenance: filled in by the store: key, parameters, versions, whether it was reused, and why.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -56,9 +55,8 @@ class Result:
 class Experiment:
     """A computation named by its class and fixed by its fields.
 
-    Subclasses are frozen dataclasses whose fields are plain numbers, strings, booleans, None or
-    tuples of these; they set ``name`` and write ``compute``. Results are kept by
-    :func:`gfm.store.obtain`.
+    Subclasses are frozen dataclasses whose fields are plain numbers, strings, booleans, None or tuples of
+    these; they set ``name`` and write ``compute``. :func:`gfm.store.obtain` keeps the results.
     """
 
     name: ClassVar[str] = ""
@@ -67,17 +65,26 @@ class Experiment:
         """A digest of the data that the computation reads ('' where it reads none)."""
         return ""
 
-    def compute(self, progress: Progress) -> Result:
-        """Do the work; report ``progress(done, total)`` now and then.
+    def compute(self, context: Context) -> Result:
+        """Do the work, calling ``context.progress(done, total)`` now and then.
 
-        Returns: a :class:`Result` with arrays and info.
+        Returns:
+            Arrays and info; the store adds the provenance.
         """
         raise NotImplementedError
 
     def parameters(self) -> dict[str, Any]:
-        """The fields as a plain dict. Raises InputError where a field is not plain."""
+        """The fields as a plain dict.
+
+        Raises:
+            InputError: A field is not plain.
+        """
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {name: _plain(value, f"{self.name}.{name}") for name, value in values.items()}
+
+
+Obtain = Callable[[Experiment], Result]
+"""How to come by a result: :func:`gfm.store.obtain`, or a notebook's ``element.obtain``, which keeps a record."""
 
 
 def _plain(value: Any, where: str) -> Any:

@@ -9,14 +9,10 @@ from datetime import UTC, datetime
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
-__all__ = ["commit", "ledger", "machine", "now", "threads", "versions"]
+__all__ = ["commit", "machine", "now", "threads", "versions"]
 
 _PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "torchdiffeq", "matplotlib")
-
-ledger: list[dict[str, Any]] = []
-"""Provenance of every result obtained by this process, in order (read by the verdicts)."""
 
 
 @lru_cache(maxsize=1)

@@ -13,18 +13,19 @@ import shutil
 import sys
 import textwrap
 import time
-import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
 from gfm.errors import InputError, NotStoredError, UnreadableFileError
+from gfm.files import replacing
 from gfm.store import provenance as origin
 from gfm.store import source
 from gfm.store.entry import canonical, read_entry, sha, write_entry
-from gfm.store.experiment import Experiment, Progress, Result, checkpointing
+from gfm.store.experiment import Context, Experiment, Progress, Result
 
 __all__ = ["Store", "obtain", "key_of"]
 
@@ -42,8 +43,9 @@ def key_of(experiment: Experiment) -> str:
 class Store:
     """A folder of results, and read-only folders (committed results) looked into after it.
 
-    folder: default ``$GFM_STORE``, else ``build/store`` of the project (or of the current folder).
-    committed: default ``book/results/*/store`` of the project.
+    Attributes:
+        folder: by default ``$GFM_STORE``, else ``build/store`` of the project (or of the current folder).
+        committed: by default ``book/results/*/store`` of the project.
     """
 
     folder: Path = field(default_factory=lambda: _default_folder())
@@ -56,7 +58,8 @@ class Store:
     def load(self, name: str, key: str) -> Result:
         """Read and verify one entry.
 
-        Raises: UnreadableFileError saying what is wrong with the files.
+        Raises:
+            UnreadableFileError: A file is missing, partial, foreign or altered; the message says which.
         """
         return read_entry(self.entry(name, key), name, key)
 
@@ -83,29 +86,20 @@ class Store:
         return None, why
 
     def save(self, name: str, key: str, result: Result) -> Result:
-        """Write one entry (a temporary sibling, then renamed) and return it as it will be read."""
+        """Write one entry in one step, unless a good one is there already; return it as it will be read."""
         target = self.entry(name, key)
-        scratch = _room(target.parent) / f".{key}.{uuid.uuid4().hex[:8]}.partial"
-        scratch.mkdir()
         try:
+            return self.load(name, key)
+        except UnreadableFileError:
+            _room(target.parent)
+        with replacing(target) as scratch:
+            scratch.mkdir()
             write_entry(scratch, name, key, result)
-            self._put(scratch, target, name, key)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            if target.is_dir() and not target.is_symlink():  # a broken entry
+                shutil.rmtree(target, ignore_errors=True)
+            else:
+                target.unlink(missing_ok=True)
         return self.load(name, key)
-
-    def _put(self, scratch: Path, target: Path, name: str, key: str) -> None:
-        try:
-            os.replace(scratch, target)
-        except OSError:  # a folder is there: another process's good entry, or one not to be trusted
-            try:
-                self.load(name, key)
-            except UnreadableFileError:
-                if target.is_dir() and not target.is_symlink():
-                    shutil.rmtree(target, ignore_errors=True)
-                else:
-                    target.unlink(missing_ok=True)
-                os.replace(scratch, target)
 
     def lock(self, name: str, key: str) -> FileLock:
         """A lock between processes for one entry; freed by the system when its holder dies."""
@@ -114,18 +108,28 @@ class Store:
 
 
 def obtain(experiment: Experiment, store: Store | Path | str | None = None,
-           progress: Progress | None = None) -> Result:
+           progress: Progress | None = None, only_stored: bool = False) -> Result:
     """The experiment's result: read from the store, or computed and stored.
 
-    Two processes that want the same result compute it once. ``result.provenance`` says whether it
-    was reused and why (not), with its key, parameters, versions, seconds, threads and processor.
+    Two processes that want the same result compute it once.
 
-    Raises: NotStoredError where the environment's ``GFM_ONLY_STORED`` forbids to compute what is not stored;
-    there, data that cannot be read count as not stored too. InputError for a store that cannot be written.
+    Args:
+        experiment: What to compute.
+        store: Where results are kept; a folder stands for a store without committed results.
+        progress: Called during a computation; by default it draws a bar.
+        only_stored: Compute nothing.
+
+    Returns:
+        The result. Its ``provenance`` says whether it was reused and why (not), with its key, parameters,
+        versions, seconds, threads and processor.
+
+    Raises:
+        NotStoredError: Only stored results are asked for, and this is none, or the data that it is known by
+            cannot be read.
+        InputError: The store cannot be written.
     """
-    if store is None or not isinstance(store, Store):
+    if not isinstance(store, Store):
         store = Store() if store is None else Store(Path(store), ())
-    only_stored = bool(os.environ.get("GFM_ONLY_STORED"))
     try:
         name, key = experiment.name, key_of(experiment)
     except OSError as error:  # the key holds the data's fingerprint
@@ -144,23 +148,16 @@ def obtain(experiment: Experiment, store: Store | Path | str | None = None,
             if found is not None:
                 reused, why = True, again
             else:
-                with checkpointing(store.entry(name, f".{key}.checkpoint")):
-                    found = store.save(name, key, _compute(experiment, key, progress))
-    result = Result(found.arrays, found.info, {**found.provenance, "reused": reused, "why": why})
-    origin.ledger.append(dict(result.provenance))
-    return result
+                checkpoint = store.entry(name, f".{key}.checkpoint")
+                with nullcontext(progress) if progress else _bar(name) as report:
+                    made = _compute(experiment, key, Context(report, checkpoint))
+                found = store.save(name, key, made)
+    return Result(found.arrays, found.info, {**found.provenance, "reused": reused, "why": why})
 
 
-def _compute(experiment: Experiment, key: str, progress: Progress | None) -> Result:
-    bar = None
-    if progress is None:
-        progress, bar = _bar(experiment.name)
+def _compute(experiment: Experiment, key: str, context: Context) -> Result:
     start = time.perf_counter()
-    try:
-        result = experiment.compute(progress)
-    finally:
-        if bar is not None:
-            bar.close()
+    result = experiment.compute(context)
     known = {"experiment": experiment.name, "key": key, "parameters": experiment.parameters(),
              "data": experiment.data_fingerprint(), "source": _source_digest(experiment),
              "seconds": round(time.perf_counter() - start, 3), "when": origin.now(),
@@ -169,21 +166,17 @@ def _compute(experiment: Experiment, key: str, progress: Progress | None) -> Res
     return Result(result.arrays, result.info, known)
 
 
-def _bar(name: str) -> tuple[Progress, Any]:
+@contextmanager
+def _bar(name: str) -> Iterator[Progress]:
     from tqdm import tqdm
 
-    bar = tqdm(desc=name, leave=False, mininterval=0.5)
-    file, told = os.environ.get("GFM_PROGRESS"), [0.0]
+    with tqdm(desc=name, leave=False, mininterval=0.5) as bar:
 
-    def progress(done: int, total: int) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
-        # A build reads this file to show how far the notebook's process is (see gfm.book.runs.progress).
-        if file and time.monotonic() - told[0] > 0.5:
-            told[0] = time.monotonic()
-            Path(file).write_text(f"{done} {total} {name}\n", encoding="utf-8")
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
 
-    return progress, bar
+        yield progress
 
 
 def _source_digest(experiment: Experiment) -> str:

@@ -100,7 +100,7 @@ def test_notes_of_runs_are_said_and_nothing_where_there_are_none(project, capsys
 def shown(project, monkeypatch):
     """The metadata of what an element displays."""
     seen = []
-    monkeypatch.setattr(element, "_display", lambda bundle, meta: seen.append(meta))
+    monkeypatch.setattr(element, "_display", lambda bundle, output: seen.append(output.metadata()["gfm"]))
     return seen
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from gfm.book import Element, commands, verdicts
 from gfm.book.register import Bound, Register
+from gfm.book.runs.handover import Handover
 from gfm.book.site import overview
 from gfm.errors import RegisterError, UnknownNameError, UnreadableFileError
 
@@ -121,11 +122,12 @@ def test_a_value_that_misses_its_bound_does_not_round_to_it():
 def test_a_run_in_part_does_not_stand_for_the_whole(project, monkeypatch):
     register = Register.load(project)
     Element("toy", profile="book").judge(**VALUES)
-    monkeypatch.setenv("GFM_ONLY_STORED", "1")
+    handover = Handover(only_stored=True).environment()
+    monkeypatch.setenv(*handover.popitem())
     Element("toy", profile="paper").judge(**VALUES)
     assert verdicts.best(register, register["toy"]).profile == "book"
     assert verdicts.load(register, register["toy"], "paper").meta["partial"]
-    monkeypatch.delenv("GFM_ONLY_STORED")
+    monkeypatch.delenv("GFM_RUN")
     Element("toy", profile="paper").judge(**VALUES)
     assert verdicts.best(register, register["toy"]).profile == "paper"
 

@@ -6,8 +6,7 @@ import pytest
 from gfm.errors import InputError, UnknownNameError
 from gfm.experiments.central import flow_run as module
 from gfm.experiments.central.continued_run import ContinuedRun
-from gfm.store import Store, obtain
-from gfm.store.experiment import checkpointing
+from gfm.store import Context, Store, obtain
 from gfm.store.store import key_of
 
 SMALL = module.FlowRun(n=40, hidden=(6,), lr=0.2, steps=30)
@@ -65,9 +64,9 @@ def test_a_checkpoint_of_another_run_is_not_removed_in_silence(store):
         obtain(short, store, progress=kill_at(5))
     file = store.entry(short.name, f".{key_of(short)}.checkpoint")
     other = module.FlowRun(n=40, hidden=(6,), lr=0.3, steps=8, processes=("discrete",))
-    with checkpointing(file), pytest.warns(UserWarning, match="of another run"):
-        found = other.compute(lambda done, total: None)
-    assert np.array_equal(found.arrays["discrete/loss"], other.compute(lambda done, total: None).arrays["discrete/loss"])
+    with pytest.warns(UserWarning, match="of another run"):
+        found = other.compute(Context(checkpoint=file))
+    assert np.array_equal(found.arrays["discrete/loss"], other.compute(Context()).arrays["discrete/loss"])
 
 
 def test_values_that_no_run_can_have():
@@ -82,7 +81,7 @@ def test_a_constant_schedule_leaves_the_key_and_another_is_recorded():
     kwargs = {"n": 40, "hidden": (6,), "lr": 0.2, "steps": 8, "processes": ("discrete",), "schedule": "cosine"}
     experiment = module.FlowRun(**kwargs)
     assert experiment.parameters()["schedule"] == "cosine" and key_of(experiment) != key_of(SMALL)
-    found = experiment.compute(lambda done, total: None)
+    found = experiment.compute(Context())
     assert found.info["settings"]["schedule"] == "Cosine(peak=0.2, steps=8)"
     rates = found.arrays["discrete/lr"]
     assert rates[0] == 0.2 and rates[-1] == pytest.approx(0.02) and (np.diff(rates) < 0).all()
@@ -94,13 +93,13 @@ def test_a_continued_run_takes_every_parameter_of_its_own():
         "processes": ("central",), "critical_share": 0.9, "tolerance": 1e-3, "adaptive": False, "coordinates": 4,
         "warmup": 2,
     }
-    found = ContinuedRun(**kwargs).compute(lambda done, total: None)
+    found = ContinuedRun(**kwargs).compute(Context())
     for name in ("critical_share", "tolerance", "adaptive", "coordinates", "warmup"):
         assert found.info["settings"][name] == kwargs[name], name
     assert found.arrays["central/gradient2_at"].shape == (5, 4)
     assert found.info["costs"]["start"]["gradients"] == 3 and found.info["costs"]["warmup"]["gradients"] == 2
     with pytest.raises(InputError, match="start_steps"):
-        ContinuedRun(**{**kwargs, "start_steps": -1}).compute(lambda done, total: None)
+        ContinuedRun(**{**kwargs, "start_steps": -1}).compute(Context())
 
 
 def test_a_killed_continued_run_goes_on(store):

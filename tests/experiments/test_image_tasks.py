@@ -13,6 +13,7 @@ from gfm.errors import UnknownNameError
 from gfm.experiments.learned.image_tasks import SETS, network, task
 from gfm.experiments.learned.nowcast_run import Run, recorded, trajectories
 from gfm.experiments.learned.nowcasting import Nowcasting
+from gfm.store import Context
 
 SMALL = {
     "mnist": {"chosen": 100, "train": 90, "test": 25},
@@ -75,9 +76,9 @@ def test_the_perceptron_learns_and_is_recorded_with_its_state():
 
 
 def test_fitted_on_one_network_and_used_on_another():
-    own = Nowcasting("gfm-prefix", data="digits-mlp", **SHORT).compute(lambda done, total: None)
+    own = Nowcasting("gfm-prefix", data="digits-mlp", **SHORT).compute(Context())
     other = Nowcasting("gfm-prefix", data="digits-mlp", fitted_on="digits", **SHORT)
-    crossed = other.compute(lambda done, total: None)
+    crossed = other.compute(Context())
     assert crossed.info["weights"] == own.info["weights"] == 14_360
     np.testing.assert_array_equal(crossed.arrays["at"][:, [0, 2]], own.arrays["at"][:, [0, 2]])  # same run
     assert (crossed.arrays["at"][:, 1] != own.arrays["at"][:, 1]).any()  # another forecast
@@ -119,13 +120,13 @@ def test_networks_have_about_14400_weights_and_a_graph(folder, name):
 
 @pytest.mark.parametrize(("name", "weights"), [("mnist", 14_378), ("cifar10", 14_666)])
 def test_nowcasting_runs_on_each(folder, name, weights):
-    result = Nowcasting("gfm-prefix", data=name, threshold=0.0, **SHORT).compute(lambda done, total: None)
+    result = Nowcasting("gfm-prefix", data=name, threshold=0.0, **SHORT).compute(Context())
     assert result.arrays["jumps"].sum() >= 1 and np.isfinite(result.arrays["at"]).all()
     assert np.isnan(result.arrays["steps"]).all()  # no loss is as small
     assert result.info["weights"] == weights and result.info["threshold"] == 0.0
-    easy = Nowcasting("none", data=name, threshold=100.0, **SHORT).compute(lambda done, total: None)
+    easy = Nowcasting("none", data=name, threshold=100.0, **SHORT).compute(Context())
     assert easy.arrays["steps"].tolist() == [4.0]  # the first look
-    own = Nowcasting("none", data=name, **SHORT).compute(lambda done, total: None)
+    own = Nowcasting("none", data=name, **SHORT).compute(Context())
     assert own.info["threshold"] == SETS[name].threshold > 0
 
 

@@ -1,6 +1,7 @@
 """The limits and the survey on runs small enough for a test: rows say what they should."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from gfm.experiments.central.survey import Setting, collect, furthest, judged, s
 from gfm.figures import limits as draw_limits
 from gfm.figures import survey as draw_survey
 from gfm.measures import flow as flow_measures
+from gfm.store import obtain
 
 SMALL = {"n": 60, "hidden": (6,), "steps": 30}
 
@@ -20,11 +22,11 @@ SMALL = {"n": 60, "hidden": (6,), "steps": 30}
 def test_limits_rows_and_claims():
     families = {"gelu": {"lr": [0.02, 0.35], "activation": "gelu"},
                 "cross-entropy": {"lr": [0.9], "activation": "gelu", "loss": "cross_entropy", "targets": "indices", "classes": 4}}
-    overshoot = overshoot_study(families, 3, **SMALL)
+    overshoot = overshoot_study(obtain, families, 3, **SMALL)
     assert [(row["family"], row["lr"]) for row in overshoot] == [("gelu", 0.02), ("gelu", 0.35), ("cross-entropy", 0.9)]
     assert math.isnan(overshoot[0]["error"])  # the small rate never meets the edge, and is not left out
     assert overshoot[1]["peak"] > 1.9 and overshoot[1]["error"] >= 0
-    changes = numerics_study(0.35, [2, 4, 8], **SMALL)
+    changes = numerics_study(obtain, 0.35, [2, 4, 8], **SMALL)
     kinds = [row["kind"] for row in changes]
     assert kinds.count("substeps") == 2 and kinds.count("share") == 2 and kinds.count("tolerance") == 2
     claims = limit_claims(overshoot, changes)
@@ -36,7 +38,7 @@ def test_limits_rows_and_claims():
 
 
 def test_survey_has_a_row_for_every_cell_and_marks_those_below_the_edge():
-    collected = collect({
+    collected = collect(obtain, {
         "gd": {"cells": {"mlp": {"lr": [0.01, 0.4], "steps": 40, "hidden": [6]}}, "n": 40, "size": "tiny", "window": 3},
     })
     rows = survey(collected)
@@ -49,7 +51,7 @@ def test_survey_has_a_row_for_every_cell_and_marks_those_below_the_edge():
 
 
 def test_a_cell_whose_flow_stopped_fails_and_does_not_drop_out():
-    run = collect({"gd": {"cells": {"mlp": {"lr": [0.4], "steps": 40, "hidden": [6]}}, "n": 40, "size": "tiny", "window": 3}})["gd"]
+    run = collect(obtain, {"gd": {"cells": {"mlp": {"lr": [0.4], "steps": 40, "hidden": [6]}}, "n": 40, "size": "tiny", "window": 3}})["gd"]
     arrays, info = run.runs["mlp", 0.4].to_arrays()
     cut = {name: np.array(a, copy=True) for name, a in arrays.items()}
     for name in ("loss", "eigenvalues", "predicted_loss"):
@@ -66,12 +68,12 @@ def test_a_cell_whose_flow_stopped_fails_and_does_not_drop_out():
 def test_where_only_stored_runs_may_be_used_cells_never_run_are_left_out(tmp_path, monkeypatch):
     monkeypatch.setenv("GFM_STORE", str(tmp_path / "store"))
     common = {"n": 40, "size": "tiny", "processes": ("discrete",), "steps": 10}
-    atlas({"mlp": {"lr": [0.2]}}, **common)
-    monkeypatch.setenv("GFM_ONLY_STORED", "1")
+    atlas(obtain, {"mlp": {"lr": [0.2]}}, **common)
+    stored = partial(obtain, only_stored=True)
     cells = {"mlp": {"lr": [0.2, 0.3]}, "cnn": {"lr": [0.1]}}
-    runs = atlas(cells, **common)
+    runs = atlas(stored, cells, **common)
     assert list(runs) == [("mlp", 0.2)]
     assert "MLP at 0.3, CNN at 0.1" in left_out(cells, runs)
     assert left_out({"mlp": {"lr": [0.2]}}, runs) == ""
     with pytest.raises(NotStoredError, match="none of these cells"):
-        atlas({"cnn": {"lr": [0.1]}}, **common)
+        atlas(stored, {"cnn": {"lr": [0.1]}}, **common)

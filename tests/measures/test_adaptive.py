@@ -10,6 +10,7 @@ from gfm.experiments.central.continued_run import ContinuedRun
 from gfm.experiments.central.flow_run import FlowRun
 from gfm.experiments.central.stationary_points import StationaryPoints
 from gfm.measures import adaptive as measures
+from gfm.store import Context
 
 
 def made(steps=400, **central):
@@ -77,18 +78,14 @@ def test_the_step_at_a_loss():
 SMALL = {"n": 40, "hidden": (4,), "activation": "tanh", "optimizer": "scalar_rmsprop", "steps": 6, "lr": 0.02}
 
 
-def nothing(done, total):
-    pass
-
-
 def test_a_continued_run_goes_on_where_one_run_would_be():
     """With the same settings before and after, the parts join to one run."""
-    whole = FlowRun(**{**SMALL, "steps": 10}, processes=("discrete",)).compute(nothing)
-    part = ContinuedRun(**SMALL, processes=("discrete",), start_steps=4, start_lr=0.02, start_beta2=0.99).compute(nothing)
+    whole = FlowRun(**{**SMALL, "steps": 10}, processes=("discrete",)).compute(Context())
+    part = ContinuedRun(**SMALL, processes=("discrete",), start_steps=4, start_lr=0.02, start_beta2=0.99).compute(Context())
     for name in ("loss", "nu_mean", "effective_step"):
         assert part.arrays[f"discrete/{name}"] == pytest.approx(whole.arrays[f"discrete/{name}"][4:], rel=1e-10)
     with pytest.raises(InputError, match="scalar_rmsprop"):
-        ContinuedRun(**{**SMALL, "optimizer": "gd"}).compute(nothing)
+        ContinuedRun(**{**SMALL, "optimizer": "gd"}).compute(Context())
 
 
 def test_the_closed_form_is_checked_only_where_it_holds():
@@ -103,4 +100,4 @@ def test_the_closed_form_is_checked_only_where_it_holds():
 
 def test_stationary_points_need_a_run_that_kept_what_they_use():
     with pytest.raises(InputError, match="keeps weights"):
-        StationaryPoints(n=40, hidden=(4,), optimizer="rmsprop").compute(nothing)
+        StationaryPoints(n=40, hidden=(4,), optimizer="rmsprop").compute(Context())

@@ -30,9 +30,9 @@ class Double(Experiment):
     def data_fingerprint(self) -> str:
         return "the data" if self.label == "a" else "other data"
 
-    def compute(self, progress) -> Result:
+    def compute(self, context) -> Result:
         calls.append(self.value)
-        progress(1, 1)
+        context.progress(1, 1)
         return Result({"doubled": np.array([2 * self.value]), "words": np.array(["x", "yz"])},
                       {"seconds": 0.1, "nothing": float("nan"), "count": np.int64(3)})
 
@@ -114,7 +114,7 @@ def test_a_store_that_is_a_file_is_refused_before_any_work(tmp_path):
     assert not calls
 
 
-def test_where_only_stored_results_count_unavailable_data_are_not_stored(tmp_path, monkeypatch):
+def test_where_only_stored_results_count_unavailable_data_are_not_stored(tmp_path):
     @dataclass(frozen=True)
     class Away(Double):
         name: ClassVar[str] = "test/away"
@@ -124,9 +124,8 @@ def test_where_only_stored_results_count_unavailable_data_are_not_stored(tmp_pat
 
     with pytest.raises(UnreadableFileError):
         obtain(Away(), tmp_path)
-    monkeypatch.setenv("GFM_ONLY_STORED", "1")
     with pytest.raises(NotStoredError, match="no such archive"):
-        obtain(Away(), tmp_path)
+        obtain(Away(), tmp_path, only_stored=True)
     assert not calls
 
 
@@ -144,7 +143,7 @@ def test_a_pickle_is_never_loaded(tmp_path):
     class Objects(Double):
         name: ClassVar[str] = "test/objects"
 
-        def compute(self, progress) -> Result:
+        def compute(self, context) -> Result:
             return Result({"o": np.array([{}], dtype=object)})
 
     with pytest.raises(InputError, match="Python objects"):
@@ -157,7 +156,7 @@ def test_a_computation_that_breaks_leaves_nothing(tmp_path):
     class Breaks(Double):
         name: ClassVar[str] = "test/breaks"
 
-        def compute(self, progress) -> Result:
+        def compute(self, context) -> Result:
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -195,7 +194,7 @@ from gfm.store import Experiment, Result, obtain
 @dataclass(frozen=True)
 class Slow(Experiment):
     name: ClassVar[str] = "test/slow"
-    def compute(self, progress):
+    def compute(self, context):
         with open(sys.argv[1] + "/calls", "a") as file:
             file.write("x")
         time.sleep(0.5)

@@ -20,6 +20,7 @@ from typing import Any
 from gfm.book.paths import build_folder
 from gfm.book.register import Register
 from gfm.book.runs.execute import environment
+from gfm.book.runs.handover import Handover
 from gfm.book.runs.notebooks import Notebook, profile_parameters, source_of
 from gfm.book.verdicts import load, verdict_file
 from gfm.errors import UnreadableFileError
@@ -30,7 +31,7 @@ __all__ = ["Outcome", "Plan", "executed", "plan", "run_all"]
 
 @dataclass(frozen=True)
 class Plan:
-    """One notebook under one profile: its parameters, its target, and why it must run (''= current)."""
+    """One notebook under one profile: its parameters, its target, and why it must run ('' if it is current)."""
 
     notebook: Notebook
     profile: str
@@ -38,11 +39,12 @@ class Plan:
     target: Path
     fingerprint: dict[str, Any]
     why: str
+    only_stored: bool = False  # compute nothing
 
     @property
-    def progress_file(self) -> Path:
-        """Where the running notebook's experiments say how far they are."""
-        return self.target.with_suffix(".progress")
+    def handover(self) -> Handover:
+        """What the notebook's kernel is told."""
+        return Handover(self.only_stored, str(self.target.with_suffix(".progress")))
 
 
 @dataclass(frozen=True)
@@ -97,10 +99,10 @@ def _run(item: Plan) -> Outcome:
     record.unlink(missing_ok=True)
     command = [sys.executable, "-m", "gfm.book.runs.execute", str(item.notebook.path), str(item.target)]
     start = time.perf_counter()
-    env = {**environment(), "GFM_PROGRESS": str(item.progress_file)}
+    env = environment() | item.handover.environment()
     run = subprocess.run(command, input=json.dumps(item.parameters), env=env, text=True,
                          capture_output=True, cwd=item.notebook.path.parent)
-    item.progress_file.unlink(missing_ok=True)
+    Path(item.handover.progress_file).unlink(missing_ok=True)
     seconds = round(time.perf_counter() - start, 1)
     item.target.with_suffix(".log").write_text(run.stderr, encoding="utf-8")
     if run.returncode:

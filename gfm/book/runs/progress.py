@@ -1,7 +1,6 @@
 """A progress bar over notebooks that also shows how far the computation inside each one is.
 
-A notebook runs in its own process; its experiments write how far they are to a small file
-(``$GFM_PROGRESS``), which is read here once a second.
+A notebook runs in its own process; how far its experiments are is asked once a second (see ``handover``).
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ def run_with_bar(plans: Sequence[Plan], jobs: int, title: str) -> list[Outcome]:
     with tqdm(total=len(plans), unit="notebook", desc=title, dynamic_ncols=True) as bar:
 
         def show() -> None:
-            bar.set_postfix_str(", ".join(_state(item) for item in busy))
+            bar.set_postfix_str(", ".join(item.notebook.stem + item.handover.percent() for item in busy))
 
         def started(item: Plan) -> None:
             with lock:
@@ -50,11 +49,3 @@ def run_with_bar(plans: Sequence[Plan], jobs: int, title: str) -> list[Outcome]:
         finally:
             over.set()
             watcher.join()
-
-
-def _state(item: Plan) -> str:
-    try:
-        done, total = item.progress_file.read_text().split()[:2]
-        return f"{item.notebook.stem} {100 * int(done) // max(int(total), 1)} %"
-    except (OSError, ValueError):
-        return item.notebook.stem

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from gfm.book.outputs import Figure
 from gfm.book.paths import PROFILES, build_folder
 from gfm.book.register import Register
 from gfm.book.runs.plans import executed
@@ -90,14 +91,14 @@ def _stage(register: Register, source: Path, profiles: tuple[str, ...], site: Si
     split_styles(source / "assets" / "katex")
 
     names: dict[str, str] = {}
-    figures: dict[str, dict[str, str]] = {}
+    figures: dict[str, Figure] = {}
     for name in register.notebooks():
         pages = _pages(register, name, source, profiles, site)
-        for shown, flag in (make_page(*pages) if pages else {}).items():
+        for shown, what in (make_page(*pages) if pages else {}).items():
             if shown in names:
                 raise RegisterError(f"{name} and {names[shown]} both show something named {shown!r}.")
             names[shown] = name
-            figures |= {shown: flag} if flag["kind"] == "figure" else {}
+            figures |= {shown: what} if isinstance(what, Figure) else {}
     staged = set(site.profiles)
     words = overview.numbers(register, staged, _picture(source, names, figures))
     (source / "downloads").mkdir(exist_ok=True)
@@ -112,13 +113,13 @@ def _stage(register: Register, source: Path, profiles: tuple[str, ...], site: Si
     (source / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")
 
 
-def _picture(source: Path, names: dict[str, str], figures: dict[str, dict[str, str]]) -> str:
+def _picture(source: Path, names: dict[str, str], figures: dict[str, Figure]) -> str:
     """The front page's picture: the first of these figures that some page shows."""
     for name in (*_PICTURES, *figures):
         if name in figures:
             folder = Path("notebooks") / Path(names[name]).parent / "figures"
             (image,) = (source / folder).glob(f"{name}.*")
-            alt = " ".join(figures[name]["alt"].split())
+            alt = " ".join(figures[name].alt.split())
             return (f"```{{image}} {(folder / image.name).as_posix()}\n:alt: {alt}\n:width: 100%\n"
                     f":target: notebooks/{Path(names[name]).with_suffix('.html').as_posix()}\n```")
     return ""

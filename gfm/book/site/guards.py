@@ -7,6 +7,7 @@ import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from gfm.book.outputs import Figure, Output, Table, Verdicts
 from gfm.book.register import Register
 from gfm.book.runs.notebooks import source_of
 
@@ -53,13 +54,13 @@ def what_a_run_lacks(register: Register, name: str, profile: str, run: Path) -> 
     cells = [c for c in json.loads(run.read_text(encoding="utf-8"))["cells"]
              if c["cell_type"] == "code" and source_of(c).strip()]
     outputs = [o for c in cells for o in c.get("outputs", ())]
-    flags = [o.get("metadata", {}).get("gfm", {}) for o in outputs]
+    shown = [Output.read(o) for o in outputs]
     skipped = sum(c.get("execution_count") is None for c in cells)
-    judged = {f.get("element") for f in flags if f.get("kind") == "verdicts"}
+    judged = {what.element for what in shown if isinstance(what, Verdicts)}
     wrong = [f"{skipped} of its {len(cells)} code cells were not executed"] if skipped else []
     if not outputs:
         wrong.append("it has no outputs")
-    elif not any(f.get("kind") in ("figure", "table") for f in flags):
+    elif not any(isinstance(what, (Figure, Table)) for what in shown):
         wrong.append("it shows no figure and no table")
     wrong += [f"the claims of {e.id} are not judged in it" for e in register
               if e.notebook == name and e.claims and e.id not in judged]

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gfm.book.outputs import Caption, Figure, Output, Table, Verdicts
 from gfm.book.runs.notebooks import source_of
 from gfm.errors import RegisterError
 
@@ -60,14 +61,14 @@ class Page:
         return "../" * (len(Path(self.name).parts))
 
 
-def make_page(page: Page, beside: Page | None = None) -> dict[str, Any]:
+def make_page(page: Page, beside: Page | None = None) -> dict[str, Figure | Table]:
     """The staged notebook, written below ``page.source/notebooks``; returns what it shows by name.
 
     beside: another run of the same notebook, whose figures, tables and verdicts follow at the end.
     Raises: RegisterError for an image without alt text, or a name used twice on the page.
     """
     notebook = json.loads(page.run.read_text(encoding="utf-8"))
-    shown: dict[str, Any] = {}
+    shown: dict[str, Figure | Table] = {}
     cells: list[dict[str, Any]] = []
     titled = False
     for cell in notebook["cells"]:
@@ -84,13 +85,11 @@ def make_page(page: Page, beside: Page | None = None) -> dict[str, Any]:
         _fold(cell, tags)
         kept, prose = [], []
         for output in cell.get("outputs", ()):
-            flag = output.get("metadata", {}).get("gfm")
-            if flag is None:
+            if Output.read(output) is None:
                 _refuse_bare_image(output, page)
                 kept.append(output)
             else:
-                text = _shown(flag, output, page, shown)
-                prose += [_markdown(text)] if text else []
+                prose += _shown(output, page, shown)
         cell["outputs"] = kept
         cells += [cell, *prose]
     if beside is not None:
@@ -105,15 +104,13 @@ def make_page(page: Page, beside: Page | None = None) -> dict[str, Any]:
     return shown
 
 
-def _beside(page: Page, shown: dict[str, Any]) -> list[dict[str, Any]]:
+def _beside(page: Page, shown: dict[str, Figure | Table]) -> list[dict[str, Any]]:
     """What another run shows, without its code, under a heading of its own."""
     notebook = json.loads(page.run.read_text(encoding="utf-8"))
     cells = [_markdown(f"## With the papers' own settings\n\n{page.head}")]
     for cell in notebook["cells"]:
         for output in cell.get("outputs", ()):
-            flag = output.get("metadata", {}).get("gfm")
-            text = _shown({**flag}, output, page, shown) if flag else ""
-            cells += [_markdown(text)] if text else []
+            cells += _shown(output, page, shown)
     return cells
 
 
@@ -129,35 +126,34 @@ def _fold(cell: dict[str, Any], tags: list[str]) -> None:
                                       "code_prompt_hide": f"Hide {prompt}"}
 
 
-def _shown(flag: dict[str, Any], output: dict[str, Any], page: Page, shown: dict[str, Any]) -> str:
-    kind = flag["kind"]
-    if kind in ("figure", "table"):
-        flag["name"], flag["file"] = flag["name"] + page.suffix, flag["name"]
-        if flag["name"] in shown:
-            raise RegisterError(f"{page.name} shows two things named {flag['name']!r}.")
-        shown[flag["name"]] = flag
+def _shown(output: dict[str, Any], page: Page, shown: dict[str, Figure | Table]) -> list[dict[str, Any]]:
+    """The cell that an output becomes, if it becomes one; figures and tables are noted in ``shown``."""
+    what = Output.read(output)
+    if what is None or isinstance(what, Caption):  # a caption has become part of its figure or table
+        return []
     data = output.get("data", {})
-    if kind == "figure":
-        return _figure(flag, data["image/png"], page)
-    if kind == "table":
-        return _table(flag, _text(data["text/markdown"]), page)
-    if kind == "caption":  # it has become part of the figure or table
-        return ""
-    if kind == "verdicts":
-        body = re.sub(r"\*\*(holds in shape only|holds|fails|not run)\*\*", _badge,
-                      _text(data["text/markdown"]))
-        return "{.verdicts}\n" + body
-    return _links(_text(data["text/markdown"]), page)
+    text = _text(data.get("text/markdown", ""))
+    if isinstance(what, (Figure, Table)):
+        name = what.name + page.suffix
+        if name in shown:
+            raise RegisterError(f"{page.name} shows two things named {name!r}.")
+        shown[name] = what
+        text = _figure(what, data["image/png"], page) if isinstance(what, Figure) else _table(what, text, page)
+    elif isinstance(what, Verdicts):
+        text = "{.verdicts}\n" + re.sub(r"\*\*(holds in shape only|holds|fails|not run)\*\*", _badge, text)
+    else:
+        text = _links(text, page)
+    return [_markdown(text)]
 
 
-def _figure(flag: dict[str, Any], png: str, page: Page) -> str:
-    if not flag.get("alt"):
-        raise RegisterError(f"{page.name}: the figure {flag['name']!r} has no alt text.")
+def _figure(figure: Figure, png: str, page: Page) -> str:
+    if not figure.alt:
+        raise RegisterError(f"{page.name}: the figure {figure.name + page.suffix!r} has no alt text.")
     folder = page.source / "notebooks" / Path(page.name).parent / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    name, links = flag["name"], []
+    name, links = figure.name + page.suffix, []
     image = folder / f"{name}.png"
-    svg = page.files / "figures" / page.stem / f"{flag['file']}.svg" if page.files else None
+    svg = page.files / "figures" / page.stem / f"{figure.name}.svg" if page.files else None
     if svg and svg.is_file():
         links.append(_download(svg, page, "SVG"))
     if svg and svg.is_file() and svg.stat().st_size <= _LARGEST_SVG:
@@ -165,18 +161,18 @@ def _figure(flag: dict[str, Any], png: str, page: Page) -> str:
         shutil.copyfile(svg, image)
     else:
         image.write_bytes(base64.b64decode(png))
-    links += _data_links(flag["file"], page)
-    alt = flag["alt"].replace("\n", " ")
+    links += _data_links(figure.name, page)
+    alt = figure.alt.replace("\n", " ")
     note = f" [{' · '.join(links)}]{{.downloads}}" if links else ""
     return (f"````{{figure}} figures/{image.name}\n:name: {name}\n:alt: {alt}\n:width: 100%\n\n"
-            f"{flag['caption'].strip()}{note}\n````")
+            f"{figure.caption.strip()}{note}\n````")
 
 
-def _table(flag: dict[str, Any], body: str, page: Page) -> str:
-    links = _data_links(flag["file"], page)
+def _table(table: Table, body: str, page: Page) -> str:
+    links = _data_links(table.name, page)
     note = f"\n\n[{' · '.join(links)}]{{.downloads}}" if links else ""
-    caption = " ".join(flag["caption"].split())
-    return f"````{{table}} {caption}\n:name: {flag['name']}\n:class: data\n\n{body}\n````{note}"
+    caption = " ".join(table.caption.split())
+    return f"````{{table}} {caption}\n:name: {table.name}{page.suffix}\n:class: data\n\n{body}\n````{note}"
 
 
 def _data_links(name: str, page: Page) -> list[str]:

@@ -10,6 +10,7 @@ from gfm import nets
 from gfm.central import Run
 from gfm.errors import InputError, NotStoredError
 from gfm.experiments.central.flow_run import FlowRun, flow_run
+from gfm.store.experiment import Obtain
 
 __all__ = ["TITLES", "atlas", "cell", "left_out"]
 
@@ -42,10 +43,11 @@ def cell(net: str, **parameters: Any) -> dict[str, Any]:
     return {**chosen, "net": net, **values}
 
 
-def atlas(cells: Mapping[str, Mapping[str, Any]], **common: Any) -> dict[tuple[str, float], Run]:
-    """One run for every network and learning rate, from the store or computed now.
+def atlas(obtain: Obtain, cells: Mapping[str, Mapping[str, Any]], **common: Any) -> dict[tuple[str, float], Run]:
+    """One run for every network and learning rate.
 
     Args:
+        obtain: how to come by a run: a notebook's ``element.obtain``.
         cells: network -> its own parameters; ``lr`` is a list of learning rates. For example
             ``{"cnn": {"lr": [0.1, 0.2], "steps": 300}}``.
         common: parameters of all cells; a network's own come over them.
@@ -65,7 +67,7 @@ def atlas(cells: Mapping[str, Mapping[str, Any]], **common: Any) -> dict[tuple[s
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 try:
-                    runs[net, float(lr)] = flow_run(**cell(net, **{**common, **own, "lr": float(lr)}))
+                    runs[net, float(lr)] = flow_run(obtain, **cell(net, **{**common, **own, "lr": float(lr)}))
                 except NotStoredError:
                     continue
     if not runs:

@@ -14,8 +14,7 @@ from gfm.checks import whole
 from gfm.errors import InputError
 from gfm.experiments.central.flow_run import FlowRun
 from gfm.optimizers import ScalarRMSProp, State
-from gfm.store.experiment import Progress, Result
-from gfm.store.store import obtain
+from gfm.store.experiment import Context, Obtain, Result
 
 __all__ = ["ContinuedRun", "continued_run"]
 
@@ -47,7 +46,7 @@ class ContinuedRun(FlowRun):
     start_lr: float = 0.01
     start_beta2: float = 0.99
 
-    def compute(self, progress: Progress) -> Result:
+    def compute(self, context: Context) -> Result:
         if self.optimizer != "scalar_rmsprop":
             raise InputError(f"only runs of scalar_rmsprop can be continued, but the optimizer is {self.optimizer!r}")
         started = time.perf_counter()
@@ -61,14 +60,14 @@ class ContinuedRun(FlowRun):
             w = first.step(w, state, gradient)
         spent = {**asdict(problem.costs), "seconds": time.perf_counter() - started}
         continued = _Continued(rule.lr, rule.beta2, rule.eps, rule.bias_correction, nu=float(state.nu))
-        run = self._run(problem, continued, w, progress)
+        run = self._run(problem, continued, w, context)
         run.costs["start"] = spent
         arrays, info = run.to_arrays()
         info["seconds"] = time.perf_counter() - started
         return Result(arrays, info)
 
 
-def continued_run(**parameters) -> central.Run:
-    """The run with these parameters, from the store or computed now."""
+def continued_run(obtain: Obtain, **parameters) -> central.Run:
+    """The run with these parameters, come by with ``obtain`` (a notebook's ``element.obtain``)."""
     result = obtain(ContinuedRun(**parameters))
     return central.Run.from_arrays(result.arrays, result.info)

@@ -11,29 +11,30 @@ from scipy.stats import spearmanr
 
 from gfm.experiments.central.flow_run import flow_run
 from gfm.measures.flow import effective_top, prediction_error
+from gfm.store.experiment import Obtain
 
 __all__ = ["limit_claims", "numerics_study", "overshoot_study"]
 
 
-def _run(**parameters: Any):
+def _run(obtain: Obtain, **parameters: Any):
     with warnings.catch_warnings():  # notes of a run are kept in it
         warnings.simplefilter("ignore")
-        return flow_run(**parameters)
+        return flow_run(obtain, **parameters)
 
 
 def overshoot_study(
-    families: Mapping[str, Mapping[str, Any]], window: float, **common: Any
+    obtain: Obtain, families: Mapping[str, Mapping[str, Any]], window: float, **common: Any
 ) -> list[dict[str, Any]]:
     """One row a run: its family, learning rate, the optimizer's largest effective sharpness (the edge
     is 2), the median error of the predicted loss, and the run's notes.
 
-    families: name -> ``lr`` (a list) and further parameters of its runs, over ``common``. The error is NaN
+    obtain: a notebook's ``element.obtain``. families: name -> ``lr`` (a list) and further parameters of its runs, over ``common``. The error is NaN
     where a run stays below the edge or comes to it too late for a time average, infinite where its flow stopped.
     """
     rows = []
     for family, own in families.items():
         for lr in own["lr"]:
-            run = _run(**{"processes": ("discrete", "central"), **common, **own, "lr": lr})
+            run = _run(obtain, **{"processes": ("discrete", "central"), **common, **own, "lr": lr})
             rows.append({
                 "family": family,
                 "lr": lr,
@@ -44,7 +45,7 @@ def overshoot_study(
     return rows
 
 
-def numerics_study(lr: float, substeps: Sequence[int], **common: Any) -> list[dict[str, Any]]:
+def numerics_study(obtain: Obtain, lr: float, substeps: Sequence[int], **common: Any) -> list[dict[str, Any]]:
     """Relative change of the flow's final loss when one setting of its computation is changed.
 
     The base has the smallest substep listed; ``substeps`` must double from one to the next.
@@ -53,7 +54,7 @@ def numerics_study(lr: float, substeps: Sequence[int], **common: Any) -> list[di
     given = {"lr": lr, "activation": "gelu", "processes": ("central",), "adaptive": False, **common}
 
     def final(**change: Any) -> float:
-        return float(_run(**{**given, "substeps": 4, **change})["central"].loss[-1])
+        return float(_run(obtain, **{**given, "substeps": 4, **change})["central"].loss[-1])
 
     losses = {count: final(substeps=count) for count in substeps}
     base = losses[4] if 4 in losses else final()

@@ -19,8 +19,7 @@ from gfm.data import Dataset
 from gfm.errors import UnknownNameError, UnreadableFileError
 from gfm.optimizers import schedules
 from gfm.problem import Problem
-from gfm.store.experiment import Experiment, Progress, Result, checkpoint_file
-from gfm.store.store import obtain
+from gfm.store.experiment import Context, Experiment, Obtain, Result
 
 __all__ = ["FlowRun", "OPTIMIZERS", "flow_run"]
 
@@ -134,22 +133,22 @@ class FlowRun(Experiment):
         lr = schedules.named(self.schedule, self.lr, self.warmup + self.steps)
         return kind(lr=lr, **{name: getattr(self, name) for name in names})
 
-    def compute(self, progress: Progress) -> Result:
+    def compute(self, context: Context) -> Result:
         started = time.perf_counter()
-        run = self._run(self.problem(), self.rule(), None, progress)
+        run = self._run(self.problem(), self.rule(), None, context)
         arrays, info = run.to_arrays()
         info["seconds"] = time.perf_counter() - started
         return Result(arrays, info)
 
     def _run(
-        self, problem: Problem, rule: optimizers.Optimizer, w0: Tensor | None, progress: Progress
+        self, problem: Problem, rule: optimizers.Optimizer, w0: Tensor | None, context: Context
     ) -> central.Run:
         """The lockstep run with these parameters; from its checkpoint, where a killed one has left it."""
-        file = checkpoint_file()
+        file = context.checkpoint
         arguments = {
             "processes": self.processes, "substeps": self.substeps, "warmup": self.warmup, "w0": w0,
             "seed": self.seed, "observables": self._observables(problem), "keep_weights": self.keep_weights,
-            "progress": progress, "curvature_penalty": self.curvature_penalty, "eigen_every": self.eigen_every,
+            "progress": context.progress, "curvature_penalty": self.curvature_penalty, "eigen_every": self.eigen_every,
             "track": self.track, "cap": self.cap, "tolerance": self.tolerance,
             "critical_share": self.critical_share, "adaptive": self.adaptive, "coordinates": self.coordinates,
             "checkpoint": file, "checkpoint_every": 1, "checkpoint_seconds": CHECKPOINT_SECONDS,
@@ -174,8 +173,7 @@ class FlowRun(Experiment):
         return {"outputs": outputs}
 
 
-def flow_run(**parameters) -> central.Run:
-    """The run with these parameters, from the store or computed now."""
-    experiment = FlowRun(**parameters)
-    result = obtain(experiment)
+def flow_run(obtain: Obtain, **parameters) -> central.Run:
+    """The run with these parameters, come by with ``obtain`` (a notebook's ``element.obtain``)."""
+    result = obtain(FlowRun(**parameters))
     return central.Run.from_arrays(result.arrays, result.info)

@@ -20,7 +20,7 @@ from gfm.curvature import oracle
 from gfm.errors import InputError
 from gfm.experiments.central.flow_run import FlowRun
 from gfm.problem import Problem
-from gfm.store.experiment import Progress, Result
+from gfm.store.experiment import Context, Result
 from gfm.store.store import obtain
 
 __all__ = ["StationaryPaths", "StationaryPoints"]
@@ -70,7 +70,7 @@ class StationaryPoints(_OverRun):
     first: int = 0
     every: int = 50
 
-    def compute(self, progress: Progress) -> Result:
+    def compute(self, context: Context) -> Result:
         started = time.perf_counter()
         run, problem, rule = self.run(), self.problem(), self.rule()
         nu = _second_moments(run, "central", problem.p)
@@ -96,7 +96,7 @@ class StationaryPoints(_OverRun):
                 "speed_first": optimisation_speed(least.P, g),
                 "speed_descent": optimisation_speed(np.linalg.eigvalsh(H)[-1] / 2, g),
             })
-            progress(number + 1, len(steps))
+            context.progress(number + 1, len(steps))
         arrays = {key: np.array([row[key] for row in rows]) for key in rows[0]}
         arrays["speed_limit"] = np.array(optimisation_speed(stationary(H, g, 100 * self.lr).P, g))
         return Result(arrays, _info(problem, started))
@@ -117,7 +117,7 @@ class StationaryPaths(_OverRun):
     start: int = 100
     length: int = 20
 
-    def compute(self, progress: Progress) -> Result:
+    def compute(self, context: Context) -> Result:
         started = time.perf_counter()
         run, problem = self.run(), self.problem()
         kept = run["central"].weights_steps.astype(int)
@@ -131,7 +131,7 @@ class StationaryPaths(_OverRun):
         for turn, name in enumerate(("full", "ablated")):
             path = stationary_flow(
                 problem, w, self.lr, self.length, curvature_penalty=name == "full",
-                progress=lambda done, total, turn=turn: progress(turn * total + done, 2 * total),
+                progress=lambda done, total, turn=turn: context.progress(turn * total + done, 2 * total),
             )
             arrays[f"{name}_loss"], arrays[f"{name}_nu_sum"] = path.loss, path.nu_sum
             arrays[f"{name}_distance"] = np.array(np.linalg.norm(path.weights[-1] - end))

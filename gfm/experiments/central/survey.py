@@ -11,6 +11,7 @@ from gfm.central import Run
 from gfm.errors import NotStoredError
 from gfm.experiments.central.atlas import TITLES, atlas
 from gfm.measures.flow import at_edge, flow_excess, prediction_error, variance_ratio
+from gfm.store.experiment import Obtain
 
 __all__ = ["Setting", "collect", "furthest", "judged", "survey", "worst"]
 
@@ -22,10 +23,11 @@ class Setting(NamedTuple):
     runs: dict[tuple[str, float], Run]
 
 
-def collect(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Setting]:
-    """The runs of each setting, from the store or computed now.
+def collect(obtain: Obtain, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Setting]:
+    """The runs of each setting.
 
     Args:
+        obtain: how to come by a run: a notebook's ``element.obtain``.
         settings: title -> parameters common to its cells, with ``cells`` (see ``atlas``) and
             ``window`` (steps of the Gaussian average) among them.
 
@@ -36,7 +38,7 @@ def collect(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Setting]:
         common = dict(given)
         cells, window = common.pop("cells"), common.pop("window")
         try:
-            runs = atlas(cells, processes=("discrete", "central"), eigen_every=3, **common)
+            runs = atlas(obtain, cells, processes=("discrete", "central"), eigen_every=3, **common)
         except NotStoredError:  # none of this setting's cells, where only stored runs may be used
             continue
         found[title] = Setting(window, runs)

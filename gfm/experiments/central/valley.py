@@ -22,8 +22,7 @@ from gfm import central
 from gfm.errors import InputError
 from gfm.optimizers import GradientDescent
 from gfm.problem import Problem
-from gfm.store.experiment import Experiment, Progress, Result
-from gfm.store.store import obtain
+from gfm.store.experiment import Context, Experiment, Obtain, Result
 
 __all__ = ["Valley", "ValleyRun", "closed_form_variance", "floor", "landscape", "lowest_stable", "valley_run"]
 
@@ -96,16 +95,16 @@ class ValleyRun(Experiment):
             self.offset, self.tilt, self.drift, self.far,
         )
 
-    def compute(self, progress: Progress) -> Result:
+    def compute(self, context: Context) -> Result:
         run = central.run(
             self.valley().problem(), GradientDescent(self.lr), self.steps, substeps=self.substeps,
-            keep_weights=1, progress=progress,
+            keep_weights=1, progress=context.progress,
         )
         return Result(*run.to_arrays())
 
 
-def valley_run(**parameters) -> central.Run:
-    """The run with these parameters, from the store or computed now."""
+def valley_run(obtain: Obtain, **parameters) -> central.Run:
+    """The run with these parameters, come by with ``obtain`` (a notebook's ``element.obtain``)."""
     result = obtain(ValleyRun(**parameters))
     return central.Run.from_arrays(result.arrays, result.info)
 

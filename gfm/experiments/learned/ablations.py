@@ -12,7 +12,7 @@ from gfm.experiments.learned.least_squares import SPLIT, replicate_set
 from gfm.experiments.learned.networks import small_networks
 from gfm.forecasters import Forecaster
 from gfm.matching import GradientFlowMatching, IncrementPath, MemorylessFlow
-from gfm.store.experiment import Experiment, Progress, Result
+from gfm.store.experiment import Context, Experiment, Result
 from gfm.trajectories import Trajectories
 
 __all__ = ["DATA", "VARIANTS", "Ablation"]
@@ -63,7 +63,7 @@ class Ablation(Experiment):
     epochs: int = 100
     observed: int = 20
 
-    def compute(self, progress: Progress) -> Result:
+    def compute(self, context: Context) -> Result:
         if self.variant not in VARIANTS or self.data not in DATA:
             raise UnknownNameError(f"No ablation {self.variant!r} on {self.data!r}.")
         errors, holds, seconds = [], [], []
@@ -75,7 +75,7 @@ class Ablation(Experiment):
             errors.append(np.square(forecast - truth).mean())
             holds.append(np.square(test.weights[:, self.observed] - truth).mean())
             seconds.append(model.report.seconds)
-            progress(replicate + 1, self.replicates)
+            context.progress(replicate + 1, self.replicates)
         return Result({"errors": np.array(errors), "hold": np.array(holds)}, {"fits": seconds})
 
     def _data(self, replicate: int) -> Trajectories:

@@ -18,7 +18,7 @@ from gfm.data.least_squares import (
     shared_least_squares,
 )
 from gfm.forecasting.series import to_series
-from gfm.store.experiment import Experiment, Progress, Result
+from gfm.store.experiment import Context, Experiment, Progress, Result
 
 __all__ = ["BayesLimit", "TowerProperty", "TrueDynamics", "mean_dynamics"]
 
@@ -57,14 +57,14 @@ class TrueDynamics(Experiment):
     shared: bool = False
     samples: int = 5
 
-    def compute(self, progress: Progress) -> Result:
+    def compute(self, context: Context) -> Result:
         make = shared_least_squares if self.shared else least_squares
         errors = []
         for sample in range(1, self.samples + 1):
             made = make(self.dimension, self.optimizer, sample)
             truth = made.weights[TEST, OBSERVED + 1 :]
             errors.append(np.square(mean_dynamics(made, TEST) - truth).mean(axis=(0, 2)))
-            progress(sample, self.samples)
+            context.progress(sample, self.samples)
         return Result({"errors": np.array(errors)}, {"title": "True dynamics (oracle)"})
 
 
@@ -88,7 +88,7 @@ class BayesLimit(Experiment):
     samples: int = 5
     seed: int = 0
 
-    def compute(self, progress: Progress) -> Result:
+    def compute(self, context: Context) -> Result:
         steps = np.arange(40, 201, 20)
         prefix, target = self._simulate(steps)
         inputs, unit = self._inputs(prefix)
@@ -96,7 +96,7 @@ class BayesLimit(Experiment):
         later = target - prefix[:, -1:]
         slope = (moved * later).sum(axis=(0, 2)) / np.square(moved).sum(axis=(0, 2))
         rest = (later - slope[:, None] * moved) / unit[:, None, None]
-        net, center, spread = self._train(inputs, rest.reshape(len(rest), -1), unit, progress)
+        net, center, spread = self._train(inputs, rest.reshape(len(rest), -1), unit, context.progress)
 
         def forecast(states: np.ndarray) -> np.ndarray:
             x, s = self._inputs(states)
@@ -186,7 +186,7 @@ class TowerProperty(Experiment):
     optimizer: str = "SGD"
     sample: int = 1
 
-    def compute(self, progress: Progress) -> Result:
+    def compute(self, context: Context) -> Result:
         weights = least_squares(self.dimension, self.optimizer, self.sample).weights
         train, test = to_series(weights[:100]), to_series(weights[TEST])
         context, other = (

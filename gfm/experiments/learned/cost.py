@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from gfm.experiments.learned.least_squares import make_forecaster
 from gfm.matching.fit import knots
-from gfm.store.experiment import Experiment, Progress, Result
+from gfm.store.experiment import Context, Experiment, Result
 from gfm.trajectories import Trajectories, edges_of
 
 __all__ = ["ForecastCost", "TrainingCost", "grown", "image_net", "training_operations"]
@@ -91,7 +91,7 @@ class ForecastCost(Experiment):
     epochs: int = 10
     repeats: int = 5
 
-    def compute(self, progress: Progress) -> Result:
+    def compute(self, context: Context) -> Result:
         rng = np.random.default_rng(0)
         model = make_forecaster(self.forecaster, self.observed, self.epochs)
         count, width = (60, 8) if model.coordinatewise else (6, self.weights)
@@ -110,7 +110,7 @@ class ForecastCost(Experiment):
             started = time.perf_counter()
             model.forecast(prefix)
             seconds.append(time.perf_counter() - started)
-        progress(1, 1)
+        context.progress(1, 1)
         info = {
             "title": model.title,
             "parameters": int(model.report.parameters),
@@ -149,7 +149,7 @@ class TrainingCost(Experiment):
     batch: int = 128
     steps: int = 12
 
-    def compute(self, progress: Progress) -> Result:
+    def compute(self, context: Context) -> Result:
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(self.batch, 1, self.size, self.size, generator=generator)
         y = torch.randint(10, (self.batch,), generator=generator)
@@ -162,6 +162,6 @@ class TrainingCost(Experiment):
             F.cross_entropy(net(x), y).backward()
             optimizer.step()
             seconds.append(time.perf_counter() - started)
-        progress(1, 1)
+        context.progress(1, 1)
         info = {"step": median(seconds[2:]), "operations": training_operations(self.size, self.batch)}
         return Result({"seconds": np.array(seconds)}, info)

@@ -10,7 +10,7 @@ from scipy.stats import ks_2samp
 
 from gfm.data.least_squares import shared_least_squares
 from gfm.matching import MemorylessFlow
-from gfm.store.experiment import Experiment, Progress, Result
+from gfm.store.experiment import Context, Experiment, Result
 from gfm.trajectories import Trajectories
 
 __all__ = ["WeightDensities"]
@@ -34,7 +34,7 @@ class WeightDensities(Experiment):
     epochs: int = 300
     seed: int = 0
 
-    def compute(self, progress: Progress) -> Result:
+    def compute(self, context: Context) -> Result:
         made = shared_least_squares(1, "SGD", self.sample, runs=self.runs)
         steps = np.round(np.linspace(0, 200, 8)).astype(int)
         data = Trajectories(made.weights)
@@ -49,7 +49,7 @@ class WeightDensities(Experiment):
         distances = [float(ks_2samp(a, b).statistic) for a, b in zip(states, carried, strict=True)]
         other = train.weights[:, steps, 0].T
         noise = [float(ks_2samp(a, b).statistic) for a, b in zip(states, other, strict=True)]
-        progress(1, 1)
+        context.progress(1, 1)
         far = int(np.argmax(np.abs(states[0] - made.optima[0, 0])))
         return Result(
             {

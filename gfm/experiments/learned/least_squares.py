@@ -11,7 +11,7 @@ import numpy as np
 from gfm.data.least_squares import LeastSquaresSet, least_squares, shared_least_squares
 from gfm.errors import UnknownNameError
 from gfm.forecasters import Forecaster, available
-from gfm.store.experiment import Experiment, Progress, Result
+from gfm.store.experiment import Context, Experiment, Result
 from gfm.trajectories import Trajectories
 
 __all__ = ["KNOWN", "PUBLISHED", "LeastSquaresForecast", "make_forecaster", "replicate_set"]
@@ -88,7 +88,7 @@ class LeastSquaresForecast(Experiment):
     epochs: int | None = None
     keep: int = 6
 
-    def compute(self, progress: Progress) -> Result:
+    def compute(self, context: Context) -> Result:
         make = shared_least_squares if self.shared else replicate_set
         errors, info = [], {"seconds": [], "parameters": [], "epochs": [], "notes": []}
         arrays: dict[str, np.ndarray] = {}
@@ -106,6 +106,6 @@ class LeastSquaresForecast(Experiment):
             for key in ("seconds", "parameters", "epochs"):
                 info[key].append(getattr(model.report, key))
             info["notes"].append({k: str(v) for k, v in model.report.notes.items()})
-            progress(sample, self.samples)
+            context.progress(sample, self.samples)
         info["title"] = model.title
         return Result({"errors": np.array(errors), **arrays}, info)

@@ -13,7 +13,7 @@ from gfm.experiments.learned.least_squares import make_forecaster
 from gfm.experiments.learned.nowcast_run import EVERY, Run, gate_cost, recorded, trajectories
 from gfm.forecasters import Forecaster
 from gfm.forecasting.training import Training
-from gfm.store.experiment import Experiment, Progress, Result
+from gfm.store.experiment import Context, Experiment, Result
 
 __all__ = ["Nowcasting"]
 
@@ -78,14 +78,14 @@ class Nowcasting(Experiment):
         own = task(self.data).fingerprint
         return own + task(self.fitted_on).fingerprint if self.fitted_on else own
 
-    def compute(self, progress: Progress) -> Result:
+    def compute(self, context: Context) -> Result:
         data = task(self.data)
         model = None if self.forecaster == "none" else self._fit(task(self.fitted_on or self.data))
         out: dict[str, list] = {name: [] for name in ("steps", "cost", "jumps", "kept", "at", "error")}
         for seed in range(self.first, self.first + self.seeds):
             for name, value in self._train(data, seed, model).items():
                 out[name].append(value)
-            progress(seed - self.first + 1, self.seeds)
+            context.progress(seed - self.first + 1, self.seeds)
         info = {"title": "train on", "fit": 0.0, "gate": gate_cost(len(self.ahead)), "parameters": 0}
         info |= {"images": SETS[self.data].title, "threshold": self._goal()}
         info["weights"] = sum(p.numel() for p in network(data).parameters())

@@ -10,7 +10,7 @@ import torch
 
 from gfm.experiments.learned.least_squares import make_forecaster
 from gfm.experiments.learned.networks import half_net, slopes, small_networks
-from gfm.store.experiment import Experiment, Progress, Result
+from gfm.store.experiment import Context, Experiment, Result
 
 __all__ = ["OBSERVED", "NetworkForecast", "flow_options", "losses_at", "split_sizes"]
 
@@ -70,7 +70,7 @@ class NetworkForecast(Experiment):
     epochs: int | None = None
     runs: int = 200
 
-    def compute(self, progress: Progress) -> Result:
+    def compute(self, context: Context) -> Result:
         errors, holds, losses = [], [], []
         info: dict[str, list] = {"seconds": [], "parameters": [], "epochs": [], "notes": []}
         for replicate in range(self.first, self.first + self.replicates):
@@ -92,7 +92,7 @@ class NetworkForecast(Experiment):
             for key in ("seconds", "parameters", "epochs"):
                 info[key].append(getattr(model.report, key))
             info["notes"].append({k: str(v) for k, v in model.report.notes.items()})
-            progress(replicate + 1 - self.first, self.replicates)
+            context.progress(replicate + 1 - self.first, self.replicates)
         return Result(
             {"errors": np.array(errors), "hold": np.array(holds), "losses": np.array(losses)},
             {**info, "title": model.title},

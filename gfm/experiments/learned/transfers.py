@@ -13,7 +13,7 @@ from gfm.experiments.learned.networks import WIDTH, small_networks
 from gfm.experiments.learned.small_networks import OBSERVED, flow_options, split_sizes
 from gfm.forecasters import Forecaster
 from gfm.matching.damping import DAMPINGS
-from gfm.store.experiment import Experiment, Progress, Result
+from gfm.store.experiment import Context, Experiment, Result
 from gfm.trajectories import Trajectories
 
 __all__ = ["NetworkTransfer"]
@@ -43,7 +43,7 @@ class NetworkTransfer(Experiment):
     epochs: int | None = None
     runs: int = 200
 
-    def compute(self, progress: Progress) -> Result:
+    def compute(self, context: Context) -> Result:
         sizes = split_sizes(self.runs)
         train, validation, same = small_networks(self.optimizer, self.replicate, self.runs).split(*sizes)
         sets = [
@@ -64,7 +64,7 @@ class NetworkTransfer(Experiment):
                 errors[row, column] = np.square(forecast - test.final).mean()
             info["seconds"].append(model.report.seconds)
             info["notes"].append({k: str(v) for k, v in model.report.notes.items()})
-            progress(row + 1, len(self.forecasters))
+            context.progress(row + 1, len(self.forecasters))
         hold = [np.square(test.weights[:, OBSERVED] - test.final).mean() for test in sets]
         return Result({"errors": errors, "hold": np.array(hold)}, info)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from gfm.forecasting.training import Training
 from gfm.matching import GradientFlowMatching, IncrementPath
-from gfm.store.experiment import Experiment, Progress, Result
+from gfm.store.experiment import Context, Experiment, Result
 from gfm.trajectories import Trajectories
 
 __all__ = ["FieldOnTheValley", "valley_gradient"]
@@ -45,7 +45,7 @@ class FieldOnTheValley(Experiment):
     epochs: int = 400
     seed: int = 0
 
-    def compute(self, progress: Progress) -> Result:
+    def compute(self, context: Context) -> Result:
         rng = np.random.default_rng(self.seed)
         states = [rng.normal(size=(self.runs, 2))]
         for _ in range(self.steps):
@@ -79,7 +79,7 @@ class FieldOnTheValley(Experiment):
         cosine = (found * exact).sum(axis=1) / (np.linalg.norm(found, axis=1) * size + 1e-300)
         forecast = model.forecast(test.prefix(1))
         flows = np.concatenate([test.weights[:12, :2], forecast[:12]], axis=1)
-        progress(1, 1)
+        context.progress(1, 1)
         return Result(
             {
                 "grid": grid,

@@ -1,0 +1,118 @@
+"""What the outputs of an element's notebook say of themselves, in the metadata ``gfm`` of each.
+
+An :class:`~gfm.book.Element` writes it; pages and guards read it. The keys are the fields below and ``kind``.
+They stand in committed notebooks and in ``tests/reproduction.py``: a field may be added, with a default, but
+none renamed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar
+
+from gfm.book.register import VARIES
+from gfm.errors import InputError
+
+__all__ = ["TOLERANCE", "Caption", "Figure", "Output", "Prose", "Table", "Verdicts"]
+
+TOLERANCE = 0.02
+"""Relative, of a number in printed text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """The part that all kinds share.
+
+    Attributes:
+        tolerance: relative, at which a rerun on another machine must reproduce the numbers; for verdicts, of
+            each claim by its id.
+        varies: what no two machines share -> its kind (``register.VARIES``): names of data, columns of a table,
+            ids of claims; a kind alone stands for all numbers of a prose output.
+    """
+
+    kind: ClassVar[str] = ""
+
+    tolerance: float | Mapping[str, float] | None = None
+    varies: str | Mapping[str, str] | None = None
+
+    def metadata(self) -> dict[str, Any]:
+        """This as an output's metadata; fields that are None are left out."""
+        known = {name: value for name, value in asdict(self).items() if value is not None}
+        return {"gfm": {"kind": self.kind, **known}}
+
+    @staticmethod
+    def read(output: Mapping[str, Any]) -> Output | None:
+        """What a notebook's output says of itself; None for one that no element displayed."""
+        flag = output.get("metadata", {}).get("gfm")
+        if flag is None:
+            return None
+        kind = {known.kind: known for known in Output.__subclasses__()}[flag["kind"]]
+        return kind(**{f.name: flag[f.name] for f in fields(kind) if f.name in flag})
+
+    def checked(self, names: Iterable[str] = ()) -> Output:
+        """Itself, if what it asks of a rerun makes sense.
+
+        Args:
+            names: What ``varies`` may name.
+
+        Raises:
+            InputError: A tolerance that is not between 0 and 1, an unknown kind or name of varying numbers.
+        """
+        if not 0 < self.tolerance < 1:
+            raise InputError(f"A tolerance is relative, above 0 and below 1; got {self.tolerance!r}.")
+        kinds = {self.varies} if isinstance(self.varies, str) else set((self.varies or {}).values())
+        if unknown := kinds - set(VARIES):
+            raise InputError(f"Unknown kind {min(unknown)!r} of varying numbers; it is one of {', '.join(VARIES)}.")
+        if isinstance(self.varies, Mapping) and (missing := set(self.varies) - set(names)):
+            raise InputError(f"Nothing here is called {min(missing)!r}, so its numbers cannot vary.")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure(Output):
+    """A drawing: its label, the finding in words, its caption, and a summary of what was drawn."""
+
+    kind: ClassVar[str] = "figure"
+
+    name: str
+    alt: str = ""
+    caption: str = ""
+    element: str = ""
+    data: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table(Output):
+    """A table: its label and caption."""
+
+    kind: ClassVar[str] = "table"
+
+    name: str
+    caption: str = ""
+    element: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caption(Output):
+    """The caption under the figure or table of that name, for those who read the notebook itself."""
+
+    kind: ClassVar[str] = "caption"
+
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prose(Output):
+    """Sentences with computed numbers."""
+
+    kind: ClassVar[str] = "prose"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdicts(Output):
+    """The table of an element's claims."""
+
+    kind: ClassVar[str] = "verdicts"
+
+    element: str
