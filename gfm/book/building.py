@@ -32,8 +32,17 @@ def build(register: Register, profile: str, jobs: int = 2, rerun: bool = True, f
           say: Callable[[str], None] = print) -> Report:
     """Bring every notebook of a profile up to date and build the book.
 
-    rerun=False builds from what lies there (committed outputs where nothing was run).
-    force=True reruns all (stored results are still reused by the experiments).
+    Args:
+        register: the book's.
+        profile: smoke, book or paper.
+        jobs: notebooks run side by side.
+        rerun: run what is not current; without it the pages show what is there (committed outputs where nothing
+            was run).
+        force: run every notebook; stored results are still reused.
+        say: prints a line.
+
+    Raises:
+        UnknownNameError: An unknown profile.
     """
     if profile not in PROFILES:
         raise UnknownNameError(f"Unknown profile {profile!r}; it is one of {', '.join(PROFILES)}.")

@@ -1,19 +1,21 @@
-"""The numbers behind a figure or table: CSV for people, JSON with full digits, and a summary."""
+"""The numbers of a figure or table: CSV for people, JSON with full digits, and a summary."""
 
 from __future__ import annotations
 
 import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gfm.errors import InputError
+from gfm.files import write_text
 
-__all__ = ["read", "summary", "write", "write_table"]
+__all__ = ["summary", "write", "write_table"]
 
 
 def write(folder: Path, name: str, data: Mapping[str, Any]) -> None:
@@ -23,35 +25,21 @@ def write(folder: Path, name: str, data: Mapping[str, Any]) -> None:
     rows; NaN and infinities become null and blanks.
     """
     arrays = {key: _array(key, value) for key, value in data.items()}
-    folder.mkdir(parents=True, exist_ok=True)
     plain = {key: _plain(value) for key, value in arrays.items()}
-    (folder / f"{name}.json").write_text(json.dumps(plain, allow_nan=False) + "\n", encoding="utf-8")
     columns = dict(_columns(arrays))
-    length = max((len(c) for c in columns.values()), default=0)
-    with open(folder / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
-        out = csv.writer(file)
-        out.writerow(columns)
-        for i in range(length):
-            out.writerow([_text(c[i]) if i < len(c) else "" for c in columns.values()])
+    _save(folder / name, json.dumps(plain, allow_nan=False), columns, zip_longest(*columns.values()))
 
 
 def write_table(folder: Path, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Save a table as ``name.csv`` and ``name.json`` (a list of mappings), digits kept."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
-        out = csv.writer(file)
-        out.writerow(columns)
-        out.writerows([[_text(v) for v in row] for row in rows])
     listed = [dict(zip(columns, (_plain(v) for v in row), strict=True)) for row in rows]
-    (folder / f"{name}.json").write_text(json.dumps(listed, ensure_ascii=False, indent=1) + "\n",
-                                         encoding="utf-8")
+    _save(folder / name, json.dumps(listed, ensure_ascii=False, indent=1), columns, rows)
 
 
-def read(path: Path) -> dict[str, np.ndarray]:
-    """Arrays of a ``name.json`` written by :func:`write`; null reads as NaN."""
-    data = json.loads(path.read_text(encoding="utf-8"))
-    return {key: np.array(value if not isinstance(value, list) else _nan(value))
-            for key, value in data.items()}
+def _save(stem: Path, text: str, columns: Iterable[str], rows: Iterable[Sequence[Any]]) -> None:
+    write_text(stem.with_name(f"{stem.name}.json"), text + "\n")
+    with open(stem.with_name(f"{stem.name}.csv"), "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([columns, *([_text(v) for v in row] for row in rows)])
 
 
 def summary(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -95,10 +83,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _nan(value: list) -> list:
-    return [_nan(v) if isinstance(v, list) else math.nan if v is None else v for v in value]
 
 
 def _text(value: Any) -> Any:

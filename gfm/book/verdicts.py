@@ -98,10 +98,12 @@ def write(root: Path, element: ElementEntry, profile: str, verdicts: list[Verdic
 
 
 def load(register: Register, element: ElementEntry, profile: str) -> Stored | None:
-    """The stored verdicts of one element and profile, judged anew by the register; None if absent.
+    """The stored verdicts of one element and profile, judged by the register as it is now; None if absent.
 
     Committed results (``book/results/<profile>/verdicts``) are looked into after the build folder.
-    Raises: UnreadableFileError for a file that is not a verdict file of this element.
+
+    Raises:
+        UnreadableFileError: The file is not a verdict file of this element.
     """
     places = (verdict_file(register.root, profile, element.id),
               register.root / "book" / "results" / profile / "verdicts" / f"{element.id}.json")
@@ -113,9 +115,9 @@ def load(register: Register, element: ElementEntry, profile: str) -> Stored | No
         known = (data["schema"], data["element"], data["profile"])
         values = {c["id"]: (_from_json(c["value"]), c["verdict"]) for c in data["claims"]}
     except (ValueError, KeyError, TypeError) as error:
-        raise UnreadableFileError(f"{path.name} is not a verdict file; run its notebook anew.") from error
+        raise UnreadableFileError(f"{path.name} is not a verdict file; run its notebook again.") from error
     if known != (_SCHEMA, element.id, profile):
-        raise UnreadableFileError(f"{path.name} belongs to another element or profile; run it anew.")
+        raise UnreadableFileError(f"{path.name} belongs to another element or profile; run it again.")
     verdicts = tuple(judge(c, values.get(c.id, (None,))[0], profile) for c in element.claims)
     stale = [v.claim.id for v in verdicts if values.get(v.claim.id, (None, None))[1] != v.verdict]
     stale += sorted(set(values) - {c.id for c in element.claims})

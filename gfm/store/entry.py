@@ -20,7 +20,11 @@ _SCHEMA = "gfm-result/1"
 
 
 def write_entry(folder: Path, name: str, key: str, result: Result) -> None:
-    """Write both files of an entry into an existing folder. Raises InputError for what is not plain."""
+    """Write both files of an entry into an existing folder.
+
+    Raises:
+        InputError: An array or an item of the info is not plain data.
+    """
     packed = _pack(result.arrays)
     payload = {"schema": _SCHEMA, "experiment": name, "key": key, "arrays_sha256": sha(packed),
                "info": dict(result.info), "provenance": dict(result.provenance)}
@@ -32,7 +36,11 @@ def write_entry(folder: Path, name: str, key: str, result: Result) -> None:
 
 
 def read_entry(entry: Path, name: str, key: str) -> Result:
-    """Read the two files of an entry and verify them. Raises UnreadableFileError."""
+    """Read the two files of an entry and verify them.
+
+    Raises:
+        UnreadableFileError: A file is missing, broken, altered or of another entry.
+    """
     try:
         payload = json.loads((entry / "result.json").read_text(encoding="utf-8"))
         packed = (entry / "arrays.npz").read_bytes()
@@ -70,6 +78,7 @@ def _pack(arrays: Any) -> bytes:
 
 
 def canonical(value: Any) -> str:
+    """The value as JSON, always in the same form, so that it can be digested."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_jsonable)
 
 
@@ -84,4 +93,5 @@ def _jsonable(value: Any) -> Any:
 
 
 def sha(data: str | bytes) -> str:
+    """The sha256 of the data, in hexadecimal digits."""
     return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()

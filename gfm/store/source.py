@@ -1,7 +1,7 @@
-"""Which modules of the package a module rests on, and a digest of their code.
+"""Which modules of the package a module needs, and a digest of their code.
 
-A stored result is current while the code behind it is unchanged. The closure of imports is read
-from the syntax tree, so nothing is executed; comments, docstrings and layout do not count.
+A stored result is current while the code that computed it is unchanged. Imports are followed in the syntax tree,
+so nothing is executed; comments, docstrings and layout do not count.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ _OUTSIDE = re.compile(
 def closure(modules: Iterable[str], drawing: bool = False) -> tuple[str, ...]:
     """Names of all modules of the package reached from ``modules`` (themselves included), sorted.
 
-    drawing: follow imports into figures and the book's face too (for a notebook, which shows them).
+    Args:
+        modules: Where to start.
+        drawing: Follow imports into figures and the book too, as a notebook shows them.
     """
     seen: set[str] = set()
     queue = list(modules)
@@ -86,7 +88,7 @@ def digest_of_code(code: str) -> str:
 
 
 def _chain(node: ast.expr, local: dict[str, str]) -> str:
-    """The module behind ``a.b.c``, as far as it is one; '' where it is none of ours."""
+    """The module that ``a.b.c`` names, as far as it names one; '' where it is not of this package."""
     if isinstance(node, ast.Name):
         return local.get(node.id, "")
     if isinstance(node, ast.Attribute):
@@ -101,7 +103,7 @@ def _submodules(package: str) -> list[str]:
 
 
 def _member(base: str, name: str) -> str:
-    """The module behind ``base.name``: a submodule, the home of a lazy name, or ``base`` itself."""
+    """The module that provides ``base.name``: a submodule, the home of a lazy name, or ``base`` itself."""
     if base == _PACKAGE:
         name = _lazy_names().get(name, name)
     candidate = f"{base}.{name}"

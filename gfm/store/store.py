@@ -1,8 +1,8 @@
 """The result store: NPZ and JSON under a key, written atomically, verified on reading.
 
 An entry is a folder ``<experiment>/<key>/`` holding ``arrays.npz`` and ``result.json``. The key joins
-a digest of (name, parameters, data) with a digest of the source behind the experiment. A file that
-is partial, truncated, foreign or altered is recomputed, and the reason is kept.
+a digest of (name, parameters, data) with a digest of the experiment's source. A file that
+is partial, truncated, foreign or altered is not used: its result is computed again, and the reason is kept.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["Store", "obtain", "key_of"]
 
 
 def key_of(experiment: Experiment) -> str:
-    """``identity-source``: digests of (name, parameters, data) and of the code behind it."""
+    """``identity-source``: digests of (name, parameters, data) and of the code that computes it."""
     if not experiment.name:
         raise InputError(f"{type(experiment).__name__} has no name; set the class variable `name`.")
     what = [experiment.name, experiment.parameters(), experiment.data_fingerprint()]
@@ -82,7 +82,7 @@ class Store:
                     why = f"the committed result cannot be trusted ({error})"
         parent = self.entry(name, key).parent
         if why == "no stored result" and any(parent.glob(f"{identity}-*")):
-            why = "the source behind the stored result has changed"
+            why = "the source of the stored result has changed"
         return None, why
 
     def save(self, name: str, key: str, result: Result) -> Result:
@@ -102,7 +102,7 @@ class Store:
         return self.load(name, key)
 
     def lock(self, name: str, key: str) -> FileLock:
-        """A lock between processes for one entry; freed by the system when its holder dies."""
+        """A lock between processes for one entry; the system frees it when its holder dies."""
         folder = _room(Path(self.folder) / ".locks")
         return FileLock(str(folder / f"{sha(name + key)[:32]}.lock"))
 

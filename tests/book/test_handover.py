@@ -73,5 +73,6 @@ def test_every_committed_output_is_read_whole():
 
 def test_every_notebook_obtains_through_its_element():
     for file in (ROOT / "notebooks").rglob("*.ipynb"):
-        code = "\n".join("".join(c["source"]) for c in json.loads(file.read_text())["cells"] if c["cell_type"] == "code")
+        cells = json.loads(file.read_text())["cells"]
+        code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
         assert "store.obtain(" not in code and "import obtain" not in code, file.name

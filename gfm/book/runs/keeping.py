@@ -23,7 +23,7 @@ MOST_OF_ONE = 5_000_000
 
 
 class Kept(NamedTuple):
-    """files: written. left_out: stored results ("experiment key") that are too large to be committed."""
+    """Files written, and stored results ("experiment key") that are too large to be committed."""
 
     files: list[Path]
     left_out: list[str]
@@ -32,8 +32,10 @@ class Kept(NamedTuple):
 def keep(register: Register, name: str, profile: str) -> Kept:
     """Copy a notebook's run (pages, figures, data, verdicts, stored results) into ``book/results``.
 
-    Raises: UnknownNameError for an unknown profile; UnreadableFileError where the notebook has not been run
-    under it; InputError where all kept results would pass 30 MB.
+    Raises:
+        UnknownNameError: An unknown profile.
+        UnreadableFileError: The notebook has not been run under it.
+        InputError: All kept results together would pass 30 MB.
     """
     if profile not in PROFILES:
         raise UnknownNameError(f"Unknown profile {profile!r}; it is one of {', '.join(PROFILES)}.")

@@ -1,7 +1,7 @@
 """Runs of notebooks by profile: which are current, why others are not, and running those.
 
 Beside each executed notebook (``build/<profile>/run/...ipynb``) lies a JSON with digests of all that it
-rests on: the notebook's text, the parameters, the package's modules it reaches, its entry in the register.
+depends on: the notebook's text, the parameters, the package's modules it reaches, its entry in the register.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from gfm.book.runs.handover import Handover
 from gfm.book.runs.notebooks import Notebook, profile_parameters, source_of
 from gfm.book.verdicts import load, verdict_file
 from gfm.errors import UnreadableFileError
+from gfm.files import write_text
 from gfm.store import source
 
 __all__ = ["Outcome", "Plan", "executed", "plan", "run_all"]
@@ -66,7 +67,11 @@ def plan(register: Register, name: str | Path, profile: str,
     """What running a notebook means, and whether what lies there is current.
 
     With overrides the run becomes ``custom``, so that it never reaches the status page.
-    Raises: UnknownNameError, InputError, UnreadableFileError before anything is written.
+
+    Raises:
+        UnknownNameError: An unknown profile or parameter.
+        InputError: A value that its parameter cannot have.
+        UnreadableFileError: A notebook that is missing or broken.
     """
     notebook = Notebook(register.root, name)
     parameters = profile_parameters(register.root, notebook, profile)
@@ -107,9 +112,9 @@ def _run(item: Plan) -> Outcome:
     item.target.with_suffix(".log").write_text(run.stderr, encoding="utf-8")
     if run.returncode:
         lines = [line for line in run.stderr.strip().splitlines() if line.strip()]
-        return Outcome(item, seconds, lines[-1] if lines else "it ended without a word")
+        return Outcome(item, seconds, lines[-1] if lines else "it ended without a message")
     known = {**item.fingerprint, "seconds": seconds}
-    record.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    write_text(record, json.dumps(known, indent=1) + "\n")
     return Outcome(item, seconds)
 
 

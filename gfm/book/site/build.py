@@ -33,7 +33,7 @@ _PICTURES = ("gd-central-flow",)
 
 @dataclass
 class Site:
-    """What was built: the first page, and everything found wanting."""
+    """What was built: the first page, and everything that is wrong with it."""
 
     index: Path
     problems: list[str] = field(default_factory=list)
@@ -46,8 +46,10 @@ def build_site(register: Register, profiles: tuple[str, ...] = PROFILES) -> Site
 
     The page shows the ``book`` run, else the smoke outputs (as committed, if it was never run), and beside
     it the run with the papers' settings, where there is one.
-    Raises: GfmError where the builders are not those that the project pins (before anything is built), and
-    with the end of Sphinx's own words where the build fails.
+
+    Raises:
+        GfmError: The builders are not those that the project pins (said before anything is built), or the build
+            fails; then the end of Sphinx's own messages is given.
     """
     if wrong := guards.other_builders(register.root):
         raise GfmError(wrong)
@@ -67,7 +69,7 @@ def build_site(register: Register, profiles: tuple[str, ...] = PROFILES) -> Site
         site.reused = True
     site.problems += guards.missing_pages(register, html) + check_site(html)
     if site.problems:
-        stamp.unlink(missing_ok=True)  # what is wanting is not reused
+        stamp.unlink(missing_ok=True)  # pages with faults are not reused
     return site
 
 

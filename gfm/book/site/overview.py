@@ -46,8 +46,9 @@ def counts(register: Register) -> Counter[str]:
 def numbers(register: Register, staged: set[str], picture: str = "") -> dict[str, str]:
     """Words for the placeholders ``{{ name }}`` of the prose pages (``picture``: the front page's).
 
-    Besides counts: ``value:<element>:<claim>`` is a claim's measured value, ``verdict:<element>:<claim>``
-    its verdict, ``finding:<element>:<claim>`` both in a line, ``link:<element>`` a link to the element's page (its title while there is none).
+    Besides counts: ``value:<element>:<claim>`` is a claim's measured value, ``verdict:<element>:<claim>`` its
+    verdict, ``finding:<element>:<claim>`` both in a line, ``link:<element>`` a link to the element's page (its
+    title while there is none).
     """
     found = counts(register)
     written = [e for e in register if e.notebook]

@@ -1,6 +1,6 @@
-"""A notebook as a page: outputs that the element face flagged become prose, figures and tables.
+"""A notebook as a page: what its element displayed becomes prose, figures and tables.
 
-The executed notebook stays as it is; the page is a copy in which each flagged output is a Markdown cell
+The executed notebook stays as it is; the page is a copy in which each such output is a Markdown cell
 after its code, so that figures have captions, numbers and alt texts, and mathematics is set everywhere.
 """
 
@@ -32,9 +32,14 @@ _PROMPTS = {"parameters": "the default parameters",
 class Page:
     """Where a page's parts come from and go to.
 
-    run: the executed notebook. files: the profile's build folder (``figures/``, ``data/``), or None.
-    source: the staged book. name: the notebook relative to ``notebooks/``. head: Markdown put under the
-    title. elements: where the register's elements have their pages.
+    Attributes:
+        run: the executed notebook.
+        files: the profile's build folder (``figures/``, ``data/``), or None.
+        source: the staged book.
+        name: the notebook relative to ``notebooks/``.
+        head: Markdown put under the title.
+        elements: id of each element of the register -> its notebook, or None where it is not written.
+        suffix: of the names of figures and tables, where a page shows two runs.
     """
 
     run: Path
@@ -42,8 +47,8 @@ class Page:
     source: Path
     name: str
     head: str
-    elements: Mapping[str, str | None] = field(default_factory=dict)  # id -> its notebook, if written
-    suffix: str = ""  # of the names of figures and tables, where a page shows two runs
+    elements: Mapping[str, str | None] = field(default_factory=dict)
+    suffix: str = ""
 
     @property
     def stem(self) -> str:
@@ -64,8 +69,12 @@ class Page:
 def make_page(page: Page, beside: Page | None = None) -> dict[str, Figure | Table]:
     """The staged notebook, written below ``page.source/notebooks``; returns what it shows by name.
 
-    beside: another run of the same notebook, whose figures, tables and verdicts follow at the end.
-    Raises: RegisterError for an image without alt text, or a name used twice on the page.
+    Args:
+        page: The run to be shown.
+        beside: Another run of the same notebook, whose figures, tables and verdicts follow at the end.
+
+    Raises:
+        RegisterError: An image without alt text, or a name used twice on the page.
     """
     notebook = json.loads(page.run.read_text(encoding="utf-8"))
     shown: dict[str, Figure | Table] = {}
