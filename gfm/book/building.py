@@ -6,14 +6,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gfm.book.paths import PROFILES
+from gfm.book.paths import PROFILES, check_profile
 from gfm.book.register import Register
 from gfm.book.runs.notebooks import NoSuchProfile
-from gfm.book.runs.plans import Outcome, Plan, plan
-from gfm.book.runs.progress import run_with_bar
+from gfm.book.runs.plans import Outcome, Plan, plan, run_all
 from gfm.book.site.build import Site, build_site
 from gfm.book.site.guards import other_builders
-from gfm.errors import GfmError, UnknownNameError
+from gfm.errors import GfmError
 
 __all__ = ["Report", "bring_up_to_date", "build"]
 
@@ -44,8 +43,7 @@ def build(register: Register, profile: str, jobs: int = 2, rerun: bool = True, f
     Raises:
         UnknownNameError: An unknown profile.
     """
-    if profile not in PROFILES:
-        raise UnknownNameError(f"Unknown profile {profile!r}; it is one of {', '.join(PROFILES)}.")
+    check_profile(profile)
     if wrong := other_builders(register.root):  # said before hours of runs
         return Report(problems=[wrong])
     report = bring_up_to_date(register, profile, jobs, force, say) if rerun else Report()
@@ -87,6 +85,6 @@ def bring_up_to_date(register: Register, profile: str, jobs: int = 2, force: boo
             say(f"  reused   {name}: text, parameters, register entry and source are unchanged")
     if not todo:
         return report
-    report.rerun = run_with_bar(todo, jobs, f"Profile {profile}")
+    report.rerun = run_all(todo, jobs, f"Profile {profile}")
     report.problems += [f"{o.plan.notebook.name} failed: {o.error}" for o in report.rerun if o.error]
     return report

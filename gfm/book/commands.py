@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-from gfm.book.paths import PROFILES
+from gfm.book.paths import check_profile
 from gfm.book.register import SECTIONS, Register
 from gfm.book.verdicts import FAILS, HOLDS, NOT_RUN, SHAPE, Stored, best, load
-from gfm.errors import InputError, UnknownNameError, UnreadableFileError
+from gfm.errors import InputError, UnreadableFileError
 
 __all__ = ["build", "check", "cite", "data", "forecast", "keep", "run", "status"]
 
@@ -17,8 +17,7 @@ def run(name: str, profile: str, parameters: list[tuple[str, str]], in_place: bo
     """``gfm run``: exit code 1 if a cell fails, 2 if what was asked makes no sense."""
     from gfm.book.runs.execute import NotebookFailed
     from gfm.book.runs.execute import in_place as refresh
-    from gfm.book.runs.plans import plan
-    from gfm.book.runs.progress import run_with_bar
+    from gfm.book.runs.plans import plan, run_all
 
     register = Register.load()
     if in_place and (profile != "smoke" or parameters):
@@ -33,7 +32,7 @@ def run(name: str, profile: str, parameters: list[tuple[str, str]], in_place: bo
         return
     given = ", ".join(f"{k} = {v!r}" for k, v in item.parameters.items()) or "its defaults"
     print(f"Running {item.notebook.name} with {given} ...", flush=True)
-    outcome = run_with_bar([replace(item, only_stored=stored)], 1, "Running")[0]
+    outcome = run_all([replace(item, only_stored=stored)])[0]
     if outcome.error:
         print(f"gfm: {outcome.error}", file=sys.stderr)
         print(f"     log: {item.target.with_suffix('.log')}", file=sys.stderr)
@@ -61,8 +60,8 @@ def build(profile: str, jobs: int, no_run: bool, force: bool) -> None:
 
 def check(profile: str | None) -> None:
     """``gfm check``: exit code 1 if a judged claim falls short or a stored verdict is stale or unreadable."""
-    if profile is not None and profile not in PROFILES:
-        raise UnknownNameError(f"Unknown profile {profile!r}; it is one of {', '.join(PROFILES)}.")
+    if profile is not None:
+        check_profile(profile)
     from gfm.book.site.origins import earlier, results
 
     register = Register.load()

@@ -12,10 +12,10 @@ import numpy as np
 
 from gfm.book import datafiles, verdicts
 from gfm.book.outputs import TOLERANCE, Caption, Figure, Output, Prose, Table, Verdicts
-from gfm.book.paths import PROFILES, build_folder
+from gfm.book.paths import build_folder, check_profile
 from gfm.book.register import Bound, Register
 from gfm.book.runs.handover import Handover
-from gfm.errors import InputError, RegisterError, UnknownNameError
+from gfm.errors import InputError, RegisterError
 from gfm.store import Experiment, Result, obtain, provenance
 
 __all__ = ["Element", "below"]
@@ -45,10 +45,8 @@ class Element:
     """
 
     def __init__(self, name: str, profile: str = "smoke") -> None:
-        if profile not in (*PROFILES, "custom"):
-            raise UnknownNameError(
-                f"Unknown profile {profile!r}; it is one of {', '.join(PROFILES)} (or custom)."
-            )
+        if profile != "custom":
+            check_profile(profile)
         self.register = Register.load()
         self.entry = self.register[name]
         self.profile = profile
@@ -89,7 +87,7 @@ class Element:
             InputError: A missing alt text or caption, an image above 200 kB at half the resolution, or a
                 tolerance or kind that makes no sense.
         """
-        alt, caption = _one_line(alt), caption.strip()
+        alt, caption = " ".join(alt.split()), caption.strip()
         if len(alt) < 20 or len(caption) < 20:
             raise InputError(f"Figure {name!r} needs an alt text that says its finding, and a caption.")
         for share in (1.0, 0.85, 0.7, 0.5):  # of the resolution; the SVG has all of it
@@ -233,10 +231,6 @@ def _cell(value: Any) -> str:
     if isinstance(value, (float, np.floating)):
         return verdicts.show_value(float(value))
     return str(value).replace("|", "\\|").replace("\n", " ")
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _display_markdown(text: str, output: Output) -> None:

@@ -1,15 +1,14 @@
 """What the outputs of an element's notebook say of themselves, in the metadata ``gfm`` of each.
 
-An :class:`~gfm.book.Element` writes it; pages and guards read it. The keys are the fields below and ``kind``.
-They stand in committed notebooks and in ``tests/reproduction.py``: a field may be added, with a default, but
-none renamed.
+An :class:`~gfm.book.Element` writes it; pages and guards read it. Its keys are ``kind`` (a class's name in small
+letters) and the fields below. Committed notebooks hold them, so none may be renamed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar
+from typing import Any
 
 from gfm.book.register import VARIES
 from gfm.errors import InputError
@@ -31,15 +30,13 @@ class Output:
             ids of claims; a kind alone stands for all numbers of a prose output.
     """
 
-    kind: ClassVar[str] = ""
-
     tolerance: float | Mapping[str, float] | None = None
     varies: str | Mapping[str, str] | None = None
 
     def metadata(self) -> dict[str, Any]:
         """This as an output's metadata; fields that are None are left out."""
         known = {name: value for name, value in asdict(self).items() if value is not None}
-        return {"gfm": {"kind": self.kind, **known}}
+        return {"gfm": {"kind": type(self).__name__.lower(), **known}}
 
     @staticmethod
     def read(output: Mapping[str, Any]) -> Output | None:
@@ -47,7 +44,7 @@ class Output:
         flag = output.get("metadata", {}).get("gfm")
         if flag is None:
             return None
-        kind = {known.kind: known for known in Output.__subclasses__()}[flag["kind"]]
+        kind = {known.__name__.lower(): known for known in Output.__subclasses__()}[flag["kind"]]
         return kind(**{f.name: flag[f.name] for f in fields(kind) if f.name in flag})
 
     def checked(self, names: Iterable[str] = ()) -> Output:
@@ -73,8 +70,6 @@ class Output:
 class Figure(Output):
     """A drawing: its label, the finding in words, its caption, and a summary of what was drawn."""
 
-    kind: ClassVar[str] = "figure"
-
     name: str
     alt: str = ""
     caption: str = ""
@@ -86,8 +81,6 @@ class Figure(Output):
 class Table(Output):
     """A table: its label and caption."""
 
-    kind: ClassVar[str] = "table"
-
     name: str
     caption: str = ""
     element: str = ""
@@ -97,8 +90,6 @@ class Table(Output):
 class Caption(Output):
     """The caption under the figure or table of that name, for those who read the notebook itself."""
 
-    kind: ClassVar[str] = "caption"
-
     name: str
 
 
@@ -106,13 +97,9 @@ class Caption(Output):
 class Prose(Output):
     """Sentences with computed numbers."""
 
-    kind: ClassVar[str] = "prose"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Verdicts(Output):
     """The table of an element's claims."""
-
-    kind: ClassVar[str] = "verdicts"
 
     element: str

@@ -5,12 +5,19 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from gfm.errors import RegisterError
+from gfm.errors import RegisterError, UnknownNameError
+from gfm.store.store import project
 
-__all__ = ["PROFILES", "build_folder", "project_root"]
+__all__ = ["PROFILES", "build_folder", "check_profile", "project_root"]
 
 PROFILES = ("smoke", "book", "paper")
 """From quick to complete; a page shows the last of these that has been run."""
+
+
+def check_profile(profile: str) -> None:
+    """Raise UnknownNameError for a profile that does not exist."""
+    if profile not in PROFILES:
+        raise UnknownNameError(f"Unknown profile {profile!r}; it is one of {', '.join(PROFILES)}.")
 
 
 def project_root(start: Path | str | None = None) -> Path:
@@ -20,12 +27,11 @@ def project_root(start: Path | str | None = None) -> Path:
         RegisterError: There is none.
     """
     here = Path(start or Path.cwd()).resolve()
-    for folder in (here, *here.parents):
-        if (folder / "book" / "elements.yml").is_file():
-            return folder
-    raise RegisterError(
-        f"No book/elements.yml at or above {here.name or here}; run this inside the project's folder."
-    )
+    if (root := project(here)) is None:
+        raise RegisterError(
+            f"No book/elements.yml at or above {here.name or here}; run this inside the project's folder."
+        )
+    return root
 
 
 def build_folder(root: Path) -> Path:

@@ -27,7 +27,7 @@ from gfm.store import source
 from gfm.store.entry import canonical, read_entry, sha, write_entry
 from gfm.store.experiment import Context, Experiment, Progress, Result
 
-__all__ = ["Store", "obtain", "key_of"]
+__all__ = ["Store", "key_of", "obtain", "project"]
 
 
 def key_of(experiment: Experiment) -> str:
@@ -208,17 +208,18 @@ def _room(folder: Path) -> Path:
     return folder
 
 
-def _project() -> Path | None:
-    here = Path.cwd().resolve()
+def project(start: Path | None = None) -> Path | None:
+    """The folder at or above ``start`` (by default the current one) that is a project; None where there is none."""
+    here = (start or Path.cwd()).resolve()
     return next((f for f in (here, *here.parents) if (f / "book" / "elements.yml").is_file()), None)
 
 
 def _default_folder() -> Path:
     if os.environ.get("GFM_STORE"):
         return Path(os.environ["GFM_STORE"]).expanduser()
-    return (_project() or Path.cwd()) / "build" / "store"
+    return (project() or Path.cwd()) / "build" / "store"
 
 
 def _default_committed() -> tuple[Path, ...]:
-    root = _project()
+    root = project()
     return tuple(sorted((root / "book" / "results").glob("*/store"))) if root else ()

@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from gfm.book.paths import PROFILES, build_folder
+from gfm.book.paths import build_folder, check_profile
 from gfm.book.register import Register
 from gfm.book.runs.notebooks import Notebook
 from gfm.book.runs.plans import executed
 from gfm.book.verdicts import verdict_file
-from gfm.errors import InputError, UnknownNameError, UnreadableFileError
+from gfm.errors import InputError, UnreadableFileError
 from gfm.store import Store
 
 __all__ = ["MOST_BYTES", "MOST_OF_ONE", "Kept", "keep"]
@@ -37,8 +37,7 @@ def keep(register: Register, name: str, profile: str) -> Kept:
         UnreadableFileError: The notebook has not been run under it.
         InputError: All kept results together would pass 30 MB.
     """
-    if profile not in PROFILES:
-        raise UnknownNameError(f"Unknown profile {profile!r}; it is one of {', '.join(PROFILES)}.")
+    check_profile(profile)
     notebook = Notebook(register.root, name)
     run = executed(register.root, profile, notebook.name)
     if not run.is_file():

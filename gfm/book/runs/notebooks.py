@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from gfm.book.paths import PROFILES
+from gfm.book.paths import check_profile
 from gfm.errors import InputError, UnknownNameError, UnreadableFileError
 
 __all__ = ["NoSuchProfile", "Notebook", "profile_parameters"]
@@ -93,8 +93,7 @@ def profile_parameters(root: Path, notebook: Notebook, profile: str) -> dict[str
             which the notebook lacks.
         InputError: A value of the wrong type.
     """
-    if profile not in PROFILES:
-        raise UnknownNameError(f"Unknown profile {profile!r}; it is one of {', '.join(PROFILES)}.")
+    check_profile(profile)
     if profile == "smoke":  # the defaults
         return {}
     file = root / "notebooks" / "profiles.yml"

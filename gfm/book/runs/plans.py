@@ -11,11 +11,13 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from gfm.book.paths import build_folder
 from gfm.book.register import Register
@@ -83,19 +85,21 @@ def plan(register: Register, name: str | Path, profile: str,
     return Plan(notebook, profile, parameters, target, now, _why(register, notebook.name, now, target, profile))
 
 
-def run_all(plans: Sequence[Plan], jobs: int = 2,
-            done: Callable[[Outcome], None] = lambda outcome: None,
-            started: Callable[[Plan], None] = lambda plan: None) -> list[Outcome]:
-    """Run plans side by side, each in its own process; ``done`` is called as each one ends."""
-
-    def one(item: Plan) -> Outcome:
-        started(item)
-        outcome = _run(item)
-        done(outcome)
-        return outcome
-
-    with ThreadPoolExecutor(max(1, jobs)) as pool:
-        return list(pool.map(one, plans))
+def run_all(plans: Sequence[Plan], jobs: int = 2, title: str = "Running") -> list[Outcome]:
+    """Run plans side by side, each in its own process, under one bar that shows how far each one is."""
+    with ThreadPoolExecutor(max(1, jobs)) as pool, \
+            tqdm(total=len(plans), unit="notebook", desc=title, dynamic_ncols=True) as bar:
+        runs = {pool.submit(_run, item): item for item in plans}
+        left = set(runs)
+        while left:
+            busy = [item for run, item in runs.items() if run.running()]
+            bar.set_postfix_str(", ".join(item.notebook.stem + item.handover.percent() for item in busy))
+            ended, left = wait(left, timeout=1.0, return_when=FIRST_COMPLETED)
+            for outcome in (run.result() for run in ended):
+                word = f"FAILED ({outcome.error})" if outcome.error else f"{outcome.seconds:.0f} s"
+                bar.write(f"  {outcome.plan.notebook.name}: {word}")
+                bar.update()
+    return [run.result() for run in runs]
 
 
 def _run(item: Plan) -> Outcome:

@@ -149,7 +149,8 @@ def _shown(output: dict[str, Any], page: Page, shown: dict[str, Figure | Table])
         shown[name] = what
         text = _figure(what, data["image/png"], page) if isinstance(what, Figure) else _table(what, text, page)
     elif isinstance(what, Verdicts):
-        text = "{.verdicts}\n" + re.sub(r"\*\*(holds in shape only|holds|fails|not run)\*\*", _badge, text)
+        words = r"\*\*(holds in shape only|holds|fails|not run)\*\*"
+        text = "{.verdicts}\n" + re.sub(words, lambda match: badge(match[1]), text)
     else:
         text = _links(text, page)
     return [_markdown(text)]
@@ -214,10 +215,6 @@ def _links(text: str, page: Page) -> str:
         return f"[{match[1]}]({path}{match[3] or ''})"
 
     return re.sub(r"(?<!!)\[([^\]]+)\]\(([\w./-]+)(#[\w-]*)?\)", link, text)
-
-
-def _badge(match: re.Match[str]) -> str:
-    return badge(match[1])
 
 
 def badge(verdict: str) -> str:
