@@ -19,17 +19,17 @@ def replacing(path: Path) -> Iterator[Path]:
     A block that raises leaves ``path`` as it was and nothing beside it.
 
     Yields:
-        The sibling, in the same folder and with the same ending. It may be made a file or a folder; a folder
-        can replace an empty folder only.
+        The sibling, to be made a file or a folder; a folder can replace an empty folder only.
     """
-    partial = path.with_name(f".{path.stem}.{uuid4().hex[:8]}.partial{path.suffix}")
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
     try:
         yield partial
         os.replace(partial, path)
     finally:
         if partial.is_dir():
             shutil.rmtree(partial, ignore_errors=True)
-        partial.unlink(missing_ok=True)
+        else:
+            partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
