@@ -85,6 +85,7 @@ class Claim:
     exceptions: Mapping[str, Bound] = field(default_factory=dict)  # profile -> its own bound
     tolerance: float = 0.02  # relative, at which a rerun elsewhere must reproduce the value
     varies: str = ""  # kind of a value that it need not reproduce; the verdict it must
+    spread: float = 0.0  # relative, by which the value was seen to differ between machines, above smoke
     unjudged: str = ""  # why the claim is not judged in the profiles that are left out
 
     def bound_in(self, profile: str) -> Bound:
@@ -187,7 +188,7 @@ def _claim(item: Any, where: str) -> Claim:
         raise RegisterError(f"{where}: a claim needs id, sentence, quantity and bound.")
     where = f"{where}, claim {item['id']!r}"
     known = {"id", "sentence", "quantity", "bound", "shape", "paper", "profiles", "tolerance", "varies",
-             "unjudged"}
+             "spread", "unjudged"}
     if set(item) - known:
         raise RegisterError(f"{where}: unknown keys {sorted(set(item) - known)}.")
     profiles = tuple(item.get("profiles", PROFILES))
@@ -202,7 +203,7 @@ def _claim(item: Any, where: str) -> Claim:
     return Claim(str(item["id"]), item["sentence"], item["quantity"], bound, shape,
                  str(item.get("paper", "unknown")), profiles, exceptions,
                  _tolerance(item.get("tolerance", 0.02), where), item.get("varies", ""),
-                 str(item.get("unjudged", "")))
+                 _tolerance(item["spread"], where) if "spread" in item else 0.0, str(item.get("unjudged", "")))
 
 
 def _tolerance(value: Any, where: str) -> float:

@@ -34,11 +34,14 @@ class Verdict:
     verdict: str
     bound: Bound
     why: str = ""  # why the profile does not judge the claim
+    close: bool = False  # whether a bound lies within what the value was seen to differ between machines
 
     @property
     def shown(self) -> str:
         """The value, rounded for reading; why there is none, where the register says so."""
-        return f"not judged: {self.why}" if self.why else show_value(self.value, self.bound)
+        if self.why:
+            return f"not judged: {self.why}"
+        return show_value(self.value, self.bound) + " (another machine may judge otherwise)" * self.close
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,12 @@ def judge(claim: Claim, value: float | None, profile: str) -> Verdict:
     if value is None or left_out:
         return Verdict(claim, None, NOT_RUN, bound, claim.unjudged if left_out else "")
     value = float(value)
-    if bound.admits(value):
-        return Verdict(claim, value, HOLDS, bound)
-    if claim.shape is not None and claim.shape.admits(value):
-        return Verdict(claim, value, SHAPE, bound)
-    return Verdict(claim, value, FAILS, bound)
+    shape = claim.shape
+    found = HOLDS if bound.admits(value) else SHAPE if shape is not None and shape.admits(value) else FAILS
+    ends = [end for b in (bound, shape) if b is not None for end in (b.low, b.high) if math.isfinite(end)]
+    close = profile != "smoke" and any(
+        abs(value - end) <= claim.spread * max(abs(value), abs(end)) for end in ends)
+    return Verdict(claim, value, found, bound, close=close)
 
 
 def show_value(value: float | None, bound: Bound | None = None) -> str:

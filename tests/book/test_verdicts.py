@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -24,6 +25,20 @@ def test_the_four_verdicts(project):
 def test_a_claim_is_judged_only_in_its_profiles_and_none_is_not_run(project):
     assert Element("toy", profile="paper").judge(**VALUES)[3].verdict == "holds"
     assert Element("toy", profile="paper").judge(**{**VALUES, "T1": None})[0].verdict == "not run"
+
+
+@pytest.mark.parametrize("value, verdict, close", [
+    (0.96, "holds", True), (0.9, "holds", False), (1.04, "holds in shape only", True),
+    (1.2, "holds in shape only", False), (1.99, "holds in shape only", True), (2.02, "fails", True),
+    (3.0, "fails", False),
+])
+def test_a_verdict_that_hangs_on_the_machine_says_so(project, value, verdict, close):
+    claim = Register.load(project)["toy"].claim("T2")
+    claim = replace(claim, bound=Bound(high=1.0), shape=Bound(high=2.0), spread=0.05)
+    found = verdicts.judge(claim, value, "book")
+    assert (found.verdict, found.close, "another machine" in found.shown) == (verdict, close, close)
+    assert not verdicts.judge(claim, value, "smoke").close
+    assert not verdicts.judge(replace(claim, spread=0.0), value, "book").close
 
 
 def test_the_table_says_why_a_profile_does_not_judge_a_claim(project):
