@@ -53,7 +53,9 @@ class Central(Flow):
 
     def state_dict(self) -> dict[str, Any]:
         """See ``Process``."""
-        began = None if self._began is None else {**self._began._asdict(), "state": vars(self._began.state)}
+        began = self._began
+        if began is not None:
+            began = {"w": began.w, "state": vars(began.state), "rows": began.rows}
         before = None if self._before is None else torch.from_numpy(self._before)
         return super().state_dict() | {"control": self.control.state_dict(), "before": before, "began": began}
 
