@@ -32,7 +32,8 @@ def gradient_descent_variance(gradient: Tensor, sharpness_gradient: Tensor) -> f
     """sigma^2 = 2 <-grad L, grad S> / |grad S|^2, in squared weights; below 0 the sharpness falls by itself.
 
     Args:
-        gradient: (p,) grad L. sharpness_gradient: (p,) grad S = D^3 L[u, u] of the unit top eigenvector u.
+        gradient: (p,) grad L.
+        sharpness_gradient: (p,) grad S = D^3 L[u, u] of the unit top eigenvector u.
 
     Raises:
         InputError: shapes that differ, or a sharpness that has no gradient.
@@ -62,8 +63,11 @@ def scalar_rmsprop_variance(
     """sigma^2 at the edge of stability, 0 where the effective sharpness would fall without oscillation.
 
     Args:
-        gradient, sharpness_gradient: (p,) each. sharpness: S, the top eigenvalue of the Hessian.
-        lr: positive. beta2: from 0 (normalised gradient descent) to 1 (gradient descent).
+        gradient: (p,) grad L.
+        sharpness_gradient: (p,) grad S.
+        sharpness: S, the top eigenvalue of the Hessian, positive.
+        lr: the learning rate, positive.
+        beta2: from 0 (normalised gradient descent) to 1 (gradient descent).
 
     Returns:
         E of the squared displacement along u, in squared weights; it rises with ``lr``.

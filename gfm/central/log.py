@@ -1,4 +1,4 @@
-"""What a run writes down while it goes: observations by process and step, and notes that warn at once."""
+"""What a run records: observations by process and step, and notes that also warn."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["Log", "Notes"]
 
 
 class Notes(list[str]):
-    """Sentences that concern the result. Each becomes a warning as soon as the work that it is about is done."""
+    """Sentences about the result; each is also a warning, given as soon as the work it concerns is done."""
 
     @contextmanager
     def listening(self, process: str, t: int) -> Iterator[None]:
-        """Warnings of a process's work become notes too: the first of each kind, with its step."""
+        """Turn warnings of a process's work into notes: the first of each kind, with its step."""
         known = len(self)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -40,6 +40,7 @@ class Log:
         self.seen: dict[str, dict[str, dict[int, Any]]] = {}
 
     def write(self, process: str, t: int, values: Mapping[str, Any]) -> None:
+        """Record numbers or vectors (k,) by name."""
         for name, value in values.items():
             self.seen.setdefault(process, {}).setdefault(name, {})[t] = value
 
@@ -62,7 +63,7 @@ class Log:
         return arrays
 
     def series(self, names: list[str]) -> dict[str, Series]:
-        """One series a process, of every name that was written."""
+        """One series for each process, with every name that was written."""
         return {name: Series(self._arrays(name)) for name in names}
 
     def distances(self) -> dict[str, np.ndarray]:

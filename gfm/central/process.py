@@ -1,13 +1,11 @@
-"""What every process of a run is: weights and state that are observed and advanced step by step.
-
-Each holds weights and optimizer state, tells what it sees at the start of a step (``observe``) and
-moves by one step (``advance``). What is not measured is absent and becomes NaN in the result.
-"""
+"""What every process of a run is: weights and optimizer state, observed and advanced step by step."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +23,12 @@ Observation = dict[str, float | np.ndarray]
 
 
 class Process(ABC):
-    """One way of moving; ``alive`` turns False when it leaves the finite numbers or is stopped."""
+    """One way of moving; ``alive`` turns False when its numbers are no longer finite or it is stopped.
+
+    A subclass that carries more from one step to the next than this class extends ``state_dict`` and
+    ``load_state_dict``: a run resumed from them goes on bit for bit. They are taken between steps,
+    after ``advance`` and before ``observe``, and hold tensors and plain containers only.
+    """
 
     def __init__(self, problem: Problem, optimizer: Optimizer, settings: Settings, w: Tensor, state: State):
         self.problem, self.optimizer, self.settings = problem, optimizer, settings
@@ -43,16 +46,29 @@ class Process(ABC):
         return Tracker(above=above, initial=settings.track, cap=settings.cap, dense=settings.dense, **self._tracking())
 
     def _tracking(self) -> dict[str, float | bool | None]:
-        """Tracking of the oscillating optimizer, whose path has period two: every second point lies on a smooth one."""
+        """Options of the tracker. The oscillating optimizer's path has period two: every second point is smooth."""
         return {"tolerance": self.settings.discrete_tolerance, "lag": 1 if self.settings.eigen_every % 2 == 0 else 2}
 
     @abstractmethod
     def observe(self, t: int) -> Observation:
-        """What is seen at step ``t``, before moving."""
+        """Measure at the start of step ``t``; what is not measured is absent, and NaN in the result."""
 
     @abstractmethod
     def advance(self) -> None:
-        """Move by one step."""
+        """Move by one step, after ``observe``."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the process carries from one step to the next."""
+        return {
+            "w": self.w, "state": vars(self.state), "costs": asdict(self.costs), "seconds": self.seconds,
+            "alive": self.alive, "tracker": self.tracker.state_dict(),
+        }
+
+    def load_state_dict(self, kept: dict[str, Any]) -> None:
+        """Go on from the ``state_dict`` of a process of the same kind, settings and problem."""
+        self.w, self.seconds, self.alive = kept["w"], kept["seconds"], kept["alive"]
+        self.state, self.costs = State(**kept["state"]), Costs(**kept["costs"])
+        self.tracker.load_state_dict(kept["tracker"])
 
     def _seen(self, point: Point, spectrum: Spectrum | None) -> Observation:
         seen: Observation = {
@@ -79,6 +95,8 @@ class Process(ABC):
 class Flow(Process):
     """A flow starts from one discrete update of the state: its nu is the average after the update."""
 
+    follows_all = True  # every critical eigenvalue is tracked
+
     def __init__(self, problem: Problem, optimizer: Optimizer, settings: Settings, w: Tensor, state: State):
         super().__init__(problem, optimizer, settings, w, state)
         self.state = optimizer.update(state, problem.gradient(w))
@@ -88,9 +106,8 @@ class Flow(Process):
         tolerance = settings.tolerance if self.follows_all else settings.discrete_tolerance
         return {"tolerance": tolerance, "grow": self.follows_all}
 
-    follows_all = True
-
     def _open(self, tolerance: float = 0.0) -> tuple[Point, Spectrum]:
+        """The present point and its tracked eigenpairs."""
         point = self.problem.at(self.w, self.tracker.width)
         return point, self.tracker.refresh(point, self.optimizer.preconditioner(self.state), tolerance=tolerance)
 
@@ -100,11 +117,11 @@ class Flow(Process):
 
 
 def flat_value(function: Callable[[Tensor], Tensor], w: Tensor) -> np.ndarray:
-    """A function of the weights (p,), flattened, without graph."""
+    """The value of a function of the weights (p,), flattened, without a graph."""
     with torch.no_grad():
         return to_numpy(function(w)).reshape(-1)
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:
-    """float64, on the host, cut off from any graph."""
+    """The same numbers in float64, on the host, without a graph."""
     return tensor.detach().double().cpu().numpy()

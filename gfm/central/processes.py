@@ -1,8 +1,9 @@
-"""The processes that a run carries side by side: discrete, midpoint, stable flow, central flow."""
+"""The processes that a run can follow: discrete, midpoint, stable flow and central flow."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from torch import Tensor
 
@@ -18,6 +19,7 @@ class Discrete(Process):
     """The optimizer itself."""
 
     def observe(self, t: int) -> Observation:
+        """See ``Process``."""
         measure = t % self.settings.eigen_every == 0
         point = self.problem.at(self.w, self.tracker.width if measure else 1)
         self.gradient = point.gradient
@@ -26,6 +28,7 @@ class Discrete(Process):
         return self._seen(point, spectrum)
 
     def advance(self) -> None:
+        """See ``Process``."""
         self.w = self.optimizer.step(self.w, self.state, self.gradient)
 
 
@@ -37,6 +40,16 @@ class Midpoint(Process):
         self._previous, self._present = w, w
         self._next()
 
+    def state_dict(self) -> dict[str, Any]:
+        """See ``Process``."""
+        points = {"previous": self._previous, "present": self._present, "following": self._following}
+        return super().state_dict() | points
+
+    def load_state_dict(self, kept: dict[str, Any]) -> None:
+        """See ``Process``."""
+        super().load_state_dict(kept)
+        self._previous, self._present, self._following = kept["previous"], kept["present"], kept["following"]
+
     def _next(self) -> None:
         gradient = self.problem.gradient(self._present)
         self.state = self.optimizer.update(self.state, gradient)
@@ -44,12 +57,14 @@ class Midpoint(Process):
         self.w = (self._previous + 2 * self._present + self._following) / 4
 
     def observe(self, t: int) -> Observation:
+        """See ``Process``."""
         measure = t % self.settings.eigen_every == 0
         point = self.problem.at(self.w, self.tracker.width if measure else 1)
         spectrum = self.tracker.refresh(point, self.optimizer.preconditioner(self.state)) if measure else None
         return self._seen(point, spectrum)
 
     def advance(self) -> None:
+        """See ``Process``."""
         self._previous, self._present = self._present, self._following
         self._next()
 
@@ -60,6 +75,7 @@ class Stable(Flow):
     follows_all = False  # only the largest eigenvalue bounds its substeps
 
     def observe(self, t: int) -> Observation:
+        """See ``Process``."""
         self._point, spectrum = self._open()
         self._top = float(spectrum.values[0])
         seen = self._seen(self._point, spectrum)
@@ -68,6 +84,7 @@ class Stable(Flow):
         return seen
 
     def advance(self) -> None:
+        """See ``Process``."""
         # Euler is stable on this flow only while its step times the top eigenvalue is below 2.
         count = max(self.settings.substeps, math.ceil(2 * self._top))
         gradient = self._point.gradient

@@ -1,4 +1,4 @@
-"""Everything that a run is asked to do, checked before any of it is done."""
+"""The arguments of a run, checked before it starts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RESERVED = frozenset({
 
 @dataclass(frozen=True)
 class Request:
-    """The arguments of ``gfm.central.run`` in their final form; w: (p,) the start."""
+    """The checked arguments of ``gfm.central.run``; w: (p,) the start."""
 
     names: list[str]
     steps: int
@@ -55,7 +55,8 @@ def checked(
     """The request, if a run can serve it; the arguments are those of ``gfm.central.run``.
 
     Raises:
-        InputError: values that no run can have. UnknownNameError: an unknown process or setting.
+        InputError: a value out of range or of the wrong kind.
+        UnknownNameError: an unknown process or setting.
     """
     if not isinstance(problem, Problem):
         raise InputError(f"problem must be a gfm.Problem, but it is a {type(problem).__name__}")
@@ -142,9 +143,12 @@ def _observables(observables: Any, w: Tensor) -> Mapping[str, Callable[[Tensor],
             with torch.no_grad():
                 value = function(w.detach().clone())
         except Exception as failure:
-            raise InputError(f"observable {name!r} fails at the start: {type(failure).__name__}: {failure}") from failure
+            why = f"{type(failure).__name__}: {failure}"
+            raise InputError(f"observable {name!r} fails at the start: {why}") from failure
         if not isinstance(value, Tensor) or value.is_complex() or not torch.isfinite(value).all():
-            raise InputError(f"observable {name!r} must give a finite real tensor, but at the start it gives {_short(value)}")
+            raise InputError(
+                f"observable {name!r} must give a finite real tensor, but at the start it gives {_short(value)}"
+            )
     return dict(observables)
 
 
@@ -154,7 +158,7 @@ def _short(value: object) -> str:
 
 
 def _file(checkpoint: str | Path | None) -> Path | None:
-    """The checkpoint's path, its folder made and found to be writable."""
+    """The checkpoint's path; makes its folder and checks that it is writable."""
     if checkpoint is None:
         return None
     if not isinstance(checkpoint, (str, os.PathLike)):

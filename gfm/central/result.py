@@ -1,4 +1,4 @@
-"""What a run leaves behind: plain arrays, settings and costs; written without pickle."""
+"""The result of a run: plain arrays, settings and costs; stored without pickle."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class Series(Mapping[str, np.ndarray]):
 class Run:
     """Processes run in lockstep. ``run["discrete"].loss`` is (steps + 1,).
 
-    series: one ``Series`` a process. distances: ``"a-b"`` to (steps + 1,) Euclidean distances.
+    series: one ``Series`` for each process. distances: ``"a-b"`` to (steps + 1,) Euclidean distances.
     settings: the call's settings. costs: by process, gradients, hvps, thirds and seconds.
-    notes: warnings that concern the result, in words.
+    notes: warnings about the result, in words.
     """
 
     series: dict[str, Series]
@@ -98,7 +98,7 @@ class Run:
         """The inverse of ``to_arrays``.
 
         Raises:
-            UnreadableFileError: it is not a run.
+            UnreadableFileError: this is not a stored run, or not a complete one.
         """
         if not isinstance(info, Mapping):
             raise UnreadableFileError("this is not a stored run (its description is no mapping); run it again")
@@ -124,7 +124,7 @@ class Run:
         """Write one NPZ file, atomically; its entry ``info`` is JSON.
 
         Raises:
-            InputError: another ending than .npz, or a place that cannot be written.
+            InputError: the path does not end in .npz or cannot be written.
         """
         path = Path(path)
         if path.suffix != ".npz":
@@ -141,14 +141,15 @@ class Run:
                 Path(temporary).unlink(missing_ok=True)
                 raise
         except OSError as failure:
-            raise InputError(f"the run cannot be written to {path} ({failure.strerror}); name another place") from failure
+            reason = failure.strerror
+            raise InputError(f"the run cannot be written to {path} ({reason}); name another place") from failure
 
     @classmethod
     def load(cls, path: str | Path) -> Run:
         """Read what ``save`` wrote.
 
         Raises:
-            UnreadableFileError: missing, truncated or foreign file.
+            UnreadableFileError: the file is missing, truncated or no run.
         """
         try:
             with np.load(path, allow_pickle=False) as file:

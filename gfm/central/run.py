@@ -1,4 +1,4 @@
-"""Processes in lockstep from one start."""
+"""Run processes side by side, step by step, from one start."""
 
 from __future__ import annotations
 
@@ -58,23 +58,24 @@ def run(
         seed: seeds torch's generator for anything random below; eigen-solvers seed themselves.
         observables: name to a function of the weights (p,) whose value is recorded, flattened; the
             central flow adds ``predicted_<name>``, its time average over the oscillation.
-        keep_weights: store the weights of every process each so many steps (0: never).
+        keep_weights: steps between stored weights of every process (0: none are stored).
         progress: True for a bar with an estimate of the time left, or a function of (steps done, steps).
-        checkpoint: a file written each ``checkpoint_every`` steps, but at most once in
-            ``checkpoint_seconds``; where it exists the run goes on from it, with the result that an
-            unbroken run would have, and removes it at its end.
-        settings: further fields of ``gfm.central.settings.Settings``.
+        checkpoint: a file to resume from. Where it exists the run goes on from it, with the result of an
+            uninterrupted run, and removes it at its end.
+        checkpoint_every: steps between writes of the checkpoint.
+        checkpoint_seconds: least time between writes.
+        **settings: further fields of ``gfm.central.settings.Settings``.
 
     Returns:
-        A ``Run``; every series holds loss, gradient_norm2, eigenvalues (of P^{-1} H, largest
-        first), effective_step, ..., lr where it is scheduled, the central one predicted_loss, sigma,
-        ... Its costs are by process, and those of a warm-up under "warmup".
+        A ``Run``. Every series holds loss, gradient_norm2, eigenvalues (of P^{-1} H, largest first),
+        effective_step and more, lr where it is scheduled; the central flow's also predicted_loss and sigma.
+        A process whose numbers are no longer finite stops, is NaN from there on, and is noted. Costs are by
+        process; those of a warm-up are under "warmup".
 
     Raises:
-        InputError: values that no run can have. UnknownNameError: an unknown process or setting.
+        InputError: a value out of range or of the wrong kind.
+        UnknownNameError: an unknown process or setting.
         UnreadableFileError: the checkpoint is broken or belongs to another call.
-
-    A process that leaves the finite numbers stops, stays NaN from there on, and is noted.
     """
     request = checked(
         problem, optimizer, steps, processes=processes, substeps=substeps, warmup=warmup, w0=w0, seed=seed,
@@ -93,7 +94,8 @@ def run(
     alive: dict[str, Process] = {}
     for name in names:
         with notes.listening(name, 0):
-            alive[name] = _timed(problem, None, lambda n=name: PROCESSES[n](problem, optimizer, request.settings, w, state))
+            kind = PROCESSES[name]
+            alive[name] = _timed(problem, None, lambda k=kind: k(problem, optimizer, request.settings, w, state))
     first, written = 0, time.perf_counter()
     if checkpoint is not None:
         mark = checkpoints.fingerprint(problem, optimizer, record, request)
@@ -101,7 +103,7 @@ def run(
         if kept is not None:
             first, log.seen, notes = kept["t"], kept["seen"], Notes(kept["notes"])
             for name, process in alive.items():
-                checkpoints.restore(process, kept["processes"][name])
+                process.load_state_dict(kept["processes"][name])
     bar = tqdm(total=steps, initial=first, disable=progress is not True, desc=type(optimizer).__name__, unit="step")
     for t in range(first, steps + 1):
         due = t > first and t % request.checkpoint_every == 0
@@ -166,7 +168,7 @@ def _warm_up(problem: Problem, optimizer: Optimizer, w: Tensor, warmup: int) -> 
 def _guarded(
     problem: Problem, process: Process, name: str, t: int, notes: Notes, work: Callable[[], Any]
 ) -> Any:
-    """Do a living process's work; one that leaves the finite numbers is stopped and noted."""
+    """Do the work of a process that is alive; stop and note it where its numbers are no longer finite."""
     if not process.alive:
         return None
     try:
@@ -194,7 +196,7 @@ def _extras(process: Process, observables: Mapping[str, Callable[[Tensor], Tenso
 
 
 def _timed(problem: Problem, process: Process | None, work: Callable[[], Any]) -> Any:
-    """Do the work and book its costs on the process (on the one it returns, when it makes one)."""
+    """Do the work and add its costs to the process; None: to the one that the work makes."""
     before, started = problem.costs.copy(), time.perf_counter()
     done = work()
     process = done if process is None else process

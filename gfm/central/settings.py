@@ -1,4 +1,4 @@
-"""What the processes of a run share, checked where it is made."""
+"""Settings that the processes of a run share."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ __all__ = ["Settings"]
 
 @dataclass(frozen=True)
 class Settings:
-    """What the processes share.
+    """Settings that the processes share, checked when they are made.
 
-    substeps: Euler substeps a step, at least. adaptive: where the central flow's top effective
-    eigenvalue passes the edge by more than ``band`` (relative; None: in float64 1e-4, or 5e-4 under
-    an optimizer with second moments, else 1e-3), halve its substep, down to 1/16, and take a step
-    again that ends there. refresh_substeps: compute eigenvectors in every substep, not once a step.
-    dense: take them from the whole Hessian, exact and for small p.
-    critical_share, curvature_penalty: see ``local_flow``.
-    eigen_every: steps between eigenvalue measurements of discrete and midpoint processes.
-    track: eigenpairs at least (exactly so many for the stable flow). cap: at most.
-    tolerance: relative residual of the central flow's eigenpairs (None: fit to the dtype).
-    discrete_tolerance: of those of the others, where nothing depends on them (an eigenvalue's error
-    is the square).
-    max_effective: a stable flow with a larger effective eigenvalue is stopped, since its substeps
-    would never end. coordinates: of so many evenly spaced weights, the squared gradient and the
-    second-moment average are recorded one by one.
+    Args:
+        substeps: least number of Euler substeps in a step.
+        adaptive: shorten the central flow's substeps where it passes the edge; see ``gfm.central.control``.
+        refresh_substeps: compute eigenvectors in every substep, not once a step.
+        dense: compute them from the whole Hessian; exact, for small p.
+        band: how far the central flow may pass the edge, relative; None: in float64 1e-4, or 5e-4 for an
+            optimizer with second moments, otherwise 1e-3.
+        critical_share: see ``gfm.central.substep.local_flow``.
+        curvature_penalty: see ``gfm.central.substep.local_flow``.
+        eigen_every: steps between eigenvalue measurements of the discrete and midpoint processes.
+        track: least number of eigenpairs; the stable flow has exactly this many.
+        cap: largest number of eigenpairs.
+        tolerance: relative residual of the central flow's eigenpairs; None: fit to the dtype.
+        discrete_tolerance: the same for the other processes, which do not depend on their eigenpairs; an
+            eigenvalue's error is about its square.
+        max_effective: the stable flow stops at a larger effective eigenvalue: it needs more substeps the
+            larger that is.
+        coordinates: number of evenly spaced weights whose squared gradient and second moment are recorded.
 
     Raises:
         InputError: a value outside its range, or ``track`` above ``cap``.

@@ -1,4 +1,4 @@
-"""One substep of the central flow.
+"""One substep of the central flow, to be read beside the paper.
 
 The optimizer's iterates are modelled as w(t) + delta with E delta = 0 and E delta delta^T = Sigma.
 Averaging the update rule over the oscillation gives
@@ -8,6 +8,40 @@ Averaging the update rule over the oscillation gives
 
 and Sigma is the one covariance for which no eigenvalue of P^{-1} H passes the threshold c (2
 without momentum):   0 <= Sigma  perp  c P - H >= 0.
+
+With Sigma = U^T X U on the k critical directions, a substep of length dt linearises the condition,
+
+    0 <= X  perp  A + dt (alpha + beta[X]) >= 0,    A = U (c P - H) U^T,  d/dt A = alpha + beta[X]
+
+so that drift off the edge is corrected; then w and s move along their rates at that X.
+
+    paper           here                            authors' code (src/flows.py)
+    -----           ----                            ----------------------------
+    w               where ``point`` is              w
+    nu; state s     state.nu; state                 state
+    eta             in P                            in opt.P
+    P               P                               opt.P(state)
+    c = 2           c, optimizer.threshold          2
+    U               U, rows (k, p)                  U, columns
+    lambda          quotients                       eigs
+    Sigma; X        Oscillation; X (k, k)           X
+    H U             image; c P U inside nu_push     HU = P U eigs
+    U H U^T         UHU (k, k)                      diag(eigs)
+    U P U^T         UPU (k, k)                      identity
+    D^3 L[U, U]     dH_dw (m, p)                    dH_dw
+    dw/dt at X = 0  w_rate                          dw_dt_stable
+    dw/dt by X      w_push (m, p)                   dw_dt_X
+    ds/dt at X = 0  state_rate                      dstate_dt_stable
+    dnu/dt by X     nu_push (m, p) or (m, 1)        dstate_dt_X
+    dP/dnu          memory.sensitivity              dP_dstate = U^T dP/ds U
+    A               residual (k, k)                 A = diag(2 - eigs)
+    alpha           drift (k, k)                    dA_dt_stable
+    beta            B (m, m)                        dA_dt_X
+    A + dt (...)    A + dt B x; its value: slack    next_A_stable + next_A_X X
+
+Symmetric matrices are half vectors (m = k(k+1)/2) whose off-diagonal entries carry sqrt 2, so that inner
+products agree; the authors' upper triangles are contracted with weight 2 instead. Two things differ: H u
+is c P u here and lambda P u there (ours makes B symmetric), and U P U^T here need not be the identity.
 
 Source: Central Flows (arXiv 2410.24206), general multi-eigenvalue flow; the time-stepping form of
 the condition, with the present residual in it, is that of the authors' code.
@@ -23,6 +57,7 @@ import torch
 from torch import Tensor
 
 from gfm.central import complementarity
+from gfm.central.process import to_numpy
 from gfm.errors import NumericalError
 from gfm.linalg.symmetric import from_half, pairs, scale, to_half
 from gfm.optimizers import Optimizer, State
@@ -36,19 +71,19 @@ class Oscillation:
     """Sigma = U^T X U on the critical directions.
 
     U: (k, p) rows, P-orthonormal at the step's start. X: (k, k) positive semidefinite.
-    N: (k, k) = U P U^T. slack: (k, k), what c P - H in the rows' basis will be after the substep.
+    UPU: (k, k) U P U^T. slack: (k, k), U (c P - H) U^T after the substep, to first order.
     solution: the complementarity solver's certificate.
     """
 
     U: Tensor
     X: np.ndarray
-    N: np.ndarray
+    UPU: np.ndarray
     slack: np.ndarray
     solution: complementarity.Solution
 
     def trace(self) -> float:
-        """<P, Sigma>: the number by which oscillation raises the loss, times 2 / threshold."""
-        return float(np.sum(self.X * self.N))
+        """<P, Sigma>; oscillation raises the mean loss by threshold / 2 times this."""
+        return float(np.sum(self.X * self.UPU))
 
 
 @dataclass(frozen=True)
@@ -56,7 +91,7 @@ class Rates:
     """Time derivatives at one point of the flow; a unit of time is one optimizer step.
 
     w: (p,). state: of the optimizer's state. oscillation: None where nothing is critical. nu_push: the
-    oscillation's share of the state's rate of nu, of its shape; None where a rule has no nu.
+    oscillation's part of the rate of nu, of nu's shape; None where a rule has no nu.
     """
 
     w: Tensor
@@ -70,16 +105,16 @@ class Local:
     """All derivatives that a substep from one point needs, whatever its length.
 
     w_rate, state_rate: of the stable flow. quotients: (candidates,) Rayleigh quotients of P^{-1} H.
-    The rest is None where nothing is critical: U (k, p) critical rows; residual (k, k) c P - H in
-    their basis now; drift (k, k) its rate under the stable flow; B (m, m) its rate by X; w_push
-    (m, p) and nu_push (m, ...) the rates of w and nu by X, all X as half vectors.
+    The rest is None where nothing is critical: U (k, p) critical rows; UPU (k, k) U P U^T; residual
+    (k, k) A; drift (k, k) alpha; B (m, m) beta; w_push (m, p) and nu_push (m, p) or (m, 1) the rates
+    of w and nu by X as a half vector.
     """
 
     w_rate: Tensor
     state_rate: State
     quotients: np.ndarray
     U: Tensor | None = None
-    N: np.ndarray | None = None
+    UPU: np.ndarray | None = None
     residual: np.ndarray | None = None
     drift: np.ndarray | None = None
     B: np.ndarray | None = None
@@ -89,19 +124,20 @@ class Local:
     def rates(self, dt: float) -> Rates:
         """The central flow's rates for a substep of length ``dt``: solves for Sigma.
 
+        Warns where Sigma was found, but not to the solver's tolerance.
+
         Raises:
             NumericalError: no covariance holds the flow at the edge.
-
-        Warns where the covariance was found, but not to the solver's tolerance.
         """
         if self.U is None:
             return Rates(self.w_rate, self.state_rate, None)
+        # 0 <= X  perp  (A + dt alpha) + dt beta[X] >= 0
         A = self.residual + dt * self.drift
         solution = complementarity.solve(A, dt * self.B)
         X = solution.X
         if not solution.converged and solution.violation > 0.1:
             raise NumericalError(
-                "no oscillation can hold the flow at the edge, since the curvature does not fall along its push"
+                "no oscillation can hold the flow at the edge: the curvature does not fall where it pushes the weights"
             )
         if not solution.converged:
             warnings.warn(
@@ -110,7 +146,8 @@ class Local:
             )
         x = to_half(X)
         slack = A + dt * from_half(self.B @ x)
-        found = Oscillation(self.U, X, self.N, slack, solution)
+        found = Oscillation(self.U, X, self.UPU, slack, solution)
+        # dw/dt = (dw/dt at X = 0) + (dw/dt by X) x, and so for nu
         weights = torch.tensor(x, dtype=self.U.dtype, device=self.U.device)
         w_rate, state_rate, nu_push = self.w_rate, self.state_rate, None
         if self.w_push is not None:
@@ -131,16 +168,19 @@ def local_flow(
     critical_share: float = 0.975,
     curvature_penalty: bool = True,
 ) -> Local:
-    """The derivatives of one substep at ``point``.
+    """The derivatives of one substep at ``point``, in time units of one optimizer step.
 
     Args:
+        point: the weights with the loss's derivatives there.
+        optimizer: the rule.
+        state: its state, with nu as it is after the step's update.
         U: (candidates, p) rows near the top eigenvectors of P^{-1} H, from the last refresh;
             between refreshes they need be neither eigenvectors nor normalised.
         rise: (candidates,) by how much the quotients are expected to rise in the substep, if known.
         critical_share: directions above this share of the threshold (1.95 of 2), or expected to
-            pass the threshold, may carry oscillation; whether they do, the condition decides.
+            pass the threshold, may carry oscillation; the condition decides which do.
         curvature_penalty: False leaves the term grad <H, Sigma> out of dw/dt (the ablated flow);
-            Sigma is then held by the optimizer's state alone.
+            only the optimizer's state then holds the flow at the edge.
     """
     P = optimizer.preconditioner(state)
     c = optimizer.threshold
@@ -148,47 +188,48 @@ def local_flow(
     if len(U) == 0:
         return Local(point.gradient / -P, state_rate, np.zeros(0))
 
+    # lambda_i = u_i^T H u_i / u_i^T P u_i
     expansion = point.expand(U)
-    M = _small(U @ expansion.image.T)
-    N = _small((U * P) @ U.T)
-    quotients = np.diag(M) / np.diag(N)
+    UHU, UPU = _small(U @ expansion.image.T), _small((U * P) @ U.T)
+    quotients = np.diag(UHU) / np.diag(UPU)
     may = quotients > critical_share * c
     if rise is not None:
         may |= quotients + rise > c
     critical = np.flatnonzero(may).tolist()
     if not critical:
         return Local(point.gradient / -P, state_rate, quotients)
-    M, N = M[np.ix_(critical, critical)], N[np.ix_(critical, critical)]
+    UHU, UPU = UHU[np.ix_(critical, critical)], UPU[np.ix_(critical, critical)]
     rows = U if len(critical) == len(U) else U[critical]
     i, j = pairs(len(rows))
     half = torch.tensor(scale(len(rows)).copy(), dtype=U.dtype, device=U.device)[:, None]
 
-    # d/dt (c P - H), in the basis of the rows: first under the stable flow, then by X.
-    thirds = expansion.third(critical).mul_(half)  # D^3 L[u_i, u_j], (m, p)
-    del expansion  # from here on its memory serves the rates
+    # dH/dw = D^3 L[u_i, u_j] for i <= j, (m, p)
+    dH_dw = expansion.third(critical).mul_(half)
+    del expansion  # frees its memory for the rates
+    # dw/dt = -P^{-1} grad L
     w_rate = point.gradient / -P
-    moved = optimizer.preconditioner_rate(state, state_rate)
-    drift = c * _small((rows * moved) @ rows.T) - from_half(_array(thirds @ w_rate))
+    # alpha = c U (dP/dt) U^T - D^3 L[u_i, u_j] . dw/dt
+    P_rate = optimizer.preconditioner_rate(state, state_rate)
+    drift = c * _small((rows * P_rate) @ rows.T) - from_half(to_numpy(dH_dw @ w_rate))
     B = np.zeros((len(i), len(i)))
     w_push = nu_push = None
     if curvature_penalty:
+        # dw/dt by X = -1/2 P^{-1} D^3 L[u_i, u_j];  beta = 1/2 D^3 L P^{-1} D^3 L^T  (in place: p is large)
         root = P**0.5
-        thirds.div_(root)
-        B += 0.5 * _small(thirds @ thirds.T)
-        w_push = thirds.mul_(-0.5).div_(root)
+        dH_dw.div_(root)
+        B += 0.5 * _small(dH_dw @ dH_dw.T)
+        w_push = dH_dw.mul_(-0.5).div_(root)
     memory = optimizer.memory(state)
     if memory is not None:
-        squares = half * optimizer.observed(rows[i.tolist()], rows[j.tolist()])  # what nu sees of U E_a U^T
-        # H u = c P u on critical directions; put so, B is symmetric.
+        # dnu/dt by X = (1 - beta2) / beta2 (H u_i)(H u_j) with H u = c P u;  beta += c U (dP/dnu)(dnu/dt by X) U^T
+        squares = half * optimizer.observed(rows[i.tolist()], rows[j.tolist()])  # u_i u_j as nu averages it
         nu_push = squares * (c**2 * memory.rate * P**2)
         B += c * _small((squares * memory.sensitivity) @ nu_push.T)
-    return Local(w_rate, state_rate, quotients, rows, N, c * N - M, drift, B, w_push, nu_push)
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().double().cpu().numpy()
+    # A = U (c P - H) U^T
+    return Local(w_rate, state_rate, quotients, rows, UPU, c * UPU - UHU, drift, B, w_push, nu_push)
 
 
 def _small(matrix: Tensor) -> np.ndarray:
-    matrix = _array(matrix)
+    """A (k, k) matrix made exactly symmetric, in float64."""
+    matrix = to_numpy(matrix)
     return (matrix + matrix.T) / 2

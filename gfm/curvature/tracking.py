@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -126,6 +127,15 @@ class Tracker:
         Pairs that were found beyond it stay.
         """
         self.rows, self.past = torch.cat([rows, self.rows[len(rows) :]]), []
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a later refresh depends on: tensors and plain containers."""
+        return {"rows": self.rows, "past": list(self.past), "refreshes": self.refreshes, "warned": self._warned}
+
+    def load_state_dict(self, kept: dict[str, Any]) -> None:
+        """Go on from the ``state_dict`` of a tracker with the same options."""
+        self.rows, self.past = kept["rows"], kept["past"]
+        self.refreshes, self._warned = kept["refreshes"], kept["warned"]
 
     def _short(self, values: Tensor) -> bool:
         return self.grow and float(values[-1]) >= self.above

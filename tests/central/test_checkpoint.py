@@ -1,39 +1,128 @@
 """Checkpoints: a killed run goes on to the same result, and one of another call is refused."""
 
+import io
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from toys import tiny_data, tiny_net, tiny_problem
 
 import gfm
+from gfm.central.processes import PROCESSES, Settings
 from gfm.errors import UnreadableFileError
-from gfm.optimizers import GradientDescent, RMSProp
+from gfm.optimizers import Adam, GradientDescent, HeavyBall, RMSProp, ScalarRMSProp
 
 run = gfm.central.run
 
 
-@pytest.mark.parametrize("rule", [GradientDescent(lr=0.6), RMSProp(lr=0.01, beta2=0.9, eps=1e-3)], ids=["gd", "rmsprop"])
-def test_a_killed_run_goes_on_to_the_same_result(tmp_path, rule):
-    names, path = ["discrete", "midpoint", "stable", "central"], tmp_path / "run.checkpoint"
-    whole = run(tiny_problem(), rule, 45, processes=names, warmup=2)
+NAMES = ["discrete", "midpoint", "stable", "central"]
+RULES = {
+    "gd": GradientDescent(lr=1.2),  # takes steps again
+    "scheduled gd": GradientDescent(lr=lambda t: 0.8 / (1 + 0.01 * t)),
+    "heavy ball": HeavyBall(lr=0.2, momentum=0.5),
+    "scalar rmsprop": ScalarRMSProp(lr=0.2, beta2=0.9),
+    "rmsprop": RMSProp(lr=0.01, beta2=0.9, eps=1e-3),
+    "adam": Adam(lr=0.01, beta1=0.5, beta2=0.9, eps=1e-3),
+}
 
-    class Killed(Exception):
-        pass
 
-    def kill(done, steps):
-        if done == 34:
-            raise Killed
+def step(process, t):
+    seen = process.observe(t)
+    process.advance()
+    return seen
 
-    with pytest.raises(Killed):
-        run(tiny_problem(), rule, 45, processes=names, warmup=2, progress=kill, checkpoint=path, checkpoint_every=10)
-    assert path.exists()
-    seen = []
-    rest = run(tiny_problem(), rule, 45, processes=names, warmup=2, checkpoint=path, checkpoint_every=10, progress=lambda a, b: seen.append(a))
-    assert min(seen) == 30 and not path.exists()
-    for process in names:
-        for name, values in whole[process].items():
-            assert np.array_equal(values, rest[process][name], equal_nan=True), (process, name)
-    assert whole.costs["central"]["hvps"] == rest.costs["central"]["hvps"]
+
+def same(a, b):
+    """Whether two values are equal bit for bit, in all that they hold."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, np.ndarray):
+        return np.array_equal(a, b, equal_nan=True)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[name], b[name]) for name in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    if type(a).__module__.startswith("gfm."):
+        return same(vars(a), vars(b))
+    return a == b
+
+
+def unequal(process, resumed):
+    """Names of attributes that differ, the problem and the expansions at a point aside."""
+    ours, theirs = vars(process), vars(resumed)
+    names = (ours.keys() | theirs.keys()) - {"problem", "_point", "seconds"}
+    return {name for name in names if name not in ours or name not in theirs or not same(ours[name], theirs[name])}
+
+
+def resumed_at(kind, rule, steps):
+    """A process after so many steps, and one made anew that goes on from its state as a file holds it."""
+    problem = tiny_problem()
+    start = rule.update(rule.init(problem.w0), problem.gradient(problem.w0))
+    made = [kind(tiny_problem(), rule, Settings(), problem.w0, start) for _ in range(2)]
+    for t in range(steps):
+        step(made[0], t)
+    file = io.BytesIO()
+    torch.save(made[0].state_dict(), file)
+    file.seek(0)
+    made[1].load_state_dict(torch.load(file, weights_only=True))
+    return made
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_process_goes_on_bit_for_bit_from_its_state(name, rule):
+    """Everything that a process holds after its next step is the same: what a state lacks would differ."""
+    for steps in (0, 1, 8):
+        process, resumed = resumed_at(PROCESSES[name], rule, steps)
+        for t in range(steps, steps + 3):
+            assert same(step(process, t), step(resumed, t))
+        assert same(process.observe(steps + 3), resumed.observe(steps + 3))
+        assert unequal(process, resumed) == set()
+
+
+def test_an_attribute_that_the_state_lacks_is_found():
+    class Forgetful(PROCESSES["central"]):
+        steps = 0
+
+        def advance(self):
+            super().advance()
+            self.steps += 1
+
+    process, resumed = resumed_at(Forgetful, RULES["gd"], 3)
+    step(process, 3), step(resumed, 3)
+    assert "steps" in unequal(process, resumed)
+
+
+@pytest.mark.parametrize("rule", [RULES["gd"], RULES["rmsprop"]], ids=["gd", "rmsprop"])
+def test_a_run_resumed_at_any_step_gives_the_same_result(tmp_path, rule):
+    path, steps = tmp_path / "run.checkpoint", 10
+
+    def keep(done, _):
+        if path.exists():
+            shutil.copy(path, tmp_path / str(done))
+
+    options = {"processes": NAMES, "warmup": 2, "checkpoint": path}
+    whole = run(tiny_problem(), rule, steps, progress=keep, checkpoint_every=1, **options)
+    for first in range(1, steps + 1):
+        shutil.copy(tmp_path / str(first), path)
+        seen = []
+        rest = run(tiny_problem(), rule, steps, progress=lambda done, _, seen=seen: seen.append(done), **options)
+        assert min(seen) == first and not path.exists()
+        for process in NAMES:
+            for name, values in whole[process].items():
+                assert np.array_equal(values, rest[process][name], equal_nan=True), (first, process, name)
+            spent, again = whole.costs[process], rest.costs[process]
+            assert all(spent[name] == again[name] for name in ("gradients", "hvps", "thirds"))
+    assert rule is not RULES["gd"] or whole["central"].retaken.any()
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path):
+    path = tmp_path / "run.checkpoint"
+    killed(path, tiny_problem(), GradientDescent(lr=0.1))
+    torch.save(torch.load(path, weights_only=True) | {"format": "gfm-checkpoint/2"}, path)
+    with pytest.raises(UnreadableFileError, match="another version"):
+        resumed(path, tiny_problem(), GradientDescent(lr=0.1))
 
 
 def killed(path, problem, rule, **options):

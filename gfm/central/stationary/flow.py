@@ -57,15 +57,20 @@ def stationary_flow(
     curvature_penalty: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> StationaryPath:
-    """Follow the flow from ``w`` (p,) for so many optimizer steps.
+    """Follow the stationary flow.
 
     Args:
+        problem: the training problem; its Hessian must fit in memory.
+        w: (p,) the start.
+        lr: RMSProp's learning rate.
+        steps: units of time, each one optimizer step.
+        substeps: Euler substeps in a step.
         curvature_penalty: False leaves out grad <H, Sigma_bar> (the ablated flow).
         progress: called with (steps done, steps).
 
     Raises:
-        InputError: steps or substeps no whole number of at least 1, lr not positive, weights that do not
-            fit or are not finite. Otherwise as :func:`stationary` and ``dense_hessian``.
+        InputError: steps or substeps below 1, lr not positive, weights that do not fit or are not finite.
+        NumericalError: as :func:`stationary`.
     """
     steps, substeps = whole("steps", steps, 1), whole("substeps", substeps, 1)
     lr = number("lr", lr, lambda x: 0 < x < math.inf, "a positive number")
@@ -78,7 +83,8 @@ def stationary_flow(
     for t in range(steps + 1):
         for s in range(substeps if t < steps else 1):
             gradient = problem.gradient(w)
-            found = stationary(dense_hessian(problem, w).cpu().numpy(), gradient.cpu().numpy(), lr, start=found, tolerance=1e-6)
+            H = dense_hessian(problem, w).cpu().numpy()
+            found = stationary(H, gradient.cpu().numpy(), lr, start=found, tolerance=1e-6)
             if s == 0:
                 loss.append(float(problem.loss(w)))
                 nu_sum.append(float(found.nu.sum()))

@@ -27,7 +27,10 @@ def ascend(
     """Maximise the dual by L-BFGS.
 
     Args:
-        product: H V for V (p, r). ratio: (p,) |g| / lr, positive. start: (p, r) rows v_i with 2 |v_i|^2 < 1.
+        product: H V for V (p, r).
+        ratio: (p,) |g| / lr, positive.
+        start: (p, r) rows v_i with 2 |v_i|^2 < 1.
+        iterations: at most, of L-BFGS.
 
     Returns:
         V (p, r); P (p,) from complementary slackness, not yet quite feasible; products spent.

@@ -73,7 +73,9 @@ def stationary(
     """The stationary preconditioner of RMSProp at a point.
 
     Args:
-        H: (p, p) Hessian. gradient: (p,). lr: RMSProp's learning rate.
+        H: (p, p) Hessian.
+        gradient: (p,) gradient of the loss.
+        lr: RMSProp's learning rate.
         start: the solution at a point close by, to start from.
         tolerance: relative duality gap.
         rank: of Lambda in the first phase; critical directions, or more.
@@ -96,7 +98,9 @@ def stationary(
 def first_term(H: np.ndarray, *, tolerance: float = 1e-7) -> Stationary:
     """The diagonal P of least trace with 2P - H >= 0: the limit of :func:`stationary` for large lr.
 
-    Raises: as :func:`stationary`.
+    Raises:
+        InputError: as :func:`stationary`.
+        NumericalError: as :func:`stationary`.
     """
     H = _array("H", H)
     return stationary(H, np.zeros(H.shape[:1]), 1.0, tolerance=tolerance)

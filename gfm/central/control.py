@@ -1,0 +1,122 @@
+"""The step-size control of the central flow: accept a substep, halve it, or take a whole step again.
+
+The flow may pass the edge of stability by a small band. A substep that ends beyond it is taken again at
+half length. Within a step the eigenvectors are those of its start; where fresh ones at its end show the
+flow beyond the band, they have turned meanwhile, and the step is taken again with new ones in every
+substep. An excess that shorter substeps do not reduce is a jump of the curvature (a kink of the
+activation); the band is then widened for a while, so that no work is lost on it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+__all__ = ["Control"]
+
+#: How often a step may be taken again, and by how much its substeps may shrink.
+_RETAKES, _SHRINK = 5, 16
+#: Half the length leaves about half the excess, or less; where more than this share stays, it has another cause.
+_HELPED = 0.7
+#: How far jumps of the curvature may widen the band, as a share of the threshold; the same where even the
+#: shortest substep ends beyond it; and what is left of the widening one step later.
+_JUMP, _ROUGH, _LASTING = 2e-3, 2e-2, 0.9
+
+
+class _Halved(NamedTuple):
+    """A substep taken again at half length: its end and excess, and the control's state before it."""
+
+    end: float
+    excess: float
+    shrink: int
+    quiet: bool
+
+
+class Control:
+    """Chooses substeps that keep the top effective eigenvalue within its band.
+
+    Args:
+        substeps: substeps in a step, at least.
+        threshold: the edge of stability.
+        band: the excess over the threshold that is accepted, relative; ``math.inf`` accepts everything.
+    """
+
+    def __init__(self, substeps: int, threshold: float, band: float):
+        self._substeps, self._threshold, self._band = substeps, threshold, band
+        self._shrink = 1  # the present substep is 1 / (substeps * shrink)
+        self._jump = 0.0  # by how much the band is wider, after jumps of the curvature
+        self._begin()
+
+    @property
+    def count(self) -> int:
+        """Substeps in a step of equal ones."""
+        return self._substeps * self._shrink
+
+    @property
+    def dt(self) -> float:
+        """Length of the next substep; the unit is one optimizer step."""
+        return 1.0 / self.count
+
+    def _begin(self) -> None:
+        self.retaken = 0  # how often this step was taken again
+        self._excess, self._tried = 0.0, self._shrink  # at its last end, and the shrinkage before its last doubling
+        self._quiet, self._halved = True, None
+
+    def accept(self, top: float, end: float) -> bool:
+        """Whether a substep that ends at time ``end`` of its step with top eigenvalue ``top`` is accepted.
+
+        If not, ``dt`` is halved and the substep is to be taken again.
+        """
+        halved = self._halved
+        if self._beyond(top):
+            excess = top - self._threshold
+            if halved is not None and excess > _HELPED * halved.excess:  # a jump: as large in the shortest substep
+                self._shrink, self._quiet, self._halved = halved.shrink, halved.quiet, None
+                self._widen(excess, _JUMP)
+            elif self._shrink < _SHRINK:
+                self._halved = _Halved(end, excess, self._shrink, self._quiet)
+                self._shrink, self._quiet = 2 * self._shrink, False
+                return False
+            else:  # the curvature is rough (ReLU), and short substeps do not help for a while
+                self._shrink, self._quiet, self._halved = 1, False, None
+                self._widen(excess, _ROUGH)
+        if self._halved is not None and end > self._halved.end - 1e-9:
+            self._halved = None
+        return True
+
+    def finish(self, grow: bool) -> None:
+        """End a step; with ``grow`` substeps double after a step without halving."""
+        if grow and self._quiet and self._shrink > 1:
+            self._shrink //= 2
+        self._jump *= _LASTING
+        self._begin()
+
+    def take_again(self, top: float) -> bool:
+        """Whether the step just finished is to be taken again, given the top eigenvalue ``top`` at its end."""
+        excess = top - self._threshold
+        if self.retaken > 1 and not excess < _HELPED * self._excess:
+            self._shrink = self._tried
+            self._widen(excess, _JUMP)
+            return False
+        if not self._beyond(top) or self.retaken == _RETAKES:
+            return False
+        self._excess, self._tried = excess, self._shrink
+        if self.retaken:
+            self._shrink = min(2 * self._shrink, _SHRINK)
+        self.retaken += 1
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """What lasts from one step to the next."""
+        return {"shrink": self._shrink, "jump": self._jump}
+
+    def load_state_dict(self, kept: dict[str, Any]) -> None:
+        """Go on from a ``state_dict``."""
+        self._shrink, self._jump = kept["shrink"], kept["jump"]
+        self._begin()
+
+    def _beyond(self, top: float) -> bool:
+        return top > self._threshold * (1 + self._band) + self._jump
+
+    def _widen(self, excess: float, most: float) -> None:
+        """Accept such an excess for a while, up to the share ``most`` of the threshold."""
+        self._jump = max(self._jump, min(excess, most * self._threshold))

@@ -1,0 +1,67 @@
+"""The step-size control alone: accept, halve, take again."""
+
+import math
+
+import pytest
+
+from gfm.central.control import Control
+
+EDGE, INSIDE, BEYOND = 2.0, 2.0001, 2.01
+
+
+def control():
+    return Control(4, EDGE, 1e-4)
+
+
+def test_a_substep_within_the_band_is_accepted():
+    c = control()
+    assert c.accept(INSIDE, 0.25) and c.dt == 0.25
+    assert Control(4, EDGE, math.inf).accept(1e9, 0.25)
+
+
+def test_a_substep_beyond_it_is_halved_and_a_quiet_step_lets_substeps_grow_again():
+    c = control()
+    assert not c.accept(BEYOND, 0.25) and c.dt == 0.125
+    assert c.accept(INSIDE, 0.125)
+    c.finish(grow=True)
+    assert c.dt == 0.125  # not after a step that halved
+    c.finish(grow=True)
+    assert c.dt == 0.25
+
+
+def test_an_excess_that_halving_does_not_reduce_widens_the_band_for_a_while():
+    c, excess = control(), 2.003
+    assert not c.accept(excess, 0.25)
+    assert c.accept(excess, 0.125) and c.dt == 0.25  # a jump of the curvature
+    assert c.accept(excess, 0.5)
+    for _ in range(30):
+        c.finish(grow=True)
+    assert not c.accept(excess, 0.25)
+
+
+def test_substeps_do_not_shrink_without_end():
+    c, excess = control(), 8.0
+    while not c.accept(EDGE + excess, 0.25):
+        excess /= 2  # each halving helps
+    assert c.dt == 0.25 and c.accept(2.03, 0.25)
+
+
+def test_a_step_is_taken_again_while_that_helps():
+    c = control()
+    assert not c.take_again(INSIDE)
+    assert c.take_again(2.02) and c.dt == 0.25  # fresh eigenvectors first, at the same length
+    assert c.take_again(2.01) and c.dt == 0.125
+    assert not c.take_again(2.009) and c.dt == 0.25  # shorter ones did not help
+    assert c.retaken == 2
+    c.finish(grow=True)
+    assert c.retaken == 0
+
+
+@pytest.mark.parametrize("steps", [0, 1, 5])
+def test_it_goes_on_from_its_state(steps):
+    c, resumed = control(), control()
+    for _ in range(steps):
+        c.accept(BEYOND, 0.25)
+        c.finish(grow=True)
+    resumed.load_state_dict(c.state_dict())
+    assert vars(resumed) == vars(c)
