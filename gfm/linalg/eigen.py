@@ -74,6 +74,8 @@ def lanczos(
 
     Args:
         product: block product ``(m, p) -> (m, p)``.
+        p: the size of the matrix.
+        k: how many pairs.
         like: a tensor whose dtype and device the vectors take.
         tolerance: relative residual; by default fit to the dtype.
         seed: of the random start.
@@ -152,6 +154,7 @@ def refine(
         wanted: the first ``wanted`` pairs must converge (default all); the others are guards,
             asked for to 1000 times the tolerance only.
         tolerance: relative residual; by default fit to the dtype.
+        max_iterations: rounds after which the pairs are returned as they are.
 
     Source: Knyazev (2001), SIAM J. Sci. Comput. 23(2); the basis is orthogonalised as in
     Duersch et al. (2018).

@@ -34,6 +34,7 @@ class AffineVectorField:
     offset: np.ndarray
 
     def __call__(self, weights: np.ndarray) -> np.ndarray:
+        """Velocities (..., p) per step at weights (..., p)."""
         return weights @ self.matrix.T + self.offset
 
     @classmethod
@@ -82,6 +83,7 @@ class VectorFlow:
 
     @property
     def size(self) -> int:
+        """How many numbers were fitted, the network's included."""
         fitted = self.affine.matrix.size + self.affine.offset.size
         return fitted + (0 if self.field is None else sum(p.numel() for p in self.field.parameters()))
 

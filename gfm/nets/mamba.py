@@ -63,6 +63,7 @@ class Mamba(nn.Module):
         self.head = _linear(width, outputs, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Token indices (n, steps) to logits (n, steps, tokens)."""
         x = self.embed(tokens)
         for norm, block in zip(self.norms, self.blocks, strict=True):
             x = x + block(norm(x))

@@ -75,6 +75,11 @@ class Transformer(nn.Module):
         nn.init.xavier_uniform_(self.head.weight)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Token indices (n, steps) to logits (n, steps, tokens).
+
+        Raises:
+            InputError: more steps than there are positions.
+        """
         length = tokens.shape[1]
         if length > len(self.positions):
             raise InputError(

@@ -26,4 +26,5 @@ class GradientDescent(Optimizer):
         object.__setattr__(self, "lr", check_lr(self.lr))
 
     def preconditioner(self, state: State) -> float:
+        """P = 1 / lr, a number."""
         return 1.0 / self.lr_at(state.t)

@@ -23,6 +23,7 @@ class WarmUp:
     steps: int
 
     def __call__(self, t: float) -> float:
+        """The learning rate at step ``t``."""
         return self.peak * (LEAST + (1 - LEAST) * min(1.0, 5 * t / self.steps))
 
 
@@ -34,6 +35,7 @@ class Cosine:
     steps: int
 
     def __call__(self, t: float) -> float:
+        """The learning rate at step ``t``."""
         share = (1 + math.cos(math.pi * min(1.0, t / self.steps))) / 2
         return self.peak * (LEAST + (1 - LEAST) * share)
 

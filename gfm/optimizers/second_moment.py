@@ -42,9 +42,11 @@ class SecondMoment(Optimizer):
         """What nu averages at the gradient (p,): 0-d or (p,)."""
 
     def init(self, w: Tensor) -> State:
+        """Start with nu at zero, of the shape of the gradient's square."""
         return State(nu=torch.zeros_like(self.square(w)))
 
     def update(self, state: State, g: Tensor) -> State:
+        """Move nu to beta2 nu + (1 - beta2) g^2."""
         nu = self.beta2 * state.nu + (1.0 - self.beta2) * self.square(g)
         return State(state.t + 1.0, nu=nu)
 
@@ -58,9 +60,11 @@ class SecondMoment(Optimizer):
         return nu_hat.clamp(min=torch.finfo(nu_hat.dtype).tiny).sqrt()
 
     def preconditioner(self, state: State) -> Tensor:
+        """P = (sqrt(nu_hat) + eps) / lr, of nu's shape."""
         return (self.root(state) + self.eps) / self.lr_at(state.t)
 
     def rates(self, state: State, g: Tensor) -> State:
+        """The rate of nu per step: (1 - beta2) / beta2 (g^2 - nu)."""
         return State(1.0, nu=self._rate * (self.square(g) - state.nu))
 
     @property
@@ -68,10 +72,12 @@ class SecondMoment(Optimizer):
         return (1.0 - self.beta2) / self.beta2
 
     def memory(self, state: State) -> Memory:
+        """The rate at which nu follows g^2, and dP / d nu at fixed time."""
         sensitivity = self.correction(state.t) / (2.0 * self.root(state) * self.lr_at(state.t))
         return Memory(self._rate, sensitivity)
 
     def preconditioner_rate(self, state: State, rates: State) -> Tensor:
+        """The rate of P per step: through nu, the bias correction and the learning rate."""
         moved = self.memory(state).sensitivity * rates.nu
         if self.bias_correction:
             decay = self.beta2**state.t

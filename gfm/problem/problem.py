@@ -33,11 +33,13 @@ class Costs:
     thirds: int = 0
 
     def since(self, before: Costs) -> Costs:
+        """What was spent after ``before``."""
         return Costs(
             self.gradients - before.gradients, self.hvps - before.hvps, self.thirds - before.thirds
         )
 
     def copy(self) -> Costs:
+        """A copy that later evaluations leave alone."""
         return Costs(self.gradients, self.hvps, self.thirds)
 
 

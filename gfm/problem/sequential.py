@@ -70,8 +70,10 @@ class Chain:
 
 @dataclass
 class _Kept:
-    """What one layer needs of every product. The last three are written anew by each of them: fresh
-    memory of this size would cost as much as half a matrix product.
+    """What one layer needs of every product.
+
+    The last three fields are written anew by each product: fresh memory of this size would cost as much as half a
+    matrix product.
     """
 
     weight: Tensor
@@ -152,7 +154,9 @@ class ChainProducts:
 
 def _room(like: Tensor) -> Tensor:
     """Memory of that shape; few columns lie one behind the other, which a matrix product fills in half the time."""
-    return torch.empty_like(like) if like.shape[1] > 32 else torch.empty_like(like.T, memory_format=torch.contiguous_format).T
+    if like.shape[1] > 32:
+        return torch.empty_like(like)
+    return torch.empty_like(like.T, memory_format=torch.contiguous_format).T
 
 
 def _elementwise(modules: tuple[nn.Module, ...], z: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:

@@ -12,7 +12,9 @@ from gfm.optimizers import GradientDescent, RMSProp
 run = gfm.central.run
 
 
-@pytest.mark.parametrize("rule", [GradientDescent(lr=0.6), RMSProp(lr=0.01, beta2=0.9, eps=1e-3)], ids=["gd", "rmsprop"])
+@pytest.mark.parametrize(
+    "rule", [GradientDescent(lr=0.6), RMSProp(lr=0.01, beta2=0.9, eps=1e-3)], ids=["gd", "rmsprop"]
+)
 def test_a_killed_run_goes_on_to_the_same_result(tmp_path, rule):
     names, path = ["discrete", "midpoint", "stable", "central"], tmp_path / "run.checkpoint"
     whole = run(tiny_problem(), rule, 45, processes=names, warmup=2)
@@ -28,7 +30,10 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path, rule):
         run(tiny_problem(), rule, 45, processes=names, warmup=2, progress=kill, checkpoint=path, checkpoint_every=10)
     assert path.exists()
     seen = []
-    rest = run(tiny_problem(), rule, 45, processes=names, warmup=2, checkpoint=path, checkpoint_every=10, progress=lambda a, b: seen.append(a))
+    rest = run(
+        tiny_problem(), rule, 45, processes=names, warmup=2, checkpoint=path, checkpoint_every=10,
+        progress=lambda a, b: seen.append(a),
+    )
     assert min(seen) == 30 and not path.exists()
     for process in names:
         for name, values in whole[process].items():

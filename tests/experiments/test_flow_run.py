@@ -67,7 +67,9 @@ def test_a_checkpoint_of_another_run_is_not_removed_in_silence(store):
     other = module.FlowRun(n=40, hidden=(6,), lr=0.3, steps=8, processes=("discrete",))
     with checkpointing(file), pytest.warns(UserWarning, match="of another run"):
         found = other.compute(lambda done, total: None)
-    assert np.array_equal(found.arrays["discrete/loss"], other.compute(lambda done, total: None).arrays["discrete/loss"])
+    assert np.array_equal(
+        found.arrays["discrete/loss"], other.compute(lambda done, total: None).arrays["discrete/loss"]
+    )
 
 
 def test_values_that_no_run_can_have():

@@ -22,7 +22,8 @@ def made(steps=400, **central):
         "nu_at": np.stack([1.0 + 0 * t, 3.0 + 0 * t], 1),
     }
     flow = {
-        "loss": np.exp(-(t - 5) / 100), "predicted_loss": np.exp(-(t - 5) / 100), "eigenvalues": np.full((steps + 1, 1), 2.0),
+        "loss": np.exp(-(t - 5) / 100), "predicted_loss": np.exp(-(t - 5) / 100),
+        "eigenvalues": np.full((steps + 1, 1), 2.0),
         "nu_mean": np.full(steps + 1, 1.1), "effective_step": np.full(steps + 1, 0.4),
         "gradient2_at": np.full((steps + 1, 2), 0.3), "predicted_gradient2_at": np.full((steps + 1, 2), 3.0),
         "nu_at": np.full((steps + 1, 2), 1.5),
@@ -56,7 +57,8 @@ def test_single_weights():
 
 def test_a_run_without_edge_measures_nothing():
     run = made(eigenvalues=np.ones((401, 1)))
-    for value in (measures.level_offset(run), measures.relative_error(run, 10, "nu_mean"), measures.oscillation_share(run),
+    for value in (measures.level_offset(run), measures.relative_error(run, 10, "nu_mean"),
+                  measures.oscillation_share(run),
                   measures.step_excess(run, 10), measures.loss_lag(run, 10)):
         assert np.isnan(value)
     assert measures.edge_steps(run) == []
@@ -84,7 +86,8 @@ def nothing(done, total):
 def test_a_continued_run_goes_on_where_one_run_would_be():
     """With the same settings before and after, the parts join to one run."""
     whole = FlowRun(**{**SMALL, "steps": 10}, processes=("discrete",)).compute(nothing)
-    part = ContinuedRun(**SMALL, processes=("discrete",), start_steps=4, start_lr=0.02, start_beta2=0.99).compute(nothing)
+    again = ContinuedRun(**SMALL, processes=("discrete",), start_steps=4, start_lr=0.02, start_beta2=0.99)
+    part = again.compute(nothing)
     for name in ("loss", "nu_mean", "effective_step"):
         assert part.arrays[f"discrete/{name}"] == pytest.approx(whole.arrays[f"discrete/{name}"][4:], rel=1e-10)
     with pytest.raises(InputError, match="scalar_rmsprop"):

@@ -37,11 +37,14 @@ def benchmarks_page(root: Path) -> str:
     """
     parts = [
         "# Benchmarks",
-        "Speed is counted in plain gradient evaluations of the same problem, timed in turn with what is measured, so that "
-        "a slow or busy machine cancels. `make bench` measures all of it anew; `benchmarks/` says how. A target that "
-        "is missed is marked, not hidden.",
+        "Speed is counted in plain gradient evaluations of the same problem, timed in turn with what is measured, so "
+        "that a slow or busy machine cancels. `make bench` measures all of it anew; `benchmarks/` says how. A target "
+        "that is missed is marked, not hidden.",
     ]
-    files = sorted((root / "book" / "benchmarks").glob("*.json"), key=lambda f: list(_TITLES).index(f.stem) if f.stem in _TITLES else 99)
+    files = sorted(
+        (root / "book" / "benchmarks").glob("*.json"),
+        key=lambda f: list(_TITLES).index(f.stem) if f.stem in _TITLES else 99,
+    )
     if not files:
         parts.append("Nothing has been measured yet.")
     for file in files:
@@ -49,9 +52,13 @@ def benchmarks_page(root: Path) -> str:
             record = json.loads(file.read_text(encoding="utf-8"))
             parts.append(f"## {_TITLES.get(file.stem, file.stem)}\n\n{record['about']}")
             parts.append(_table(record["rows"]))
-            parts.append(f"*{record['machine']}, {record['threads']} thread, torch {record['torch']}, {record['when']}.*")
+            parts.append(
+                f"*{record['machine']}, {record['threads']} thread, torch {record['torch']}, {record['when']}.*"
+            )
         except (ValueError, KeyError, TypeError) as failure:
-            raise UnreadableFileError(f"{file} is not a stored measurement; run its benchmark with --keep again") from failure
+            raise UnreadableFileError(
+                f"{file} is not a stored measurement; run its benchmark with --keep again"
+            ) from failure
     return "\n\n".join(parts) + "\n"
 
 

@@ -46,6 +46,7 @@ def what_a_run_lacks(register: Register, name: str, profile: str, run: Path) -> 
     """A notebook must be executed as a whole, show a figure or table, and judge the claims of its elements.
 
     Args:
+        register: whose elements and claims the notebook must show.
         name: the notebook, relative to ``notebooks/``.
         profile: the run's profile, for the sentences.
         run: the executed (or committed) notebook.

@@ -21,8 +21,10 @@ def results(meta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def earlier(meta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Those of its results that come from an earlier state of the source: the run says so itself, or the
-    digest kept with the result is not what the source gives now (known for experiments of this package).
+    """Those of its results that come from an earlier state of the source.
+
+    The run says so itself, or the digest kept with the result is not what the source gives now (known for
+    experiments of this package).
     """
 
     def changed(result: Mapping[str, Any]) -> bool:

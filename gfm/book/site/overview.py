@@ -47,7 +47,8 @@ def numbers(register: Register, staged: set[str], picture: str = "") -> dict[str
     """Words for the placeholders ``{{ name }}`` of the prose pages (``picture``: the front page's).
 
     Besides counts: ``value:<element>:<claim>`` is a claim's measured value, ``verdict:<element>:<claim>``
-    its verdict, ``finding:<element>:<claim>`` both in a line, ``link:<element>`` a link to the element's page (its title while there is none).
+    its verdict, ``finding:<element>:<claim>`` both in a line, ``link:<element>`` a link to the element's page
+    (its title while there is none).
     """
     found = counts(register)
     written = [e for e in register if e.notebook]

@@ -38,8 +38,10 @@ def closed_form_along(
     """The closed form of the oscillation's variance at stored weights, checked (B2, B3).
 
     Args:
-        experiment: a run of Scalar RMSProp. weights: (m, p) of its flow, at the edge.
-        rates, memories: learning rates and values of beta2 to try at each point, around its own.
+        experiment: a run of Scalar RMSProp.
+        weights: (m, p) of its flow, at the edge.
+        rates: learning rates to try at each point, around its own.
+        memories: values of beta2 to try at each point, around its own.
 
     Returns:
         variance (m,): at the run's own lr and beta2. drift: largest |d log S_eff / dt| with it.

@@ -75,7 +75,9 @@ def atlas(cells: Mapping[str, Mapping[str, Any]], **common: Any) -> dict[tuple[s
 
 def left_out(cells: Mapping[str, Mapping[str, Any]], runs: Mapping[tuple[str, float], Run]) -> str:
     """A sentence about the cells that have no run; empty if all have one."""
-    missing = [f"{TITLES[net]} at {lr:g}" for net, own in cells.items() for lr in own["lr"] if (net, float(lr)) not in runs]
+    missing = [
+        f"{TITLES[net]} at {lr:g}" for net, own in cells.items() for lr in own["lr"] if (net, float(lr)) not in runs
+    ]
     if not missing:
         return ""
     return f"Not run yet under this profile, and left out below: {', '.join(missing)}."

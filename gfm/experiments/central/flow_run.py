@@ -42,8 +42,8 @@ class FlowRun(Experiment):
     hidden: widths of an MLP's hidden layers, over those of ``size``. length: of the sequences of the
     sorting task (0: its own default). outputs: on so many test examples the network's outputs are
     recorded. schedule: of the learning rate, whose largest is ``lr``; see ``gfm.optimizers.schedules``
-    (steps count from the start of the warm-up). Options that the data set or the optimizer does not have (classes for sorting, beta2
-    for gradient descent, say) are not used.
+    (steps count from the start of the warm-up). Options that the data set or the optimizer does not have
+    (classes for sorting, beta2 for gradient descent, say) are not used.
 
     Raises:
         InputError, UnknownNameError: values that no run can have, as soon as they are needed.
@@ -92,7 +92,10 @@ class FlowRun(Experiment):
         schedules.named(self.schedule, 1.0, 1)
 
     def parameters(self) -> dict[str, Any]:
-        """The fields as a plain dict; a constant schedule goes without saying, as in results from before there were others."""
+        """The fields as a plain dict, without the schedule where it is constant.
+
+        Results from before there were other schedules do not name one either.
+        """
         values = super().parameters()
         if self.schedule == "constant":
             del values["schedule"]
@@ -109,11 +112,13 @@ class FlowRun(Experiment):
 
     @property
     def torch_dtype(self) -> torch.dtype:
+        """The dtype named. Raises UnknownNameError for other than float32 and float64."""
         if self.dtype not in ("float32", "float64"):
             raise UnknownNameError(f"dtype must be float32 or float64, but it is {self.dtype!r}")
         return getattr(torch, self.dtype)
 
     def data_fingerprint(self) -> str:
+        """The data set's own digest."""
         return self.dataset.fingerprint
 
     def problem(self) -> Problem:
@@ -135,6 +140,7 @@ class FlowRun(Experiment):
         return kind(lr=lr, **{name: getattr(self, name) for name in names})
 
     def compute(self, progress: Progress) -> Result:
+        """Run the processes in lockstep; the arrays of ``central.Run``, and ``seconds`` in the info."""
         started = time.perf_counter()
         run = self._run(self.problem(), self.rule(), None, progress)
         arrays, info = run.to_arrays()

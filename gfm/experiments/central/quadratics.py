@@ -39,6 +39,7 @@ class FixedPreconditioner(Optimizer):
     lr = 1.0
 
     def preconditioner(self, state: State) -> Tensor:
+        """The fixed diagonal, (p,) in float64."""
         return torch.tensor(self.diagonal, dtype=torch.float64)
 
 

@@ -71,6 +71,7 @@ class StationaryPoints(_OverRun):
     every: int = 50
 
     def compute(self, progress: Progress) -> Result:
+        """Compare the flow's nu with the stationary nu at each checkpoint."""
         started = time.perf_counter()
         run, problem, rule = self.run(), self.problem(), self.rule()
         nu = _second_moments(run, "central", problem.p)
@@ -118,6 +119,7 @@ class StationaryPaths(_OverRun):
     length: int = 20
 
     def compute(self, progress: Progress) -> Result:
+        """Follow both stationary flows from ``start``, and measure how far each ends from the optimizer."""
         started = time.perf_counter()
         run, problem = self.run(), self.problem()
         kept = run["central"].weights_steps.astype(int)

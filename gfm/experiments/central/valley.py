@@ -57,6 +57,7 @@ class Valley(nn.Module):
         return torch.stack(parts, -1)
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """(n, 1) inputs of one to (n, residuals): the residuals at the weights."""
         return inputs * self.residuals(self.w)
 
     def problem(self) -> Problem:
@@ -97,6 +98,7 @@ class ValleyRun(Experiment):
         )
 
     def compute(self, progress: Progress) -> Result:
+        """Gradient descent and its flows in the valley, weights kept at every step; the arrays of ``central.Run``."""
         run = central.run(
             self.valley().problem(), GradientDescent(self.lr), self.steps, substeps=self.substeps,
             keep_weights=1, progress=progress,

@@ -74,8 +74,9 @@ def grown(work: Callable[[], object]) -> int | None:
 
 @dataclass(frozen=True)
 class ForecastCost(Experiment):
-    """Fit on synthetic runs of exponentials (60 of 8 weights, or 6 of the whole network where a forecaster
-    looks at all weights together), then forecast a network of 14,378 weights, timed.
+    """Fit on synthetic runs of exponentials, then forecast a network of 14,378 weights, timed.
+
+    The fit sees 60 runs of 8 weights, or 6 of the whole network where a forecaster looks at all weights together.
 
     Info: parameters, fit (seconds), forecast (median seconds of five), memory (bytes at the forecast's
     peak, its result included; None where the system does not tell), operations (of the forecast of the
@@ -92,6 +93,7 @@ class ForecastCost(Experiment):
     repeats: int = 5
 
     def compute(self, progress: Progress) -> Result:
+        """Fit once and time five forecasts of the whole network."""
         rng = np.random.default_rng(0)
         model = make_forecaster(self.forecaster, self.observed, self.epochs)
         count, width = (60, 8) if model.coordinatewise else (6, self.weights)
@@ -150,6 +152,7 @@ class TrainingCost(Experiment):
     steps: int = 12
 
     def compute(self, progress: Progress) -> Result:
+        """Time ``steps`` training steps on random images."""
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(self.batch, 1, self.size, self.size, generator=generator)
         y = torch.randint(10, (self.batch,), generator=generator)

@@ -89,6 +89,7 @@ class LeastSquaresForecast(Experiment):
     keep: int = 6
 
     def compute(self, progress: Progress) -> Result:
+        """Fit and forecast each sample in turn."""
         make = shared_least_squares if self.shared else replicate_set
         errors, info = [], {"seconds": [], "parameters": [], "epochs": [], "notes": []}
         arrays: dict[str, np.ndarray] = {}

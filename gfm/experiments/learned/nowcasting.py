@@ -75,10 +75,12 @@ class Nowcasting(Experiment):
     fitted_on: str = ""
 
     def data_fingerprint(self) -> str:
+        """The digest of the images, and of those fitted on where they are others."""
         own = task(self.data).fingerprint
         return own + task(self.fitted_on).fingerprint if self.fitted_on else own
 
     def compute(self, progress: Progress) -> Result:
+        """Fit the forecaster, then train once a seed, with its jumps."""
         data = task(self.data)
         model = None if self.forecaster == "none" else self._fit(task(self.fitted_on or self.data))
         out: dict[str, list] = {name: [] for name in ("steps", "cost", "jumps", "kept", "at", "error")}

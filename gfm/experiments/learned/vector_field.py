@@ -46,6 +46,7 @@ class FieldOnTheValley(Experiment):
     seed: int = 0
 
     def compute(self, progress: Progress) -> Result:
+        """Record the descents, fit the field to them, and compare the two."""
         rng = np.random.default_rng(self.seed)
         states = [rng.normal(size=(self.runs, 2))]
         for _ in range(self.steps):
