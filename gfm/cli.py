@@ -114,7 +114,8 @@ def cite(
 def join_parameters(arguments: list[str]) -> list[str]:
     """``-p name value`` (and ``-p name=value``) as one argument each: options here take one word.
 
-    Raises: InputError for a ``-p`` without its value.
+    Raises:
+        InputError: a ``-p`` without its value.
     """
     out: list[str] = []
     rest = iter(arguments)

@@ -16,7 +16,8 @@ PROFILES = ("smoke", "book", "paper")
 def project_root(start: Path | str | None = None) -> Path:
     """The folder at or above ``start`` (default: here) that holds ``book/elements.yml``.
 
-    Raises: RegisterError where there is none.
+    Raises:
+        RegisterError: there is none.
     """
     here = Path(start or Path.cwd()).resolve()
     for folder in (here, *here.parents):

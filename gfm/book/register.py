@@ -42,7 +42,11 @@ class Bound:
 
     @classmethod
     def read(cls, spec: Any, where: str) -> Bound:
-        """From the register's mapping. Raises RegisterError for anything else."""
+        """From the register's mapping.
+
+        Raises:
+            RegisterError: anything else; ``where`` begins the sentence.
+        """
         if not isinstance(spec, Mapping) or not spec or set(spec) - {"at_most", "at_least", "between"}:
             raise RegisterError(f"{where}: a bound is a mapping of at_most, at_least or between.")
         try:
@@ -103,7 +107,11 @@ class ElementEntry:
     part: str = ""  # which part of the notebook, where it shows more than one element
 
     def claim(self, name: str) -> Claim:
-        """The claim of this id. Raises RegisterError where there is none."""
+        """The claim of this id.
+
+        Raises:
+            RegisterError: there is none.
+        """
         for claim in self.claims:
             if claim.id == name:
                 return claim
@@ -122,7 +130,8 @@ class Register:
     def load(cls, root: Path | str | None = None) -> Register:
         """Read the register of the project at or above ``root``.
 
-        Raises: RegisterError saying which entry is wrong.
+        Raises:
+            RegisterError: an entry is wrong; the message says which.
         """
         root = project_root(root)
         try:

@@ -105,7 +105,9 @@ def load(register: Register, element: ElementEntry, profile: str) -> Stored | No
     """The stored verdicts of one element and profile, judged anew by the register; None if absent.
 
     Committed results (``book/results/<profile>/verdicts``) are looked into after the build folder.
-    Raises: UnreadableFileError for a file that is not a verdict file of this element.
+
+    Raises:
+        UnreadableFileError: a file that is not a verdict file of this element.
     """
     places = (verdict_file(register.root, profile, element.id),
               register.root / "book" / "results" / profile / "verdicts" / f"{element.id}.json")

@@ -54,8 +54,8 @@ class Forecaster(ABC):
     def fit(self, train: Trajectories, validation: Trajectories | None = None) -> Forecaster:
         """Learn from whole trajectories; returns self.
 
-        Raises InputError when ``train`` is no Trajectories, too short for ``observed``, or does not
-        fit ``validation``.
+        Raises:
+            InputError: ``train`` is no Trajectories, is too short for ``observed``, or does not fit ``validation``.
         """
         for part in (train,) if validation is None else (train, validation):
             if not isinstance(part, Trajectories):
@@ -91,7 +91,9 @@ class Forecaster(ABC):
             0..n of new runs. A tensor in gives a tensor out, of the same dtype and device.
         horizon: how many states to forecast; default: as many as in the training trajectories.
 
-        Raises GfmError before a fit, InputError for a prefix or a horizon that does not fit.
+        Raises:
+            GfmError: the forecaster is not fitted yet.
+            InputError: a prefix or a horizon that does not fit.
         """
         if self.report is None:
             raise GfmError(f"The forecaster {self.name!r} is not fitted yet; call fit(train) first.")

@@ -73,7 +73,11 @@ class VectorFlow:
 
     @classmethod
     def fit(cls, weights: np.ndarray, dtype: torch.dtype) -> VectorFlow:
-        """From whole recorded runs (runs, steps+1, p). Raises InputError for more than MOST weights."""
+        """From whole recorded runs (runs, steps+1, p).
+
+        Raises:
+            InputError: more than ``MOST`` weights.
+        """
         if weights.shape[2] > MOST:
             raise InputError(
                 f"The vector view takes at most {MOST} weights; got {weights.shape[2]}. "

@@ -27,8 +27,9 @@ def read_checkpoints(folder: str | Path, pattern: str = "*") -> Trajectories:
     taken as the optimizer steps; groups are the tensors' names. Tensors that are not floating point
     (counters) are left out.
 
-    Raises UnreadableFileError for files that cannot be read so, and InputError for fewer than two
-    files, a name without a number, or checkpoints of different networks.
+    Raises:
+        UnreadableFileError: files that cannot be read so.
+        InputError: fewer than two files, a name without a number, or checkpoints of different networks.
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -67,8 +67,13 @@ def record(
 
     Returns trajectories in the module's dtype, groups named after the parameters' tensors, with the
     optimizer, its options and lr in ``meta``, and the weights' graph (:func:`edges_of`) where there is
-    one. Raises UnknownNameError, InputError, NumericalError when a run diverges, and UnreadableFileError
-    for a broken checkpoint or that of another call.
+    one.
+
+    Raises:
+        UnknownNameError: an unknown optimizer.
+        InputError: numbers that no run can have.
+        NumericalError: a run diverges.
+        UnreadableFileError: a broken checkpoint, or that of another call.
     """
     if optimizer not in OPTIMIZERS:
         raise UnknownNameError(f"No optimizer {optimizer!r} here; use one of {list(OPTIMIZERS)}.")

@@ -77,7 +77,8 @@ def write(path: Path, mark: str, content: Mapping[str, Any]) -> None:
 def read(path: Path, mark: str) -> dict[str, Any] | None:
     """The checkpoint at ``path`` if it belongs to the call, None if there is none.
 
-    Raises UnreadableFileError for a file that is no checkpoint, or that of another call.
+    Raises:
+        UnreadableFileError: a file that is no checkpoint, or that of another call.
     """
     if not path.exists():
         return None

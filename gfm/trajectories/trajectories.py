@@ -27,8 +27,9 @@ class Trajectories:
     meta: anything JSON can hold (optimizer, learning rate, task, ...).
     states: recorded optimizer state by name (``"momentum"``, ``"second"``), each of the weights' shape.
 
-    Raises InputError for a wrong shape, a dtype that is not floating point, no runs, fewer than two
-    states, values that are not finite, or steps and groups that do not fit.
+    Raises:
+        InputError: a wrong shape, a dtype that is not floating point, no runs, fewer than two states, values that
+            are not finite, or steps and groups that do not fit.
     """
 
     def __init__(
@@ -108,8 +109,10 @@ class Trajectories:
     def split(self, *sizes: int) -> tuple[Trajectories, ...]:
         """Consecutive parts by run, for example ``train, val, test = data.split(100, 50, 50)``.
 
-        Whole runs only: no run lies on both sides. Raises InputError when the sizes are not positive
-        or ask for more runs than there are; runs beyond the sizes' sum are left out.
+        Whole runs only: no run lies on both sides. Runs beyond the sizes' sum are left out.
+
+        Raises:
+            InputError: the sizes are not positive, or ask for more runs than there are.
         """
         for size in sizes:
             _whole(size, "A size of split")
@@ -169,7 +172,8 @@ class Trajectories:
     def load(cls, path: str | Path, memory_map: bool = False) -> Trajectories:
         """Read what :meth:`save` wrote. ``memory_map`` reads weights from disk only when used.
 
-        Raises UnreadableFileError when the file is missing, truncated or not one of ours.
+        Raises:
+            UnreadableFileError: the file is missing, truncated or not one of ours.
         """
         from gfm.trajectories.storage import load
 

@@ -39,8 +39,10 @@ def with_parameters(source: Path, target: Path, parameters: dict[str, Any],
                     progress: bool = False) -> None:
     """Execute ``source`` with ``parameters`` through papermill and write ``target``.
 
-    The working directory is the notebook's folder. Raises: NotebookFailed; the failed notebook then
-    lies beside the target, ending in ``.failed.ipynb``.
+    The working directory is the notebook's folder.
+
+    Raises:
+        NotebookFailed: a cell fails; the failed notebook then lies beside the target, ending in ``.failed.ipynb``.
     """
     import papermill
 
@@ -64,7 +66,8 @@ def with_parameters(source: Path, target: Path, parameters: dict[str, Any],
 def in_place(source: Path) -> bool:
     """Execute a committed notebook as it stands and write its outputs back; whether it changed.
 
-    Raises: NotebookFailed, leaving the file as it was.
+    Raises:
+        NotebookFailed: a cell fails; the file stays as it was.
     """
     import nbformat
     from nbclient import NotebookClient

@@ -32,8 +32,10 @@ class Kept(NamedTuple):
 def keep(register: Register, name: str, profile: str) -> Kept:
     """Copy a notebook's run (pages, figures, data, verdicts, stored results) into ``book/results``.
 
-    Raises: UnknownNameError for an unknown profile; UnreadableFileError where the notebook has not been run
-    under it; InputError where all kept results would pass 30 MB.
+    Raises:
+        UnknownNameError: an unknown profile.
+        UnreadableFileError: the notebook has not been run under it.
+        InputError: all kept results together would pass 30 MB.
     """
     if profile not in PROFILES:
         raise UnknownNameError(f"Unknown profile {profile!r}; it is one of {', '.join(PROFILES)}.")

@@ -24,8 +24,9 @@ class NoSuchProfile(UnknownNameError):
 class Notebook:
     """A notebook of the project: where it lies, its cells, the defaults of its parameters.
 
-    Raises: UnreadableFileError for a missing file, one that is no notebook, or one whose cell tagged
-    ``parameters`` is absent or holds more than plain assignments.
+    Raises:
+        UnreadableFileError: a missing file, one that is no notebook, or one whose cell tagged ``parameters`` is
+            absent or holds more than plain assignments.
     """
 
     def __init__(self, root: Path, name: str | Path) -> None:
@@ -61,8 +62,10 @@ class Notebook:
     def convert(self, given: Iterable[tuple[str, str]]) -> dict[str, Any]:
         """Values from a command line, turned into the types of the parameters' defaults.
 
-        Raises: UnknownNameError for a parameter that the notebook lacks, or a value that names nothing
-        (a data set, a network, ...); InputError for a wrong type or a number that no run can have.
+        Raises:
+            UnknownNameError: a parameter that the notebook lacks, or a value that names nothing (a data set, a
+                network, ...).
+            InputError: a wrong type, or a number that no run can have.
         """
         out = {}
         for name, text in given:
@@ -85,8 +88,10 @@ class Notebook:
 def profile_parameters(root: Path, notebook: Notebook, profile: str) -> dict[str, Any]:
     """What a profile changes in a notebook (``notebooks/profiles.yml``), the profile's name included.
 
-    Raises: UnknownNameError for an unknown profile, one that the notebook lacks, or an entry that names
-    a parameter which the notebook does not have; InputError for a value of the wrong type.
+    Raises:
+        UnknownNameError: an unknown profile, one that the notebook lacks, or an entry that names a parameter which
+            the notebook does not have.
+        InputError: a value of the wrong type.
     """
     if profile not in PROFILES:
         raise UnknownNameError(f"Unknown profile {profile!r}; it is one of {', '.join(PROFILES)}.")

@@ -64,7 +64,12 @@ def plan(register: Register, name: str | Path, profile: str,
     """What running a notebook means, and whether what lies there is current.
 
     With overrides the run becomes ``custom``, so that it never reaches the status page.
-    Raises: UnknownNameError, InputError, UnreadableFileError before anything is written.
+    Errors come before anything is written.
+
+    Raises:
+        UnknownNameError: an unknown profile, parameter or name among the values.
+        InputError: a value that no run can have.
+        UnreadableFileError: a notebook that cannot be read.
     """
     notebook = Notebook(register.root, name)
     parameters = profile_parameters(register.root, notebook, profile)

@@ -45,8 +45,10 @@ def build_site(register: Register, profiles: tuple[str, ...] = PROFILES) -> Site
 
     The page shows the ``book`` run, else the smoke outputs (as committed, if it was never run), and beside
     it the run with the papers' settings, where there is one.
-    Raises: GfmError where the builders are not those that the project pins (before anything is built), and
-    with the end of Sphinx's own words where the build fails.
+
+    Raises:
+        GfmError: the builders are not those that the project pins (before anything is built), or the build fails
+            (with the end of Sphinx's own words).
     """
     if wrong := guards.other_builders(register.root):
         raise GfmError(wrong)

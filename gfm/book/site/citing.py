@@ -41,7 +41,11 @@ def keys_of(register: Register, name: str | None) -> list[str]:
 
 
 def bibtex(register: Register, name: str | None = None) -> str:
-    """BibTeX for a notebook or for the book. Raises UnreadableFileError for an unknown key."""
+    """BibTeX for a notebook or for the book.
+
+    Raises:
+        UnreadableFileError: an unknown key.
+    """
     known = entries(register.root)
     keys = keys_of(register, name)
     missing = [k for k in keys if k not in known]

@@ -52,8 +52,10 @@ def atlas(cells: Mapping[str, Mapping[str, Any]], **common: Any) -> dict[tuple[s
 
     Returns: (network, learning rate) -> run, in the order given. Where only stored results may be used
         (``gfm run --stored``), cells that were never run are left out.
-    Raises: InputError for a network without learning rates; NotStoredError where no cell is stored; see
-        also :func:`cell`.
+
+    Raises:
+        InputError: a network without learning rates.
+        NotStoredError: no cell is stored; see also :func:`cell`.
     """
     runs = {}
     for net, own in cells.items():

@@ -112,7 +112,11 @@ class FlowRun(Experiment):
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        """The dtype named. Raises UnknownNameError for other than float32 and float64."""
+        """The dtype named.
+
+        Raises:
+            UnknownNameError: a name other than float32 and float64.
+        """
         if self.dtype not in ("float32", "float64"):
             raise UnknownNameError(f"dtype must be float32 or float64, but it is {self.dtype!r}")
         return getattr(torch, self.dtype)

@@ -46,7 +46,10 @@ class FixedPreconditioner(Optimizer):
 def quadratic(H: Sequence[Sequence[float]], w0: Sequence[float]) -> Problem:
     """L(w) = w^T H w / 2 as a training problem of one example, in float64.
 
-    H: (p, p) symmetric, positive semidefinite. w0: (p,) start. Raises: InputError otherwise.
+    H: (p, p) symmetric, positive semidefinite. w0: (p,) start.
+
+    Raises:
+        InputError: ``H`` or ``w0`` is not so.
     """
     H = torch.as_tensor(H, dtype=torch.float64)
     start = torch.as_tensor(w0, dtype=torch.float64)

@@ -51,7 +51,8 @@ def make_forecaster(
 ) -> Forecaster:
     """A forecaster by name, with its training (where it has one) cut at ``epochs`` and seeded.
 
-    Raises UnknownNameError for a name that no forecaster answers to.
+    Raises:
+        UnknownNameError: a name that no forecaster answers to.
     """
     table = available()
     if name not in table:

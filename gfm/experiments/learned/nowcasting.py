@@ -53,7 +53,9 @@ class Nowcasting(Experiment):
     of them. Info: title, fit (seconds), gate (steps each), parameters (numbers fitted), images (the data
     set's name), weights (of the network), threshold.
 
-    Raises: UnknownNameError for other data; InputError, UnreadableFileError where images cannot be read.
+    Raises:
+        UnknownNameError: other data.
+        InputError, UnreadableFileError: images that cannot be read.
     """
 
     name: ClassVar[str] = "gfm/nowcasting"
