@@ -60,7 +60,12 @@ def matrix(product: Product, p: int, *, like: Tensor, width: int = 64) -> Tensor
 
 
 def dense(matrix: Tensor, k: int) -> Eigenpairs:
-    """The ``k`` largest eigenpairs of a stored symmetric matrix ``(p, p)``: the oracle."""
+    """The ``k`` largest eigenpairs of a stored symmetric matrix ``(p, p)``: the oracle.
+
+    Example:
+        >>> dense(torch.diag(torch.tensor([1.0, 3.0, 2.0])), 2).values.tolist()
+        [3.0, 2.0]
+    """
     values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
     values, vectors = values.flip(0)[:k], vectors.flip(1)[:, :k].T.contiguous()
     images = vectors @ matrix

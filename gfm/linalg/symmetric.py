@@ -62,6 +62,10 @@ def to_half(matrix: Array) -> Array:
 
     Raises:
         InputError: the last two dimensions differ.
+
+    Example:
+        >>> to_half(np.array([[1.0, 2.0], [2.0, 3.0]])).shape
+        (3,)
     """
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
         raise InputError(f"A square matrix is needed, not one of shape {tuple(matrix.shape)}.")

@@ -40,6 +40,11 @@ def ratio(
 
     Raises:
         InputError: errors that are not one-dimensional, positive and finite, or not paired.
+
+    Example:
+        >>> mean, low, high = ratio([1.0, 1.0, 1.0], [2.0, 2.0, 2.0])
+        >>> round(mean, 3), round(low, 3), round(high, 3)
+        (0.5, 0.5, 0.5)
     """
     ours, theirs = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
     if ours.shape != theirs.shape or not ((ours > 0) & (theirs > 0)).all():
@@ -55,7 +60,12 @@ def ratio_text(ours: np.ndarray, theirs: np.ndarray) -> str:
 
 
 def readable(value: float, digits: int = 3) -> str:
-    """A number for reading: so many digits, powers of ten written out, a true minus sign."""
+    """A number for reading: so many digits, powers of ten written out, a true minus sign.
+
+    Example:
+        >>> readable(-0.12345), readable(1.5e-7)
+        ('−0.123', '1.5·10⁻⁷')
+    """
     if not math.isfinite(value):
         return "not finite" if math.isnan(value) else "∞" if value > 0 else "−∞"
     text = f"{value:.{digits}g}"

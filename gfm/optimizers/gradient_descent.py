@@ -18,6 +18,14 @@ class GradientDescent(Optimizer):
 
     Raises:
         InputError: ``lr`` is not positive.
+
+    Example:
+        >>> import torch
+        >>> rule = GradientDescent(lr=0.1)
+        >>> w, gradient = torch.tensor([1.0]), torch.tensor([2.0])
+        >>> state = rule.update(rule.init(w), gradient)
+        >>> round(rule.step(w, state, gradient).item(), 3)
+        0.8
     """
 
     lr: Schedule

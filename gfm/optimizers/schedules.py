@@ -29,7 +29,13 @@ class WarmUp:
 
 @dataclass(frozen=True)
 class Cosine:
-    """From ``peak`` down to a tenth of it by half a cosine over ``steps``."""
+    """From ``peak`` down to a tenth of it by half a cosine over ``steps``.
+
+    Example:
+        >>> schedule = Cosine(1.0, 100)
+        >>> [round(schedule(t), 3) for t in (0, 50, 100)]
+        [1.0, 0.55, 0.1]
+    """
 
     peak: float
     steps: int

@@ -66,6 +66,14 @@ class Problem:
         InputError: shapes or dtypes that do not fit, NaN or empty data, a module whose loss
             would not be a deterministic smooth function of the weights, or whose second or third
             derivatives torch gets wrong.
+
+    Example:
+        >>> line = nn.Linear(1, 1, bias=False).double()
+        >>> x = torch.ones(5, 1, dtype=torch.float64)
+        >>> problem = Problem(line, x, 3.0 * x)  # L(w) = (w - 3)^2 / 2
+        >>> w = torch.tensor([1.0], dtype=torch.float64)
+        >>> problem.loss(w).item(), problem.gradient(w).item(), problem.hvp(w, torch.ones_like(w)).item()
+        (2.0, -2.0, 1.0)
     """
 
     #: Up to this p * n the k copies of a block product run as one batched network: at such sizes

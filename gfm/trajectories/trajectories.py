@@ -30,6 +30,11 @@ class Trajectories:
     Raises:
         InputError: a wrong shape, a dtype that is not floating point, no runs, fewer than two states, values that
             are not finite, or steps and groups that do not fit.
+
+    Example:
+        >>> data = Trajectories(np.zeros((6, 11, 4)))  # six runs of ten steps, four weights
+        >>> data.runs, data.parameters, data.steps[-1].item()
+        (6, 4, 10)
     """
 
     def __init__(
@@ -113,6 +118,11 @@ class Trajectories:
 
         Raises:
             InputError: the sizes are not positive, or ask for more runs than there are.
+
+        Example:
+            >>> train, test = Trajectories(np.zeros((6, 11, 4))).split(4, 2)
+            >>> train.runs, test.runs
+            (4, 2)
         """
         for size in sizes:
             _whole(size, "A size of split")
