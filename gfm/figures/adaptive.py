@@ -130,13 +130,12 @@ def continued(runs: Mapping[str, Run], before: int, until: int, flows: bool) -> 
 def central_flow(run: Run, window: float, name: str, most: int = 3) -> list[Panel]:
     """Loss, eigenvalues, second moments and distances of the optimizer and its flows."""
     step, discrete, central = _steps(run), run["discrete"], run["central"]
-    panels = [
-        Panel("The loss: predicted on average", "training loss", [
-            Curve(step, discrete.loss, name, look=_PALE),
-            Curve(step, smooth(discrete.loss, window), "the same, smoothed", "smoothed"),
-            Curve(step, central.predicted_loss, "central flow: predicted average", "predicted"),
-        ], log=True),
+    losses = [
+        Curve(step, discrete.loss, name, look=_PALE),
+        Curve(step, smooth(discrete.loss, window), "the same, smoothed", "smoothed"),
+        Curve(step, central.predicted_loss, "central flow: predicted average", "predicted"),
     ]
+    panels = [Panel("The loss: predicted on average", "training loss", losses, log=True)]
     curves = [
         Curve(step, v, name if i == 0 else "", look={"alpha": 0.45, "linewidth": 0.9})
         for i, v in enumerate(_eigenvalues(run, "discrete", most))
@@ -147,7 +146,7 @@ def central_flow(run: Run, window: float, name: str, most: int = 3) -> list[Pane
     ]
     top = np.nanmax(np.nan_to_num(effective_top(run, "discrete")))
     if "stable" in run.series:
-        panels[0].curves.insert(2, Curve(step, run["stable"].loss, "stable flow", "stable"))
+        losses.insert(2, Curve(step, run["stable"].loss, "stable flow", "stable"))
         curves.append(Curve(step, effective_top(run, "stable"), "stable flow", "stable"))
     panels.append(Panel(
         "Effective eigenvalues: held at 2", "effective eigenvalues", curves, level=2.0, level_label="edge",

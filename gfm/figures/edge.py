@@ -30,9 +30,9 @@ def learning_rates(runs: Mapping[float, Run]) -> Figure:
                            ha="right", va="top",
                            color=style.COLOURS["grey"], fontsize=8.5)
         loss.set(yscale="log", xlabel="step", ylabel="training loss", title="The loss falls, not at every step")
-        top = max(2 / lr for lr in runs)
+        highest = max(2 / lr for lr in runs)
         sharpness.set(
-            xlabel="step", ylabel="sharpness", ylim=(0, 1.75 * top), title="The sharpness rises to 2 / lr and stays"
+            xlabel="step", ylabel="sharpness", ylim=(0, 1.75 * highest), title="The sharpness rises to 2 / lr and stays"
         )
         loss.legend()
         sharpness.legend(loc="upper right", ncols=2)

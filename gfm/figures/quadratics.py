@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -58,7 +59,7 @@ def one_weight(
     return figure
 
 
-def two_weights(panels: Sequence[Mapping[str, object]]) -> Figure:
+def two_weights(panels: Sequence[Mapping[str, Any]]) -> Figure:
     """Paths on two-weight quadratics over the loss's contours, with the direction in which they diverge.
 
     Args:

@@ -46,7 +46,7 @@ def variances(run: Run, window: float, name: str = "RMSProp") -> list[Panel]:
     """Squared displacement along each eigenvector of Sigma, smoothed, and its predicted variance, of one optimizer."""
     step, flow = np.arange(run.steps + 1), run["central"]
     names = ["first", "second", "third", "fourth"]
-    panels = []
+    panels: list[Panel] = []
     for i in range(min(flow.sigma.shape[1], 4)):
         if np.isfinite(flow.sigma[:, i]).sum() < 4 * window:
             continue
@@ -104,7 +104,7 @@ def rest(points: Mapping[str, np.ndarray], second: int | None) -> list[Panel]:
 
 def speeds(found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Panel]:
     """Optimisation speeds of three preconditioners along runs at several learning rates."""
-    panels = []
+    panels: list[Panel] = []
     for place, (name, points) in enumerate(found.items()):
         panels.append(Panel(name, "optimisation speed", [
             Curve(
@@ -133,7 +133,7 @@ def paths(run: Run, found: Mapping[str, np.ndarray], first: int, p: int) -> list
     bare = {"color": style.COLOURS["purple"], "linestyle": (0, (6, 2, 1.5, 2))}
     still = {"color": style.COLOURS["green"], "linestyle": (0, (2, 1.5)), "linewidth": 2.0}
     column = int(np.argmax(run["central"].outputs[-1]))
-    panels = []
+    panels: list[Panel] = []
     for title, label, values in (
         ("Loss", "training loss", (
             run["discrete"].loss[cut], run["central"].loss[cut], found["full_loss"], found["ablated_loss"])),

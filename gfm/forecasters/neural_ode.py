@@ -18,6 +18,11 @@ STEPS = 20
 class _Flow(nn.Module):
     """dx/dt = f(x, t, c) from x = 0 at the last observed state; c: differences within the prefix."""
 
+    unit: Tensor
+    times: Tensor
+    low: Tensor
+    share: Tensor
+
     def __init__(self, length: int, horizon: int, width: int) -> None:
         super().__init__()
         self.register_buffer("unit", torch.ones(()))

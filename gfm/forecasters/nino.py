@@ -25,6 +25,12 @@ class _Nowcaster(nn.Module):
     an edge between two neurons; three rounds of mean message passing let it see its neighbours.
     """
 
+    columns: Tensor
+    low: Tensor
+    share: Tensor
+    edges: Tensor
+    degree: Tensor
+
     def __init__(self, n: int, horizon: int, width: int, edges: Tensor | None) -> None:
         super().__init__()
         self.register_buffer("columns", torch.linspace(0, n, STATES).round().long())

@@ -39,7 +39,7 @@ class Forecaster(ABC):
     name: ClassVar[str] = ""
     title: ClassVar[str] = ""
     source: ClassVar[str] = ""
-    coordinatewise: ClassVar[bool] = True
+    coordinatewise: bool = True
     """Whether the number of weights may differ between fitting and forecasting."""
     bounded: ClassVar[bool] = True
     """Whether a fitted model forecasts no further than it was fitted for."""

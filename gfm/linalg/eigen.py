@@ -43,7 +43,12 @@ class Eigenpairs:
         """Vectors ``(k, p)`` after one power step, A v / value: errors shrink by (their eigenvalue / value).
 
         Vectors whose eigenvalue is not well above zero stay as they are.
+
+        Raises:
+            InputError: the images were not kept.
         """
+        if self.images is None:
+            raise InputError("the images of these eigenvectors were not kept")
         good = self.values > 0.1 * self.values.abs().max()
         return torch.where(good[:, None], self.images / torch.where(good, self.values, 1.0)[:, None], self.vectors)
 
@@ -177,7 +182,8 @@ def refine(
     spent = k
     values, turn = blocks.eigh(rows @ images.T)
     rows, images = turn.T @ rows, turn.T @ images
-    step = step_images = None
+    step: Tensor | None = None
+    step_images: Tensor | None = None
     for _ in range(max_iterations):
         residual = torch.addcmul(images, values[:, None], rows, value=-1)
         relative = residual.norm(dim=1) / blocks.scale(values)
@@ -190,10 +196,11 @@ def refine(
             break
         new_images = product(new)
         spent += new.shape[0]
-        if step is not None:
+        if step is not None and step_images is not None:
             step, step_images = blocks.outside(step, step_images, (rows, new), (images, new_images))
-        basis = (rows, new) if step is None else (rows, new, step)
-        basis_images = (images, new_images) if step is None else (images, new_images, step_images)
+        basis: tuple[Tensor, ...] = (rows, new) if step is None else (rows, new, step)
+        basis_images: tuple[Tensor, ...]
+        basis_images = (images, new_images) if step_images is None else (images, new_images, step_images)
         values, turn = blocks.eigh(torch.cat([torch.cat([a @ b.T for b in basis_images], 1) for a in basis]))
         values, turn = values[:k], turn[:, :k]
         kept, grown = turn[:k].T, turn[k:].T

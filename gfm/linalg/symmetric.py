@@ -106,7 +106,8 @@ def _where(k: int) -> np.ndarray:
 @lru_cache(maxsize=64)
 def _torch_indices(k: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     i, j = pairs(k)
-    return tuple(torch.tensor(a.copy(), device=device) for a in (i, j, _where(k)))
+    first, second, where = (torch.tensor(a.copy(), device=device) for a in (i, j, _where(k)))
+    return first, second, where
 
 
 @lru_cache(maxsize=64)

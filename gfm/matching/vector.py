@@ -111,7 +111,7 @@ class VectorFlow:
         self.unit = float(np.sqrt(np.square(rest).mean())) or 1.0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.seed)
-            self.field = VectorField(p, hidden).to(self.dtype)
+            field = self.field = VectorField(p, hidden).to(self.dtype)
         matrix = torch.from_numpy(self.affine.matrix).to(self.dtype)
         offset = torch.from_numpy(self.affine.offset).to(self.dtype)
 
@@ -124,14 +124,14 @@ class VectorFlow:
                 x0, x1, generator=generator
             )
             target = (velocity - location @ matrix.T - offset) / self.unit
-            value = self.field((location - self.center) / self.spread)
+            value = field((location - self.center) / self.spread)
             return (value - target).square().mean()
 
         def validate() -> float:
             forecast = self.forecast(held[:, observed], held.shape[1] - 1 - observed)
             return float(np.square(forecast - held[:, observed + 1 :]).mean())
 
-        train_module(self.field, loss, len(train), validate, training, report)
+        train_module(field, loss, len(train), validate, training, report)
 
     @torch.no_grad()
     def velocity(self, w: Tensor) -> Tensor:

@@ -182,7 +182,7 @@ def build(
         if not architecture.activation:
             raise InputError(f"The network {name!r} has no activation to choose: leave it out.")
         arguments["activation"] = activation
-    allowed = set(architecture.builder.__kwdefaults__) - {"seed", "dtype"}
+    allowed = set(architecture.builder.__kwdefaults__ or {}) - {"seed", "dtype"}
     for option in options:
         if option not in allowed:
             raise UnknownNameError(

@@ -52,6 +52,9 @@ def transformer(
 class Transformer(nn.Module):
     """Built by ``transformer``; tokens ``(n, T)`` to ``(n, T, outputs)``."""
 
+    positions: Tensor
+    mask: Tensor
+
     def __init__(
         self,
         vocabulary: int,

@@ -46,9 +46,11 @@ class Adam(RMSProp):
 
     def update(self, state: State, g: Tensor) -> State:
         """Both averages move towards the gradient (p,) and its square."""
+        assert state.momentum is not None
         nu = super().update(state, g).nu
         return State(state.t + 1.0, nu=nu, momentum=self.beta1 * state.momentum + (1.0 - self.beta1) * g)
 
     def direction(self, state: State, g: Tensor) -> Tensor:
         """The averaged gradient, (p,), corrected for its start at zero where asked for."""
+        assert state.momentum is not None
         return state.momentum / (1.0 - self.beta1**state.t) if self.bias_correction else state.momentum

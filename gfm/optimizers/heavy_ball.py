@@ -43,6 +43,7 @@ class HeavyBall(Optimizer):
 
     def update(self, state: State, g: Tensor) -> State:
         """The momentum (p,) times its factor, plus the gradient (p,)."""
+        assert state.momentum is not None
         return State(state.t + 1.0, momentum=self.momentum * state.momentum + g)
 
     def preconditioner(self, state: State) -> float:
@@ -51,4 +52,5 @@ class HeavyBall(Optimizer):
 
     def direction(self, state: State, g: Tensor) -> Tensor:
         """(1 - momentum) m, (p,): the gradient's average."""
+        assert state.momentum is not None
         return (1.0 - self.momentum) * state.momentum

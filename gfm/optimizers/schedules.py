@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gfm.checks import whole
@@ -46,7 +47,9 @@ class Cosine:
         return self.peak * (LEAST + (1 - LEAST) * share)
 
 
-SCHEDULES = {"constant": None, "warmup": WarmUp, "cosine": Cosine}
+SCHEDULES: dict[str, Callable[[float, int], Schedule] | None] = {
+    "constant": None, "warmup": WarmUp, "cosine": Cosine,
+}
 
 
 def named(name: str, lr: float, steps: int) -> Schedule:
@@ -57,5 +60,6 @@ def named(name: str, lr: float, steps: int) -> Schedule:
     """
     if not isinstance(name, str) or name not in SCHEDULES:
         raise UnknownNameError(f"unknown schedule {name!r}; choose one of {', '.join(SCHEDULES)}")
-    lr, steps = check_lr(lr), whole("steps", steps, 1)
-    return lr if SCHEDULES[name] is None else SCHEDULES[name](lr, steps)
+    peak, steps = check_lr(lr), whole("steps", steps, 1)
+    schedule = SCHEDULES[name]
+    return peak if schedule is None else schedule(peak, steps)

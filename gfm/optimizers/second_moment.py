@@ -47,6 +47,7 @@ class SecondMoment(Optimizer):
 
     def update(self, state: State, g: Tensor) -> State:
         """Move nu to beta2 nu + (1 - beta2) g^2."""
+        assert state.nu is not None
         nu = self.beta2 * state.nu + (1.0 - self.beta2) * self.square(g)
         return State(state.t + 1.0, nu=nu)
 
@@ -56,6 +57,7 @@ class SecondMoment(Optimizer):
 
     def root(self, state: State) -> Tensor:
         """sqrt(nu_hat), kept off exact zero, where a weight never had a gradient and never moves."""
+        assert state.nu is not None
         nu_hat = state.nu * self.correction(state.t)
         return nu_hat.clamp(min=torch.finfo(nu_hat.dtype).tiny).sqrt()
 
@@ -65,6 +67,7 @@ class SecondMoment(Optimizer):
 
     def rates(self, state: State, g: Tensor) -> State:
         """The rate of nu per step: (1 - beta2) / beta2 (g^2 - nu)."""
+        assert state.nu is not None
         return State(1.0, nu=self._rate * (self.square(g) - state.nu))
 
     @property
@@ -78,6 +81,7 @@ class SecondMoment(Optimizer):
 
     def preconditioner_rate(self, state: State, rates: State) -> Tensor:
         """The rate of P per step: through nu, the bias correction and the learning rate."""
+        assert rates.nu is not None
         moved = self.memory(state).sensitivity * rates.nu
         if self.bias_correction:
             decay = self.beta2**state.t

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -238,17 +239,19 @@ class Problem:
         """L(w): a 0-d tensor without graph."""
         self.check(w)
         with torch.no_grad():
-            return sum(share * self.piece_loss(w, x, y) for x, y, share in self.pieces())
+            parts = (share * self.piece_loss(w, x, y) for x, y, share in self.pieces())
+            return reduce(torch.add, parts)
 
     def gradient(self, w: Tensor) -> Tensor:
         """Grad L(w), (p,)."""
         self.check(w)
         self.costs.gradients += 1
         w = w.detach().requires_grad_()
-        total = None
+        total: Tensor | None = None
         for x, y, share in self.pieces():
             part = torch.autograd.grad(self.piece_loss(w, x, y), w)[0]
             total = part * share if total is None else total.add_(part, alpha=share)
+        assert total is not None  # there is an example
         return total
 
     def hvp(self, w: Tensor, V: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,7 +68,7 @@ def _read(file: Path) -> Mapping[str, Tensor]:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            content = load_file(file)
+            content: Any = load_file(file)
         else:
             content = torch.load(file, map_location="cpu", weights_only=True)
     except ImportError:

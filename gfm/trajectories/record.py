@@ -18,7 +18,7 @@ from gfm.trajectories.trajectories import Trajectories
 
 __all__ = ["OPTIMIZERS", "record"]
 
-OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any], dict[str, str]]] = {
+OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, Any], dict[str, str]]] = {
     # name -> class, its options, names of its state: ours -> torch's
     "SGD": (torch.optim.SGD, {}, {}),
     "momentum": (torch.optim.SGD, {"momentum": 0.9}, {"momentum": "momentum_buffer"}),

@@ -41,6 +41,7 @@ class Batches:
         if self.at >= self.count:
             draws = torch.rand(self.runs, self.count, generator=self.generator)
             self.order, self.at = draws.argsort(dim=1), 0
+        assert self.order is not None  # at is count before the first draw
         self.at += self.batch
         return self.order[:, self.at - self.batch : self.at]
 

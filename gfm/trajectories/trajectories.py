@@ -64,10 +64,10 @@ class Trajectories:
             raise InputError(f"groups has {len(self.groups)} labels for {parameters} parameters.")
         self.meta = dict(meta or {})
         self.states = {name: _weights(value) for name, value in (states or {}).items()}
-        for name, value in self.states.items():
-            if value.shape != self.weights.shape:
+        for name, state in self.states.items():
+            if state.shape != self.weights.shape:
                 raise InputError(
-                    f"states[{name!r}] has shape {value.shape}, the weights {self.weights.shape}."
+                    f"states[{name!r}] has shape {state.shape}, the weights {self.weights.shape}."
                 )
 
     # -- what it holds ---------------------------------------------------------------------------
