@@ -148,7 +148,9 @@ class Tracker:
         w = point.gradient
         if self.dense:
             return eigen.dense(eigen.matrix(product, w.numel(), like=w), k)
-        options: dict[str, Any] = {"like": w, "tolerance": self.tolerance, "seed": self.refreshes, "wanted": self._wanted(k)}
+        options: dict[str, Any] = {
+            "like": w, "tolerance": self.tolerance, "seed": self.refreshes, "wanted": self._wanted(k),
+        }
         if k * w.numel() <= deflation.LARGE or self.rows is None:
             return deflation.largest(product, w.numel(), k, **options)
         # Of large rows only what tells their signs is kept while new ones are sought.

@@ -6,6 +6,7 @@ Each function returns a list of ``Panel``; ``panels.draw`` makes the figure of i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -226,9 +227,11 @@ def ablation(
     sharpness: "discrete", "central" (of ``full``) and "ablated" to (steps, values).
     """
     step = _steps(full)
-    bare = {"color": style.COLOURS["purple"], "linestyle": (0, (6, 2, 1.5, 2))}
-    names = {"discrete": (name, "discrete", _PALE), "central": ("its central flow", "central", {}),
-             "ablated": ("flow without curvature penalty", "stable", bare)}
+    bare: dict[str, Any] = {"color": style.COLOURS["purple"], "linestyle": (0, (6, 2, 1.5, 2))}
+    names: dict[str, tuple[str, str, dict[str, Any]]] = {
+        "discrete": (name, "discrete", _PALE), "central": ("its central flow", "central", {}),
+        "ablated": ("flow without curvature penalty", "stable", bare),
+    }
     sharp = [Curve(*sharpness[q], label, role, look) for q, (label, role, look) in names.items()]
     length = [
         Curve(step, full["discrete"].effective_step, *names["discrete"]),

@@ -110,7 +110,7 @@ class _SequenceForecaster(DirectForecaster):
     def _prepare(self, observed: Tensor) -> None:
         differences = observed - observed[..., -1:]
         unit = differences.square().mean().sqrt()
-        self.module.unit.copy_(unit if unit > 0 else torch.ones(()))
+        self.module.get_buffer("unit").copy_(unit if unit > 0 else torch.ones(()))
 
 
 @register

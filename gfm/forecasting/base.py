@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
@@ -50,8 +50,19 @@ class Forecaster(ABC):
         self.observed = observed
         self.report: FitReport | None = None
 
+    @property
+    def fitted(self) -> FitReport:
+        """The report of the last fit.
+
+        Raises:
+            GfmError: the forecaster is not fitted yet.
+        """
+        if self.report is None:
+            raise GfmError(f"The forecaster {self.name!r} is not fitted yet; call fit(train) first.")
+        return self.report
+
     # -- public ----------------------------------------------------------------------------------
-    def fit(self, train: Trajectories, validation: Trajectories | None = None) -> Forecaster:
+    def fit(self, train: Trajectories, validation: Trajectories | None = None) -> Self:
         """Learn from whole trajectories; returns self.
 
         Raises:
@@ -95,8 +106,7 @@ class Forecaster(ABC):
             GfmError: the forecaster is not fitted yet.
             InputError: a prefix or a horizon that does not fit.
         """
-        if self.report is None:
-            raise GfmError(f"The forecaster {self.name!r} is not fitted yet; call fit(train) first.")
+        _ = self.fitted
         tensor = prefix if hasattr(prefix, "detach") else None
         data = prefix if isinstance(prefix, Trajectories) else _as_trajectories(prefix)
         horizon = self.horizon if horizon is None else horizon

@@ -97,7 +97,9 @@ def _improved(
         _apart(new, row)
         new_image = product(new)
         spent += 1
-        if step is not None and step_image is not None and not _beside(step, step_image, ((row, image), (new, new_image))):
+        if step is not None and step_image is not None and not _beside(
+            step, step_image, ((row, image), (new, new_image))
+        ):
             step = step_image = None
         basis = [(row, image), (new, new_image)]
         if step is not None and step_image is not None:

@@ -27,9 +27,14 @@ SIZES = ("tiny", "book", "paper")
 class _Data(Protocol):
     """What ``build`` reads of a ``gfm.data.Dataset``."""
 
-    inputs: Tensor
-    outputs: int
-    vocabulary: int | None
+    @property
+    def inputs(self) -> Tensor: ...
+
+    @property
+    def outputs(self) -> int: ...
+
+    @property
+    def vocabulary(self) -> int | None: ...
 
 
 @dataclass(frozen=True)

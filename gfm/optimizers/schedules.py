@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from gfm.checks import whole
 from gfm.errors import UnknownNameError
@@ -47,7 +48,7 @@ class Cosine:
         return self.peak * (LEAST + (1 - LEAST) * share)
 
 
-SCHEDULES: dict[str, Callable[[float, int], Schedule] | None] = {
+SCHEDULES: dict[str, Callable[[Any, int], Schedule] | None] = {
     "constant": None, "warmup": WarmUp, "cosine": Cosine,
 }
 

@@ -44,8 +44,8 @@ def save(data: Trajectories, path: str | Path) -> Path:
     try:
         with os.fdopen(handle, "wb") as file:
             arrays: dict[str, Any] = {f"state_{name}": value for name, value in data.states.items()}
-            header = np.frombuffer(text.encode(), dtype=np.uint8)
-            np.savez(file, weights=data.weights, steps=data.steps, **arrays, header=header)
+            words = np.frombuffer(text.encode(), dtype=np.uint8)
+            np.savez(file, weights=data.weights, steps=data.steps, **arrays, header=words)
         os.replace(temporary, path)
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)

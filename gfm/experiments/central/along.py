@@ -73,7 +73,7 @@ def closed_form_along(
             "descent": max(0.0, gradient_descent_variance(g, slopes)),
             "normalised": max(0.0, normalised_variance(g, S, lr)),
         })
-    joined = {key: np.array([r[key] for r in rows]) for key in rows[0]}
+    joined: dict[str, Any] = {key: np.array([r[key] for r in rows]) for key in rows[0]}
     for name in ("drift", "solver"):
         known = joined[name][np.isfinite(joined[name])]
         joined[name] = float(known.max()) if len(known) else float("nan")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ from gfm import central, nets, optimizers
 from gfm import data as datasets
 from gfm.checks import whole
 from gfm.data import Dataset
-from gfm.errors import UnknownNameError, UnreadableFileError
+from gfm.errors import InputError, UnknownNameError, UnreadableFileError
 from gfm.optimizers import schedules
 from gfm.problem import Problem
 from gfm.store.experiment import Experiment, Progress, Result, checkpoint_file
@@ -127,7 +127,7 @@ class FlowRun(Experiment):
 
     def problem(self) -> Problem:
         """The training problem at its start."""
-        options = {"hidden": tuple(self.hidden)} if self.hidden else {}
+        options: dict[str, Any] = {"hidden": tuple(self.hidden)} if self.hidden else {}
         module = nets.build(
             self.net, self.dataset, size=self.size, activation=self.activation or None,
             dtype=self.torch_dtype, seed=self.seed, **options,
@@ -138,8 +138,8 @@ class FlowRun(Experiment):
         """The optimizer with those of its options that it has."""
         if self.optimizer not in OPTIMIZERS:
             raise UnknownNameError(f"unknown optimizer {self.optimizer!r}; choose one of {', '.join(OPTIMIZERS)}")
-        kind = OPTIMIZERS[self.optimizer]
-        names = set(kind.__dataclass_fields__) & {"momentum", "beta1", "beta2", "eps", "bias_correction"}
+        kind: Any = OPTIMIZERS[self.optimizer]
+        names = {f.name for f in fields(kind)} & {"momentum", "beta1", "beta2", "eps", "bias_correction"}
         lr = schedules.named(self.schedule, self.lr, self.warmup + self.steps)
         return kind(lr=lr, **{name: getattr(self, name) for name in names})
 
@@ -156,7 +156,7 @@ class FlowRun(Experiment):
     ) -> central.Run:
         """The lockstep run with these parameters; from its checkpoint, where a killed one has left it."""
         file = checkpoint_file()
-        arguments = {
+        arguments: dict[str, Any] = {
             "processes": self.processes, "substeps": self.substeps, "warmup": self.warmup, "w0": w0,
             "seed": self.seed, "observables": self._observables(problem), "keep_weights": self.keep_weights,
             "progress": progress, "curvature_penalty": self.curvature_penalty, "eigen_every": self.eigen_every,
@@ -176,7 +176,10 @@ class FlowRun(Experiment):
     def _observables(self, problem: Problem) -> dict:
         if not self.outputs:
             return {}
-        inputs = self.dataset.test_inputs[: self.outputs]
+        test = self.dataset.test_inputs
+        if test is None:
+            raise InputError(f"outputs needs test inputs, but the data set {self.data!r} has none")
+        inputs = test[: self.outputs]
 
         def outputs(w: Tensor) -> Tensor:
             return problem.outputs(w, inputs)

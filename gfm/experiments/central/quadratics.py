@@ -19,6 +19,8 @@ __all__ = ["FixedPreconditioner", "along", "descend", "growth", "quadratic", "ri
 class _Root(nn.Module):
     """Outputs R w whose half squared length is w^T H w / 2, with R^T R = H."""
 
+    R: Tensor
+
     def __init__(self, H: Tensor, w0: Tensor):
         super().__init__()
         values, vectors = torch.linalg.eigh(H)
@@ -51,12 +53,12 @@ def quadratic(H: Sequence[Sequence[float]], w0: Sequence[float]) -> Problem:
     Raises:
         InputError: ``H`` or ``w0`` is not so.
     """
-    H = torch.as_tensor(H, dtype=torch.float64)
+    matrix = torch.as_tensor(H, dtype=torch.float64)
     start = torch.as_tensor(w0, dtype=torch.float64)
-    if H.ndim != 2 or H.shape != (len(start), len(start)) or not torch.allclose(H, H.T):
+    if matrix.shape != (len(start), len(start)) or not torch.allclose(matrix, matrix.T):
         raise InputError(f"H must be symmetric with a row for each of {len(start)} weights")
     one = torch.ones(1, 1, dtype=torch.float64)
-    return Problem(_Root(H, start), one, torch.zeros(1, len(start), dtype=torch.float64), "mse")
+    return Problem(_Root(matrix, start), one, torch.zeros(1, len(start), dtype=torch.float64), "mse")
 
 
 def descend(problem: Problem, optimizer: Optimizer | float, steps: int) -> np.ndarray:

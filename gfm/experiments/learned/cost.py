@@ -27,7 +27,7 @@ __all__ = ["ForecastCost", "TrainingCost", "grown", "image_net", "training_opera
 
 def image_net(
     channels: tuple[int, int, int] = (16, 32, 32), classes: int = 10, inputs: int = 1
-) -> nn.Module:
+) -> nn.Sequential:
     """Three 3x3 convolutions with ReLU, the first two followed by pooling, mean over places, linear.
 
     14,378 weights for one input channel and ten classes, 14,666 for three, as in NiNo's smallest networks.
@@ -59,7 +59,10 @@ def grown(work: Callable[[], object]) -> int | None:
     status = Path("/proc/self/status")
 
     def now(name: str) -> int:
-        return 1024 * int(re.search(rf"{name}:\s*(\d+) kB", status.read_text())[1])
+        found = re.search(rf"{name}:\s*(\d+) kB", status.read_text())
+        if found is None:
+            raise OSError(f"{status} does not tell {name}")
+        return 1024 * int(found[1])
 
     gc.collect()
     try:
@@ -115,8 +118,8 @@ class ForecastCost(Experiment):
         progress(1, 1)
         info = {
             "title": model.title,
-            "parameters": int(model.report.parameters),
-            "fit": model.report.seconds,
+            "parameters": int(model.fitted.parameters),
+            "fit": model.fitted.seconds,
             "forecast": median(seconds),
             "memory": memory,
             "operations": self._operations(model),

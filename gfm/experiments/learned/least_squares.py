@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -92,7 +92,8 @@ class LeastSquaresForecast(Experiment):
     def compute(self, progress: Progress) -> Result:
         """Fit and forecast each sample in turn."""
         make = shared_least_squares if self.shared else replicate_set
-        errors, info = [], {"seconds": [], "parameters": [], "epochs": [], "notes": []}
+        errors: list[np.ndarray] = []
+        info: dict[str, Any] = {"seconds": [], "parameters": [], "epochs": [], "notes": []}
         arrays: dict[str, np.ndarray] = {}
         for sample in range(1, self.samples + 1):
             data = Trajectories(make(self.dimension, self.optimizer, sample).weights)
@@ -106,8 +107,8 @@ class LeastSquaresForecast(Experiment):
                 arrays["forecasts"] = forecast[: self.keep]
                 arrays["truth"] = test.weights[: self.keep]
             for key in ("seconds", "parameters", "epochs"):
-                info[key].append(getattr(model.report, key))
-            info["notes"].append({k: str(v) for k, v in model.report.notes.items()})
+                info[key].append(getattr(model.fitted, key))
+            info["notes"].append({k: str(v) for k, v in model.fitted.notes.items()})
             progress(sample, self.samples)
         info["title"] = model.title
         return Result({"errors": np.array(errors), **arrays}, info)

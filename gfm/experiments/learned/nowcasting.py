@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from gfm.store.experiment import Experiment, Progress, Result
 
 __all__ = ["Nowcasting"]
 
-OPTIONS = {  # where a forecaster's own defaults are not what is used here
+OPTIONS: dict[str, dict[str, Any]] = {  # where a forecaster's own defaults are not what is used here
     # scale: left to the held-out weight error, coordinates not scaled by run won at 6e-4, and saved fewer steps
     "gfm-prefix": {"aware": True, "products": True, "correction": False, "scale": "run"},
     # batches of whole networks: smaller and fewer, for the same number of steps in minutes
@@ -94,8 +94,8 @@ class Nowcasting(Experiment):
         info |= {"images": SETS[self.data].title, "threshold": self._goal()}
         info["weights"] = sum(p.numel() for p in network(data).parameters())
         if model is not None:
-            info |= {"title": model.title, "fit": model.report.seconds}
-            info["parameters"] = int(model.report.parameters)
+            info |= {"title": model.title, "fit": model.fitted.seconds}
+            info["parameters"] = int(model.fitted.parameters)
         return Result({n: np.array(v, dtype=float) for n, v in out.items()}, info)
 
     def _goal(self) -> float:

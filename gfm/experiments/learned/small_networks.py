@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ def split_sizes(runs: int) -> tuple[int, int, int]:
     return runs // 2, runs // 4, runs - runs // 2 - runs // 4
 
 
-def flow_options(forecaster: str, aware: str, scale: str) -> dict[str, object]:
+def flow_options(forecaster: str, aware: str, scale: str) -> dict[str, Any]:
     """Options of the learned flow in plain words; none for other forecasters."""
     if not forecaster.startswith("gfm"):
         return {}
@@ -91,8 +91,8 @@ class NetworkForecast(Experiment):
             at = (hold[:, 0], forecast[:, -1], truth[:, -1])
             losses.append([np.median(losses_at(weights, tasks)) for weights in at])
             for key in ("seconds", "parameters", "epochs"):
-                info[key].append(getattr(model.report, key))
-            info["notes"].append({k: str(v) for k, v in model.report.notes.items()})
+                info[key].append(getattr(model.fitted, key))
+            info["notes"].append({k: str(v) for k, v in model.fitted.notes.items()})
             progress(replicate + 1 - self.first, self.replicates)
         return Result(
             {"errors": np.array(errors), "hold": np.array(holds), "losses": np.array(losses)},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -63,8 +63,8 @@ class NetworkTransfer(Experiment):
             for column, test in enumerate(sets):
                 forecast = model.forecast(test.prefix(OBSERVED))[:, -1]
                 errors[row, column] = np.square(forecast - test.final).mean()
-            info["seconds"].append(model.report.seconds)
-            info["notes"].append({k: str(v) for k, v in model.report.notes.items()})
+            info["seconds"].append(model.fitted.seconds)
+            info["notes"].append({k: str(v) for k, v in model.fitted.notes.items()})
             progress(row + 1, len(self.forecasters))
         hold = [np.square(test.weights[:, OBSERVED] - test.final).mean() for test in sets]
         return Result({"errors": errors, "hold": np.array(hold)}, info)
@@ -85,10 +85,10 @@ def less_damped(model: Forecaster, damping: str) -> Forecaster:
     """
     if not hasattr(getattr(model, "flow", None), "damping"):
         return model
-    model = copy.copy(model)
-    model.flow = copy.copy(model.flow)
+    other: Any = copy.copy(model)
+    other.flow = copy.copy(other.flow)
     if damping != "cautious":
-        model.flow.trust = None
+        other.flow.trust = None
     if damping == "none":
-        model.flow.damping = None
-    return model
+        other.flow.damping = None
+    return other
