@@ -30,7 +30,7 @@ def run(
     """Execute one notebook and print where it lies and what became of its claims."""
     from gfm.book import commands
 
-    pairs = [tuple(text.split(_JOIN, 1)) for text in parameter or []]
+    pairs = [(name, value) for name, value in (text.split(_JOIN, 1) for text in parameter or [])]
     commands.run(notebook, profile, pairs, in_place, stored)
 
 

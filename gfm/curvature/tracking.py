@@ -126,7 +126,12 @@ class Tracker:
 
         Pairs that were found beyond it stay.
         """
-        self.rows, self.past = torch.cat([rows, self.rows[len(rows) :]]), []
+        known = self._known()
+        self.rows, self.past = torch.cat([rows, known[len(rows) :]]), []
+
+    def _known(self) -> Tensor:
+        assert self.rows is not None  # from the first refresh on
+        return self.rows
 
     def state_dict(self) -> dict[str, Any]:
         """What a later refresh depends on: tensors and plain containers."""
@@ -152,7 +157,9 @@ class Tracker:
         w = point.gradient
         if self.dense:
             return eigen.dense(eigen.matrix(product, w.numel(), like=w), k)
-        options = {"like": w, "tolerance": self.tolerance, "seed": self.refreshes, "wanted": self._wanted(k)}
+        options: dict[str, Any] = {
+            "like": w, "tolerance": self.tolerance, "seed": self.refreshes, "wanted": self._wanted(k),
+        }
         if k * w.numel() <= deflation.LARGE or self.rows is None:
             return deflation.largest(product, w.numel(), k, **options)
         # Of large rows only what tells their signs is kept while new ones are sought.
@@ -165,9 +172,10 @@ class Tracker:
 
     def _warm(self, product: eigen.Product, coarser: float) -> eigen.Eigenpairs:
         wanted = self._wanted(self.width)
-        tolerance = max(coarser, self.tolerance or eigen.default_tolerance(self.rows.dtype))
-        if self.rows.numel() > deflation.LARGE:
-            return deflation.one_by_one(product, self.rows, wanted=wanted, tolerance=tolerance)
+        rows = self._known()
+        tolerance = max(coarser, self.tolerance or eigen.default_tolerance(rows.dtype))
+        if rows.numel() > deflation.LARGE:
+            return deflation.one_by_one(product, rows, wanted=wanted, tolerance=tolerance)
         return eigen.refine(product, self._start(), wanted=wanted, tolerance=tolerance)
 
     def _wanted(self, count: int) -> int:
@@ -177,12 +185,13 @@ class Tracker:
     def _start(self) -> Tensor:
         """Rows extrapolated through the last refreshes."""
         if not self.past:
-            return self.rows
+            return self._known()
         if self.lag == 2:
             return self.past[min(1, len(self.past) - 1)]
-        start = None
-        for factor, rows in zip(_extrapolation(len(self.past)), self.past, strict=True):
-            start = factor * rows if start is None else start.add_(rows, alpha=factor)
+        first, *others = _extrapolation(len(self.past))
+        start = first * self.past[0]
+        for factor, rows in zip(others, self.past[1:], strict=True):
+            start.add_(rows, alpha=factor)
         return start
 
     def _remember(self, pairs: eigen.Eigenpairs, kept: int) -> None:

@@ -61,17 +61,15 @@ class Dataset:
     ) -> Dataset:
         """The same data in another floating dtype or on another device; indices stay int64."""
 
-        def move(array: Tensor | None) -> Tensor | None:
-            if array is None:
-                return None
+        def move(array: Tensor) -> Tensor:
             return array.to(device=device, dtype=dtype if array.is_floating_point() else None)
 
         return replace(
             self,
             inputs=move(self.inputs),
             targets=move(self.targets),
-            test_inputs=move(self.test_inputs),
-            test_targets=move(self.test_targets),
+            test_inputs=None if self.test_inputs is None else move(self.test_inputs),
+            test_targets=None if self.test_targets is None else move(self.test_targets),
         )
 
 

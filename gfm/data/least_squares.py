@@ -53,7 +53,9 @@ def least_squares(
 
     draw: 0 for the published inputs, starts and mini-batches, another number for others.
 
-    Raises InputError for sizes below one and UnknownNameError for another optimizer.
+    Raises:
+        InputError: a size below one.
+        UnknownNameError: another optimizer.
     """
     _check(dimension, optimizer, sample, runs, steps)
     inputs, starts, batches = _draws(dimension, optimizer == "SGD", runs, steps, draw)
@@ -68,7 +70,9 @@ def shared_least_squares(
     """The published set with one task for all runs: the X and the w* of run 0.
 
     Starts and mini-batch rows are those of :func:`least_squares`; only they differ between runs.
-    Raises as :func:`least_squares`.
+
+    Raises:
+        InputError, UnknownNameError: as for :func:`least_squares`.
     """
     _check(dimension, optimizer, sample, runs, steps)
     inputs, starts, batches = _draws(dimension, optimizer == "SGD", runs, steps)

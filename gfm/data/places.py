@@ -49,7 +49,8 @@ def locate(
     try:
         return download()
     except (OSError, ValueError) as error:  # no connection (an OSError of requests); a wrong checksum
-        why = "it does not match its checksum" if "hash" in str(error) else "its host cannot be reached, or the cache not written"
+        wrong = "hash" in str(error)
+        why = "it does not match its checksum" if wrong else "its host cannot be reached, or the cache not written"
         raise UnreadableFileError(
             f"{name} cannot be downloaded ({why}): put its files into a folder and name that in the environment "
             f"variable {FOLDER_VARIABLE}."

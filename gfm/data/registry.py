@@ -37,6 +37,10 @@ def load(name: str, **options: Any) -> Dataset:
     Raises:
         UnknownNameError: unknown data set or option.
         InputError, UnreadableFileError: see the loader.
+
+    Example:
+        >>> load("moons", n=40).inputs.shape
+        torch.Size([40, 2])
     """
     if name not in LOADERS:
         raise UnknownNameError(f"Unknown data set {name!r}: choose one of {', '.join(LOADERS)}.")

@@ -76,5 +76,5 @@ def waves(
     x = rng.standard_normal((2 * n, dims))
     y = np.sin(frequency * x @ directions + phases).sum(1, keepdims=True)
     y /= y[:n].std()
-    x, y = torch.from_numpy(x).to(dtype), torch.from_numpy(y).to(dtype)
-    return Dataset("waves", x[:n], y[:n], 1, x[n:], y[n:])
+    inputs, targets = torch.from_numpy(x).to(dtype), torch.from_numpy(y).to(dtype)
+    return Dataset("waves", inputs[:n], targets[:n], 1, inputs[n:], targets[n:])

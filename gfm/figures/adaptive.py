@@ -6,6 +6,7 @@ Each function returns a list of ``Panel``; ``panels.draw`` makes the figure of i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,10 @@ def start(run: Run, until: int) -> list[Panel]:
     cut = slice(0, until + 1)
     step, seen = _steps(run)[cut], run["discrete"]
     return [
-        Panel("The loss falls, with spikes", "training loss", [Curve(step, seen.loss[cut], "Scalar RMSProp")], log=True, legend=False),
+        Panel(
+            "The loss falls, with spikes", "training loss", [Curve(step, seen.loss[cut], "Scalar RMSProp")], log=True,
+            legend=False
+        ),
         Panel("Each spike raises the average", "squared gradient", [
             Curve(step, seen.gradient_norm2[cut], "squared gradient norm", look=_PALE),
             Curve(step, seen.nu_mean[cut], "its running average nu", "smoothed"),
@@ -55,9 +59,13 @@ def start(run: Run, until: int) -> list[Panel]:
               [Curve(step, flow_sharpness(run, "discrete")[cut], "S")], legend=False),
         Panel("Effective: it comes to 2", "effective sharpness", [
             Curve(step, effective_top(run, "discrete")[cut], "lr S / sqrt(nu)")], level=2.0, level_label="edge"),
-        Panel("The step shrinks at each spike", "lr / sqrt(nu)", [Curve(step, seen.effective_step[cut], "effective step")],
+        Panel("The step shrinks at each spike", "lr / sqrt(nu)",
+              [Curve(step, seen.effective_step[cut], "effective step")],
               log=True, legend=False),
-        Panel("One output on a test example", "network output", [Curve(step, seen.outputs[cut, 0], "Scalar RMSProp")], legend=False),
+        Panel(
+            "One output on a test example", "network output", [Curve(step, seen.outputs[cut, 0], "Scalar RMSProp")],
+            legend=False
+        ),
     ]
 
 
@@ -66,10 +74,13 @@ def many(run: Run, most: int = 4) -> list[Panel]:
     step, looks = _steps(run), style.cycle(most)
     names = ["largest", "second", "third", "fourth", "fifth", "sixth"][:most]
     found = _eigenvalues(run, "discrete", most)
-    effective = [Curve(step, v, names[i], look={**looks[i], "alpha": 0.7, "linewidth": 1.1}) for i, v in enumerate(found)]
+    effective = [
+        Curve(step, v, names[i], look={**looks[i], "alpha": 0.7, "linewidth": 1.1}) for i, v in enumerate(found)
+    ]
     panels = [Panel("Effective eigenvalues", "effective eigenvalues", effective, level=2.0, level_label="edge")]
     if run.settings["optimizer"] in _ONE_STEP:
-        raw = [Curve(step, v / run["discrete"].effective_step, names[i], look={**looks[i], "alpha": 0.7, "linewidth": 1.1})
+        raw = [Curve(step, v / run["discrete"].effective_step, names[i],
+                     look={**looks[i], "alpha": 0.7, "linewidth": 1.1})
                for i, v in enumerate(found)]
         panels.append(Panel("The Hessian's own", "eigenvalues of the Hessian", raw, legend=False))
     return panels
@@ -84,7 +95,10 @@ def continued(runs: Mapping[str, Run], before: int, until: int, flows: bool) -> 
     colours = ("blue", "vermilion", "green")
     panels = []
     more = () if flows else (
-        ("The swing", "swing along u (weights)", lambda r, q: r["central"].displacement[:, 0] * r["central"].effective_step**0.5),
+        (
+            "The swing", "swing along u (weights)",
+            lambda r, q: r["central"].displacement[:, 0] * r["central"].effective_step**0.5,
+        ),
         ("The squared gradient", "squared gradient norm", lambda r, q: r[q].gradient_norm2),
     )
     for title, label, quantity in (
@@ -99,38 +113,54 @@ def continued(runs: Mapping[str, Run], before: int, until: int, flows: bool) -> 
             step = before + _steps(run)[: until + 1]
             look = {"color": style.COLOURS[colour]}
             dash = {"linestyle": "-" if colour == "blue" else (0, (6, 2))}
-            curves.append(Curve(step, quantity(run, "discrete")[: until + 1], name, look={**look, **dash, "alpha": 0.55 if flows else 0.9}))
+            curves.append(Curve(
+                step, quantity(run, "discrete")[: until + 1], name,
+                look={**look, **dash, "alpha": 0.55 if flows else 0.9}
+            ))
             if flows:
-                curves.append(Curve(step, quantity(run, "central")[: until + 1], f"{name}: central flow", "central", {**look, **dash}))
+                curves.append(Curve(
+                    step, quantity(run, "central")[: until + 1], f"{name}: central flow", "central", {**look, **dash}
+                ))
         edge = label == "effective sharpness"
         panels.append(Panel(title, label, curves, level=2.0 if edge else None, level_label="edge" if edge else "",
-                            log=label in ("training loss", "squared gradient norm"), legend=label == ("sharpness" if flows else "training loss")))
+                            log=label in ("training loss", "squared gradient norm"),
+                            legend=label == ("sharpness" if flows else "training loss")))
     return panels
 
 
 def central_flow(run: Run, window: float, name: str, most: int = 3) -> list[Panel]:
     """Loss, eigenvalues, second moments and distances of the optimizer and its flows."""
     step, discrete, central = _steps(run), run["discrete"], run["central"]
-    panels = [
-        Panel("The loss: predicted on average", "training loss", [
-            Curve(step, discrete.loss, name, look=_PALE),
-            Curve(step, smooth(discrete.loss, window), "the same, smoothed", "smoothed"),
-            Curve(step, central.predicted_loss, "central flow: predicted average", "predicted"),
-        ], log=True),
+    losses = [
+        Curve(step, discrete.loss, name, look=_PALE),
+        Curve(step, smooth(discrete.loss, window), "the same, smoothed", "smoothed"),
+        Curve(step, central.predicted_loss, "central flow: predicted average", "predicted"),
     ]
-    curves = [Curve(step, v, name if i == 0 else "", look={"alpha": 0.45, "linewidth": 0.9}) for i, v in enumerate(_eigenvalues(run, "discrete", most))]
-    curves += [Curve(step, v, "central flow" if i == 0 else "", "central") for i, v in enumerate(_eigenvalues(run, "central", most))]
+    panels = [Panel("The loss: predicted on average", "training loss", losses, log=True)]
+    curves = [
+        Curve(step, v, name if i == 0 else "", look={"alpha": 0.45, "linewidth": 0.9})
+        for i, v in enumerate(_eigenvalues(run, "discrete", most))
+    ]
+    curves += [
+        Curve(step, v, "central flow" if i == 0 else "", "central")
+        for i, v in enumerate(_eigenvalues(run, "central", most))
+    ]
     top = np.nanmax(np.nan_to_num(effective_top(run, "discrete")))
     if "stable" in run.series:
-        panels[0].curves.insert(2, Curve(step, run["stable"].loss, "stable flow", "stable"))
+        losses.insert(2, Curve(step, run["stable"].loss, "stable flow", "stable"))
         curves.append(Curve(step, effective_top(run, "stable"), "stable flow", "stable"))
-    panels.append(Panel("Effective eigenvalues: held at 2", "effective eigenvalues", curves, level=2.0, level_label="edge", ylim=(0, min(top * 1.05, 5))))
+    panels.append(Panel(
+        "Effective eigenvalues: held at 2", "effective eigenvalues", curves, level=2.0, level_label="edge",
+        ylim=(0, min(top * 1.05, 5))
+    ))
     panels.append(Panel("The second moments: predicted", "mean of nu", [
         Curve(step, discrete.nu_mean, name, look=_PALE),
         Curve(step, smooth(discrete.nu_mean, window), "the same, smoothed", "smoothed"),
         Curve(step, central.nu_mean, "central flow", "predicted"),
     ], log=bool(np.nanmax(central.nu_mean) > 10 * np.nanmin(central.nu_mean))))
-    far = [Curve(step, run.distance("discrete", "stable"), "to the stable flow", "stable")] if "stable" in run.series else []
+    far = []
+    if "stable" in run.series:
+        far = [Curve(step, run.distance("discrete", "stable"), "to the stable flow", "stable")]
     panels.append(Panel("It stays near its central flow", "distance of weights",
                         [*far, Curve(step, run.distance("discrete", "central"), "to the central flow", "central")]))
     return panels
@@ -148,14 +178,22 @@ def product(run: Run, window: float) -> list[Panel]:
         for q, y in pairs:
             label = "" if q in named else "Scalar RMSProp" if q == "discrete" else "central flow"
             look = {"alpha": 0.55} if q == "discrete" else {}
-            out.append(Curve(step, y, label, q, {**look, "linewidth": style.ROLES[q]["linewidth"] * (0.65 if q in named else 1)}))
+            out.append(Curve(
+                step, y, label, q, {**look, "linewidth": style.ROLES[q]["linewidth"] * (0.65 if q in named else 1)}
+            ))
             named.add(q)
         return out
 
     return [
-        Panel("The Hessian's eigenvalues", "eigenvalues", curves(sharp), ylim=(0, _settled(curves(sharp), 0.05)[1]), legend=False),
+        Panel(
+            "The Hessian's eigenvalues", "eigenvalues", curves(sharp), ylim=(0, _settled(curves(sharp), 0.05)[1]),
+            legend=False
+        ),
         Panel("Step size", "lr / sqrt(nu)", curves(size), ylim=_settled(curves(size), 0.05), legend=False),
-        Panel("Their products: at most 2", "effective eigenvalues", curves(both), level=2.0, level_label="edge", ylim=(0, 3.8)),
+        Panel(
+            "Their products: at most 2", "effective eigenvalues", curves(both), level=2.0, level_label="edge",
+            ylim=(0, 3.8)
+        ),
     ]
 
 
@@ -165,23 +203,35 @@ def equal_loss(runs: Mapping[str, Run], level: float) -> list[Panel]:
     over_time, over_loss = [], []
     for look, (name, run) in zip(looks, runs.items(), strict=True):
         flow, last = run["central"], at_loss(run, level)
-        over_time.append(Curve(_steps(run)[: last + 1], flow.loss[: last + 1], name, "central", {**look, "linewidth": 1.6}))
-        over_loss.append(Curve(flow.loss[: last + 1], flow_sharpness(run, "central")[: last + 1], name, "central", {**look, "linewidth": 1.6}))
+        over_time.append(
+            Curve(_steps(run)[: last + 1], flow.loss[: last + 1], name, "central", {**look, "linewidth": 1.6})
+        )
+        over_loss.append(Curve(
+            flow.loss[: last + 1], flow_sharpness(run, "central")[: last + 1], name, "central",
+            {**look, "linewidth": 1.6}
+        ))
     return [
         Panel("The way down", "training loss", over_time, level=level, level_label=f"loss {level:.3g}", log=True),
-        Panel("Sharpness on the way", "sharpness", over_loss, log=True, logx=True, xlabel="training loss (falls to the left)"),
+        Panel(
+            "Sharpness on the way", "sharpness", over_loss, log=True, logx=True,
+            xlabel="training loss (falls to the left)"
+        ),
     ]
 
 
-def ablation(full: Run, ablated: Run, sharpness: Mapping[str, tuple[np.ndarray, np.ndarray]], window: float, name: str) -> list[Panel]:
+def ablation(
+    full: Run, ablated: Run, sharpness: Mapping[str, tuple[np.ndarray, np.ndarray]], window: float, name: str
+) -> list[Panel]:
     """Loss, sharpness and effective step: the optimizer, its flow, the flow without curvature penalty.
 
     sharpness: "discrete", "central" (of ``full``) and "ablated" to (steps, values).
     """
     step = _steps(full)
-    bare = {"color": style.COLOURS["purple"], "linestyle": (0, (6, 2, 1.5, 2))}
-    names = {"discrete": (name, "discrete", _PALE), "central": ("its central flow", "central", {}),
-             "ablated": ("flow without curvature penalty", "stable", bare)}
+    bare: dict[str, Any] = {"color": style.COLOURS["purple"], "linestyle": (0, (6, 2, 1.5, 2))}
+    names: dict[str, tuple[str, str, dict[str, Any]]] = {
+        "discrete": (name, "discrete", _PALE), "central": ("its central flow", "central", {}),
+        "ablated": ("flow without curvature penalty", "stable", bare),
+    }
     sharp = [Curve(*sharpness[q], label, role, look) for q, (label, role, look) in names.items()]
     length = [
         Curve(step, full["discrete"].effective_step, *names["discrete"]),
@@ -219,12 +269,15 @@ def two_rates(runs: Mapping[str, Run], window: float) -> list[Panel]:
     """Loss, sharpness and effective step of runs from one start: optimizer thin, central flow thick."""
     panels = []
     for label, quantity in (
-        ("training loss", lambda r, q: r[q].loss), ("sharpness", flow_sharpness), ("effective step", lambda r, q: r[q].effective_step)
+        ("training loss", lambda r, q: r[q].loss), ("sharpness", flow_sharpness),
+        ("effective step", lambda r, q: r[q].effective_step)
     ):
         curves = []
         for colour, (name, run) in zip(("blue", "vermilion"), runs.items(), strict=True):
             look = {"color": style.COLOURS[colour], "linestyle": "-" if colour == "blue" else (0, (6, 2))}
-            curves.append(Curve(_steps(run), quantity(run, "discrete"), "", look={**look, "alpha": 0.4, "linewidth": 0.8}))
+            curves.append(
+                Curve(_steps(run), quantity(run, "discrete"), "", look={**look, "alpha": 0.4, "linewidth": 0.8})
+            )
             curves.append(Curve(_steps(run), quantity(run, "central"), name, "central", look))
         loss = label == "training loss"
         limits = (None, None) if loss else _settled(curves)

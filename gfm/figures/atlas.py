@@ -97,10 +97,14 @@ def eigenvalues(run: Run, most: int = 4) -> Figure:
                 if column is None:
                     continue
                 known = np.isfinite(column)
-                kw = {**look, "linewidth": 2.0} if thick else {"color": look["color"], "linewidth": 0.8, "alpha": 0.55, "linestyle": "-"}
+                thin = {"color": look["color"], "linewidth": 0.8, "alpha": 0.55, "linestyle": "-"}
+                kw = {**look, "linewidth": 2.0} if thick else thin
                 axes.plot(data["step"][known], column[known], label=f"eigenvalue {i + 1}" if thick else None, **kw)
         axes.axhline(edge, **style.line("threshold"))
-        axes.set(xlabel="step", ylabel="Hessian eigenvalue", ylim=(0, 1.6 * edge), title=f"They come to 2 / lr = {edge:.3g} and stay")
+        axes.set(
+            xlabel="step", ylabel="Hessian eigenvalue", ylim=(0, 1.6 * edge),
+            title=f"They come to 2 / lr = {edge:.3g} and stay"
+        )
         axes.legend(loc="lower right", ncols=2, title="thick: flow, thin: descent", title_fontsize=8.5)
     return figure
 

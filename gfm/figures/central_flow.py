@@ -53,7 +53,10 @@ def central_flow(run: Run, window: float, output: int = 0) -> Figure:
         loss.plot(step, data["loss of gradient descent"], label="gradient descent", **style.line("discrete", alpha=0.6))
         loss.plot(step, data["smoothed loss of gradient descent"], label="the same, smoothed", **style.line("smoothed"))
         loss.plot(step, data["loss of the stable flow"], label="gradient flow", **style.line("stable"))
-        loss.plot(step, data["time-averaged loss predicted"], label="central flow: predicted average", **style.line("predicted"))
+        loss.plot(
+            step, data["time-averaged loss predicted"], label="central flow: predicted average",
+            **style.line("predicted")
+        )
         loss.set(yscale="log", ylabel="training loss", title="The loss: predicted on average")
         _legend(loss)
 
@@ -68,7 +71,9 @@ def central_flow(run: Run, window: float, output: int = 0) -> Figure:
         sharpness.set_ylim(0, 2.0 * edge)
         _legend(sharpness)
 
-        out.plot(step, data["output of gradient descent"], label="gradient descent", **style.line("discrete", alpha=0.6))
+        out.plot(
+            step, data["output of gradient descent"], label="gradient descent", **style.line("discrete", alpha=0.6)
+        )
         out.plot(step, data["output of the stable flow"], label="gradient flow", **style.line("stable"))
         out.plot(step, data["output of the central flow"], label="central flow", **style.line("central"))
         out.set(xlabel="step", ylabel="network output", title="One output on a test example")
@@ -104,7 +109,8 @@ def enlarged(run: Run, window: float, span: tuple[int, int]) -> Figure:
 
     Args:
         run: gradient descent with processes discrete, stable and central.
-        window: standard deviation, in steps, of the Gaussian average. span: first and last step.
+        window: standard deviation, in steps, of the Gaussian average.
+        span: first and last step.
     """
     data, edge = enlarged_data(run, window, span), 2.0 / run.settings["lr"]
     step = data["step"]
@@ -118,10 +124,15 @@ def enlarged(run: Run, window: float, span: tuple[int, int]) -> Figure:
         saw.set(ylabel="sharpness", title="A sawtooth around the flow's straight line")
         _legend(saw)
         if "squared swing" in data:
-            swing.plot(step, data["squared swing"], label="gradient descent", **style.line("discrete", alpha=0.4, linewidth=0.8))
+            swing.plot(
+                step, data["squared swing"], label="gradient descent",
+                **style.line("discrete", alpha=0.4, linewidth=0.8)
+            )
             swing.plot(step, data["smoothed squared swing"], label="the same, smoothed", **style.line("smoothed"))
             swing.plot(step, data["variance predicted"], label="central flow: predicted", **style.line("predicted"))
-            high = max(np.nanmax(np.nan_to_num(data[name])) for name in ("smoothed squared swing", "variance predicted"))
+            high = max(
+                np.nanmax(np.nan_to_num(data[name])) for name in ("smoothed squared swing", "variance predicted")
+            )
             swing.set_ylim(0, 4 * max(high, 1e-12))
             _legend(swing)
         swing.set(ylabel="squared swing (weights²)", title="Bursts, with the predicted average")

@@ -29,11 +29,16 @@ def oscillation(run: Run, window: float, steps: np.ndarray, variances: np.ndarra
         Curve(step, squared, "Scalar RMSProp, squared", look={"alpha": 0.35}),
         Curve(step, seen, "the same, smoothed", "smoothed"),
         Curve(step, predicted, "central flow: predicted", "predicted"),
-        Curve(steps, variances, "closed form", "central", {"linestyle": "", "marker": "o", "markersize": 6, "markerfacecolor": "none"}),
+        Curve(
+            steps, variances, "closed form", "central",
+            {"linestyle": "", "marker": "o", "markersize": 6, "markerfacecolor": "none"}
+        ),
     ], ylim=(0, highest))]
 
 
-def limits(checked: Mapping[str, Any], rates: np.ndarray, memories: np.ndarray, point: int, lr: float, beta2: float) -> list[Panel]:
+def limits(
+    checked: Mapping[str, Any], rates: np.ndarray, memories: np.ndarray, point: int, lr: float, beta2: float
+) -> list[Panel]:
     """The closed form over the learning rate, and over 1 - beta2, at one point of ``closed_form_along``."""
     shown = memories < 1
     length = 1 - memories[shown]
@@ -41,12 +46,20 @@ def limits(checked: Mapping[str, Any], rates: np.ndarray, memories: np.ndarray, 
     return [
         Panel("It rises with the learning rate", "variance (weights²)", [
             Curve(rates, checked["by_rate"][point], "closed form", "central"),
-            Curve(np.array([lr]), checked["variance"][[point]], "this run", "discrete", {"linestyle": "", "marker": "o"}),
+            Curve(
+                np.array([lr]), checked["variance"][[point]], "this run", "discrete", {"linestyle": "", "marker": "o"}
+            ),
         ], xlabel="learning rate"),
         Panel("Between its two limits", "variance (weights²)", [
             Curve(length, checked["by_memory"][point][shown], "closed form", "central"),
             Curve(length, flat * checked["descent"][point], "gradient descent (beta2 = 1)", "stable"),
-            Curve(length, flat * checked["normalised"][point], "normalised gradient descent (beta2 = 0)", "smoothed", {"linewidth": 1.6, "linestyle": (0, (2, 1.5)), "color": style.COLOURS["green"]}),
-            Curve(np.array([1 - beta2]), checked["variance"][[point]], "this run", "discrete", {"linestyle": "", "marker": "o"}),
+            Curve(
+                length, flat * checked["normalised"][point], "normalised gradient descent (beta2 = 0)", "smoothed",
+                {"linewidth": 1.6, "linestyle": (0, (2, 1.5)), "color": style.COLOURS["green"]}
+            ),
+            Curve(
+                np.array([1 - beta2]), checked["variance"][[point]], "this run", "discrete",
+                {"linestyle": "", "marker": "o"}
+            ),
         ], xlabel="1 - beta2", logx=True, ylim=(0, None)),
     ]

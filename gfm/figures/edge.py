@@ -26,11 +26,14 @@ def learning_rates(runs: Mapping[float, Run]) -> Figure:
             steps, top = measured_top(run)
             sharpness.plot(steps, top / lr, label=f"lr = {lr:g}", **look)
             sharpness.axhline(2 / lr, **style.line("threshold"))
-            sharpness.text(max(r.steps for r in runs.values()), 1.9 / lr, f"2 / lr = {2 / lr:.3g}", ha="right", va="top",
+            sharpness.text(max(r.steps for r in runs.values()), 1.9 / lr, f"2 / lr = {2 / lr:.3g}",
+                           ha="right", va="top",
                            color=style.COLOURS["grey"], fontsize=8.5)
         loss.set(yscale="log", xlabel="step", ylabel="training loss", title="The loss falls, not at every step")
-        top = max(2 / lr for lr in runs)
-        sharpness.set(xlabel="step", ylabel="sharpness", ylim=(0, 1.75 * top), title="The sharpness rises to 2 / lr and stays")
+        highest = max(2 / lr for lr in runs)
+        sharpness.set(
+            xlabel="step", ylabel="sharpness", ylim=(0, 1.75 * highest), title="The sharpness rises to 2 / lr and stays"
+        )
         loss.legend()
         sharpness.legend(loc="upper right", ncols=2)
     return figure
@@ -41,7 +44,8 @@ def cycle(run: Run, found: Cycle, window: tuple[int, int]) -> Figure:
 
     Args:
         run: gradient descent with its central flow (the swing is measured along the flow's top eigenvector).
-        found: the cycle, enlarged on the left. window: first and last step of the sawtooth on the right.
+        found: the cycle, enlarged on the left.
+        window: first and last step of the sawtooth on the right.
     """
     lr, edge = run.settings["lr"], 2.0 / run.settings["lr"]
     margin = max(3, (found.again - found.above) // 6)
@@ -54,7 +58,8 @@ def cycle(run: Run, found: Cycle, window: tuple[int, int]) -> Figure:
             [["swing", "saw"], ["sharpness", "saw"], ["loss", "saw"]], figsize=(10.2, 5.6), width_ratios=(1, 1.15)
         )
         for name, values, label in (
-            ("swing", swing, "swing along u"), ("sharpness", series.eigenvalues[:, 0] / lr, "sharpness"), ("loss", series.loss, "loss"),
+            ("swing", swing, "swing along u"), ("sharpness", series.eigenvalues[:, 0] / lr, "sharpness"),
+            ("loss", series.loss, "loss"),
         ):
             ax = axes[name]
             ax.axvspan(found.above, found.below, color=style.COLOURS["vermilion"], alpha=0.12, linewidth=0)

@@ -27,7 +27,8 @@ def limits(overshoot: Sequence[Mapping[str, Any]], changes: Sequence[Mapping[str
                 left.annotate(f"lr {r['lr']:g}", (r["peak"], 100 * r["error"]), textcoords="offset points",
                               xytext=(5, 5), fontsize=7.5)
         left.axvline(2.0, **style.line("threshold"))
-        left.set(xlabel="largest lr × sharpness of gradient descent (edge: 2)", ylabel="error of the predicted loss (%)",
+        left.set(xlabel="largest lr × sharpness of gradient descent (edge: 2)",
+                 ylabel="error of the predicted loss (%)",
                  title="Error against overshoot")
         left.margins(x=0.12)
         left.set_ylim(bottom=0)

@@ -28,6 +28,7 @@ class Curve:
     look: dict[str, Any] = field(default_factory=dict)
 
     def draw(self, axes: Axes) -> None:
+        """Add the curve to ``axes``, without the points where y is not finite."""
         known = np.isfinite(self.y)
         axes.plot(np.asarray(self.x)[known], np.asarray(self.y)[known], label=self.label or None,
                   **style.line(self.role, **self.look))

@@ -21,20 +21,36 @@ def plate(run: Run, window: float, most: int = 3) -> list[Panel]:
     """
     step, seen, flow = np.arange(run.steps + 1), run["discrete"], run["central"]
     panels = [_averaged("Loss", "training loss", step, seen.loss, flow.predicted_loss, window, legend=True)]
-    curves = [Curve(step, v, "optimizer" if i == 0 else "", look={"alpha": 0.5, "linewidth": 0.9}) for i, v in enumerate(_effective(run, "discrete", most))]
-    curves += [Curve(step, v, "central flow" if i == 0 else "", "central") for i, v in enumerate(_effective(run, "central", most))]
+    curves = [
+        Curve(step, v, "optimizer" if i == 0 else "", look={"alpha": 0.5, "linewidth": 0.9})
+        for i, v in enumerate(_effective(run, "discrete", most))
+    ]
+    curves += [
+        Curve(step, v, "central flow" if i == 0 else "", "central")
+        for i, v in enumerate(_effective(run, "central", most))
+    ]
     top = np.nanmax([np.nanmax(c.y) for c in curves])
-    panels.append(Panel("Eigenvalues of the effective Hessian", "effective eigenvalues", curves, level=2.0, ylim=(0, min(1.05 * top, 6.0))))
+    panels.append(Panel(
+        "Eigenvalues of the effective Hessian", "effective eigenvalues", curves, level=2.0,
+        ylim=(0, min(1.05 * top, 6.0))
+    ))
     if flow.sigma.shape[1] and np.isfinite(flow.sigma[:, 0]).sum() > 2:
         squared = flow.displacement[:, 0] ** 2
-        panels.append(_averaged("The first swing", "variance (loss)", step, squared, flow.sigma[:, 0], window, log=False))
-    panels.append(_averaged("Squared gradient", "squared gradient norm", step, seen.gradient_norm2, flow.predicted_gradient_norm2, window))
+        panels.append(
+            _averaged("The first swing", "variance (loss)", step, squared, flow.sigma[:, 0], window, log=False)
+        )
+    panels.append(_averaged(
+        "Squared gradient", "squared gradient norm", step, seen.gradient_norm2, flow.predicted_gradient_norm2, window
+    ))
     if np.ptp(seen.effective_step[np.isfinite(seen.effective_step)]) > 0:
         panels.append(Panel("Effective step", "effective step", [
             Curve(step, seen.effective_step, "optimizer", look={"alpha": 0.5}),
             Curve(step, flow.effective_step, "central flow", "central"),
         ], log=True, legend=False))
-    panels.append(Panel("Distance", "distance of weights", [Curve(step, run.distance("discrete", "central"), "", "central")], legend=False))
+    panels.append(Panel(
+        "Distance", "distance of weights", [Curve(step, run.distance("discrete", "central"), "", "central")],
+        legend=False
+    ))
     return panels
 
 

@@ -46,10 +46,16 @@ def many(run: Run, window: float) -> Figure:
         looks = style.cycle(max(min(flow.shape[1], 4), 1))
         for i, look in enumerate(looks):
             if i < data["eigenvalues of gradient descent"].shape[1]:
-                values.plot(step, data["eigenvalues of gradient descent"][:, i], color=look["color"], linewidth=0.8, alpha=0.55, linestyle="-")
+                values.plot(
+                    step, data["eigenvalues of gradient descent"][:, i], color=look["color"], linewidth=0.8, alpha=0.55,
+                    linestyle="-"
+                )
             values.plot(step, flow[:, i], label=f"eigenvalue {i + 1}", **{**look, "linewidth": 2.0})
         values.axhline(edge, **style.line("threshold"))
-        values.set(ylabel="Hessian eigenvalue", title=f"One after another they stop at 2 / lr = {edge:.3g}", ylim=(0, 1.5 * edge))
+        values.set(
+            ylabel="Hessian eigenvalue", title=f"One after another they stop at 2 / lr = {edge:.3g}",
+            ylim=(0, 1.5 * edge)
+        )
         values.legend(loc="lower right", ncols=2, title="thick: flow, thin: descent", title_fontsize=8.5)
 
         predicted, seen = data["variances predicted"], data["smoothed squared swings"]
@@ -57,9 +63,16 @@ def many(run: Run, window: float) -> Figure:
         swinging = np.nan_to_num(predicted).max(0) > 0.01 * high if predicted.size else np.zeros(0, dtype=bool)
         for i, look in enumerate(style.cycle(4)):
             if i < len(swinging) and swinging[i]:
-                variance.plot(step, seen[:, i], color=look["color"], linewidth=2.2, alpha=0.6, linestyle="-", label=f"descent, direction {i + 1}")
-                variance.plot(step, predicted[:, i], label=f"predicted {i + 1}", **style.line("predicted", color=look["color"]))
-        variance.set(ylabel="squared swing (weights²)", title="Each swing has its predicted variance", ylim=(0, 2.2 * high))
+                variance.plot(
+                    step, seen[:, i], color=look["color"], linewidth=2.2, alpha=0.6, linestyle="-",
+                    label=f"descent, direction {i + 1}"
+                )
+                variance.plot(
+                    step, predicted[:, i], label=f"predicted {i + 1}", **style.line("predicted", color=look["color"])
+                )
+        variance.set(
+            ylabel="squared swing (weights²)", title="Each swing has its predicted variance", ylim=(0, 2.2 * high)
+        )
         variance.legend(loc="upper right", ncols=2)
 
         ranks.step(step, data["rank of Sigma"], where="post", **style.line("central"))
@@ -94,28 +107,47 @@ def zoom(run: Run, window: float, span: tuple[int, int], outputs: Sequence[int],
     """Loss, squared gradient norm and outputs of gradient descent with the flow's predictions, enlarged.
 
     Args:
-        window: standard deviation, in steps, of the Gaussian average. span: first and last step.
-        outputs: columns of the recorded outputs. close: the last steps of the span, shown for the outputs.
+        run: gradient descent and its central flow, with recorded outputs.
+        window: standard deviation, in steps, of the Gaussian average.
+        span: first and last step.
+        outputs: columns of the recorded outputs.
+        close: the last steps of the span, shown for the outputs.
     """
     data = zoom_data(run, window, span, outputs)
     step = data["step"]
     with style.use():
         figure, (loss, gradient, output) = plt.subplots(1, 3, figsize=(12.0, 3.7))
         for ax, name in ((loss, "loss"), (gradient, "squared gradient norm")):
-            ax.plot(step, data[f"{name} of gradient descent"], label="gradient descent", **style.line("discrete", alpha=0.45, linewidth=0.7))
-            ax.plot(step, data[f"{name}, smoothed"], label="the same, smoothed", **style.line("smoothed", linewidth=2.8))
-            ax.plot(step, data[f"{name}, predicted"], label="central flow: predicted", **style.line("predicted", linewidth=2.0))
-            ax.plot(step, data[f"{name} at the flow's weights"], label="at the flow's own weights", **style.line("stable", linestyle=(0, (1, 1))))
+            ax.plot(
+                step, data[f"{name} of gradient descent"], label="gradient descent",
+                **style.line("discrete", alpha=0.45, linewidth=0.7)
+            )
+            ax.plot(
+                step, data[f"{name}, smoothed"], label="the same, smoothed", **style.line("smoothed", linewidth=2.8)
+            )
+            ax.plot(
+                step, data[f"{name}, predicted"], label="central flow: predicted",
+                **style.line("predicted", linewidth=2.0)
+            )
+            ax.plot(
+                step, data[f"{name} at the flow's weights"], label="at the flow's own weights",
+                **style.line("stable", linestyle=(0, (1, 1)))
+            )
             ax.set(xlabel="step")
         loss.set(ylabel="training loss", title="The loss")
         gradient.set(ylabel="squared gradient norm", title="The squared gradient", yscale="log")
         loss.legend(loc="upper right")
         late = step >= step[-1] - close
         for i, look in zip(outputs, style.cycle(len(outputs)), strict=True):
-            output.plot(step[late], data[f"output {i} of gradient descent"][late], color=look["color"], linewidth=0.9, linestyle="-", marker=".", markersize=3)
+            output.plot(
+                step[late], data[f"output {i} of gradient descent"][late], color=look["color"], linewidth=0.9,
+                linestyle="-", marker=".", markersize=3
+            )
             output.plot(step[late], data[f"output {i}, smoothed"][late], **style.line("smoothed", linewidth=2.8))
             output.plot(step[late], data[f"output {i}, predicted"][late], **style.line("predicted", linewidth=2.0))
-            output.plot(step[late], data[f"output {i} of the flow"][late], **style.line("stable", linestyle=(0, (1, 1))))
+            output.plot(
+                step[late], data[f"output {i} of the flow"][late], **style.line("stable", linestyle=(0, (1, 1)))
+            )
         output.set(xlabel="step", ylabel="network output", title="Outputs (lines as on the left)")
     return figure
 
@@ -129,7 +161,9 @@ def overview(run: Run, output: int) -> Figure:
     with style.use():
         figure, (loss, values, out) = plt.subplots(1, 3, figsize=(12.0, 3.4))
         for name, label in (("discrete", "gradient descent"), ("stable", "gradient flow"), ("central", "central flow")):
-            loss.plot(step, run[name].predicted_loss if name == "central" else run[name].loss, label=label, **style.line(name))
+            loss.plot(
+                step, run[name].predicted_loss if name == "central" else run[name].loss, label=label, **style.line(name)
+            )
             most = 1 if name == "stable" else 4
             for i, column in enumerate(run[name].eigenvalues.T[:most] * 2.0 / run.settings["threshold"] / lr):
                 known = np.isfinite(column)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,12 +15,16 @@ from gfm.figures import style
 __all__ = ["one_weight", "two_weights"]
 
 
-def one_weight(paths: Mapping[float, np.ndarray], curvature: float, products: np.ndarray, factors: np.ndarray) -> Figure:
+def one_weight(
+    paths: Mapping[float, np.ndarray], curvature: float, products: np.ndarray, factors: np.ndarray
+) -> Figure:
     """Gradient descent on a parabola, and how fast it grows or shrinks.
 
     Args:
         paths: learning rate -> (steps + 1, 1) weights; a panel each.
-        products: (m,) learning rate times curvature. factors: (m,) measured growth in a step.
+        curvature: of the parabola.
+        products: (m,) learning rate times curvature.
+        factors: (m,) measured growth in a step.
     """
     with style.use():
         figure, axes = plt.subplots(1, len(paths) + 1, figsize=(3.0 * (len(paths) + 1), 2.9))
@@ -29,7 +34,10 @@ def one_weight(paths: Mapping[float, np.ndarray], curvature: float, products: np
             x = path[:, 0]
             ax.plot(grid, 0.5 * curvature * grid**2, **style.line("truth", linewidth=1.2))
             ax.plot(x, 0.5 * curvature * x**2, marker="o", markersize=4, **style.line("discrete", linewidth=1.0))
-            ax.plot(x[:1], 0.5 * curvature * x[:1] ** 2, marker="D", markersize=6, color=style.COLOURS["vermilion"], linestyle="none")
+            ax.plot(
+                x[:1], 0.5 * curvature * x[:1] ** 2, marker="D", markersize=6, color=style.COLOURS["vermilion"],
+                linestyle="none"
+            )
             product = lr * curvature
             kind = "<" if product < 2 else ">"
             ax.set(xlabel="weight", title=f"lr · S = {product:.3g} {kind} 2")
@@ -37,8 +45,13 @@ def one_weight(paths: Mapping[float, np.ndarray], curvature: float, products: np
         axes[0].set_ylabel("loss")
         last = axes[-1]
         last.axvspan(2, products.max(), color=style.COLOURS["vermilion"], alpha=0.12, linewidth=0)
-        last.plot(grid := np.linspace(0, products.max(), 200), np.abs(1 - grid), label="|1 − lr · S|", **style.line("truth", linewidth=1.2))
-        last.plot(products, factors, label="measured", linestyle="none", marker="o", markersize=4, color=style.COLOURS["blue"])
+        last.plot(
+            grid := np.linspace(0, products.max(), 200), np.abs(1 - grid), label="|1 − lr · S|",
+            **style.line("truth", linewidth=1.2)
+        )
+        last.plot(
+            products, factors, label="measured", linestyle="none", marker="o", markersize=4, color=style.COLOURS["blue"]
+        )
         last.axhline(1, **style.line("threshold"))
         last.text(2.05, 0.05, "diverges", color=style.COLOURS["vermilion"])
         last.set(xlabel="learning rate × curvature", ylabel="growth in a step", title="Growth passes 1 at 2")
@@ -46,7 +59,7 @@ def one_weight(paths: Mapping[float, np.ndarray], curvature: float, products: np
     return figure
 
 
-def two_weights(panels: Sequence[Mapping[str, object]]) -> Figure:
+def two_weights(panels: Sequence[Mapping[str, Any]]) -> Figure:
     """Paths on two-weight quadratics over the loss's contours, with the direction in which they diverge.
 
     Args:

@@ -25,7 +25,8 @@ def start(run: Run) -> list[Panel]:
     return [
         Panel("The loss", "training loss", [Curve(step, run["discrete"].loss, "RMSProp")], log=True, legend=False),
         Panel("The preconditioned Hessian: at 2", "effective eigenvalues", [
-            Curve(step, v, names[i], look={**style.cycle(4)[i], "linewidth": 1.1, "alpha": 0.75}) for i, v in enumerate(shown)
+            Curve(step, v, names[i], look={**style.cycle(4)[i], "linewidth": 1.1, "alpha": 0.75})
+            for i, v in enumerate(shown)
         ], level=2.0, level_label="edge", ylim=(0, min(5.0, np.nanmax(effective_top(run, "discrete")) * 1.05))),
     ]
 
@@ -42,10 +43,10 @@ def single_weights(run: Run, chosen: list[int]) -> list[Panel]:
 
 
 def variances(run: Run, window: float, name: str = "RMSProp") -> list[Panel]:
-    """Squared displacement along each eigenvector of Sigma, smoothed, and its predicted variance, of optimizer ``name``."""
+    """Squared displacement along each eigenvector of Sigma, smoothed, and its predicted variance, of one optimizer."""
     step, flow = np.arange(run.steps + 1), run["central"]
     names = ["first", "second", "third", "fourth"]
-    panels = []
+    panels: list[Panel] = []
     for i in range(min(flow.sigma.shape[1], 4)):
         if np.isfinite(flow.sigma[:, i]).sum() < 4 * window:
             continue
@@ -86,10 +87,16 @@ def rest(points: Mapping[str, np.ndarray], second: int | None) -> list[Panel]:
     curves = []
     for i in range(points["nu_seen"].shape[1]):
         colour = {"color": colours[i % 8]["color"], "linewidth": 1.0}
-        curves.append(Curve(step, points["nu_seen"][:, i], "nu" if i == 0 else "", "central", {**colour, "linestyle": "-"}))
-        curves.append(Curve(step, points["nu_still"][:, i], "stationary nu" if i == 0 else "", "central", {**colour, "linestyle": "", **dots}))
+        curves.append(
+            Curve(step, points["nu_seen"][:, i], "nu" if i == 0 else "", "central", {**colour, "linestyle": "-"})
+        )
+        curves.append(Curve(
+            step, points["nu_still"][:, i], "stationary nu" if i == 0 else "", "central",
+            {**colour, "linestyle": "", **dots}
+        ))
     return [
-        Panel("nu comes to rest", "1 - cosine(nu, stationary nu)", [Curve(step, 1 - points["cosine"], "", "central", dots)],
+        Panel("nu comes to rest", "1 - cosine(nu, stationary nu)",
+              [Curve(step, 1 - points["cosine"], "", "central", dots)],
               log=True, level=0.01, level_label="cosine 0.99"),
         Panel("Ten weights: nu and its resting value", "second moment", curves, log=True),
     ]
@@ -97,12 +104,20 @@ def rest(points: Mapping[str, np.ndarray], second: int | None) -> list[Panel]:
 
 def speeds(found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Panel]:
     """Optimisation speeds of three preconditioners along runs at several learning rates."""
-    panels = []
+    panels: list[Panel] = []
     for place, (name, points) in enumerate(found.items()):
         panels.append(Panel(name, "optimisation speed", [
-            Curve(points["step"], points["speed_first"], "first term only", "smoothed", {"marker": "s", "markersize": 4}),
-            Curve(points["step"], points["speed_stationary"], "stationary RMSProp", "central", {"marker": "o", "markersize": 4}),
-            Curve(points["step"], points["speed_descent"], "gradient descent, largest step", "stable", {"marker": "^", "markersize": 4}),
+            Curve(
+                points["step"], points["speed_first"], "first term only", "smoothed", {"marker": "s", "markersize": 4}
+            ),
+            Curve(
+                points["step"], points["speed_stationary"], "stationary RMSProp", "central",
+                {"marker": "o", "markersize": 4}
+            ),
+            Curve(
+                points["step"], points["speed_descent"], "gradient descent, largest step", "stable",
+                {"marker": "^", "markersize": 4}
+            ),
         ], log=True, legend=place == len(found) - 1))
     return panels
 
@@ -118,12 +133,13 @@ def paths(run: Run, found: Mapping[str, np.ndarray], first: int, p: int) -> list
     bare = {"color": style.COLOURS["purple"], "linestyle": (0, (6, 2, 1.5, 2))}
     still = {"color": style.COLOURS["green"], "linestyle": (0, (2, 1.5)), "linewidth": 2.0}
     column = int(np.argmax(run["central"].outputs[-1]))
-    panels = []
+    panels: list[Panel] = []
     for title, label, values in (
         ("Loss", "training loss", (
             run["discrete"].loss[cut], run["central"].loss[cut], found["full_loss"], found["ablated_loss"])),
         ("Second moments", "sum of nu", (
-            p * run["discrete"].nu_mean[cut], p * run["central"].nu_mean[cut], found["full_nu_sum"], found["ablated_nu_sum"])),
+            p * run["discrete"].nu_mean[cut], p * run["central"].nu_mean[cut],
+            found["full_nu_sum"], found["ablated_nu_sum"])),
         ("One output", "output on a test example", (
             run["discrete"].outputs[cut, column], run["central"].outputs[cut, column],
             found["full_outputs"][:, column], found["ablated_outputs"][:, column])),

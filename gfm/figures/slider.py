@@ -54,12 +54,14 @@ def slider(panels: Sequence[Panel], steps: np.ndarray, *, name: str, alt: str,
     """The figure as HTML for a notebook's output.
 
     Args:
+        panels: side by side; each curve has one value a frame.
         steps: (frames,) the training step of each frame.
         name: of letters, digits and hyphens; unique on the page.
         alt: the finding in words.
         readings: label -> (frames,) numbers shown beside the slider.
 
-    Raises: InputError for curves of another length, or more than 150 kB.
+    Raises:
+        InputError: a curve of another length, or more than 150 kB.
     """
     frames = len(steps)
     for panel in panels:
@@ -80,7 +82,8 @@ def slider(panels: Sequence[Panel], steps: np.ndarray, *, name: str, alt: str,
         f'data-readings="{table}">\n' + "\n".join(parts) + "\n"
         '<div class="gfm-slider-controls" hidden style="display:none;gap:.8em;align-items:center">'
         '<button type="button">Play</button>'
-        f'<input type="range" min="0" max="{frames - 1}" value="{frames - 1}" style="flex:1" aria-label="training step">'
+        f'<input type="range" min="0" max="{frames - 1}" value="{frames - 1}" style="flex:1" '
+        'aria-label="training step">'
         '<output style="min-width:16em"></output></div>\n'
         f"<script>{_SCRIPT.replace('NAME', name)}</script>\n</div>"
     )
@@ -103,9 +106,11 @@ def _panel(panel: Panel, index: int, name: str) -> str:
         return " ".join("-" if not np.isfinite(p).all() else f"{p[0]:.1f},{p[1]:.1f}" for p in inside)
 
     clip = f"{name}-clip-{index}"
-    out = [f'<clipPath id="{clip}"><rect x="{left}" y="{top}" width="{right - left}" height="{bottom - top}"/></clipPath>',
+    out = [f'<clipPath id="{clip}"><rect x="{left}" y="{top}" width="{right - left}" height="{bottom - top}"/>'
+           "</clipPath>",
            f'<text x="{left}" y="{top - 10}" font-weight="bold">{html.escape(panel.title)}</text>',
-           f'<text x="{(left + right) / 2:.0f}" y="{_HEIGHT - 8}" text-anchor="middle">{html.escape(panel.xlabel)}</text>',
+           f'<text x="{(left + right) / 2:.0f}" y="{_HEIGHT - 8}" text-anchor="middle">'
+           f"{html.escape(panel.xlabel)}</text>",
            f'<text transform="translate({left - 44},{(top + bottom) / 2:.0f}) rotate(-90)" text-anchor="middle">'
            f"{html.escape(panel.ylabel)}</text>",
            f'<path d="M{left},{top}V{bottom}H{right}" fill="none" stroke="currentColor"/>']
@@ -114,7 +119,9 @@ def _panel(panel: Panel, index: int, name: str) -> str:
         out.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{value:.4g}</text>')
     for value in _ticks(low, high):
         y = bottom - (value - low) / (high - low) * (bottom - top)
-        out.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{10**value if panel.log else value:.3g}</text>')
+        out.append(
+            f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{10**value if panel.log else value:.3g}</text>'
+        )
     out.append(f'<g clip-path="url(#{clip})" fill="none" stroke-linejoin="round">')
     for label, corners in panel.areas.items():
         out.append(f'<polygon points="{place(*np.asarray(corners).T)}" fill="{style.COLOURS["vermilion"]}" '

@@ -19,7 +19,8 @@ def training_slider(run: Run, name: str, alt: str) -> str:
 
     Args:
         run: of processes discrete, stable and central.
-        name: of letters, digits and hyphens; unique on the page. alt: the finding in words.
+        name: of letters, digits and hyphens; unique on the page.
+        alt: the finding in words.
 
     At most 320 frames, an odd number of steps apart, since descent swings with period two.
     """

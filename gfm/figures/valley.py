@@ -40,17 +40,25 @@ def valley(run: Run, x: np.ndarray, y: np.ndarray, loss: np.ndarray, sharpness: 
 
     Args:
         run: two weights (x across the valley, y along it), weights kept at every step.
-        x, y: grid; loss, sharpness: (len(y), len(x)) on it.
+        x: grid across the valley.
+        y: grid along it.
+        loss: (len(y), len(x)) on the grid.
+        sharpness: (len(y), len(x)) on the grid.
         last: steps enlarged in the third panel.
     """
     edge = 2.0 / run.settings["lr"]
     with style.use():
         figure, (above, time, near) = plt.subplots(1, 3, figsize=(12.2, 3.7), width_ratios=(1.6, 1.1, 1.0))
         _shade(above, y, x, sharpness.T, edge)
-        above.contour(y, x, loss.T, levels=np.geomspace(loss.min() + 0.02, loss.max(), 12), colors="#C4C4C4", linewidths=0.7)
+        above.contour(
+            y, x, loss.T, levels=np.geomspace(loss.min() + 0.02, loss.max(), 12), colors="#C4C4C4", linewidths=0.7
+        )
         _paths(above, run, 1, 0)
         above.text(0.99, 0.02, _UNSTABLE, color=style.COLOURS["vermilion"], transform=above.transAxes, ha="right")
-        above.set(xlabel="weight y (along the valley)", ylabel="weight x (across)", title="Gradient descent zig-zags; the flows do not")
+        above.set(
+            xlabel="weight y (along the valley)", ylabel="weight x (across)",
+            title="Gradient descent zig-zags; the flows do not"
+        )
         above.set(xlim=(y[0], y[-1]), ylim=(x[0], x[-1]))
         above.legend(loc="upper left", ncols=1, frameon=True, framealpha=0.9, edgecolor="none")
 
@@ -68,7 +76,9 @@ def valley(run: Run, x: np.ndarray, y: np.ndarray, loss: np.ndarray, sharpness: 
         side.fill_between(step, 0, swing, color=style.COLOURS["sky"], alpha=0.35, linewidth=0)
         side.set_ylim(0, 3.2 * swing.max())
         side.set_yticks([])
-        side.text(run.steps, 0.05 * swing.max(), "size of the swing", ha="right", fontsize=8.5, color=style.COLOURS["blue"])
+        side.text(
+            run.steps, 0.05 * swing.max(), "size of the swing", ha="right", fontsize=8.5, color=style.COLOURS["blue"]
+        )
         side.grid(False)
         time.set_zorder(side.get_zorder() + 1)
         time.patch.set_visible(False)
@@ -82,7 +92,10 @@ def valley(run: Run, x: np.ndarray, y: np.ndarray, loss: np.ndarray, sharpness: 
         near.plot(mean[1], mean[0], "P", markersize=9, color=style.COLOURS["orange"], label="its average")
         near.plot(c[1], c[0], "o", markersize=8, color=style.COLOURS["black"], label="central flow, $w(t)$")
         spread = np.sqrt(np.nansum(run["central"].sigma[-1]) * run.settings["lr"])
-        near.errorbar(c[1], c[0], yerr=spread, color=style.COLOURS["black"], capsize=5, linewidth=1.6, label=r"$\pm$ predicted $\sigma$")
+        near.errorbar(
+            c[1], c[0], yerr=spread, color=style.COLOURS["black"], capsize=5, linewidth=1.6,
+            label=r"$\pm$ predicted $\sigma$"
+        )
         near.set(xlabel="y", ylabel="x", title=rf"The last {last} steps: $w_t = w(t) + \delta_t$")
         half = 1.15 * max(np.abs(w[:, 1] - c[1]).max(), 0.05)
         near.set_xlim(c[1] - 3 * half, c[1] + 3 * half)
@@ -91,20 +104,28 @@ def valley(run: Run, x: np.ndarray, y: np.ndarray, loss: np.ndarray, sharpness: 
     return figure
 
 
-def floor_plane(run: Run, y: np.ndarray, z: np.ndarray, loss: np.ndarray, sharpness: np.ndarray, lowest: np.ndarray) -> Figure:
+def floor_plane(
+    run: Run, y: np.ndarray, z: np.ndarray, loss: np.ndarray, sharpness: np.ndarray, lowest: np.ndarray
+) -> Figure:
     """Three weights: paths seen on the floor, and the swing across it with its predicted size.
 
     Args:
         run: weights (x, y, z) kept at every step.
-        y, z: grid; loss, sharpness: (len(z), len(y)) on the floor above it.
+        y: grid of the floor.
+        z: grid of the floor.
+        loss: (len(z), len(y)) on the floor above the grid.
+        sharpness: (len(z), len(y)) on the floor above the grid.
         lowest: (3,) the lowest point of the stable region.
     """
     with style.use():
         figure, (plane, time) = plt.subplots(1, 2, figsize=(10.4, 4.0), width_ratios=(1.15, 1))
         _shade(plane, y, z, sharpness, 2.0 / run.settings["lr"])
-        plane.contour(y, z, loss, levels=np.geomspace(loss.min() + 0.01, loss.max(), 12), colors="#C4C4C4", linewidths=0.7)
+        plane.contour(
+            y, z, loss, levels=np.geomspace(loss.min() + 0.01, loss.max(), 12), colors="#C4C4C4", linewidths=0.7
+        )
         _paths(plane, run, 1, 2)
-        plane.plot(lowest[1], lowest[2], "*", markersize=15, color=style.COLOURS["orange"], markeredgecolor=style.COLOURS["black"],
+        plane.plot(lowest[1], lowest[2], "*", markersize=15, color=style.COLOURS["orange"],
+                   markeredgecolor=style.COLOURS["black"],
                    label="lowest stable point", zorder=6, linestyle="none")
         plane.text(0.99, 0.02, _UNSTABLE, color=style.COLOURS["vermilion"], transform=plane.transAxes, ha="right")
         plane.set(xlabel="weight y", ylabel="weight z", title="On the floor: along the border of the stable region")
@@ -114,7 +135,9 @@ def floor_plane(run: Run, y: np.ndarray, z: np.ndarray, loss: np.ndarray, sharpn
         spread = np.sqrt(np.nansum(run["central"].sigma, 1) * run.settings["lr"])
         time.plot(step, swing, label="gradient descent", **style.line("discrete", linewidth=0.7))
         for sign in (1, -1):
-            time.plot(step, sign * spread, label=r"central flow: $\pm\sigma$" if sign > 0 else None, **style.line("predicted"))
+            time.plot(
+                step, sign * spread, label=r"central flow: $\pm\sigma$" if sign > 0 else None, **style.line("predicted")
+            )
         time.set(xlabel="step", ylabel="swing across the valley (x)", title="Across: swings of the predicted size")
         time.legend(loc="upper right")
     return figure
@@ -124,7 +147,11 @@ def valley_slider(run: Run, border: np.ndarray, floor: np.ndarray, name: str, al
     """The two-weight valley with a slider over the steps, as HTML.
 
     Args:
-        border: (m, 2) points (y, x) where the sharpness is 2 / lr, by x. floor: (m, 2) points (y, x) of the floor.
+        run: two weights (x across the valley, y along it), weights kept at every step.
+        border: (m, 2) points (y, x) where the sharpness is 2 / lr, by x.
+        floor: (m, 2) points (y, x) of the floor.
+        name: of letters, digits and hyphens; unique on the page.
+        alt: the finding in words.
         every: steps between frames; odd, since descent swings with period two.
     """
     take = slice(None, None, every)
@@ -148,4 +175,6 @@ def valley_slider(run: Run, border: np.ndarray, floor: np.ndarray, name: str, al
               [Curve(_NAMES[p], p, steps, top[p]) for p in order], (0, float(steps[-1])),
               (edge - 1.1 * spread, edge + 1.1 * spread), lines={"2 / lr": np.array([[0, edge], [steps[-1], edge]])}),
     ]
-    return slider(panels, steps, name=name, alt=alt, readings={"sharpness": top["discrete"], "2/lr": np.full(len(steps), edge)})
+    return slider(
+        panels, steps, name=name, alt=alt, readings={"sharpness": top["discrete"], "2/lr": np.full(len(steps), edge)}
+    )

@@ -17,7 +17,8 @@ __all__ = ["forecast_files", "read"]
 def read(path: str | Path) -> Trajectories:
     """Trajectories of a ``.npz`` file, or one run from a folder of checkpoints.
 
-    Raises: UnreadableFileError, InputError as their readers do.
+    Raises:
+        UnreadableFileError, InputError: as the two readers raise them.
     """
     return read_checkpoints(path) if Path(path).is_dir() else Trajectories.load(path)
 
@@ -32,8 +33,11 @@ def forecast_files(observed: str | Path, horizon: int, method: str,
     train: a file (or folder) of longer trajectories to learn from; rules that learn nothing need none.
 
     Returns: the last observed state and the forecast ones, with their optimizer steps.
-    Raises: UnknownNameError for an unknown method; InputError where training data are missing or were
-    recorded at other distances; and what reading and forecasting raise.
+
+    Raises:
+        UnknownNameError: an unknown method.
+        InputError: training data are missing or were recorded at other distances.
+        GfmError: what reading and forecasting raise.
     """
     kinds = available()
     if method not in kinds:

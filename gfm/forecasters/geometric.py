@@ -13,8 +13,9 @@ __all__ = ["Geometric"]
 
 @register
 class Geometric(Forecaster):
-    """From the states 0, n/2, n: d1 = w_{n/2} - w_0, d2 = w_n - w_{n/2}, r = d2/d1 in [0, 0.999];
+    """A geometric series through the states 0, n/2 and n.
 
+    With d1 = w_{n/2} - w_0, d2 = w_n - w_{n/2} and r = d2/d1 in [0, 0.999] it is
     w_{n+k} = w_n + d2 r (1 - r^q) / (1 - r), q = k / (n/2). Exact for one exponential.
     """
 

@@ -18,6 +18,11 @@ STEPS = 20
 class _Flow(nn.Module):
     """dx/dt = f(x, t, c) from x = 0 at the last observed state; c: differences within the prefix."""
 
+    unit: Tensor
+    times: Tensor
+    low: Tensor
+    share: Tensor
+
     def __init__(self, length: int, horizon: int, width: int) -> None:
         super().__init__()
         self.register_buffer("unit", torch.ones(()))
@@ -57,4 +62,4 @@ class NeuralODE(DirectForecaster):
     def _prepare(self, observed: Tensor) -> None:
         differences = observed - observed[..., -1:]
         unit = differences.square().mean().sqrt()
-        self.module.unit.copy_(unit if unit > 0 else torch.ones(()))
+        self.module.get_buffer("unit").copy_(unit if unit > 0 else torch.ones(()))

@@ -25,6 +25,12 @@ class _Nowcaster(nn.Module):
     an edge between two neurons; three rounds of mean message passing let it see its neighbours.
     """
 
+    columns: Tensor
+    low: Tensor
+    share: Tensor
+    edges: Tensor
+    degree: Tensor
+
     def __init__(self, n: int, horizon: int, width: int, edges: Tensor | None) -> None:
         super().__init__()
         self.register_buffer("columns", torch.linspace(0, n, STATES).round().long())
@@ -45,8 +51,10 @@ class _Nowcaster(nn.Module):
             nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(),
             nn.Linear(width, MARKS),
         )
-        nn.init.zeros_(self.head[-1].weight)
-        nn.init.zeros_(self.head[-1].bias)
+        last = self.head[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(runs, parameters, n+1) -> (runs, parameters, horizon)."""

@@ -23,6 +23,8 @@ class _Reader(nn.Module):
     added to the last value. Both models get this help; without it both do worse.
     """
 
+    unit: Tensor
+
     def __init__(self, width: int, horizon: int) -> None:
         super().__init__()
         self.register_buffer("unit", torch.ones(()))
@@ -68,6 +70,8 @@ class _Block(nn.Module):
 
 
 class _TransformerReader(_Reader):
+    code: Tensor
+
     def __init__(self, width: int, horizon: int, layers: int, heads: int, length: int) -> None:
         super().__init__(width, horizon)
         position = torch.arange(length)[:, None]
@@ -106,7 +110,7 @@ class _SequenceForecaster(DirectForecaster):
     def _prepare(self, observed: Tensor) -> None:
         differences = observed - observed[..., -1:]
         unit = differences.square().mean().sqrt()
-        self.module.unit.copy_(unit if unit > 0 else torch.ones(()))
+        self.module.get_buffer("unit").copy_(unit if unit > 0 else torch.ones(()))
 
 
 @register

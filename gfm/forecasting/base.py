@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class Forecaster(ABC):
     name: ClassVar[str] = ""
     title: ClassVar[str] = ""
     source: ClassVar[str] = ""
-    coordinatewise: ClassVar[bool] = True
+    coordinatewise: bool = True
     """Whether the number of weights may differ between fitting and forecasting."""
     bounded: ClassVar[bool] = True
     """Whether a fitted model forecasts no further than it was fitted for."""
@@ -50,12 +50,23 @@ class Forecaster(ABC):
         self.observed = observed
         self.report: FitReport | None = None
 
+    @property
+    def fitted(self) -> FitReport:
+        """The report of the last fit.
+
+        Raises:
+            GfmError: the forecaster is not fitted yet.
+        """
+        if self.report is None:
+            raise GfmError(f"The forecaster {self.name!r} is not fitted yet; call fit(train) first.")
+        return self.report
+
     # -- public ----------------------------------------------------------------------------------
-    def fit(self, train: Trajectories, validation: Trajectories | None = None) -> Forecaster:
+    def fit(self, train: Trajectories, validation: Trajectories | None = None) -> Self:
         """Learn from whole trajectories; returns self.
 
-        Raises InputError when ``train`` is no Trajectories, too short for ``observed``, or does not
-        fit ``validation``.
+        Raises:
+            InputError: ``train`` is no Trajectories, is too short for ``observed``, or does not fit ``validation``.
         """
         for part in (train,) if validation is None else (train, validation):
             if not isinstance(part, Trajectories):
@@ -91,10 +102,11 @@ class Forecaster(ABC):
             0..n of new runs. A tensor in gives a tensor out, of the same dtype and device.
         horizon: how many states to forecast; default: as many as in the training trajectories.
 
-        Raises GfmError before a fit, InputError for a prefix or a horizon that does not fit.
+        Raises:
+            GfmError: the forecaster is not fitted yet.
+            InputError: a prefix or a horizon that does not fit.
         """
-        if self.report is None:
-            raise GfmError(f"The forecaster {self.name!r} is not fitted yet; call fit(train) first.")
+        _ = self.fitted
         tensor = prefix if hasattr(prefix, "detach") else None
         data = prefix if isinstance(prefix, Trajectories) else _as_trajectories(prefix)
         horizon = self.horizon if horizon is None else horizon

@@ -57,7 +57,8 @@ def train_module(
     loss: mean loss of the items whose numbers are given (random draws only from the generator).
     validate: the number to make small, without gradients. The report's curve is filled in.
 
-    Raises NumericalError when the loss stops being finite.
+    Raises:
+        NumericalError: the loss stops being finite.
     """
     generator = torch.Generator().manual_seed(training.seed)
     optimizer = torch.optim.AdamW(

@@ -54,7 +54,9 @@ def one_by_one(
     k = len(start)
     wanted = k if wanted is None else wanted
     tolerance = default_tolerance(start.dtype) if tolerance is None else tolerance
-    values, residuals, spent, converged = [], [], 0, True
+    values: list[float] = []
+    residuals: list[float] = []
+    spent, converged = 0, True
     for i in range(k):
         goal = tolerance if i < wanted else min(1000 * tolerance, 1e-2)
         largest = max(map(abs, values), default=0.0)
@@ -79,7 +81,9 @@ def _improved(
     """
     _apart(row, before)
     image = product(row)
-    spent, step, step_image = 1, None, None
+    spent = 1
+    step: Tensor | None = None
+    step_image: Tensor | None = None
     while True:
         value = float(row @ image.T)
         if not np.isfinite(value):
@@ -93,18 +97,22 @@ def _improved(
         _apart(new, row)
         new_image = product(new)
         spent += 1
-        if step is not None and not _beside(step, step_image, ((row, image), (new, new_image))):
+        if step is not None and step_image is not None and not _beside(
+            step, step_image, ((row, image), (new, new_image))
+        ):
             step = step_image = None
-        basis = [(row, image), (new, new_image)] + ([] if step is None else [(step, step_image)])
+        basis = [(row, image), (new, new_image)]
+        if step is not None and step_image is not None:
+            basis.append((step, step_image))
         _, turn = blocks.eigh(torch.cat([torch.cat([a @ b.T for _, b in basis], 1) for a, _ in basis]))
-        turn = (turn[:, 0] if turn[0, 0] > 0 else -turn[:, 0]).tolist()  # the row keeps its sign
+        share: list[float] = (turn[:, 0] if turn[0, 0] > 0 else -turn[:, 0]).tolist()  # the row keeps its sign
         for old, fresh in ((step, new), (step_image, new_image)):
-            fresh.mul_(turn[1])
+            fresh.mul_(share[1])
             if old is not None:
-                fresh.add_(old, alpha=turn[2])
+                fresh.add_(old, alpha=share[2])
         step, step_image = new, new_image
-        row.mul_(turn[0]).add_(step)
-        image.mul_(turn[0]).add_(step_image)
+        row.mul_(share[0]).add_(step)
+        image.mul_(share[0]).add_(step_image)
         del basis, old, fresh, new, new_image
 
 

@@ -43,7 +43,12 @@ class Eigenpairs:
         """Vectors ``(k, p)`` after one power step, A v / value: errors shrink by (their eigenvalue / value).
 
         Vectors whose eigenvalue is not well above zero stay as they are.
+
+        Raises:
+            InputError: the images were not kept.
         """
+        if self.images is None:
+            raise InputError("the images of these eigenvectors were not kept")
         good = self.values > 0.1 * self.values.abs().max()
         return torch.where(good[:, None], self.images / torch.where(good, self.values, 1.0)[:, None], self.vectors)
 
@@ -60,7 +65,12 @@ def matrix(product: Product, p: int, *, like: Tensor, width: int = 64) -> Tensor
 
 
 def dense(matrix: Tensor, k: int) -> Eigenpairs:
-    """The ``k`` largest eigenpairs of a stored symmetric matrix ``(p, p)``: the oracle."""
+    """The ``k`` largest eigenpairs of a stored symmetric matrix ``(p, p)``: the oracle.
+
+    Example:
+        >>> dense(torch.diag(torch.tensor([1.0, 3.0, 2.0])), 2).values.tolist()
+        [3.0, 2.0]
+    """
     values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
     values, vectors = values.flip(0)[:k], vectors.flip(1)[:, :k].T.contiguous()
     images = vectors @ matrix
@@ -74,6 +84,8 @@ def lanczos(
 
     Args:
         product: block product ``(m, p) -> (m, p)``.
+        p: the size of the matrix.
+        k: how many pairs.
         like: a tensor whose dtype and device the vectors take.
         tolerance: relative residual; by default fit to the dtype.
         seed: of the random start.
@@ -152,6 +164,7 @@ def refine(
         wanted: the first ``wanted`` pairs must converge (default all); the others are guards,
             asked for to 1000 times the tolerance only.
         tolerance: relative residual; by default fit to the dtype.
+        max_iterations: rounds after which the pairs are returned as they are.
 
     Source: Knyazev (2001), SIAM J. Sci. Comput. 23(2); the basis is orthogonalised as in
     Duersch et al. (2018).
@@ -169,7 +182,8 @@ def refine(
     spent = k
     values, turn = blocks.eigh(rows @ images.T)
     rows, images = turn.T @ rows, turn.T @ images
-    step = step_images = None
+    step: Tensor | None = None
+    step_images: Tensor | None = None
     for _ in range(max_iterations):
         residual = torch.addcmul(images, values[:, None], rows, value=-1)
         relative = residual.norm(dim=1) / blocks.scale(values)
@@ -182,10 +196,11 @@ def refine(
             break
         new_images = product(new)
         spent += new.shape[0]
-        if step is not None:
+        if step is not None and step_images is not None:
             step, step_images = blocks.outside(step, step_images, (rows, new), (images, new_images))
-        basis = (rows, new) if step is None else (rows, new, step)
-        basis_images = (images, new_images) if step is None else (images, new_images, step_images)
+        basis: tuple[Tensor, ...] = (rows, new) if step is None else (rows, new, step)
+        basis_images: tuple[Tensor, ...]
+        basis_images = (images, new_images) if step_images is None else (images, new_images, step_images)
         values, turn = blocks.eigh(torch.cat([torch.cat([a @ b.T for b in basis_images], 1) for a in basis]))
         values, turn = values[:k], turn[:, :k]
         kept, grown = turn[:k].T, turn[k:].T

@@ -62,6 +62,10 @@ def to_half(matrix: Array) -> Array:
 
     Raises:
         InputError: the last two dimensions differ.
+
+    Example:
+        >>> to_half(np.array([[1.0, 2.0], [2.0, 3.0]])).shape
+        (3,)
     """
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
         raise InputError(f"A square matrix is needed, not one of shape {tuple(matrix.shape)}.")
@@ -102,7 +106,8 @@ def _where(k: int) -> np.ndarray:
 @lru_cache(maxsize=64)
 def _torch_indices(k: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     i, j = pairs(k)
-    return tuple(torch.tensor(a.copy(), device=device) for a in (i, j, _where(k)))
+    first, second, where = (torch.tensor(a.copy(), device=device) for a in (i, j, _where(k)))
+    return first, second, where
 
 
 @lru_cache(maxsize=64)

@@ -24,7 +24,8 @@ __all__ = ["gradients", "preconditioner", "preconditioner_units", "state_feature
 def gradients(data: Trajectories) -> np.ndarray:
     """(runs, states-1, parameters) the gradient of every recorded step (recorded at every step).
 
-    Raises InputError when the trajectories do not name their optimizer or lack its state.
+    Raises:
+        InputError: the trajectories do not name their optimizer, or lack its state.
     """
     rule, lr = data.meta.get("optimizer"), data.meta.get("lr")
     options, states = data.meta.get("options", {}), data.states
@@ -92,7 +93,8 @@ def preconditioner(prefix: Trajectories, units: np.ndarray) -> np.ndarray:
 def preconditioner_units(prefix: Trajectories, chunk: int | None = None) -> np.ndarray:
     """(2, runs) mean and spread of the log root second moment, ``chunk`` weights at a time.
 
-    Raises InputError where no second moments were recorded.
+    Raises:
+        InputError: no second moments were recorded.
     """
     if "second" not in prefix.states:
         raise InputError(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gfm.forecasting.report import FitReport
 from gfm.forecasting.training import Training
@@ -129,11 +129,11 @@ class CoordinateFlow:
         residuals = self._residuals(train)
         # the unit in which the network works: typical size of what the affine part leaves
         self.unit = float(residuals.y.square().mean().sqrt()) or 1.0
-        scaled = [
+        seen, unseen = (
             Residuals(part.y / self.unit, part.context, part.weight, part.kappa)
             for part in (residuals, self._residuals(held))
-        ]
-        fit_correction(field, *scaled, path, samples, target, training, report)
+        )
+        fit_correction(field, seen, unseen, path, samples, target, training, report)
         self.field = field
 
     def _residuals(self, data: Trajectories) -> Residuals:
@@ -173,7 +173,7 @@ class CoordinateFlow:
 
     def _rates(self, prefix: Trajectories, columns: int | None = None) -> np.ndarray:
         """(runs,) rate at which the gradients decline (the increments, where the flow is blind)."""
-        squares = 0.0
+        squares = np.zeros(())
         known = self.aware and not (np.diff(prefix.steps) > 1).any()
         for start in range(0, prefix.parameters, columns or prefix.parameters):
             piece = _part(prefix, slice(None), slice(start, start + (columns or prefix.parameters)))
@@ -227,7 +227,7 @@ class CoordinateFlow:
         observed, features = self.n + 1, len(self.center)
         numbers = 12 * observed + 6 * features + 12 * max(self.flow.horizon, horizon)
         if self.field is not None:  # inputs, and a layer's values before and after its activation
-            widths = [layer.out_features for layer in self.field.body if hasattr(layer, "out_features")]
+            widths = [layer.out_features for layer in self.field.body if isinstance(layer, nn.Linear)]
             numbers += 4 * (features + 6) + 3 * sum(widths)
         return 8 * numbers
 

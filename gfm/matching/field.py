@@ -38,6 +38,7 @@ class CorrectionField(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, y: Tensor, t: Tensor, c: Tensor) -> Tensor:
+        """Velocities (batch,) at states (batch,), times (batch,) in [0, 1] and contexts (batch, features)."""
         inputs = [c]
         if self.time:
             waves = [f(math.pi * k * t) for k in (1, 2) for f in (torch.sin, torch.cos)]
@@ -62,4 +63,5 @@ class VectorField(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, w: Tensor) -> Tensor:
+        """Velocities (batch, p) at standardised weights (batch, p)."""
         return self.head(self.body(w))

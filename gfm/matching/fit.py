@@ -46,6 +46,7 @@ class Residuals:
 
     @property
     def horizon(self) -> int:
+        """How many steps ``y`` reaches ahead."""
         return self.y.shape[-1] - 1
 
 

@@ -87,7 +87,8 @@ def units_of(
     See :meth:`Frame.of`. chunk: weights looked at at a time. A layer's weights are those whose labels in
     ``groups`` are alike up to the last dot ("2.weight" and "2.bias").
 
-    Raises InputError for an unknown scale, and where a layer's unit is asked of weights without labels.
+    Raises:
+        InputError: an unknown scale, or a layer's unit asked of weights without labels.
     """
     if scale not in SCALES:
         raise InputError(f"scale must be one of {SCALES}; got {scale!r}.")

@@ -27,8 +27,11 @@ def integrate(
     method: a fixed-step scheme of torchdiffeq. With ``"euler"`` and one substep a step of the flow is
     a step of the optimizer; more substeps follow the curve between recorded states instead.
 
-    Returns (horizon, *start.shape). Raises InputError for an unknown method and NumericalError when
-    the flow leaves the finite numbers.
+    Returns (horizon, *start.shape).
+
+    Raises:
+        InputError: an unknown method.
+        NumericalError: the flow leaves the finite numbers.
     """
     if method not in FIXED:
         raise InputError(f"method must be one of {FIXED}; got {method!r}.")

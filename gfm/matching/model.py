@@ -135,7 +135,7 @@ class GradientFlowMatching(Forecaster):
                 self.n, self.context, self.dtype, self.products
             )
             scales = ("none", "run") if self.scale == "auto" else (self.scale,)
-            awares = (bool(self.aware),)
+            awares: tuple[bool, ...] = (bool(self.aware),)
             if self.aware == "auto":
                 awares = (False, True) if train.states else (False,)
             best = self.flow.fit(train, validation, scales, self.ridges, awares)

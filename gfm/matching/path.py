@@ -52,7 +52,10 @@ class IncrementPath:
 
         x0, x1: (batch, ...) states ``span`` steps apart. t: (batch,) in [0, 1), drawn where absent.
 
-        Returns t (batch,), x_t and u_t of the shape of x0. Raises InputError for other shapes.
+        Returns t (batch,), x_t and u_t of the shape of x0.
+
+        Raises:
+            InputError: x0 and x1 differ in shape.
         """
         if x0.shape != x1.shape:
             raise InputError(f"x0 {tuple(x0.shape)} and x1 {tuple(x1.shape)} differ in shape.")

@@ -34,6 +34,7 @@ class AffineVectorField:
     offset: np.ndarray
 
     def __call__(self, weights: np.ndarray) -> np.ndarray:
+        """Velocities (..., p) per step at weights (..., p)."""
         return weights @ self.matrix.T + self.offset
 
     @classmethod
@@ -72,7 +73,11 @@ class VectorFlow:
 
     @classmethod
     def fit(cls, weights: np.ndarray, dtype: torch.dtype) -> VectorFlow:
-        """From whole recorded runs (runs, steps+1, p). Raises InputError for more than MOST weights."""
+        """From whole recorded runs (runs, steps+1, p).
+
+        Raises:
+            InputError: more than ``MOST`` weights.
+        """
         if weights.shape[2] > MOST:
             raise InputError(
                 f"The vector view takes at most {MOST} weights; got {weights.shape[2]}. "
@@ -82,6 +87,7 @@ class VectorFlow:
 
     @property
     def size(self) -> int:
+        """How many numbers were fitted, the network's included."""
         fitted = self.affine.matrix.size + self.affine.offset.size
         return fitted + (0 if self.field is None else sum(p.numel() for p in self.field.parameters()))
 
@@ -105,7 +111,7 @@ class VectorFlow:
         self.unit = float(np.sqrt(np.square(rest).mean())) or 1.0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.seed)
-            self.field = VectorField(p, hidden).to(self.dtype)
+            field = self.field = VectorField(p, hidden).to(self.dtype)
         matrix = torch.from_numpy(self.affine.matrix).to(self.dtype)
         offset = torch.from_numpy(self.affine.offset).to(self.dtype)
 
@@ -118,14 +124,14 @@ class VectorFlow:
                 x0, x1, generator=generator
             )
             target = (velocity - location @ matrix.T - offset) / self.unit
-            value = self.field((location - self.center) / self.spread)
+            value = field((location - self.center) / self.spread)
             return (value - target).square().mean()
 
         def validate() -> float:
             forecast = self.forecast(held[:, observed], held.shape[1] - 1 - observed)
             return float(np.square(forecast - held[:, observed + 1 :]).mean())
 
-        train_module(self.field, loss, len(train), validate, training, report)
+        train_module(field, loss, len(train), validate, training, report)
 
     @torch.no_grad()
     def velocity(self, w: Tensor) -> Tensor:

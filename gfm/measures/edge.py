@@ -39,8 +39,9 @@ def crossings(run: Run) -> np.ndarray:
 
 
 def first_cycle(run: Run) -> Cycle | None:
-    """The first cycle, or None where the run has no complete one. A run that starts beyond the edge begins with
-    the first time it passes from below.
+    """The first cycle, or None where the run has no complete one.
+
+    A run that starts beyond the edge begins with the first time it passes from below.
     """
     found = crossings(run).tolist()
     steps, top = measured_top(run)

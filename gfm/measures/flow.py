@@ -57,9 +57,10 @@ def largest_rise(run: Run) -> float:
 
 
 def apart_before_edge(run: Run) -> float:
-    """A10: largest distance of the central flow from gradient flow and from the optimizer, up to the step at which
-    it reaches the edge, over the length of its path until then (lr times the sum of gradient norms); of gradient
-    descent. NaN where it starts at the edge or never comes there.
+    """A10: largest distance of the central flow from gradient flow and from gradient descent before the edge.
+
+    It is taken up to the step at which the flow reaches the edge, over the length of its path until then (lr times
+    the sum of gradient norms). NaN where it starts at the edge or never comes there.
     """
     edge = np.flatnonzero(at_edge(run))
     if len(edge) == 0 or edge[0] < 2:
@@ -70,8 +71,10 @@ def apart_before_edge(run: Run) -> float:
 
 
 def flow_excess(run: Run) -> tuple[float, float]:
-    """A2: the largest relative excess of the flow's top eigenvalue over the edge, once it has come to or below it
-    (within ``ARRIVED``), and |mean - 2| at the edge; infinite and NaN where the flow stopped or never came there.
+    """A2: the largest relative excess of the flow's top eigenvalue over the edge, and |mean - 2| at the edge.
+
+    The excess counts once the flow has come to the edge or below it (within ``ARRIVED``). Infinite and NaN where
+    the flow stopped or never came there.
     """
     top = effective_top(run, "central")
     arrived = np.flatnonzero(top <= 2.0 * (1.0 + ARRIVED))

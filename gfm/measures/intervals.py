@@ -15,8 +15,10 @@ __all__ = ["interval", "ratio", "ratio_text", "readable"]
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
     """Mean of (replicates,) values and the ends of its two-sided Student interval.
 
-    The ends are NaN for fewer than three replicates: two say too little of their own spread. Raises
-    InputError for values that are not one-dimensional and finite.
+    The ends are NaN for fewer than three replicates: two say too little of their own spread.
+
+    Raises:
+        InputError: values that are not one-dimensional and finite.
     """
     values = np.asarray(values, dtype=float)
     if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
@@ -34,7 +36,15 @@ def ratio(
     """Geometric mean of ours / theirs over replicates, and the ends of its interval.
 
     ours, theirs: (replicates,) positive errors, paired: the same replicate is the same data. The
-    interval is Student's for the mean logarithm. Raises as :func:`interval`.
+    interval is Student's for the mean logarithm.
+
+    Raises:
+        InputError: errors that are not one-dimensional, positive and finite, or not paired.
+
+    Example:
+        >>> mean, low, high = ratio([1.0, 1.0, 1.0], [2.0, 2.0, 2.0])
+        >>> round(mean, 3), round(low, 3), round(high, 3)
+        (0.5, 0.5, 0.5)
     """
     ours, theirs = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
     if ours.shape != theirs.shape or not ((ours > 0) & (theirs > 0)).all():
@@ -50,7 +60,12 @@ def ratio_text(ours: np.ndarray, theirs: np.ndarray) -> str:
 
 
 def readable(value: float, digits: int = 3) -> str:
-    """A number for reading: so many digits, powers of ten written out, a true minus sign."""
+    """A number for reading: so many digits, powers of ten written out, a true minus sign.
+
+    Example:
+        >>> readable(-0.12345), readable(1.5e-7)
+        ('−0.123', '1.5·10⁻⁷')
+    """
     if not math.isfinite(value):
         return "not finite" if math.isnan(value) else "∞" if value > 0 else "−∞"
     text = f"{value:.{digits}g}"

@@ -11,7 +11,8 @@ from gfm.central import Run
 from gfm.measures.flow import at_edge, smooth
 
 __all__ = [
-    "by_example", "edge_steps", "largest_gap", "locked", "loss_gap_share", "most_apart", "output_error", "own_gradient_share", "rank", "rank_agreement",
+    "by_example", "edge_steps", "largest_gap", "locked", "loss_gap_share",
+    "most_apart", "output_error", "own_gradient_share", "rank", "rank_agreement",
     "settled_excess", "variance_correlation", "variation_ratio",
 ]
 
@@ -55,8 +56,9 @@ def edge_steps(run: Run, window: float) -> np.ndarray:
 
 
 def settled_excess(run: Run, after: int = 20) -> float:
-    """A2, once settled: largest relative excess of the flow's top eigenvalue over the edge, ``after`` steps after it
-    first came there; 0 where it never did or the run ends before.
+    """A2, once settled: largest relative excess of the flow's top eigenvalue over the edge.
+
+    It counts from ``after`` steps after the flow first came there; 0 where it never did or the run ends before.
     """
     edge = np.flatnonzero(at_edge(run))
     if len(edge) == 0:
@@ -73,8 +75,9 @@ def loss_gap_share(run: Run, window: float) -> float:
 
 
 def own_gradient_share(run: Run, window: float) -> float:
-    """A6: squared gradient norm at the flow's own weights over the optimizer's smoothed one, median over the
-    last half of the steps at the edge.
+    """A6: squared gradient norm at the flow's own weights over the optimizer's smoothed one.
+
+    The median over the last half of the steps at the edge.
     """
     steps = edge_steps(run, window)
     late = steps[len(steps) // 2 :]
@@ -83,8 +86,9 @@ def own_gradient_share(run: Run, window: float) -> float:
 
 
 def by_example(run: Run, examples: int) -> list[int]:
-    """One column of the recorded outputs for each of the ``examples`` recorded: the output that is largest at the
-    flow's end (the only one, where the network has one).
+    """One column of the recorded outputs for each of the ``examples`` recorded.
+
+    It is the output that is largest at the flow's end (the only one, where the network has one).
     """
     last = run["central"].outputs[-1].reshape(examples, -1)
     return [i * last.shape[1] + int(np.argmax(row)) for i, row in enumerate(np.nan_to_num(last))]

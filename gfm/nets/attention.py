@@ -53,6 +53,10 @@ class Attention(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
+        """What each position of ``x`` (n, steps, width) reads from ``memory`` (n, others, width).
+
+        ``mask`` (steps, others) is added to the scores before the softmax.
+        """
         width = x.shape[-1]
         if memory is x:
             q, k, v = nn.functional.linear(x, self.weight, self.bias).chunk(3, -1)

@@ -41,6 +41,7 @@ class LSTM(nn.Module):
         self.head = nn.Linear(width, outputs, dtype=torch.float32)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Token indices (n, steps) to logits (n, steps, tokens)."""
         x = self.embed(tokens)
         for layer in self.layers:
             x = layer(x)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -63,6 +65,7 @@ class Mamba(nn.Module):
         self.head = _linear(width, outputs, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Token indices (n, steps) to logits (n, steps, tokens)."""
         x = self.embed(tokens)
         for norm, block in zip(self.norms, self.blocks, strict=True):
             x = x + block(norm(x))
@@ -112,7 +115,8 @@ def _causal_convolution(u: Tensor, taps: Tensor) -> Tensor:
     """Each channel of ``(n, T, inner)`` with its own taps; the last tap meets the present."""
     steps, kernel = u.shape[1], taps.shape[0]
     padded = F.pad(u, (0, 0, kernel - 1, 0))
-    return sum(padded[:, i : i + steps] * taps[i] for i in range(kernel))
+    parts = (padded[:, i : i + steps] * taps[i] for i in range(kernel))
+    return reduce(torch.add, parts)
 
 
 def _linear(inputs: int, outputs: int, bias: bool) -> nn.Linear:

@@ -39,6 +39,7 @@ class LayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., width) to the same shape."""
         centred = x - x.mean(-1, keepdim=True)
         length = torch.linalg.vector_norm(centred, dim=-1, keepdim=True)
         deviation = length / sqrt(x.shape[-1] - 1)
@@ -59,6 +60,7 @@ class GroupNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(n, channels, ...) to the same shape."""
         n, channels = x.shape[:2]
         grouped = x.reshape(n, self.groups, -1)
         centred = grouped - grouped.mean(-1, keepdim=True)
@@ -77,6 +79,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., width) to the same shape."""
         return x * (x.square().mean(-1, keepdim=True) + self.eps).rsqrt() * self.weight
 
 

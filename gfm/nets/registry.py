@@ -27,9 +27,14 @@ SIZES = ("tiny", "book", "paper")
 class _Data(Protocol):
     """What ``build`` reads of a ``gfm.data.Dataset``."""
 
-    inputs: Tensor
-    outputs: int
-    vocabulary: int | None
+    @property
+    def inputs(self) -> Tensor: ...
+
+    @property
+    def outputs(self) -> int: ...
+
+    @property
+    def vocabulary(self) -> int | None: ...
 
 
 @dataclass(frozen=True)
@@ -182,7 +187,7 @@ def build(
         if not architecture.activation:
             raise InputError(f"The network {name!r} has no activation to choose: leave it out.")
         arguments["activation"] = activation
-    allowed = set(architecture.builder.__kwdefaults__) - {"seed", "dtype"}
+    allowed = set(architecture.builder.__kwdefaults__ or {}) - {"seed", "dtype"}
     for option in options:
         if option not in allowed:
             raise UnknownNameError(

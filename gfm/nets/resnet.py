@@ -90,6 +90,7 @@ class ResNet(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images (n, channels, height, width) to outputs (n, outputs)."""
         x = self.blocks(self.activation(self.stem(x)))
         return self.head(self.pool(x).flatten(1))
 

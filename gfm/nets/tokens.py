@@ -23,6 +23,7 @@ class Embedding(nn.Module):
         nn.init.normal_(self.weight, std=std)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Token indices (n, steps) to rows of the table, (n, steps, width)."""
         places = torch.arange(self.weight.shape[0], device=tokens.device)
         return (tokens[..., None] == places).to(self.weight.dtype) @ self.weight
 

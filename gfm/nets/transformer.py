@@ -52,6 +52,9 @@ def transformer(
 class Transformer(nn.Module):
     """Built by ``transformer``; tokens ``(n, T)`` to ``(n, T, outputs)``."""
 
+    positions: Tensor
+    mask: Tensor
+
     def __init__(
         self,
         vocabulary: int,
@@ -75,6 +78,11 @@ class Transformer(nn.Module):
         nn.init.xavier_uniform_(self.head.weight)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Token indices (n, steps) to logits (n, steps, tokens).
+
+        Raises:
+            InputError: more steps than there are positions.
+        """
         length = tokens.shape[1]
         if length > len(self.positions):
             raise InputError(

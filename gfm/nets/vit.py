@@ -101,6 +101,7 @@ class ViT(nn.Module):
         self.head = nn.Linear(width, outputs, dtype=torch.float32)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images (n, channels, height, width) to outputs (n, outputs)."""
         n, channels, height, across = x.shape
         rows, columns = height // self.patch, across // self.patch
         x = x.reshape(n, channels, rows, self.patch, columns, self.patch)

@@ -18,7 +18,8 @@ class Adam(RMSProp):
     """m <- beta1 m + (1 - beta1) g, nu as in RMSProp, both bias-corrected; w <- w - lr m / (sqrt(nu) + eps).
 
     It oscillates once an eigenvalue of P^{-1} H reaches 2 (1 + beta1) / (1 - beta1), 38 at 0.9.
-    Not in the Central Flows paper; derived here as the authors derive theirs: by averaging the update over the oscillation; not in the paper.
+    Not in the Central Flows paper; derived here as the authors derive theirs: by averaging the update
+    over the oscillation.
 
     Raises:
         InputError: ``lr`` not positive, ``beta1`` not in [0, 1), ``beta2`` not in (0, 1), ``eps`` negative.
@@ -36,14 +37,20 @@ class Adam(RMSProp):
 
     @property
     def threshold(self) -> float:
+        """Eigenvalue of P^{-1} H at which it starts to oscillate: 2 (1 + beta1) / (1 - beta1)."""
         return 2.0 * (1.0 + self.beta1) / (1.0 - self.beta1)
 
     def init(self, w: Tensor) -> State:
+        """Both averages at zero, (p,)."""
         return State(nu=torch.zeros_like(w), momentum=torch.zeros_like(w))
 
     def update(self, state: State, g: Tensor) -> State:
+        """Both averages move towards the gradient (p,) and its square."""
+        assert state.momentum is not None
         nu = super().update(state, g).nu
         return State(state.t + 1.0, nu=nu, momentum=self.beta1 * state.momentum + (1.0 - self.beta1) * g)
 
     def direction(self, state: State, g: Tensor) -> Tensor:
+        """The averaged gradient, (p,), corrected for its start at zero where asked for."""
+        assert state.momentum is not None
         return state.momentum / (1.0 - self.beta1**state.t) if self.bias_correction else state.momentum

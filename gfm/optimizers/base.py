@@ -64,7 +64,11 @@ class Optimizer(ABC):
     """A rule; immutable, without state of its own. ``lr`` is a number or a function of the step."""
 
     lr: Schedule
-    threshold: float = 2.0
+
+    @property
+    def threshold(self) -> float:
+        """Eigenvalue of P^{-1} H at which it starts to oscillate; 2 without momentum."""
+        return 2.0
 
     def init(self, w: Tensor) -> State:
         """State before the first step, for weights (p,)."""

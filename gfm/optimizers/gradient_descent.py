@@ -18,6 +18,14 @@ class GradientDescent(Optimizer):
 
     Raises:
         InputError: ``lr`` is not positive.
+
+    Example:
+        >>> import torch
+        >>> rule = GradientDescent(lr=0.1)
+        >>> w, gradient = torch.tensor([1.0]), torch.tensor([2.0])
+        >>> state = rule.update(rule.init(w), gradient)
+        >>> round(rule.step(w, state, gradient).item(), 3)
+        0.8
     """
 
     lr: Schedule
@@ -26,4 +34,5 @@ class GradientDescent(Optimizer):
         object.__setattr__(self, "lr", check_lr(self.lr))
 
     def preconditioner(self, state: State) -> float:
+        """P = 1 / lr, a number."""
         return 1.0 / self.lr_at(state.t)

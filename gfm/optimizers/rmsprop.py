@@ -19,7 +19,9 @@ class RMSProp(SecondMoment):
     """
 
     def square(self, g: Tensor) -> Tensor:
+        """The square of each coordinate, (p,)."""
         return g * g
 
     def observed(self, a: Tensor, b: Tensor) -> Tensor:
+        """Products coordinate by coordinate, (m, p)."""
         return a * b

@@ -19,7 +19,9 @@ class ScalarRMSProp(SecondMoment):
     """
 
     def square(self, g: Tensor) -> Tensor:
+        """The squared norm of the gradient, 0-d."""
         return g @ g
 
     def observed(self, a: Tensor, b: Tensor) -> Tensor:
+        """Inner products of the rows, (m, 1)."""
         return (a * b).sum(-1, keepdim=True)

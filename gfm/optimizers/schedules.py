@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from gfm.checks import whole
 from gfm.errors import UnknownNameError
@@ -23,22 +25,32 @@ class WarmUp:
     steps: int
 
     def __call__(self, t: float) -> float:
+        """The learning rate at step ``t``."""
         return self.peak * (LEAST + (1 - LEAST) * min(1.0, 5 * t / self.steps))
 
 
 @dataclass(frozen=True)
 class Cosine:
-    """From ``peak`` down to a tenth of it by half a cosine over ``steps``."""
+    """From ``peak`` down to a tenth of it by half a cosine over ``steps``.
+
+    Example:
+        >>> schedule = Cosine(1.0, 100)
+        >>> [round(schedule(t), 3) for t in (0, 50, 100)]
+        [1.0, 0.55, 0.1]
+    """
 
     peak: float
     steps: int
 
     def __call__(self, t: float) -> float:
+        """The learning rate at step ``t``."""
         share = (1 + math.cos(math.pi * min(1.0, t / self.steps))) / 2
         return self.peak * (LEAST + (1 - LEAST) * share)
 
 
-SCHEDULES = {"constant": None, "warmup": WarmUp, "cosine": Cosine}
+SCHEDULES: dict[str, Callable[[Any, int], Schedule] | None] = {
+    "constant": None, "warmup": WarmUp, "cosine": Cosine,
+}
 
 
 def named(name: str, lr: float, steps: int) -> Schedule:
@@ -49,5 +61,6 @@ def named(name: str, lr: float, steps: int) -> Schedule:
     """
     if not isinstance(name, str) or name not in SCHEDULES:
         raise UnknownNameError(f"unknown schedule {name!r}; choose one of {', '.join(SCHEDULES)}")
-    lr, steps = check_lr(lr), whole("steps", steps, 1)
-    return lr if SCHEDULES[name] is None else SCHEDULES[name](lr, steps)
+    peak, steps = check_lr(lr), whole("steps", steps, 1)
+    schedule = SCHEDULES[name]
+    return peak if schedule is None else schedule(peak, steps)

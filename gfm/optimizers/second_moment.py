@@ -42,9 +42,12 @@ class SecondMoment(Optimizer):
         """What nu averages at the gradient (p,): 0-d or (p,)."""
 
     def init(self, w: Tensor) -> State:
+        """Start with nu at zero, of the shape of the gradient's square."""
         return State(nu=torch.zeros_like(self.square(w)))
 
     def update(self, state: State, g: Tensor) -> State:
+        """Move nu to beta2 nu + (1 - beta2) g^2."""
+        assert state.nu is not None
         nu = self.beta2 * state.nu + (1.0 - self.beta2) * self.square(g)
         return State(state.t + 1.0, nu=nu)
 
@@ -54,13 +57,17 @@ class SecondMoment(Optimizer):
 
     def root(self, state: State) -> Tensor:
         """sqrt(nu_hat), kept off exact zero, where a weight never had a gradient and never moves."""
+        assert state.nu is not None
         nu_hat = state.nu * self.correction(state.t)
         return nu_hat.clamp(min=torch.finfo(nu_hat.dtype).tiny).sqrt()
 
     def preconditioner(self, state: State) -> Tensor:
+        """P = (sqrt(nu_hat) + eps) / lr, of nu's shape."""
         return (self.root(state) + self.eps) / self.lr_at(state.t)
 
     def rates(self, state: State, g: Tensor) -> State:
+        """The rate of nu per step: (1 - beta2) / beta2 (g^2 - nu)."""
+        assert state.nu is not None
         return State(1.0, nu=self._rate * (self.square(g) - state.nu))
 
     @property
@@ -68,10 +75,13 @@ class SecondMoment(Optimizer):
         return (1.0 - self.beta2) / self.beta2
 
     def memory(self, state: State) -> Memory:
+        """The rate at which nu follows g^2, and dP / d nu at fixed time."""
         sensitivity = self.correction(state.t) / (2.0 * self.root(state) * self.lr_at(state.t))
         return Memory(self._rate, sensitivity)
 
     def preconditioner_rate(self, state: State, rates: State) -> Tensor:
+        """The rate of P per step: through nu, the bias correction and the learning rate."""
+        assert rates.nu is not None
         moved = self.memory(state).sensitivity * rates.nu
         if self.bias_correction:
             decay = self.beta2**state.t

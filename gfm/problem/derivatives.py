@@ -41,7 +41,7 @@ class Point:
             self._center = self._w.detach()[0]
         else:
             self._center = w.detach()
-            self.loss, self.gradient = 0.0, torch.zeros_like(w)
+            self.loss, self.gradient = torch.zeros((), dtype=w.dtype, device=w.device), torch.zeros_like(w)
             for inputs, targets, share in problem.pieces():
                 leaf = self._center.clone().requires_grad_()
                 value = problem.piece_loss(leaf, inputs, targets)

@@ -19,9 +19,11 @@ __all__ = ["Loss", "CrossEntropy", "MeanSquare", "available", "resolve"]
 class Loss(Protocol):
     """``prepare`` checks and converts targets once; the call maps outputs to one loss per example."""
 
-    def prepare(self, outputs: Tensor, targets: Tensor) -> Tensor: ...
+    def prepare(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Checked targets in the form that the call takes, for outputs (n, ...)."""
 
-    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor: ...
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """One loss per example, (n,), from outputs (n, ...) and prepared targets."""
 
 
 def _one_hot(outputs: Tensor, targets: Tensor, name: str) -> Tensor:
@@ -94,6 +96,11 @@ class MeanSquare(_RowLoss):
     name = "mse"
 
     def prepare(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Targets of the outputs' shape, or one-hot rows of class indices.
+
+        Raises:
+            InputError: integer targets of the outputs' shape, or another shape.
+        """
         if not targets.is_floating_point() and targets.shape == outputs.shape:
             raise InputError(
                 f"the mse loss got integer targets of the outputs' shape {tuple(outputs.shape)}; "
@@ -102,6 +109,7 @@ class MeanSquare(_RowLoss):
         return super().prepare(outputs, targets)
 
     def rows(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Half the squared error of each row: (..., outputs) to (...)."""
         # Written out: forward-mode derivatives through the fused mean square fail.
         return 0.5 * ((outputs - targets) ** 2).sum(-1)
 
@@ -112,6 +120,11 @@ class CrossEntropy(_RowLoss):
     name = "cross_entropy"
 
     def prepare(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Rows of probabilities, (..., classes), from themselves or from class indices.
+
+        Raises:
+            InputError: fewer than two outputs, another shape, or rows that are no probabilities.
+        """
         if outputs.ndim < 2 or outputs.shape[-1] < 2:
             raise InputError(
                 f"the cross_entropy loss needs one output a class on the last axis, at least two, but the outputs "
@@ -126,6 +139,7 @@ class CrossEntropy(_RowLoss):
         return rows
 
     def rows(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The cross-entropy of each row: (..., classes) to (...)."""
         return -(targets * torch.log_softmax(outputs, -1)).sum(-1)
 
 

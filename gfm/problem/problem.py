@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -33,11 +34,13 @@ class Costs:
     thirds: int = 0
 
     def since(self, before: Costs) -> Costs:
+        """What was spent after ``before``."""
         return Costs(
             self.gradients - before.gradients, self.hvps - before.hvps, self.thirds - before.thirds
         )
 
     def copy(self) -> Costs:
+        """A copy that later evaluations leave alone."""
         return Costs(self.gradients, self.hvps, self.thirds)
 
 
@@ -64,6 +67,14 @@ class Problem:
         InputError: shapes or dtypes that do not fit, NaN or empty data, a module whose loss
             would not be a deterministic smooth function of the weights, or whose second or third
             derivatives torch gets wrong.
+
+    Example:
+        >>> line = nn.Linear(1, 1, bias=False).double()
+        >>> x = torch.ones(5, 1, dtype=torch.float64)
+        >>> problem = Problem(line, x, 3.0 * x)  # L(w) = (w - 3)^2 / 2
+        >>> w = torch.tensor([1.0], dtype=torch.float64)
+        >>> problem.loss(w).item(), problem.gradient(w).item(), problem.hvp(w, torch.ones_like(w)).item()
+        (2.0, -2.0, 1.0)
     """
 
     #: Up to this p * n the k copies of a block product run as one batched network: at such sizes
@@ -228,17 +239,19 @@ class Problem:
         """L(w): a 0-d tensor without graph."""
         self.check(w)
         with torch.no_grad():
-            return sum(share * self.piece_loss(w, x, y) for x, y, share in self.pieces())
+            parts = (share * self.piece_loss(w, x, y) for x, y, share in self.pieces())
+            return reduce(torch.add, parts)
 
     def gradient(self, w: Tensor) -> Tensor:
         """Grad L(w), (p,)."""
         self.check(w)
         self.costs.gradients += 1
         w = w.detach().requires_grad_()
-        total = None
+        total: Tensor | None = None
         for x, y, share in self.pieces():
             part = torch.autograd.grad(self.piece_loss(w, x, y), w)[0]
             total = part * share if total is None else total.add_(part, alpha=share)
+        assert total is not None  # there is an example
         return total
 
     def hvp(self, w: Tensor, V: Tensor) -> Tensor:

@@ -55,7 +55,8 @@ class Chain:
 
     def parts(self, w: Tensor) -> list[tuple[Tensor, Tensor | None]]:
         """(weight, bias) views of every layer in a vector (p,) in the module's order of parameters."""
-        found, start = [], 0
+        found: list[tuple[Tensor, Tensor | None]] = []
+        start = 0
         for linear, _ in self.stages:
             rows, columns = linear.weight.shape
             weight = w[start : start + rows * columns].view(rows, columns)
@@ -70,18 +71,20 @@ class Chain:
 
 @dataclass
 class _Kept:
-    """What one layer needs of every product. The last three are written anew by each of them: fresh
-    memory of this size would cost as much as half a matrix product.
+    """What one layer needs of every product.
+
+    The last three fields are written anew by each product: fresh memory of this size would cost as much as half a
+    matrix product.
     """
 
     weight: Tensor
     inputs: Tensor  # a_{i-1}, (n, columns)
     slope: Tensor | None  # phi'(z), (n, rows); None where nothing follows the layer
     bend: Tensor | None  # dL/da * phi''(z), (n, rows)
-    signal: Tensor | None = None  # dL/dz, (n, rows)
-    swing: Tensor | None = None  # derivative of z along v, (n, rows)
-    moved: Tensor | None = None  # derivative of a_i along v, (n, rows); is swing where nothing follows
-    back: Tensor | None = None  # derivative of dL/da_{i-1} along v, (n, columns); None in the first layer
+    signal: Tensor  # dL/dz, (n, rows)
+    swing: Tensor  # derivative of z along v, (n, rows)
+    moved: Tensor  # derivative of a_i along v, (n, rows); is swing where nothing follows
+    back: Tensor | None  # derivative of dL/da_{i-1} along v, (n, columns); None in the first layer
 
 
 class ChainProducts:
@@ -94,25 +97,29 @@ class ChainProducts:
         self, chain: Chain, w: Tensor, inputs: Tensor, targets: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
     ):
         self.chain = chain
-        self.kept: list[_Kept] = []
+        layers: list[tuple[Tensor, Tensor, Tensor | None, Tensor | None]] = []
         a = inputs.flatten(1)
         for (weight, bias), (_, behind) in zip(chain.parts(w.detach()), chain.stages, strict=True):
             before = a
             a, slope, bend = _elementwise(behind, torch.nn.functional.linear(before, weight, bias))
-            self.kept.append(_Kept(weight, before, slope, bend))
+            layers.append((weight, before, slope, bend))
         self._outputs = a.requires_grad_()
         value = loss(self._outputs, targets).mean()
         (self._signal,) = torch.autograd.grad(value, self._outputs, create_graph=True)
         signal = self._signal.detach()
-        for kept in reversed(self.kept):
-            first = kept is self.kept[0]
-            if kept.bend is not None:
-                kept.bend.mul_(signal)
-            kept.signal = signal if kept.slope is None else signal * kept.slope
-            kept.swing = _room(kept.signal)
-            kept.moved = kept.swing if kept.slope is None else _room(kept.signal)
-            kept.back = None if first else torch.empty_like(kept.inputs)
-            signal = None if first else kept.signal @ kept.weight
+        self.kept: list[_Kept] = []
+        for i, (weight, before, slope, bend) in reversed(list(enumerate(layers))):
+            if bend is not None:
+                bend.mul_(signal)
+            if slope is not None:
+                signal = signal * slope
+            swing = _room(signal)
+            moved = swing if slope is None else _room(signal)
+            back = torch.empty_like(before) if i else None
+            self.kept.append(_Kept(weight, before, slope, bend, signal, swing, moved, back))
+            if i:
+                signal = signal @ weight
+        self.kept.reverse()
 
     def __call__(self, v: Tensor, out: Tensor | None = None) -> Tensor:
         """H v for one vector (p,), written into ``out`` (p,) where that is given."""
@@ -126,12 +133,13 @@ class ChainProducts:
             if moved is not None:
                 kept.swing.addmm_(moved, kept.weight.T)
             moved = kept.moved if kept.slope is None else torch.mul(kept.swing, kept.slope, out=kept.moved)
+        assert moved is not None  # a chain has a layer
         back = self._of_the_loss(moved)
         out = torch.empty_like(v) if out is None else out
         results = self.chain.parts(out)
         for i in reversed(range(len(self.kept))):
             kept, (weight, bias) = self.kept[i], results[i]
-            if kept.slope is not None:
+            if kept.slope is not None and kept.bend is not None:
                 back = back.mul_(kept.slope).addcmul_(kept.bend, kept.swing)
             torch.mm(back.T, kept.inputs, out=weight)
             if i:
@@ -152,7 +160,9 @@ class ChainProducts:
 
 def _room(like: Tensor) -> Tensor:
     """Memory of that shape; few columns lie one behind the other, which a matrix product fills in half the time."""
-    return torch.empty_like(like) if like.shape[1] > 32 else torch.empty_like(like.T, memory_format=torch.contiguous_format).T
+    if like.shape[1] > 32:
+        return torch.empty_like(like)
+    return torch.empty_like(like.T, memory_format=torch.contiguous_format).T
 
 
 def _elementwise(modules: tuple[nn.Module, ...], z: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:

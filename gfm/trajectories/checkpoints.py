@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,8 +28,9 @@ def read_checkpoints(folder: str | Path, pattern: str = "*") -> Trajectories:
     taken as the optimizer steps; groups are the tensors' names. Tensors that are not floating point
     (counters) are left out.
 
-    Raises UnreadableFileError for files that cannot be read so, and InputError for fewer than two
-    files, a name without a number, or checkpoints of different networks.
+    Raises:
+        UnreadableFileError: files that cannot be read so.
+        InputError: fewer than two files, a name without a number, or checkpoints of different networks.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -66,7 +68,7 @@ def _read(file: Path) -> Mapping[str, Tensor]:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            content = load_file(file)
+            content: Any = load_file(file)
         else:
             content = torch.load(file, map_location="cpu", weights_only=True)
     except ImportError:

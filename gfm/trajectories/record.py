@@ -18,7 +18,7 @@ from gfm.trajectories.trajectories import Trajectories
 
 __all__ = ["OPTIMIZERS", "record"]
 
-OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any], dict[str, str]]] = {
+OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, Any], dict[str, str]]] = {
     # name -> class, its options, names of its state: ours -> torch's
     "SGD": (torch.optim.SGD, {}, {}),
     "momentum": (torch.optim.SGD, {"momentum": 0.9}, {"momentum": "momentum_buffer"}),
@@ -67,8 +67,13 @@ def record(
 
     Returns trajectories in the module's dtype, groups named after the parameters' tensors, with the
     optimizer, its options and lr in ``meta``, and the weights' graph (:func:`edges_of`) where there is
-    one. Raises UnknownNameError, InputError, NumericalError when a run diverges, and UnreadableFileError
-    for a broken checkpoint or that of another call.
+    one.
+
+    Raises:
+        UnknownNameError: an unknown optimizer.
+        InputError: numbers that no run can have.
+        NumericalError: a run diverges.
+        UnreadableFileError: a broken checkpoint, or that of another call.
     """
     if optimizer not in OPTIMIZERS:
         raise UnknownNameError(f"No optimizer {optimizer!r} here; use one of {list(OPTIMIZERS)}.")

@@ -41,6 +41,7 @@ class Batches:
         if self.at >= self.count:
             draws = torch.rand(self.runs, self.count, generator=self.generator)
             self.order, self.at = draws.argsort(dim=1), 0
+        assert self.order is not None  # at is count before the first draw
         self.at += self.batch
         return self.order[:, self.at - self.batch : self.at]
 
@@ -77,7 +78,8 @@ def write(path: Path, mark: str, content: Mapping[str, Any]) -> None:
 def read(path: Path, mark: str) -> dict[str, Any] | None:
     """The checkpoint at ``path`` if it belongs to the call, None if there is none.
 
-    Raises UnreadableFileError for a file that is no checkpoint, or that of another call.
+    Raises:
+        UnreadableFileError: a file that is no checkpoint, or that of another call.
     """
     if not path.exists():
         return None

@@ -8,6 +8,7 @@ import tempfile
 import zipfile
 from itertools import groupby
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -42,13 +43,9 @@ def save(data: Trajectories, path: str | Path) -> Path:
         raise _unwritable(path, error) from error
     try:
         with os.fdopen(handle, "wb") as file:
-            np.savez(
-                file,
-                weights=data.weights,
-                steps=data.steps,
-                **{f"state_{name}": value for name, value in data.states.items()},
-                header=np.frombuffer(text.encode(), dtype=np.uint8),
-            )
+            arrays: dict[str, Any] = {f"state_{name}": value for name, value in data.states.items()}
+            words = np.frombuffer(text.encode(), dtype=np.uint8)
+            np.savez(file, weights=data.weights, steps=data.steps, **arrays, header=words)
         os.replace(temporary, path)
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
@@ -104,7 +101,7 @@ def _mapped(path: Path, member: str) -> np.ndarray:
         file.seek(start + 26)
         lengths = np.frombuffer(file.read(4), dtype="<u2")
     offset = start + 30 + int(lengths.sum()) + header_length
-    order = "F" if fortran else "C"
+    order: Literal["F", "C"] = "F" if fortran else "C"
     return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order=order)
 
 

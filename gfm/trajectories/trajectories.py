@@ -27,8 +27,14 @@ class Trajectories:
     meta: anything JSON can hold (optimizer, learning rate, task, ...).
     states: recorded optimizer state by name (``"momentum"``, ``"second"``), each of the weights' shape.
 
-    Raises InputError for a wrong shape, a dtype that is not floating point, no runs, fewer than two
-    states, values that are not finite, or steps and groups that do not fit.
+    Raises:
+        InputError: a wrong shape, a dtype that is not floating point, no runs, fewer than two states, values that
+            are not finite, or steps and groups that do not fit.
+
+    Example:
+        >>> data = Trajectories(np.zeros((6, 11, 4)))  # six runs of ten steps, four weights
+        >>> data.runs, data.parameters, data.steps[-1].item()
+        (6, 4, 10)
     """
 
     def __init__(
@@ -58,10 +64,10 @@ class Trajectories:
             raise InputError(f"groups has {len(self.groups)} labels for {parameters} parameters.")
         self.meta = dict(meta or {})
         self.states = {name: _weights(value) for name, value in (states or {}).items()}
-        for name, value in self.states.items():
-            if value.shape != self.weights.shape:
+        for name, state in self.states.items():
+            if state.shape != self.weights.shape:
                 raise InputError(
-                    f"states[{name!r}] has shape {value.shape}, the weights {self.weights.shape}."
+                    f"states[{name!r}] has shape {state.shape}, the weights {self.weights.shape}."
                 )
 
     # -- what it holds ---------------------------------------------------------------------------
@@ -108,8 +114,15 @@ class Trajectories:
     def split(self, *sizes: int) -> tuple[Trajectories, ...]:
         """Consecutive parts by run, for example ``train, val, test = data.split(100, 50, 50)``.
 
-        Whole runs only: no run lies on both sides. Raises InputError when the sizes are not positive
-        or ask for more runs than there are; runs beyond the sizes' sum are left out.
+        Whole runs only: no run lies on both sides. Runs beyond the sizes' sum are left out.
+
+        Raises:
+            InputError: the sizes are not positive, or ask for more runs than there are.
+
+        Example:
+            >>> train, test = Trajectories(np.zeros((6, 11, 4))).split(4, 2)
+            >>> train.runs, test.runs
+            (4, 2)
         """
         for size in sizes:
             _whole(size, "A size of split")
@@ -169,7 +182,8 @@ class Trajectories:
     def load(cls, path: str | Path, memory_map: bool = False) -> Trajectories:
         """Read what :meth:`save` wrote. ``memory_map`` reads weights from disk only when used.
 
-        Raises UnreadableFileError when the file is missing, truncated or not one of ours.
+        Raises:
+            UnreadableFileError: the file is missing, truncated or not one of ours.
         """
         from gfm.trajectories.storage import load
 

@@ -37,7 +37,10 @@ def test_bounds_that_are_none(spec):
         Bound.read(spec, "here")
 
 
-CLAIM = "- {id: a, title: t, section: both, source: {paper: ours}, claims: [{id: A, sentence: s, quantity: q, bound: %s}]}"
+CLAIM = (
+    "- {id: a, title: t, section: both, source: {paper: ours}, "
+    "claims: [{id: A, sentence: s, quantity: q, bound: %s}]}"
+)
 
 
 def _register(folder, text):

@@ -43,7 +43,10 @@ def test_a_calm_run_takes_no_step_again():
 
 def test_the_dense_mode_finds_the_same_flow():
     rule = GradientDescent(lr=0.6)
-    runs = [gfm.central.run(tiny_problem(), rule, 30, processes=["central"], tolerance=1e-8, dense=dense) for dense in (False, True)]
+    runs = [
+        gfm.central.run(tiny_problem(), rule, 30, processes=["central"], tolerance=1e-8, dense=dense)
+        for dense in (False, True)
+    ]
     tracked, exact = (found["central"] for found in runs)
     assert np.nanmax(exact.critical) >= 1
     assert np.allclose(tracked.eigenvalues[:, 0], exact.eigenvalues[:, 0], rtol=1e-6)
@@ -51,7 +54,9 @@ def test_the_dense_mode_finds_the_same_flow():
     assert runs[1].costs["central"]["hvps"] > 31 * tiny_problem().p  # every refresh saw the whole Hessian
 
 
-@pytest.mark.parametrize(("activation", "substeps", "most"), [(nn.ELU, 8, 0.002), (nn.ReLU, 16, 0.02)], ids=["elu", "relu"])
+@pytest.mark.parametrize(
+    ("activation", "substeps", "most"), [(nn.ELU, 8, 0.002), (nn.ReLU, 16, 0.02)], ids=["elu", "relu"]
+)
 def test_where_the_curvature_jumps_substeps_stay_long(activation, substeps, most):
     # ELU's second derivative jumps at zero, ReLU's first: each example that crosses it moves the eigenvalue at once.
     X, Y = tiny_data()

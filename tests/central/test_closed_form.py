@@ -92,7 +92,9 @@ def test_it_rises_with_the_learning_rate(edge, beta2):
 
 
 @pytest.mark.parametrize(
-    "change", [{"lr": 0.0}, {"lr": math.nan}, {"sharpness": -1.0}, {"beta2": 1.5}, {"sharpness_gradient": torch.zeros(3)}]
+    "change", [
+        {"lr": 0.0}, {"lr": math.nan}, {"sharpness": -1.0}, {"beta2": 1.5}, {"sharpness_gradient": torch.zeros(3)}
+    ]
 )
 def test_values_that_make_no_sense_are_refused(edge, change):
     _, _, g, S, dS, _ = edge

@@ -83,7 +83,9 @@ def test_bad_shapes_and_numbers_are_refused():
         solve(np.eye(2) * np.nan, np.eye(3))
 
 
-@pytest.mark.parametrize("change", [{"tolerance": -1.0}, {"tolerance": float("nan")}, {"tolerance": "a"}, {"max_iterations": 0}])
+@pytest.mark.parametrize(
+    "change", [{"tolerance": -1.0}, {"tolerance": float("nan")}, {"tolerance": "a"}, {"max_iterations": 0}]
+)
 def test_impossible_options_are_refused(change):
     with pytest.raises(InputError, match=next(iter(change))):
         solve(-np.eye(2), np.eye(3), **change)

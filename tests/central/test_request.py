@@ -61,7 +61,9 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("change", "words"), BAD, ids=lambda value: str(value)[:40] if isinstance(value, str) else None)
+@pytest.mark.parametrize(
+    ("change", "words"), BAD, ids=lambda value: str(value)[:40] if isinstance(value, str) else None
+)
 def test_bad_input_gets_one_sentence_before_any_work(change, words):
     change = dict(change)
     problem = change.pop("problem", None) or tiny_problem()

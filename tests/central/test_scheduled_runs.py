@@ -19,7 +19,8 @@ def test_the_optimizer_takes_the_rate_of_its_step_and_the_flow_that_of_its_time(
     problem, warmup, steps = tiny_problem(), 3, 15
     rate = named(name, 0.3, warmup + steps)
     found = run(
-        problem, GradientDescent(lr=rate), steps, processes=["discrete", "stable"], substeps=64, warmup=warmup, keep_weights=steps,
+        problem, GradientDescent(lr=rate), steps, processes=["discrete", "stable"],
+        substeps=64, warmup=warmup, keep_weights=steps,
     )
     w, start = problem.w0, None
     for t in range(warmup + steps):

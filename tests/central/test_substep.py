@@ -105,8 +105,9 @@ def test_the_residual_after_a_substep_is_the_one_that_was_solved_for(name):
 
 @pytest.mark.parametrize("name", [n for n in RULES if "rmsprop" in n or n == "adam"])
 def test_what_second_moments_see_below_the_edge_is_too_much_by_first_order(name):
-    """Put for H u_i is c P u_i where lambda_i P u_i is true, so the push of the pair i, j is too large
-    by c^2 / (lambda_i lambda_j): by 5 % at most for candidates within 2.5 % of the edge.
+    """The push of the pair i, j is too large by c^2 / (lambda_i lambda_j).
+
+    Put for H u_i is c P u_i where lambda_i P u_i is true: 5 % at most for candidates within 2.5 % of the edge.
     """
     problem, w, state, U, values = start(RULES[name], 3)
     rule, c = RULES[name], 1.02 * float(values[0])
@@ -135,8 +136,9 @@ def test_b_is_symmetric_and_the_solution_is_certified(name):
 
 
 def test_one_direction_equals_the_closed_form():
-    """A13: at S = 2 / lr, sigma^2 = 2 <-g, grad S> / |grad S|^2, and the flow is -lr times the
-    gradient without its component along grad S.
+    """A13: at S = 2 / lr, sigma^2 = 2 <-g, grad S> / |grad S|^2.
+
+    The flow is -lr times the gradient without its component along grad S.
     """
     problem, w, _, U, values = start(GradientDescent(lr=1.0), 1)
     lr = 2.0 / float(values[0])

@@ -16,7 +16,9 @@ def effective(problem, w, P):
 @pytest.mark.parametrize("kind", ["number", "vector"])
 def test_pairs_are_right_and_p_orthonormal(kind):
     problem = tiny_problem()
-    P = 0.1 if kind == "number" else 0.05 + torch.rand(problem.p, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    P = 0.1 if kind == "number" else 0.05 + torch.rand(
+        problem.p, generator=torch.Generator().manual_seed(4), dtype=torch.float64
+    )
     tracker = Tracker(initial=3, above=1e9)
     found = tracker.refresh(problem.at(problem.w0, 3), P)
     expected = torch.linalg.eigvalsh(effective(problem, problem.w0, P)).flip(0)[:3]

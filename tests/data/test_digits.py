@@ -28,8 +28,8 @@ def test_the_first_of_each_class_are_chosen_and_none_is_in_both_sets():
         # Undo the normalisation, which is one affine map for all pixels.
         low, high = mine.min(), mine.max()
         mine = (mine - low) / (high - low) * 16
-        key = lambda a: sorted(map(tuple, np.round(np.asarray(a)).reshape(20, -1)))
-        assert key(mine) == key(first)
+        mine, first = (sorted(map(tuple, np.round(np.asarray(a)).reshape(20, -1))) for a in (mine, first))
+        assert mine == first
     train = {x.numpy().tobytes() for x in data.inputs}
     assert not train & {x.numpy().tobytes() for x in data.test_inputs}
 
@@ -37,8 +37,8 @@ def test_the_first_of_each_class_are_chosen_and_none_is_in_both_sets():
 def test_seed_changes_the_order_only():
     a, b = digits(60, 3, seed=0), digits(60, 3, seed=1)
     assert a.fingerprint == digits(60, 3, seed=0).fingerprint != b.fingerprint
-    key = lambda d: sorted(map(tuple, d.inputs.reshape(60, -1).tolist()))
-    assert key(a) == key(b)
+    in_a, in_b = (sorted(map(tuple, d.inputs.reshape(60, -1).tolist())) for d in (a, b))
+    assert in_a == in_b
 
 
 def test_signs():

@@ -46,7 +46,9 @@ def test_quadratics():
     path = q.descend(q.quadratic([[10.0]], [1.0]), 0.15, 5)
     assert lines(quadratics.one_weight({0.15: path}, 10.0, np.array([0.5, 2.5]), np.array([0.5, 1.5]))) >= 5
     path = q.descend(q.quadratic([[2.0, 0.0], [0.0, 1.0]], [1.0, 1.0]), 0.3, 5)
-    panel = {"title": "t", "H": np.diag([2.0, 1.0]), "path": path, "directions": {"u": (np.array([1.0, 0.0]), "central")}}
+    panel = {
+        "title": "t", "H": np.diag([2.0, 1.0]), "path": path, "directions": {"u": (np.array([1.0, 0.0]), "central")}
+    }
     assert len(quadratics.two_weights([panel, panel]).axes) == 2
 
 

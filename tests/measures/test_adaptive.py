@@ -23,7 +23,8 @@ def made(steps=400, **central):
         "nu_at": np.stack([1.0 + 0 * t, 3.0 + 0 * t], 1),
     }
     flow = {
-        "loss": np.exp(-(t - 5) / 100), "predicted_loss": np.exp(-(t - 5) / 100), "eigenvalues": np.full((steps + 1, 1), 2.0),
+        "loss": np.exp(-(t - 5) / 100), "predicted_loss": np.exp(-(t - 5) / 100),
+        "eigenvalues": np.full((steps + 1, 1), 2.0),
         "nu_mean": np.full(steps + 1, 1.1), "effective_step": np.full(steps + 1, 0.4),
         "gradient2_at": np.full((steps + 1, 2), 0.3), "predicted_gradient2_at": np.full((steps + 1, 2), 3.0),
         "nu_at": np.full((steps + 1, 2), 1.5),
@@ -57,7 +58,8 @@ def test_single_weights():
 
 def test_a_run_without_edge_measures_nothing():
     run = made(eigenvalues=np.ones((401, 1)))
-    for value in (measures.level_offset(run), measures.relative_error(run, 10, "nu_mean"), measures.oscillation_share(run),
+    for value in (measures.level_offset(run), measures.relative_error(run, 10, "nu_mean"),
+                  measures.oscillation_share(run),
                   measures.step_excess(run, 10), measures.loss_lag(run, 10)):
         assert np.isnan(value)
     assert measures.edge_steps(run) == []

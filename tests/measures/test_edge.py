@@ -128,7 +128,10 @@ def test_cells_suit_their_network():
 def test_before_the_edge_the_largest_distance_is_held_against_the_paths_length():
     steps = 20
     top = np.where(np.arange(steps + 1) < 10, 1.0, 2.0)[:, None]
-    run = lockstep({"loss": np.ones(steps + 1)}, {"loss": np.ones(steps + 1), "eigenvalues": top, "gradient_norm2": np.full(steps + 1, 4.0)})
+    run = lockstep(
+        {"loss": np.ones(steps + 1)},
+        {"loss": np.ones(steps + 1), "eigenvalues": top, "gradient_norm2": np.full(steps + 1, 4.0)}
+    )
     apart = {"stable-central": np.linspace(0, 0.4, steps + 1), "discrete-central": np.linspace(0, 0.2, steps + 1)}
     run.distances.update(apart)
     run.series["stable"] = run.series["discrete"]

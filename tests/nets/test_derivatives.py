@@ -57,8 +57,7 @@ def test_forward_mode_and_batched_products_agree_with_reverse_mode(name):
     reference = hvp(f, w, u)
     _, forward = torch.func.jvp(torch.func.grad(f), (w,), (u,))
     assert relative(forward, reference) < 1e-10
-    inner = lambda x: torch.func.jvp(f, (x,), (u,))[1]
-    _, twice = torch.func.jvp(inner, (w,), (v,))
+    _, twice = torch.func.jvp(lambda x: torch.func.jvp(f, (x,), (u,))[1], (w,), (v,))
     assert relative(twice, reference @ v) < 1e-9
     x = w.clone().requires_grad_()
     (g,) = torch.autograd.grad(f(x), x, create_graph=True)

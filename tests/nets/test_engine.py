@@ -1,5 +1,7 @@
-"""The engine's own derivatives of every network, in float64: ``Problem.third`` and ``Expansion.third``
-against differences of the Hessian product, with one copy of the weights, several copies, and in pieces.
+"""The engine's own derivatives of every network, in float64.
+
+``Problem.third`` and ``Expansion.third`` against differences of the Hessian product, with one copy of the
+weights, several copies, and in pieces.
 """
 
 import pytest
@@ -47,4 +49,5 @@ def test_pieces_and_copies_agree(name):
     U = directions(w, 3)
     assert relative(pieces.at(w).gradient, whole.at(w, 3).gradient) < 1e-12
     assert relative(pieces.at(w, 3).expand(U).third([0, 2]), whole.at(w, 3).expand(U).third([0, 2])) < 1e-10
-    assert relative(whole.at(w, 1).expand(U).third(), whole.at(w, 3).expand(U).third()) < 1e-10  # one copy, three copies
+    one, three = whole.at(w, 1).expand(U).third(), whole.at(w, 3).expand(U).third()  # copies of the inputs
+    assert relative(one, three) < 1e-10

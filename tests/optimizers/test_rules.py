@@ -11,7 +11,9 @@ from gfm.optimizers import Adam, GradientDescent, HeavyBall, RMSProp, ScalarRMSP
 PAIRS = {
     "gd": (GradientDescent(lr=0.1), lambda q: torch.optim.SGD(q, lr=0.1)),
     "heavy ball": (HeavyBall(lr=0.1, momentum=0.9), lambda q: torch.optim.SGD(q, lr=0.1, momentum=0.9)),
-    "rmsprop": (RMSProp(lr=1e-3, beta2=0.95, eps=1e-6), lambda q: torch.optim.RMSprop(q, lr=1e-3, alpha=0.95, eps=1e-6)),
+    "rmsprop": (
+        RMSProp(lr=1e-3, beta2=0.95, eps=1e-6), lambda q: torch.optim.RMSprop(q, lr=1e-3, alpha=0.95, eps=1e-6)
+    ),
     "adam": (Adam(lr=1e-2, beta2=0.99), lambda q: torch.optim.Adam(q, lr=1e-2, betas=(0.9, 0.99))),
 }
 RULES = [r for r, _ in PAIRS.values()] + [
@@ -29,7 +31,8 @@ def test_twenty_steps_equal_those_of_torch(name):
     optimizer = make(module.parameters())
     w, state = problem.w0, rule.init(problem.w0)
     for _ in range(20):
-        for parameter, g in zip(module.parameters(), problem.flat.views(problem.gradient(problem.flat.flatten(module))).values(), strict=True):
+        gradient = problem.flat.views(problem.gradient(problem.flat.flatten(module)))
+        for parameter, g in zip(module.parameters(), gradient.values(), strict=True):
             parameter.grad = g.clone()
         optimizer.step()
         gradient = problem.gradient(w)
@@ -84,7 +87,8 @@ def test_impossible_settings_are_refused(make):
 def test_numbers_of_numpy_become_plain_ones():
     """A run's settings are written as JSON, which has no place for NumPy's."""
     rule = Adam(
-        lr=np.float32(0.125), beta1=np.float64(0.5), beta2=np.float32(0.75), eps=np.int64(0), bias_correction=np.bool_(True)
+        lr=np.float32(0.125), beta1=np.float64(0.5), beta2=np.float32(0.75), eps=np.int64(0),
+        bias_correction=np.bool_(True),
     )
     assert rule == Adam(lr=0.125, beta1=0.5, beta2=0.75, eps=0.0)
     assert {type(value) for value in vars(rule).values()} == {float, bool}
@@ -101,7 +105,9 @@ def test_a_schedule_that_turns_negative_is_refused():
     rule = GradientDescent(lr=lambda t: 0.1 - 0.05 * t)
     with pytest.raises(InputError, match="schedule"):
         for _ in range(5):
-            rule.preconditioner(rule.update(rule.init(torch.zeros(1)), torch.zeros(1)).moved(rule.rates(None, None), 4.0))
+            rule.preconditioner(
+                rule.update(rule.init(torch.zeros(1)), torch.zeros(1)).moved(rule.rates(None, None), 4.0)
+            )
 
 
 def test_a_weight_without_any_gradient_stays():

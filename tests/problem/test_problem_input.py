@@ -35,7 +35,10 @@ def bad(change):
     (lambda x, y: {"loss": lambda out, target: out - target}, "scalar"),
     (lambda x, y: {"batch_size": 0}, "batch_size"),
     (lambda x, y: {"module": nn.Sequential(nn.Linear(8, 4), nn.Dropout(0.1), nn.Linear(4, 1)).double()}, "train mode"),
-    (lambda x, y: {"module": nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)).double()}, "train mode"),
+    (
+        lambda x, y: {"module": nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)).double()},
+        "train mode"
+    ),
     (lambda x, y: {"module": nn.Sequential(nn.Linear(8, 4), nn.LayerNorm(4), nn.Linear(4, 1)).double()}, "fused norm"),
     (lambda x, y: {"module": nn.Flatten()}, "no trainable parameters"),
     (lambda x, y: {"module": lambda x: x}, "torch.nn.Module"),

@@ -15,7 +15,8 @@ NOTEBOOKS = [f"notebooks/{Path(n).with_suffix('.html').as_posix()}" for n in REG
 MAIN = ["index.html", "status.html", "central-flows.html", "gradient-flow-matching.html",
         "notebooks/central-flows/gd-central-flow.html",
         "notebooks/gradient-flow-matching/forecasting-least-squares.html"]
-PAGES = [*MAIN[:4], *NOTEBOOKS, "both.html", "benchmarks.html", "how-to-run.html", "how-to-cite.html", "limits.html", "symbols.html",
+PAGES = [*MAIN[:4], *NOTEBOOKS, "both.html", "benchmarks.html", "how-to-run.html", "how-to-cite.html", "limits.html",
+         "symbols.html",
          "references.html", "search.html", "genindex.html"]
 MOST_BYTES = 1_000_000
 

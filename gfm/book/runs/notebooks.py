@@ -136,9 +136,13 @@ def _literals(code: str, where: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     try:
         for node in ast.parse(code).body:
+            if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None:
+                raise ValueError("no assignment")
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if not isinstance(target, ast.Name):
+                raise ValueError("no plain name")
             found[target.id] = ast.literal_eval(node.value)
-    except (SyntaxError, ValueError, AttributeError, TypeError) as error:
+    except (SyntaxError, ValueError, TypeError) as error:
         raise UnreadableFileError(
             f"{where}: the parameters cell may hold only `name = plain value` lines."
         ) from error
@@ -149,6 +153,7 @@ def _typed(name: str, text: str, default: Any) -> Any:
     if isinstance(default, str):
         return text
     try:
+        value: Any
         if isinstance(default, bool):
             value = {"true": True, "false": False}[text.lower()]
         elif isinstance(default, int):

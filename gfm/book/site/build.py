@@ -110,8 +110,8 @@ def _stage(register: Register, source: Path, profiles: tuple[str, ...], site: Si
     for file in sorted(book.glob("*.md")):
         text = _fill(file.read_text(encoding="utf-8"), words, file.name)
         (source / file.name).write_text(text, encoding="utf-8")
-    pages = {f.stem for f in source.glob("*.md")}
-    toc = overview.table_of_contents(register, staged, pages)
+    written = {f.stem for f in source.glob("*.md")}
+    toc = overview.table_of_contents(register, staged, written)
     (source / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")
 
 

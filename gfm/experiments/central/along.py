@@ -38,8 +38,10 @@ def closed_form_along(
     """The closed form of the oscillation's variance at stored weights, checked (B2, B3).
 
     Args:
-        experiment: a run of Scalar RMSProp. weights: (m, p) of its flow, at the edge.
-        rates, memories: learning rates and values of beta2 to try at each point, around its own.
+        experiment: a run of Scalar RMSProp.
+        weights: (m, p) of its flow, at the edge.
+        rates: learning rates to try at each point, around its own.
+        memories: values of beta2 to try at each point, around its own.
 
     Returns:
         variance (m,): at the run's own lr and beta2. drift: largest |d log S_eff / dt| with it.
@@ -71,7 +73,7 @@ def closed_form_along(
             "descent": max(0.0, gradient_descent_variance(g, slopes)),
             "normalised": max(0.0, normalised_variance(g, S, lr)),
         })
-    joined = {key: np.array([r[key] for r in rows]) for key in rows[0]}
+    joined: dict[str, Any] = {key: np.array([r[key] for r in rows]) for key in rows[0]}
     for name in ("drift", "solver"):
         known = joined[name][np.isfinite(joined[name])]
         joined[name] = float(known.max()) if len(known) else float("nan")

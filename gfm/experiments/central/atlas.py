@@ -54,8 +54,10 @@ def atlas(obtain: Obtain, cells: Mapping[str, Mapping[str, Any]], **common: Any)
 
     Returns: (network, learning rate) -> run, in the order given. Where only stored results may be used
         (``gfm run --stored``), cells that were never run are left out.
-    Raises: InputError for a network without learning rates; NotStoredError where no cell is stored; see
-        also :func:`cell`.
+
+    Raises:
+        InputError: a network without learning rates.
+        NotStoredError: no cell is stored; see also :func:`cell`.
     """
     runs = {}
     for net, own in cells.items():
@@ -77,7 +79,9 @@ def atlas(obtain: Obtain, cells: Mapping[str, Mapping[str, Any]], **common: Any)
 
 def left_out(cells: Mapping[str, Mapping[str, Any]], runs: Mapping[tuple[str, float], Run]) -> str:
     """A sentence about the cells that have no run; empty if all have one."""
-    missing = [f"{TITLES[net]} at {lr:g}" for net, own in cells.items() for lr in own["lr"] if (net, float(lr)) not in runs]
+    missing = [
+        f"{TITLES[net]} at {lr:g}" for net, own in cells.items() for lr in own["lr"] if (net, float(lr)) not in runs
+    ]
     if not missing:
         return ""
     return f"Not run yet under this profile, and left out below: {', '.join(missing)}."

@@ -52,12 +52,14 @@ class ContinuedRun(FlowRun):
         started = time.perf_counter()
         whole("start_steps", self.start_steps, 0)
         problem, rule = self.problem(), self.rule()
+        assert isinstance(rule, ScalarRMSProp)
         first = replace(rule, lr=self.start_lr, beta2=self.start_beta2)
         w, state = problem.w0, first.init(problem.w0)
         for _ in range(self.start_steps):
             gradient = problem.gradient(w)
             state = first.update(state, gradient)
             w = first.step(w, state, gradient)
+        assert state.nu is not None
         spent = {**asdict(problem.costs), "seconds": time.perf_counter() - started}
         continued = _Continued(rule.lr, rule.beta2, rule.eps, rule.bias_correction, nu=float(state.nu))
         run = self._run(problem, continued, w, context)

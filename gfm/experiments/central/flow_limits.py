@@ -25,8 +25,10 @@ def _run(obtain: Obtain, **parameters: Any):
 def overshoot_study(
     obtain: Obtain, families: Mapping[str, Mapping[str, Any]], window: float, **common: Any
 ) -> list[dict[str, Any]]:
-    """One row a run: its family, learning rate, the optimizer's largest effective sharpness (the edge
-    is 2), the median error of the predicted loss, and the run's notes.
+    """One row a run: how far it overshoots the edge, and how well its flow predicts the loss.
+
+    A row has the family, the learning rate, the optimizer's largest effective sharpness (the edge is 2), the
+    median error of the predicted loss, and the run's notes.
 
     obtain: a notebook's ``element.obtain``. families: name -> ``lr`` (a list) and further parameters of its runs, over ``common``. The error is NaN
     where a run stays below the edge or comes to it too late for a time average, infinite where its flow stopped.
@@ -59,7 +61,10 @@ def numerics_study(obtain: Obtain, lr: float, substeps: Sequence[int], **common:
     losses = {count: final(substeps=count) for count in substeps}
     base = losses[4] if 4 in losses else final()
     rows = [
-        {"setting": f"{count} substeps", "kind": "substeps", "change": abs(losses[count] - losses[2 * count]) / losses[finest]}
+        {
+            "setting": f"{count} substeps", "kind": "substeps",
+            "change": abs(losses[count] - losses[2 * count]) / losses[finest]
+        }
         for count in sorted(substeps) if 2 * count in losses
     ]
     for share in (0.95, 0.995):
@@ -72,9 +77,11 @@ def numerics_study(obtain: Obtain, lr: float, substeps: Sequence[int], **common:
 
 
 def limit_claims(overshoot: list[dict[str, Any]], changes: list[dict[str, Any]]) -> dict[str, float]:
-    """A14: ratio of successive changes by halved substeps; D4 and eigenvectors: largest relative
-    change; correlation (Spearman) of overshoot and error over the runs that have an error (a flow that
-    stopped counts as the largest); share of the runs that have a finite one.
+    """What the claims about the flow's limits are judged by.
+
+    ``order`` (A14): ratio of successive changes by halved substeps. ``share`` (D4) and ``tolerance`` (of the
+    eigenvectors): largest relative change. Then the correlation (Spearman) of overshoot and error over the runs
+    that have an error (a flow that stopped counts as the largest), and the share of runs with a finite one.
     """
     known = [r for r in overshoot if not np.isnan(r["error"])]
     halvings = [row["change"] for row in changes if row["kind"] == "substeps"]

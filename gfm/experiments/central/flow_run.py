@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ from gfm import central, nets, optimizers
 from gfm import data as datasets
 from gfm.checks import whole
 from gfm.data import Dataset
-from gfm.errors import UnknownNameError, UnreadableFileError
+from gfm.errors import InputError, UnknownNameError, UnreadableFileError
 from gfm.optimizers import schedules
 from gfm.problem import Problem
 from gfm.store.experiment import Context, Experiment, Obtain, Result
@@ -41,8 +41,8 @@ class FlowRun(Experiment):
     hidden: widths of an MLP's hidden layers, over those of ``size``. length: of the sequences of the
     sorting task (0: its own default). outputs: on so many test examples the network's outputs are
     recorded. schedule: of the learning rate, whose largest is ``lr``; see ``gfm.optimizers.schedules``
-    (steps count from the start of the warm-up). Options that the data set or the optimizer does not have (classes for sorting, beta2
-    for gradient descent, say) are not used.
+    (steps count from the start of the warm-up). Options that the data set or the optimizer does not have
+    (classes for sorting, beta2 for gradient descent, say) are not used.
 
     Raises:
         InputError, UnknownNameError: values that no run can have, as soon as they are needed.
@@ -91,7 +91,10 @@ class FlowRun(Experiment):
         schedules.named(self.schedule, 1.0, 1)
 
     def parameters(self) -> dict[str, Any]:
-        """The fields as a plain dict; a constant schedule goes without saying, as in results from before there were others."""
+        """The fields as a plain dict, without the schedule where it is constant.
+
+        Results from before there were other schedules do not name one either.
+        """
         values = super().parameters()
         if self.schedule == "constant":
             del values["schedule"]
@@ -108,16 +111,22 @@ class FlowRun(Experiment):
 
     @property
     def torch_dtype(self) -> torch.dtype:
+        """The dtype named.
+
+        Raises:
+            UnknownNameError: a name other than float32 and float64.
+        """
         if self.dtype not in ("float32", "float64"):
             raise UnknownNameError(f"dtype must be float32 or float64, but it is {self.dtype!r}")
         return getattr(torch, self.dtype)
 
     def data_fingerprint(self) -> str:
+        """The data set's own digest."""
         return self.dataset.fingerprint
 
     def problem(self) -> Problem:
         """The training problem at its start."""
-        options = {"hidden": tuple(self.hidden)} if self.hidden else {}
+        options: dict[str, Any] = {"hidden": tuple(self.hidden)} if self.hidden else {}
         module = nets.build(
             self.net, self.dataset, size=self.size, activation=self.activation or None,
             dtype=self.torch_dtype, seed=self.seed, **options,
@@ -128,8 +137,8 @@ class FlowRun(Experiment):
         """The optimizer with those of its options that it has."""
         if self.optimizer not in OPTIMIZERS:
             raise UnknownNameError(f"unknown optimizer {self.optimizer!r}; choose one of {', '.join(OPTIMIZERS)}")
-        kind = OPTIMIZERS[self.optimizer]
-        names = set(kind.__dataclass_fields__) & {"momentum", "beta1", "beta2", "eps", "bias_correction"}
+        kind: Any = OPTIMIZERS[self.optimizer]
+        names = {f.name for f in fields(kind)} & {"momentum", "beta1", "beta2", "eps", "bias_correction"}
         lr = schedules.named(self.schedule, self.lr, self.warmup + self.steps)
         return kind(lr=lr, **{name: getattr(self, name) for name in names})
 
@@ -165,7 +174,10 @@ class FlowRun(Experiment):
     def _observables(self, problem: Problem) -> dict:
         if not self.outputs:
             return {}
-        inputs = self.dataset.test_inputs[: self.outputs]
+        test = self.dataset.test_inputs
+        if test is None:
+            raise InputError(f"outputs needs test inputs, but the data set {self.data!r} has none")
+        inputs = test[: self.outputs]
 
         def outputs(w: Tensor) -> Tensor:
             return problem.outputs(w, inputs)

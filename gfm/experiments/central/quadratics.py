@@ -19,6 +19,8 @@ __all__ = ["FixedPreconditioner", "along", "descend", "growth", "quadratic", "ri
 class _Root(nn.Module):
     """Outputs R w whose half squared length is w^T H w / 2, with R^T R = H."""
 
+    R: Tensor
+
     def __init__(self, H: Tensor, w0: Tensor):
         super().__init__()
         values, vectors = torch.linalg.eigh(H)
@@ -39,20 +41,24 @@ class FixedPreconditioner(Optimizer):
     lr = 1.0
 
     def preconditioner(self, state: State) -> Tensor:
+        """The fixed diagonal, (p,) in float64."""
         return torch.tensor(self.diagonal, dtype=torch.float64)
 
 
 def quadratic(H: Sequence[Sequence[float]], w0: Sequence[float]) -> Problem:
     """L(w) = w^T H w / 2 as a training problem of one example, in float64.
 
-    H: (p, p) symmetric, positive semidefinite. w0: (p,) start. Raises: InputError otherwise.
+    H: (p, p) symmetric, positive semidefinite. w0: (p,) start.
+
+    Raises:
+        InputError: ``H`` or ``w0`` is not so.
     """
-    H = torch.as_tensor(H, dtype=torch.float64)
+    matrix = torch.as_tensor(H, dtype=torch.float64)
     start = torch.as_tensor(w0, dtype=torch.float64)
-    if H.ndim != 2 or H.shape != (len(start), len(start)) or not torch.allclose(H, H.T):
+    if matrix.shape != (len(start), len(start)) or not torch.allclose(matrix, matrix.T):
         raise InputError(f"H must be symmetric with a row for each of {len(start)} weights")
     one = torch.ones(1, 1, dtype=torch.float64)
-    return Problem(_Root(H, start), one, torch.zeros(1, len(start), dtype=torch.float64), "mse")
+    return Problem(_Root(matrix, start), one, torch.zeros(1, len(start), dtype=torch.float64), "mse")
 
 
 def descend(problem: Problem, optimizer: Optimizer | float, steps: int) -> np.ndarray:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -19,6 +20,7 @@ from gfm.central.stationary.program import first_term, optimisation_speed, stati
 from gfm.curvature import oracle
 from gfm.errors import InputError
 from gfm.experiments.central.flow_run import FlowRun
+from gfm.optimizers.second_moment import SecondMoment
 from gfm.problem import Problem
 from gfm.store.experiment import Context, Result
 from gfm.store.store import obtain
@@ -48,6 +50,10 @@ def _second_moments(run: Run, process: str, p: int) -> np.ndarray:
     if nu.shape[1] != p:
         raise InputError(f"the run recorded {nu.shape[1]} of {p} second moments; set coordinates to {p} or more")
     return nu
+
+
+def _half(progress: Progress, turn: int, done: int, total: int) -> None:
+    progress(turn * total + done, 2 * total)
 
 
 def _info(problem: Problem, started: float) -> dict[str, float]:
@@ -81,6 +87,7 @@ class StationaryPoints(_OverRun):
         ten = np.linspace(0, problem.p - 1, 10).round().astype(int)
         rows = []
         found = None
+        assert isinstance(rule, SecondMoment)
         for number, t in enumerate(steps):
             w = torch.tensor(run["central"].weights[np.flatnonzero(kept == t)[0]], dtype=problem.dtype)
             H, g = oracle.dense_hessian(problem, w).numpy(), problem.gradient(w).numpy()

@@ -56,6 +56,7 @@ class Valley(nn.Module):
         return torch.stack(parts, -1)
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """(n, 1) inputs of one to (n, residuals): the residuals at the weights."""
         return inputs * self.residuals(self.w)
 
     def problem(self) -> Problem:
@@ -126,7 +127,8 @@ def _at(run: ValleyRun, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     values = torch.func.vmap(loss)(flat)
     hessians = torch.func.vmap(torch.func.hessian(loss))(flat)
     top = torch.linalg.eigvalsh(hessians)[:, -1]
-    return tuple(t.detach().numpy().reshape(points.shape[:-1]) for t in (values, top))
+    losses, sharpness = (t.detach().numpy().reshape(points.shape[:-1]) for t in (values, top))
+    return losses, sharpness
 
 
 def landscape(run: ValleyRun, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,6 @@ import numpy as np
 from gfm.errors import UnknownNameError
 from gfm.experiments.learned.least_squares import SPLIT, replicate_set
 from gfm.experiments.learned.networks import small_networks
-from gfm.forecasters import Forecaster
 from gfm.matching import GradientFlowMatching, IncrementPath, MemorylessFlow
 from gfm.store.experiment import Context, Experiment, Result
 from gfm.trajectories import Trajectories
@@ -83,10 +82,10 @@ class Ablation(Experiment):
             return small_networks("Adam", replicate)
         return Trajectories(replicate_set(3, self.data.rpartition(" ")[2], replicate + 1).weights)
 
-    def _model(self, seed: int) -> Forecaster:
+    def _model(self, seed: int) -> MemorylessFlow | GradientFlowMatching:
         options = dict(VARIANTS[self.variant])
         if options.pop("memoryless", False):
-            model: Forecaster = MemorylessFlow(self.observed, **options)
+            model: MemorylessFlow | GradientFlowMatching = MemorylessFlow(self.observed, **options)
             epochs = 4 * self.epochs
         else:
             options.setdefault("view", "coordinate")

@@ -157,7 +157,9 @@ class BayesLimit(Experiment):
                 nn.Linear(x.shape[1], 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(),
                 nn.Linear(64, y.shape[1]),
             )
-        nn.init.zeros_(net[-1].weight)
+        last = net[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
         generator = torch.Generator().manual_seed(self.seed)
         optimizer = torch.optim.Adam(net.parameters(), fused=True)
         per_epoch = -(-len(x) // 500)

@@ -27,7 +27,7 @@ __all__ = ["ForecastCost", "TrainingCost", "grown", "image_net", "training_opera
 
 def image_net(
     channels: tuple[int, int, int] = (16, 32, 32), classes: int = 10, inputs: int = 1
-) -> nn.Module:
+) -> nn.Sequential:
     """Three 3x3 convolutions with ReLU, the first two followed by pooling, mean over places, linear.
 
     14,378 weights for one input channel and ten classes, 14,666 for three, as in NiNo's smallest networks.
@@ -59,7 +59,10 @@ def grown(work: Callable[[], object]) -> int | None:
     status = Path("/proc/self/status")
 
     def now(name: str) -> int:
-        return 1024 * int(re.search(rf"{name}:\s*(\d+) kB", status.read_text())[1])
+        found = re.search(rf"{name}:\s*(\d+) kB", status.read_text())
+        if found is None:
+            raise OSError(f"{status} does not tell {name}")
+        return 1024 * int(found[1])
 
     gc.collect()
     try:
@@ -74,8 +77,9 @@ def grown(work: Callable[[], object]) -> int | None:
 
 @dataclass(frozen=True)
 class ForecastCost(Experiment):
-    """Fit on synthetic runs of exponentials (60 of 8 weights, or 6 of the whole network where a forecaster
-    looks at all weights together), then forecast a network of 14,378 weights, timed.
+    """Fit on synthetic runs of exponentials, then forecast a network of 14,378 weights, timed.
+
+    The fit sees 60 runs of 8 weights, or 6 of the whole network where a forecaster looks at all weights together.
 
     Info: parameters, fit (seconds), forecast (median seconds of five), memory (bytes at the forecast's
     peak, its result included; None where the system does not tell), operations (of the forecast of the
@@ -113,8 +117,8 @@ class ForecastCost(Experiment):
         context.progress(1, 1)
         info = {
             "title": model.title,
-            "parameters": int(model.report.parameters),
-            "fit": model.report.seconds,
+            "parameters": int(model.fitted.parameters),
+            "fit": model.fitted.seconds,
             "forecast": median(seconds),
             "memory": memory,
             "operations": self._operations(model),

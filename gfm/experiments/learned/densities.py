@@ -59,5 +59,5 @@ class WeightDensities(Experiment):
                 "path": states[:, far],
                 "optimum": made.optima[0],
             },
-            {"distances": distances, "noise": noise, "seconds": model.report.seconds},
+            {"distances": distances, "noise": noise, "seconds": model.fitted.seconds},
         )

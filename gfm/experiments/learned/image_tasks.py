@@ -76,6 +76,7 @@ def _task(kind: ImageSet, folder: str | None) -> Dataset:
     data = kind.load(kind.chosen, 10, targets="indices")
     inputs, test_inputs = data.inputs, data.test_inputs
     targets, test_targets = data.targets, data.test_targets
+    assert test_inputs is not None and test_targets is not None  # sets of images have a test set
     if kind.mixed:
         inputs, targets = torch.cat([inputs, test_inputs]), torch.cat([targets, test_targets])
         inputs = inputs.to(memory_format=torch.channels_last)

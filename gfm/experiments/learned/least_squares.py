@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -51,7 +51,8 @@ def make_forecaster(
 ) -> Forecaster:
     """A forecaster by name, with its training (where it has one) cut at ``epochs`` and seeded.
 
-    Raises UnknownNameError for a name that no forecaster answers to.
+    Raises:
+        UnknownNameError: a name that no forecaster answers to.
     """
     table = available()
     if name not in table:
@@ -90,7 +91,8 @@ class LeastSquaresForecast(Experiment):
 
     def compute(self, context: Context) -> Result:
         make = shared_least_squares if self.shared else replicate_set
-        errors, info = [], {"seconds": [], "parameters": [], "epochs": [], "notes": []}
+        errors: list[np.ndarray] = []
+        info: dict[str, Any] = {"seconds": [], "parameters": [], "epochs": [], "notes": []}
         arrays: dict[str, np.ndarray] = {}
         for sample in range(1, self.samples + 1):
             data = Trajectories(make(self.dimension, self.optimizer, sample).weights)

@@ -53,7 +53,8 @@ class Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             # channels last: the same numbers in another order of memory, a third faster on a processor
-            self.net = network(data).to(memory_format=torch.channels_last)
+            self.net = network(data)
+            self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its overloads
         self.optimizer = torch.optim.AdamW(self.net.parameters(), lr, fused=True)
         self.generator = torch.Generator().manual_seed(seed)
         self.lr, self.steps = lr, 0
@@ -104,6 +105,7 @@ class Run:
         """Loss and accuracy on the test images, or on the given training images."""
         data = self.task
         x, y = (data.test_inputs, data.test_targets) if test else (data.inputs[rows], data.targets[rows])
+        assert y is not None
         out = self.net(x)
         return F.cross_entropy(out, y).item(), (out.argmax(1) == y).float().mean().item()
 

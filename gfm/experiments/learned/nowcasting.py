@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from gfm.store.experiment import Context, Experiment, Result
 
 __all__ = ["Nowcasting"]
 
-OPTIONS = {  # where a forecaster's own defaults are not what is used here
+OPTIONS: dict[str, dict[str, Any]] = {  # where a forecaster's own defaults are not what is used here
     # scale: left to the held-out weight error, coordinates not scaled by run won at 6e-4, and saved fewer steps
     "gfm-prefix": {"aware": True, "products": True, "correction": False, "scale": "run"},
     # batches of whole networks: smaller and fewer, for the same number of steps in minutes
@@ -53,7 +53,9 @@ class Nowcasting(Experiment):
     of them. Info: title, fit (seconds), gate (steps each), parameters (numbers fitted), images (the data
     set's name), weights (of the network), threshold.
 
-    Raises: UnknownNameError for other data; InputError, UnreadableFileError where images cannot be read.
+    Raises:
+        UnknownNameError: other data.
+        InputError, UnreadableFileError: images that cannot be read.
     """
 
     name: ClassVar[str] = "gfm/nowcasting"
@@ -75,6 +77,7 @@ class Nowcasting(Experiment):
     fitted_on: str = ""
 
     def data_fingerprint(self) -> str:
+        """The digest of the images, and of those fitted on where they are others."""
         own = task(self.data).fingerprint
         return own + task(self.fitted_on).fingerprint if self.fitted_on else own
 
@@ -90,8 +93,8 @@ class Nowcasting(Experiment):
         info |= {"images": SETS[self.data].title, "threshold": self._goal()}
         info["weights"] = sum(p.numel() for p in network(data).parameters())
         if model is not None:
-            info |= {"title": model.title, "fit": model.report.seconds}
-            info["parameters"] = int(model.report.parameters)
+            info |= {"title": model.title, "fit": model.fitted.seconds}
+            info["parameters"] = int(model.fitted.parameters)
         return Result({n: np.array(v, dtype=float) for n, v in out.items()}, info)
 
     def _goal(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ def split_sizes(runs: int) -> tuple[int, int, int]:
     return runs // 2, runs // 4, runs - runs // 2 - runs // 4
 
 
-def flow_options(forecaster: str, aware: str, scale: str) -> dict[str, object]:
+def flow_options(forecaster: str, aware: str, scale: str) -> dict[str, Any]:
     """Options of the learned flow in plain words; none for other forecasters."""
     if not forecaster.startswith("gfm"):
         return {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -84,10 +84,10 @@ def less_damped(model: Forecaster, damping: str) -> Forecaster:
     """
     if not hasattr(getattr(model, "flow", None), "damping"):
         return model
-    model = copy.copy(model)
-    model.flow = copy.copy(model.flow)
+    other: Any = copy.copy(model)
+    other.flow = copy.copy(other.flow)
     if damping != "cautious":
-        model.flow.trust = None
+        other.flow.trust = None
     if damping == "none":
-        model.flow.damping = None
-    return model
+        other.flow.damping = None
+    return other

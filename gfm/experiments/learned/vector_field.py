@@ -92,14 +92,17 @@ class FieldOnTheValley(Experiment):
                 "angles": np.degrees(np.arccos(np.clip(cosine, -1, 1))),
                 "sizes": np.linalg.norm(found, axis=1) / size - 1,
             },
-            {"seconds": model.report.seconds, "parameters": model.report.parameters},
+            {"seconds": model.fitted.seconds, "parameters": model.fitted.parameters},
         )
 
     @staticmethod
     def _field(model: GradientFlowMatching):
         import torch
 
+        flow = model.flow
+        assert isinstance(flow, VectorFlow)
+
         def velocity(w: np.ndarray) -> np.ndarray:
-            return model.flow.velocity(torch.from_numpy(w)).numpy()
+            return flow.velocity(torch.from_numpy(w)).numpy()
 
         return velocity
