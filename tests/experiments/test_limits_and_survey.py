@@ -21,7 +21,8 @@ SMALL = {"n": 60, "hidden": (6,), "steps": 30}
 
 def test_limits_rows_and_claims():
     families = {"gelu": {"lr": [0.02, 0.35], "activation": "gelu"},
-                "cross-entropy": {"lr": [0.9], "activation": "gelu", "loss": "cross_entropy", "targets": "indices", "classes": 4}}
+                "cross-entropy": {"lr": [0.9], "activation": "gelu", "loss": "cross_entropy", "targets": "indices",
+                                  "classes": 4}}
     overshoot = overshoot_study(obtain, families, 3, **SMALL)
     assert [(row["family"], row["lr"]) for row in overshoot] == [("gelu", 0.02), ("gelu", 0.35), ("cross-entropy", 0.9)]
     assert math.isnan(overshoot[0]["error"])  # the small rate never meets the edge, and is not left out
@@ -51,7 +52,8 @@ def test_survey_has_a_row_for_every_cell_and_marks_those_below_the_edge():
 
 
 def test_a_cell_whose_flow_stopped_fails_and_does_not_drop_out():
-    run = collect(obtain, {"gd": {"cells": {"mlp": {"lr": [0.4], "steps": 40, "hidden": [6]}}, "n": 40, "size": "tiny", "window": 3}})["gd"]
+    cells = {"mlp": {"lr": [0.4], "steps": 40, "hidden": [6]}}
+    run = collect(obtain, {"gd": {"cells": cells, "n": 40, "size": "tiny", "window": 3}})["gd"]
     arrays, info = run.runs["mlp", 0.4].to_arrays()
     cut = {name: np.array(a, copy=True) for name, a in arrays.items()}
     for name in ("loss", "eigenvalues", "predicted_loss"):

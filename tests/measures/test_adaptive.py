@@ -83,7 +83,8 @@ SMALL = {"n": 40, "hidden": (4,), "activation": "tanh", "optimizer": "scalar_rms
 def test_a_continued_run_goes_on_where_one_run_would_be():
     """With the same settings before and after, the parts join to one run."""
     whole = FlowRun(**{**SMALL, "steps": 10}, processes=("discrete",)).compute(Context())
-    part = ContinuedRun(**SMALL, processes=("discrete",), start_steps=4, start_lr=0.02, start_beta2=0.99).compute(Context())
+    continued = ContinuedRun(**SMALL, processes=("discrete",), start_steps=4, start_lr=0.02, start_beta2=0.99)
+    part = continued.compute(Context())
     for name in ("loss", "nu_mean", "effective_step"):
         assert part.arrays[f"discrete/{name}"] == pytest.approx(whole.arrays[f"discrete/{name}"][4:], rel=1e-10)
     with pytest.raises(InputError, match="scalar_rmsprop"):

@@ -47,6 +47,7 @@ class ContinuedRun(FlowRun):
     start_beta2: float = 0.99
 
     def compute(self, context: Context) -> Result:
+        """Run the first part with its own rates, then the processes in lockstep from where it ends."""
         if self.optimizer != "scalar_rmsprop":
             raise InputError(f"only runs of scalar_rmsprop can be continued, but the optimizer is {self.optimizer!r}")
         started = time.perf_counter()

@@ -30,8 +30,9 @@ def overshoot_study(
     A row has the family, the learning rate, the optimizer's largest effective sharpness (the edge is 2), the
     median error of the predicted loss, and the run's notes.
 
-    obtain: a notebook's ``element.obtain``. families: name -> ``lr`` (a list) and further parameters of its runs, over ``common``. The error is NaN
-    where a run stays below the edge or comes to it too late for a time average, infinite where its flow stopped.
+    obtain: a notebook's ``element.obtain``. families: name -> ``lr`` (a list) and further parameters of its runs,
+    over ``common``. The error is NaN where a run stays below the edge or comes to it too late for a time average,
+    infinite where its flow stopped.
     """
     rows = []
     for family, own in families.items():

@@ -143,6 +143,7 @@ class FlowRun(Experiment):
         return kind(lr=lr, **{name: getattr(self, name) for name in names})
 
     def compute(self, context: Context) -> Result:
+        """Run the processes in lockstep; the arrays of ``central.Run``, and ``seconds`` in the info."""
         started = time.perf_counter()
         run = self._run(self.problem(), self.rule(), None, context)
         arrays, info = run.to_arrays()

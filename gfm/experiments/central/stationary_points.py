@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, fields
-from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -52,10 +51,6 @@ def _second_moments(run: Run, process: str, p: int) -> np.ndarray:
     return nu
 
 
-def _half(progress: Progress, turn: int, done: int, total: int) -> None:
-    progress(turn * total + done, 2 * total)
-
-
 def _info(problem: Problem, started: float) -> dict[str, float]:
     """Size and costs: of what was computed over the run, not of the run."""
     return {"p": problem.p, **asdict(problem.costs), "seconds": time.perf_counter() - started}
@@ -77,6 +72,7 @@ class StationaryPoints(_OverRun):
     every: int = 50
 
     def compute(self, context: Context) -> Result:
+        """Compare the flow's nu with the stationary nu at each checkpoint."""
         started = time.perf_counter()
         run, problem, rule = self.run(), self.problem(), self.rule()
         nu = _second_moments(run, "central", problem.p)
@@ -125,6 +121,7 @@ class StationaryPaths(_OverRun):
     length: int = 20
 
     def compute(self, context: Context) -> Result:
+        """Follow both stationary flows from ``start``, and measure how far each ends from the optimizer."""
         started = time.perf_counter()
         run, problem = self.run(), self.problem()
         kept = run["central"].weights_steps.astype(int)

@@ -97,6 +97,7 @@ class ValleyRun(Experiment):
         )
 
     def compute(self, context: Context) -> Result:
+        """Gradient descent and its flows in the valley, weights kept at every step; the arrays of ``central.Run``."""
         run = central.run(
             self.valley().problem(), GradientDescent(self.lr), self.steps, substeps=self.substeps,
             keep_weights=1, progress=context.progress,

@@ -63,6 +63,11 @@ class Ablation(Experiment):
     observed: int = 20
 
     def compute(self, context: Context) -> Result:
+        """Fit and forecast each replicate.
+
+        Raises:
+            UnknownNameError: ``variant`` or ``data`` is not one of the known.
+        """
         if self.variant not in VARIANTS or self.data not in DATA:
             raise UnknownNameError(f"No ablation {self.variant!r} on {self.data!r}.")
         errors, holds, seconds = [], [], []

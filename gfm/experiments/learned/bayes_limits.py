@@ -58,6 +58,7 @@ class TrueDynamics(Experiment):
     samples: int = 5
 
     def compute(self, context: Context) -> Result:
+        """The error of the true mean dynamics, sample by sample."""
         make = shared_least_squares if self.shared else least_squares
         errors = []
         for sample in range(1, self.samples + 1):
@@ -89,6 +90,7 @@ class BayesLimit(Experiment):
     seed: int = 0
 
     def compute(self, context: Context) -> Result:
+        """Fit the posterior mean on simulated runs, then its error on the published test runs."""
         steps = np.arange(40, 201, 20)
         prefix, target = self._simulate(steps)
         inputs, unit = self._inputs(prefix)
@@ -189,6 +191,7 @@ class TowerProperty(Experiment):
     sample: int = 1
 
     def compute(self, context: Context) -> Result:
+        """Forecast the test runs by both routes."""
         weights = least_squares(self.dimension, self.optimizer, self.sample).weights
         train, test = to_series(weights[:100]), to_series(weights[TEST])
         context, other = (

@@ -96,6 +96,7 @@ class ForecastCost(Experiment):
     repeats: int = 5
 
     def compute(self, context: Context) -> Result:
+        """Fit once and time five forecasts of the whole network."""
         rng = np.random.default_rng(0)
         model = make_forecaster(self.forecaster, self.observed, self.epochs)
         count, width = (60, 8) if model.coordinatewise else (6, self.weights)
@@ -154,6 +155,7 @@ class TrainingCost(Experiment):
     steps: int = 12
 
     def compute(self, context: Context) -> Result:
+        """Time ``steps`` training steps on random images."""
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(self.batch, 1, self.size, self.size, generator=generator)
         y = torch.randint(10, (self.batch,), generator=generator)

@@ -35,6 +35,7 @@ class WeightDensities(Experiment):
     seed: int = 0
 
     def compute(self, context: Context) -> Result:
+        """Fit the flow on half of the runs and carry the starts of the other half along it."""
         made = shared_least_squares(1, "SGD", self.sample, runs=self.runs)
         steps = np.round(np.linspace(0, 200, 8)).astype(int)
         data = Trajectories(made.weights)

@@ -90,6 +90,7 @@ class LeastSquaresForecast(Experiment):
     keep: int = 6
 
     def compute(self, context: Context) -> Result:
+        """Fit and forecast each sample in turn."""
         make = shared_least_squares if self.shared else replicate_set
         errors: list[np.ndarray] = []
         info: dict[str, Any] = {"seconds": [], "parameters": [], "epochs": [], "notes": []}

@@ -82,6 +82,7 @@ class Nowcasting(Experiment):
         return own + task(self.fitted_on).fingerprint if self.fitted_on else own
 
     def compute(self, context: Context) -> Result:
+        """Fit the forecaster, then train once a seed, with its jumps."""
         data = task(self.data)
         model = None if self.forecaster == "none" else self._fit(task(self.fitted_on or self.data))
         out: dict[str, list] = {name: [] for name in ("steps", "cost", "jumps", "kept", "at", "error")}

@@ -71,6 +71,7 @@ class NetworkForecast(Experiment):
     runs: int = 200
 
     def compute(self, context: Context) -> Result:
+        """Fit and forecast each replicate in turn."""
         errors, holds, losses = [], [], []
         info: dict[str, list] = {"seconds": [], "parameters": [], "epochs": [], "notes": []}
         for replicate in range(self.first, self.first + self.replicates):

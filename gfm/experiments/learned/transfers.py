@@ -44,6 +44,7 @@ class NetworkTransfer(Experiment):
     runs: int = 200
 
     def compute(self, context: Context) -> Result:
+        """Fit each forecaster on networks of width 10 and forecast every test set."""
         sizes = split_sizes(self.runs)
         train, validation, same = small_networks(self.optimizer, self.replicate, self.runs).split(*sizes)
         sets = [

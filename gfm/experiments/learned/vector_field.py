@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from gfm.forecasting.training import Training
-from gfm.matching import GradientFlowMatching, IncrementPath
+from gfm.matching import GradientFlowMatching, IncrementPath, VectorFlow
 from gfm.store.experiment import Context, Experiment, Result
 from gfm.trajectories import Trajectories
 
@@ -46,6 +46,7 @@ class FieldOnTheValley(Experiment):
     seed: int = 0
 
     def compute(self, context: Context) -> Result:
+        """Record the descents, fit the field to them, and compare the two."""
         rng = np.random.default_rng(self.seed)
         states = [rng.normal(size=(self.runs, 2))]
         for _ in range(self.steps):
