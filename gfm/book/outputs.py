@@ -56,7 +56,7 @@ class Output:
         Raises:
             InputError: A tolerance that is not between 0 and 1, an unknown kind or name of varying numbers.
         """
-        if not 0 < self.tolerance < 1:
+        if not isinstance(self.tolerance, (int, float)) or not 0 < self.tolerance < 1:
             raise InputError(f"A tolerance is relative, above 0 and below 1; got {self.tolerance!r}.")
         kinds = {self.varies} if isinstance(self.varies, str) else set((self.varies or {}).values())
         if unknown := kinds - set(VARIES):

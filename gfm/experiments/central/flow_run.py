@@ -155,7 +155,7 @@ class FlowRun(Experiment):
     ) -> central.Run:
         """The lockstep run with these parameters; from its checkpoint, where a killed one has left it."""
         file = context.checkpoint
-        arguments = {
+        arguments: dict[str, Any] = {
             "processes": self.processes, "substeps": self.substeps, "warmup": self.warmup, "w0": w0,
             "seed": self.seed, "observables": self._observables(problem), "keep_weights": self.keep_weights,
             "progress": context.progress, "curvature_penalty": self.curvature_penalty, "eigen_every": self.eigen_every,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -21,7 +22,7 @@ from gfm.errors import InputError
 from gfm.experiments.central.flow_run import FlowRun
 from gfm.optimizers.second_moment import SecondMoment
 from gfm.problem import Problem
-from gfm.store.experiment import Context, Result
+from gfm.store.experiment import Context, Progress, Result
 from gfm.store.store import obtain
 
 __all__ = ["StationaryPaths", "StationaryPoints"]
@@ -49,6 +50,10 @@ def _second_moments(run: Run, process: str, p: int) -> np.ndarray:
     if nu.shape[1] != p:
         raise InputError(f"the run recorded {nu.shape[1]} of {p} second moments; set coordinates to {p} or more")
     return nu
+
+
+def _half(progress: Progress, turn: int, done: int, total: int) -> None:
+    progress(turn * total + done, 2 * total)
 
 
 def _info(problem: Problem, started: float) -> dict[str, float]:
@@ -135,7 +140,7 @@ class StationaryPaths(_OverRun):
         for turn, name in enumerate(("full", "ablated")):
             path = stationary_flow(
                 problem, w, self.lr, self.length, curvature_penalty=name == "full",
-                progress=lambda done, total, turn=turn: context.progress(turn * total + done, 2 * total),
+                progress=partial(_half, context.progress, turn),
             )
             arrays[f"{name}_loss"], arrays[f"{name}_nu_sum"] = path.loss, path.nu_sum
             arrays[f"{name}_distance"] = np.array(np.linalg.norm(path.weights[-1] - end))

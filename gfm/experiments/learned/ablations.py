@@ -78,7 +78,7 @@ class Ablation(Experiment):
             forecast = model.forecast(test.prefix(self.observed))[:, -1]
             errors.append(np.square(forecast - truth).mean())
             holds.append(np.square(test.weights[:, self.observed] - truth).mean())
-            seconds.append(model.report.seconds)
+            seconds.append(model.fitted.seconds)
             context.progress(replicate + 1, self.replicates)
         return Result({"errors": np.array(errors), "hold": np.array(holds)}, {"fits": seconds})
 

@@ -194,16 +194,16 @@ class TowerProperty(Experiment):
         """Forecast the test runs by both routes."""
         weights = least_squares(self.dimension, self.optimizer, self.sample).weights
         train, test = to_series(weights[:100]), to_series(weights[TEST])
-        context, other = (
+        seen, other = (
             np.hstack([part[:, [0, OBSERVED]], np.ones((len(part), 1))]) for part in (train, test)
         )
         w, matched = test[:, OBSERVED], []
         for k in range(OBSERVED, train.shape[1] - 1):
-            # at k = n the state is in the context already: its column adds nothing
+            # at k = n the state is in the seen already: its column adds nothing
             state = train[:, [k]] if k > OBSERVED else np.zeros((len(train), 1))
-            features = np.hstack([state, context])
+            features = np.hstack([state, seen])
             fit = np.linalg.lstsq(features, train[:, k + 1] - train[:, k], rcond=None)[0]
             w = w + np.hstack([w[:, None], other]) @ fit
             matched.append(w)
-        fit = np.linalg.lstsq(context, train[:, OBSERVED + 1 :], rcond=None)[0]
+        fit = np.linalg.lstsq(seen, train[:, OBSERVED + 1 :], rcond=None)[0]
         return Result({"matched": np.stack(matched, axis=1), "regressed": other @ fit})

@@ -108,7 +108,7 @@ class LeastSquaresForecast(Experiment):
                 arrays["truth"] = test.weights[: self.keep]
             for key in ("seconds", "parameters", "epochs"):
                 info[key].append(getattr(model.report, key))
-            info["notes"].append({k: str(v) for k, v in model.report.notes.items()})
+            info["notes"].append({k: str(v) for k, v in model.fitted.notes.items()})
             context.progress(sample, self.samples)
         info["title"] = model.title
         return Result({"errors": np.array(errors), **arrays}, info)

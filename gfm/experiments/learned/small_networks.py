@@ -92,7 +92,7 @@ class NetworkForecast(Experiment):
             losses.append([np.median(losses_at(weights, tasks)) for weights in at])
             for key in ("seconds", "parameters", "epochs"):
                 info[key].append(getattr(model.report, key))
-            info["notes"].append({k: str(v) for k, v in model.report.notes.items()})
+            info["notes"].append({k: str(v) for k, v in model.fitted.notes.items()})
             context.progress(replicate + 1 - self.first, self.replicates)
         return Result(
             {"errors": np.array(errors), "hold": np.array(holds), "losses": np.array(losses)},

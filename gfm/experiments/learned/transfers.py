@@ -63,8 +63,8 @@ class NetworkTransfer(Experiment):
             for column, test in enumerate(sets):
                 forecast = model.forecast(test.prefix(OBSERVED))[:, -1]
                 errors[row, column] = np.square(forecast - test.final).mean()
-            info["seconds"].append(model.report.seconds)
-            info["notes"].append({k: str(v) for k, v in model.report.notes.items()})
+            info["seconds"].append(model.fitted.seconds)
+            info["notes"].append({k: str(v) for k, v in model.fitted.notes.items()})
             context.progress(row + 1, len(self.forecasters))
         hold = [np.square(test.weights[:, OBSERVED] - test.final).mean() for test in sets]
         return Result({"errors": errors, "hold": np.array(hold)}, info)
