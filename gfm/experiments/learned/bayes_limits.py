@@ -199,7 +199,7 @@ class TowerProperty(Experiment):
         )
         w, matched = test[:, OBSERVED], []
         for k in range(OBSERVED, train.shape[1] - 1):
-            # at k = n the state is in the seen already: its column adds nothing
+            # at k = n the state is among the inputs already: its column adds nothing
             state = train[:, [k]] if k > OBSERVED else np.zeros((len(train), 1))
             features = np.hstack([state, seen])
             fit = np.linalg.lstsq(features, train[:, k + 1] - train[:, k], rcond=None)[0]
