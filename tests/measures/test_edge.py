@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gfm import store
 from gfm.central import Run, Series
 from gfm.errors import InputError, UnknownNameError
 from gfm.experiments.central.atlas import atlas, cell
@@ -122,7 +123,7 @@ def test_cells_suit_their_network():
     with pytest.raises(UnknownNameError):
         cell("perceptron")
     with pytest.raises(InputError, match="list of learning rates"):
-        atlas({"cnn": {"lr": 0.1}})
+        atlas(store.obtain, {"cnn": {"lr": 0.1}})
 
 
 def test_before_the_edge_the_largest_distance_is_held_against_the_paths_length():
