@@ -7,7 +7,6 @@ is executed. It carries a fingerprint of the call and is refused by any other ca
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor
 from gfm.central.processes import Process
 from gfm.central.request import Request
 from gfm.errors import UnreadableFileError
+from gfm.files import replacing
 from gfm.optimizers import Optimizer
 from gfm.problem import Problem
 
@@ -74,9 +74,8 @@ def write(path: Path, mark: Mark, t: int, processes: dict[str, Process], seen: d
         "notes": list(notes),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    torch.save(content, partial)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        torch.save(content, partial)
 
 
 def read(path: Path, mark: Mark) -> dict[str, Any] | None:

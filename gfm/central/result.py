@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from gfm.errors import InputError, UnknownNameError, UnreadableFileError
+from gfm.files import replacing
 
 __all__ = ["Run", "Series"]
 
@@ -132,14 +131,8 @@ class Run:
         arrays, info = self.to_arrays()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    np.savez_compressed(file, info=np.array(json.dumps(info)), **arrays)
-                os.replace(temporary, path)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+            with replacing(path) as partial, open(partial, "wb") as file:
+                np.savez_compressed(file, info=np.array(json.dumps(info)), **arrays)
         except OSError as failure:
             reason = failure.strerror
             raise InputError(f"the run cannot be written to {path} ({reason}); name another place") from failure

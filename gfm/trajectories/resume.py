@@ -7,7 +7,6 @@ in it is executed; it carries a fingerprint of the call and is refused by any ot
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gfm.errors import UnreadableFileError
+from gfm.files import replacing
 
 __all__ = ["Batches", "fingerprint", "read", "write"]
 
@@ -65,14 +65,10 @@ def fingerprint(call: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
 
 
 def write(path: Path, mark: str, content: Mapping[str, Any]) -> None:
-    """Write ``content`` under the fingerprint ``mark``: a sibling file first, then renamed."""
+    """Write ``content`` under the fingerprint ``mark``, as a whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         torch.save({"format": _FORMAT, "fingerprint": mark, **content}, partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read(path: Path, mark: str) -> dict[str, Any] | None:

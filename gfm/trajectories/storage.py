@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import zipfile
 from itertools import groupby
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gfm.errors import InputError, UnreadableFileError
+from gfm.files import replacing
 from gfm.trajectories.trajectories import Trajectories
 
 __all__ = ["load", "save"]
@@ -36,22 +35,14 @@ def save(data: Trajectories, path: str | Path) -> Path:
         text = json.dumps(header, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InputError(f"meta of the trajectories is not plain JSON ({error}).") from None
+    arrays: dict[str, Any] = {f"state_{name}": value for name, value in data.states.items()}
+    words = np.frombuffer(text.encode(), dtype=np.uint8)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
+        with replacing(path) as partial, open(partial, "wb") as file:
+            np.savez(file, weights=data.weights, steps=data.steps, **arrays, header=words)
     except OSError as error:
         raise _unwritable(path, error) from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            arrays: dict[str, Any] = {f"state_{name}": value for name, value in data.states.items()}
-            words = np.frombuffer(text.encode(), dtype=np.uint8)
-            np.savez(file, weights=data.weights, steps=data.steps, **arrays, header=words)
-        os.replace(temporary, path)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise _unwritable(path, error) from error
-        raise
     return path
 
 
