@@ -14,7 +14,7 @@ from gfm.central import Run
 from gfm.figures import style
 from gfm.figures.panels import Curve, Panel
 from gfm.measures.adaptive import at_loss, flow_sharpness
-from gfm.measures.flow import effective_top, smooth
+from gfm.measures.flow import effective_top, smooth, upright
 
 __all__ = [
     "ablation", "central_flow", "continued", "equal_loss", "first_lead", "many", "product", "start", "two_rates",
@@ -97,7 +97,7 @@ def continued(runs: Mapping[str, Run], before: int, until: int, flows: bool) -> 
     more = () if flows else (
         (
             "The swing", "swing along u (weights)",
-            lambda r, q: r["central"].displacement[:, 0] * r["central"].effective_step**0.5,
+            lambda r, q: upright(r["central"].displacement[:, 0] * r["central"].effective_step**0.5),
         ),
         ("The squared gradient", "squared gradient norm", lambda r, q: r[q].gradient_norm2),
     )

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from gfm.central import Run
 from gfm.figures import style
 from gfm.measures.edge import Cycle, measured_top
+from gfm.measures.flow import upright
 
 __all__ = ["cycle", "learning_rates"]
 
@@ -52,7 +53,7 @@ def cycle(run: Run, found: Cycle, window: tuple[int, int]) -> Figure:
     first, last = max(0, found.above - margin), min(run.steps, found.again + margin)
     steps = np.arange(first, last + 1)
     series = run["discrete"]
-    swing = run["central"].displacement[:, 0] * lr**0.5
+    swing = upright(run["central"].displacement[:, 0] * lr**0.5)
     with style.use():
         figure, axes = plt.subplot_mosaic(
             [["swing", "saw"], ["sharpness", "saw"], ["loss", "saw"]], figsize=(10.2, 5.6), width_ratios=(1, 1.15)

@@ -13,11 +13,20 @@ from gfm.central import Run
 
 __all__ = [
     "apart_before_edge", "at_edge", "distance_ratio", "edge_level", "effective_top", "flow_excess", "largest_rise",
-    "prediction_error", "smooth", "stopped", "variance_ratio",
+    "prediction_error", "smooth", "stopped", "upright", "variance_ratio",
 ]
 
 #: A flow that starts beyond the edge settles within its band above it: so near (relative), it has arrived.
 ARRIVED = 1e-3
+
+
+def upright(swing: np.ndarray) -> np.ndarray:
+    """(steps + 1,) a swing along an eigenvector, of its two signs the one that makes the largest swing positive.
+
+    Which of the two a solver finds hangs on the machine.
+    """
+    known = swing[np.isfinite(swing)]
+    return -swing if len(known) and known.max() < -known.min() else swing
 
 
 def smooth(values: np.ndarray, window: float) -> np.ndarray:

@@ -154,3 +154,10 @@ def test_a_flow_that_stopped_bounds_nothing():
     settling = np.r_[2.5, 2.2, 2.0012, np.full(10, 2.0008), 2.0016, 2.0][:, None]
     found = measures.flow_excess(lockstep({"loss": np.ones(15)}, {"loss": np.ones(15), "eigenvalues": settling}))
     assert found[0] == pytest.approx(0.0008)  # what comes before its arrival does not count, all that follows does
+
+
+def test_a_swing_has_the_sign_of_its_largest():
+    swing = np.array([np.nan, 1.0, -3.0, 2.0])
+    assert np.array_equal(measures.upright(swing), -swing, equal_nan=True)
+    assert np.array_equal(measures.upright(-swing), -swing, equal_nan=True)
+    assert np.isnan(measures.upright(np.full(3, np.nan))).all()
