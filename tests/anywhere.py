@@ -48,14 +48,15 @@ def main() -> int:
     """Run the share under every machine; 1 where some notebook is not reproduced on some machine."""
     options = argparse.ArgumentParser(description="The committed notebooks, computed as other machines would.")
     options.add_argument("--share", default="1/1", help="k/n or auto/n (default: all notebooks)")
-    options.add_argument("--jobs", default="2", help="notebooks run side by side")
+    options.add_argument("--jobs", type=int, default=2, help="notebooks run side by side (on one thread each)")
     given = options.parse_args()
     notebooks = chosen(sorted((ROOT / "notebooks").glob("*/*.ipynb")), given.share)
     failed = []
     for name, variables in MACHINES.items():
         start = time.perf_counter()
         print(f"== as a machine {name}: {' '.join(f'{k}={v}' for k, v in variables.items())}", flush=True)
-        command = [sys.executable, "-m", "pytest", *map(str, notebooks), "-n", given.jobs, "--dist", "loadfile",
+        jobs = max(1, given.jobs // int(variables.get("OMP_NUM_THREADS", 1)))
+        command = [sys.executable, "-m", "pytest", *map(str, notebooks), "-n", str(jobs), "--dist", "loadfile",
                    "--no-loadscope-reorder", "--nbval", "--nbval-current-env"]
         if subprocess.run(command, cwd=ROOT, env={**os.environ, **variables}).returncode:
             failed.append(name)
