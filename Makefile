@@ -67,7 +67,7 @@ pages: $(STAMP) ## only the pages, from what was run before
 
 test: $(STAMP) ## all tests: unit, committed notebooks, built pages
 	@$(PYTEST) notebooks $(UNIT) -n $(JOBS) --dist loadfile --no-loadscope-reorder --nbval --nbval-current-env
-	@$(PYTEST) tests/notebooks tests/site --keep-outputs
+	@$(PYTEST) tests/notebooks tests/site --keep-outputs -n $(JOBS)
 
 anywhere: $(STAMP) ## the committed notebooks under other machines' arithmetic (SHARE=2/5: a part of them)
 	@$(BIN)/python tests/anywhere.py --jobs $(JOBS) --share $(SHARE)
@@ -81,10 +81,10 @@ test-python: ## unit tests on another Python, in its own environment: PYTHON=pyt
 
 notebooks: $(STAMP) ## tests of the committed notebooks only
 	@$(PYTEST) notebooks -n $(JOBS) --dist loadfile --no-loadscope-reorder --nbval --nbval-current-env
-	@$(PYTEST) tests/notebooks --keep-outputs
+	@$(PYTEST) tests/notebooks --keep-outputs -n $(JOBS)
 
 site: $(STAMP) ## tests of the built pages only
-	@$(PYTEST) tests/site
+	@$(PYTEST) tests/site -n $(JOBS)
 
 check: $(STAMP) ## hold the claims' values against their bounds
 	@$(BIN)/gfm check

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import os
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -34,7 +36,8 @@ def html(smoke_outputs) -> Path:
     from gfm.book.register import Register
     from gfm.book.site.build import build_site
 
-    site = build_site(Register.load(ROOT), ("smoke",))
+    with FileLock(smoke_outputs / "site.lock"):  # the first worker builds, the others find the pages current
+        site = build_site(Register.load(ROOT), ("smoke",))
     assert not site.problems, site.problems
     return site.index.parent
 
@@ -79,6 +82,19 @@ def browser():
 @pytest.fixture
 def visit(browser, served):
     """``visit(address, width=1280)`` opens a page with every other host cut off."""
+    with _visits(browser, served) as go:
+        yield go
+
+
+@pytest.fixture(scope="module")
+def seen(browser, served, request) -> Visit:
+    """The page that the test is parametrized by, opened once for all tests that only look at it."""
+    with _visits(browser, served) as go:
+        yield go(request.param)
+
+
+@contextlib.contextmanager
+def _visits(browser, served):
     contexts = []
 
     def go(address: str, width: int = 1280, scripts: bool = True, motion: str = "no-preference") -> Visit:
@@ -114,6 +130,8 @@ def visit(browser, served):
             page.wait_for_timeout(150)
         return seen
 
-    yield go
-    for context in contexts:
-        context.close()
+    try:
+        yield go
+    finally:
+        for context in contexts:
+            context.close()

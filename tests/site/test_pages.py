@@ -15,13 +15,13 @@ NOTEBOOKS = [f"notebooks/{Path(n).with_suffix('.html').as_posix()}" for n in REG
 MAIN = ["index.html", "status.html", "central-flows.html", "gradient-flow-matching.html",
         "notebooks/central-flows/gd-central-flow.html",
         "notebooks/gradient-flow-matching/forecasting-least-squares.html"]
-PAGES = [*MAIN[:4], *NOTEBOOKS, "both.html", "benchmarks.html", "how-to-run.html", "how-to-cite.html", "limits.html",
-         "symbols.html",
-         "references.html", "search.html", "genindex.html"]
+PAGES = [*NOTEBOOKS, *MAIN[:4], "both.html", "benchmarks.html", "how-to-run.html", "how-to-cite.html", "limits.html",
+         "symbols.html", "references.html", "search.html", "genindex.html"]
 MOST_BYTES = 1_000_000
 
 pytestmark = pytest.mark.site
-every_page = pytest.mark.parametrize("name", PAGES)
+every_page = pytest.mark.parametrize("seen", PAGES, indirect=True)
+every_notebook = pytest.mark.parametrize("seen", NOTEBOOKS, indirect=True)
 main_pages = pytest.mark.parametrize("name", MAIN)
 
 
@@ -42,9 +42,8 @@ def test_no_address_of_a_package_host_or_path_of_this_machine_is_left(html):
 
 
 @every_page
-def test_a_page_as_it_is_served(visit, name):
+def test_a_page_as_it_is_served(seen):
     """No other host, no error, light, mathematics set, headings in order, and all this on a phone."""
-    seen = visit(name)
     page = seen.page
     assert seen.foreign == [] and seen.errors == []
     weight = sum(n for url, n in seen.bytes.items()
@@ -64,6 +63,7 @@ def test_a_page_as_it_is_served(visit, name):
 
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.set_viewport_size({"width": 1280, "height": 900})
 
 
 @pytest.mark.parametrize("name", ["central-flows.html", "gradient-flow-matching.html"])
@@ -77,16 +77,16 @@ def test_equations_are_numbered_and_readable_from_a_file(visit, html, name):
     assert any("KaTeX" in family for family in loaded), "the fonts of the formulas did not load"
 
 
-@every_page
+@pytest.mark.parametrize("name", PAGES)
 def test_a_page_opens_from_the_file_system(visit, html, name):
     seen = visit(f"file://{html / name}")
     assert seen.foreign == [] and seen.errors == []
     assert seen.page.locator("h1:visible").count() == 1
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_figures_have_words_numbers_and_data(visit, name):
-    page = visit(name).page
+@every_notebook
+def test_figures_have_words_numbers_and_data(seen):
+    page = seen.page
     figures = page.locator("article figure")
     assert figures.count() + page.locator("article table.data").count() >= 1
     for i in range(figures.count()):
@@ -99,13 +99,13 @@ def test_figures_have_words_numbers_and_data(visit, name):
         assert caption.startswith("Fig.") and len(caption) > 40
         for kind in ("SVG", "CSV", "JSON"):
             link = figure.locator("a.download", has_text=kind)
-            assert link.count() == 1, f"{name}: no {kind} of figure {i + 1}"
+            assert link.count() == 1, f"no {kind} of figure {i + 1}"
             assert page.request.get(link.evaluate("a => a.href")).ok
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_a_notebooks_page_names_its_profile_and_offers_the_notebook(visit, name):
-    page = visit(name).page
+@every_notebook
+def test_a_notebooks_page_names_its_profile_and_offers_the_notebook(seen):
+    page = seen.page
     line = page.locator("p.runline")
     assert "smoke" in line.inner_text()
     response = page.request.get(line.locator("a.download").evaluate("a => a.href"))
@@ -160,15 +160,12 @@ def test_without_scripts_the_words_and_figures_remain(visit, name):
     assert page.locator("h1").first.inner_text() and page.locator("article p").count() >= 1
 
 
-def test_the_gate_to_other_hosts_can_fail(visit, html):
+def test_the_gate_to_other_hosts_can_fail(visit, tmp_path):
     """A page that asks another host is seen doing so: the checks above are not blind."""
-    file = html / "probe.html"
+    file = tmp_path / "probe.html"
     file.write_text('<html><body><img src="http://example.org/x.png">'
                     "<script>console.error('no')</script></body></html>")
-    try:
-        seen = visit("probe.html")
-    finally:
-        file.unlink()
+    seen = visit(f"file://{file}")
     assert seen.foreign == ["http://example.org/x.png"] and "no" in seen.errors
 
 
