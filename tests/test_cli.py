@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
 
 import pytest
+
+from gfm import cli
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,10 +27,32 @@ def project(tmp_path_factory) -> Path:
     return root
 
 
-def gfm(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    env = {k: v for k, v in os.environ.items() if k not in ("GFM_BUILD", "GFM_STORE")}
-    return subprocess.run([sys.executable, "-m", "gfm.cli", *arguments], cwd=project, env=env,
-                          capture_output=True, text=True, timeout=300)
+class Ended(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def gfm(project: Path, *arguments: str) -> Ended:
+    """The command in this process: one that starts Python anew spends its time on importing torch."""
+    out, err = io.StringIO(), io.StringIO()
+    plain = {k: v for k, v in os.environ.items() if k not in ("GFM_BUILD", "GFM_STORE")}
+    with (mock.patch.object(sys, "argv", ["gfm", *arguments]), mock.patch.dict(os.environ, plain, clear=True),
+          contextlib.chdir(project), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)):
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return Ended(code, out.getvalue(), err.getvalue())
+
+
+def test_the_command_is_installed():
+    """It starts, and an error ends it with code 2, in a process of its own."""
+    command = [sys.executable, "-m", "gfm.cli"]
+    assert "status" in subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=300).stdout
+    wrong = subprocess.run([*command, "cite", "nothing"], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert wrong.returncode == 2 and wrong.stderr.startswith("gfm: ")
 
 
 @pytest.mark.parametrize("arguments, word", [
