@@ -30,7 +30,7 @@ FUSED: tuple[type[nn.Module], ...] = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, _N
 class LayerNorm(nn.Module):
     """``weight * (x - mean) / (std + eps) + bias`` over the last dimension, ``(..., width)``."""
 
-    def __init__(self, width: int, eps: float = 1e-6, *, dtype: torch.dtype = torch.float32):
+    def __init__(self, width: int, eps: float = 1e-6, *, dtype: torch.dtype | None = None):
         super().__init__()
         if width < 2:
             raise InputError(f"A layer norm needs at least 2 entries, not {width}.")
@@ -49,9 +49,7 @@ class LayerNorm(nn.Module):
 class GroupNorm(nn.Module):
     """``weight * (x - mean) / sqrt(var + eps) + bias``, ``(n, channels, ...)`` by channel groups."""
 
-    def __init__(
-        self, groups: int, channels: int, eps: float = 1e-6, *, dtype: torch.dtype = torch.float32
-    ):
+    def __init__(self, groups: int, channels: int, eps: float = 1e-6, *, dtype: torch.dtype | None = None):
         super().__init__()
         if channels % groups:
             raise InputError(f"{channels} channels cannot be divided into {groups} groups.")
@@ -73,7 +71,7 @@ class GroupNorm(nn.Module):
 class RMSNorm(nn.Module):
     """``weight * x / sqrt(mean(x^2) + eps)`` over the last dimension, ``(..., width)``."""
 
-    def __init__(self, width: int, eps: float = 1e-5, *, dtype: torch.dtype = torch.float32):
+    def __init__(self, width: int, eps: float = 1e-5, *, dtype: torch.dtype | None = None):
         super().__init__()
         self.eps = eps
         self.weight = nn.Parameter(torch.ones(width, dtype=dtype))
