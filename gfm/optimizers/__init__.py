@@ -10,5 +10,10 @@ from gfm.optimizers.scalar_rmsprop import ScalarRMSProp
 
 __all__ = [
     "Adam", "GradientDescent", "HeavyBall", "Memory", "Optimizer", "RMSProp", "ScalarRMSProp", "State",
-    "schedules",
+    "available", "schedules",
 ]
+
+
+def available() -> dict[str, type[Optimizer]]:
+    """Names of the optimizers, as runs and the command line know them, with their classes."""
+    return {rule.name: rule for rule in (GradientDescent, HeavyBall, ScalarRMSProp, RMSProp, Adam)}

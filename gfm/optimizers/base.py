@@ -16,7 +16,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
@@ -61,13 +61,17 @@ class Memory(NamedTuple):
 
 
 class Optimizer(ABC):
-    """A rule; immutable, without state of its own. ``lr`` is a number or a function of the step."""
+    """A rule; immutable, without state of its own.
 
+    ``name`` is what runs and the command line call it. ``lr`` is a number or a function of the step.
+    """
+
+    name: ClassVar[str]
     lr: Schedule
 
     @property
     def threshold(self) -> float:
-        """Eigenvalue of P^{-1} H at which it starts to oscillate; 2 without momentum."""
+        """The eigenvalue of P^{-1} H at which the rule starts to oscillate: 2 without momentum."""
         return 2.0
 
     def init(self, w: Tensor) -> State:
@@ -137,21 +141,13 @@ class Optimizer(ABC):
 
 
 def check_lr(lr: Schedule) -> Schedule:
-    """``lr`` as a float if it is a positive finite number, or itself if it is a callable.
-
-    Raises:
-        InputError: otherwise.
-    """
+    """``lr`` as a float if it is a positive finite number, or itself if it is a callable; else an ``InputError``."""
     if callable(lr):
         return lr
     return number("lr", lr, lambda x: 0 < x < math.inf, "a positive number or a function of the step")
 
 
 def check_share(name: str, value: float, *, zero: bool = True) -> float:
-    """``value`` as a float if it lies in [0, 1), or (0, 1) without ``zero``.
-
-    Raises:
-        InputError: otherwise.
-    """
+    """``value`` as a float if it lies in [0, 1), or (0, 1) without ``zero``; else an ``InputError``."""
     low = "[" if zero else "("
     return number(name, value, lambda x: 0 < x < 1 or (zero and x == 0), f"a number in {low}0, 1)")

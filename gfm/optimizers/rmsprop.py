@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -17,6 +18,8 @@ class RMSProp(SecondMoment):
 
     lr, beta2, eps, bias_correction: see :class:`SecondMoment`.
     """
+
+    name: ClassVar[str] = "rmsprop"
 
     def square(self, g: Tensor) -> Tensor:
         """The square of each coordinate, (p,)."""

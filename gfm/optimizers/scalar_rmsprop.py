@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -17,6 +18,8 @@ class ScalarRMSProp(SecondMoment):
 
     lr, beta2, eps, bias_correction: see :class:`SecondMoment`.
     """
+
+    name: ClassVar[str] = "scalar_rmsprop"
 
     def square(self, g: Tensor) -> Tensor:
         """The squared norm of the gradient, 0-d."""
