@@ -26,65 +26,54 @@ class Loss(Protocol):
         """One loss per example, (n,), from outputs (n, ...) and prepared targets."""
 
 
-def _one_hot(outputs: Tensor, targets: Tensor, name: str) -> Tensor:
-    """Class indices ``(..., )`` to rows ``(..., classes)``; a masked position (-1) becomes a row of NaN."""
-    if targets.shape != outputs.shape[:-1]:
-        raise InputError(
-            f"the {name} loss needs class indices of shape {tuple(outputs.shape[:-1])} for outputs of "
-            f"shape {tuple(outputs.shape)}, but the targets have shape {tuple(targets.shape)}"
-        )
-    classes = outputs.shape[-1]
-    lowest = -1 if outputs.ndim > 2 else 0  # a masked example would be no example at all
-    if targets.numel() and (targets.min() < lowest or targets.max() >= classes):
-        raise InputError(
-            f"class indices must lie in 0..{classes - 1} (or -1 for a masked position of a sequence), "
-            f"but they range from {int(targets.min())} to {int(targets.max())}"
-        )
-    if outputs.ndim > 2 and (targets < 0).flatten(1).all(1).any():
-        raise InputError("every position of an example is masked (-1), so it has no loss; leave such examples out")
-    rows = torch.nn.functional.one_hot(targets.clamp(min=0).long(), classes).to(outputs.dtype)
-    rows[targets < 0] = float("nan")
-    return rows
-
-
-def _same_shape(outputs: Tensor, targets: Tensor, name: str) -> Tensor:
-    if targets.shape != outputs.shape:
-        raise InputError(
-            f"the {name} loss needs targets of the outputs' shape {tuple(outputs.shape)}, "
-            f"but they have shape {tuple(targets.shape)}"
-        )
-    if targets.dtype != outputs.dtype:
-        raise InputError(
-            f"the targets have dtype {targets.dtype} but the module computes in {outputs.dtype}; "
-            f"convert one of them"
-        )
-    return targets
-
-
-def _mean_over_positions(values: Tensor, rows: Tensor) -> Tensor:
-    """Mean of per-position values over the unmasked positions of each example: ``(n, ...) -> (n,)``."""
-    if values.ndim == 1:
-        return values
-    kept = ~torch.isnan(rows[..., 0])
-    return (values * kept).flatten(1).sum(1) / kept.flatten(1).sum(1).clamp(min=1)
-
-
 class _RowLoss:
     """A loss on target rows: class indices become one-hot rows, masked positions do not count."""
 
     name = ""
 
     def prepare(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        if targets.is_floating_point():
-            return _same_shape(outputs, targets, self.name)
-        return _one_hot(outputs, targets, self.name)
+        if not targets.is_floating_point():
+            return self._one_hot(outputs, targets)
+        if targets.shape != outputs.shape:
+            raise InputError(
+                f"the {self.name} loss needs targets of the outputs' shape {tuple(outputs.shape)}, "
+                f"but they have shape {tuple(targets.shape)}"
+            )
+        if targets.dtype != outputs.dtype:
+            raise InputError(
+                f"the targets have dtype {targets.dtype} but the module computes in {outputs.dtype}; "
+                f"convert one of them"
+            )
+        return targets
+
+    def _one_hot(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        # (..., ) to (..., classes); a masked position (-1) becomes a row of NaN.
+        if targets.shape != outputs.shape[:-1]:
+            raise InputError(
+                f"the {self.name} loss needs class indices of shape {tuple(outputs.shape[:-1])} for outputs of "
+                f"shape {tuple(outputs.shape)}, but the targets have shape {tuple(targets.shape)}"
+            )
+        classes = outputs.shape[-1]
+        lowest = -1 if outputs.ndim > 2 else 0  # a masked example would be no example at all
+        if targets.min() < lowest or targets.max() >= classes:
+            raise InputError(
+                f"class indices must lie in 0..{classes - 1} (or -1 for a masked position of a sequence), "
+                f"but they range from {int(targets.min())} to {int(targets.max())}"
+            )
+        if outputs.ndim > 2 and (targets < 0).flatten(1).all(1).any():
+            raise InputError("every position of an example is masked (-1), so it has no loss; leave such examples out")
+        rows = torch.nn.functional.one_hot(targets.clamp(min=0).long(), classes).to(outputs.dtype)
+        rows[targets < 0] = float("nan")
+        return rows
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         if outputs.ndim == 1:  # one output an example
-            return self.rows(outputs[:, None], targets[:, None])
+            outputs, targets = outputs[:, None], targets[:, None]
         if outputs.ndim == 2:
             return self.rows(outputs, targets)
-        return _mean_over_positions(self.rows(outputs, targets.nan_to_num()), targets)
+        kept = ~torch.isnan(targets[..., 0])  # the mean over the unmasked positions of each example
+        values = self.rows(outputs, targets.nan_to_num()) * kept
+        return values.flatten(1).sum(1) / kept.flatten(1).sum(1)
 
     def rows(self, outputs: Tensor, targets: Tensor) -> Tensor:
         raise NotImplementedError
