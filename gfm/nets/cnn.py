@@ -30,9 +30,9 @@ def cnn(
 ) -> nn.Sequential:
     """3x3 convolutions, each with an activation and 2x2 average pooling, then two linear layers.
 
-    input_shape: (channels, height, width) of the images; outputs are ``(n, outputs)``. Only the last layer has
-    biases. The defaults are the central-flows paper's network: 544,100 weights. Weights start by torch's
-    default law.
+    input_shape: (channels, height, width) of the images; outputs are ``(n, outputs)``. activation: a name in
+    ``gfm.nets.ACTIVATIONS``; another one is an ``UnknownNameError``. Only the last layer has biases. The defaults
+    are the central-flows paper's network: 544,100 weights. Weights start by torch's default law.
 
     Raises:
         InputError: a height or width that cannot be halved once for each entry of ``channels``.

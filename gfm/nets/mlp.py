@@ -21,9 +21,10 @@ __all__ = ["mlp"]
 def mlp(dims: Sequence[int], activation: str = "gelu", *, bias: bool = True) -> nn.Sequential:
     """Linear layers of widths ``dims`` with an activation between them; none after the last.
 
-    Inputs ``(n, ...)`` are flattened to ``(n, dims[0])``; outputs are ``(n, dims[-1])``. Weights
-    start by torch's default law (uniform, +-1/sqrt(inputs)). The central-flows paper's network on
-    CIFAR-10 is ``mlp((3072, 256, 256, 4))``: 853,508 weights.
+    Inputs ``(n, ...)`` are flattened to ``(n, dims[0])``; outputs are ``(n, dims[-1])``. activation: a name in
+    ``gfm.nets.ACTIVATIONS``; another one is an ``UnknownNameError``. Weights start by torch's default law (uniform,
+    +-1/sqrt(inputs)). The central-flows paper's network on CIFAR-10 is ``mlp((3072, 256, 256, 4))``: 853,508
+    weights.
 
     Raises:
         InputError: fewer than two widths, or one below 1.

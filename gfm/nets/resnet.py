@@ -19,12 +19,12 @@ __all__ = ["ResNet", "resnet"]
 class ResNet(nn.Module):
     """A residual network for images; the width doubles and the sides halve at each further stage.
 
-    input_shape: (channels, height, width); outputs are ``(n, outputs)``. ``stages`` gives the
-    blocks of each stage, ``pool`` the side of the last average pooling. The defaults are the
-    central-flows paper's: 293,300 weights. As there, every residual branch is divided by the root
-    of the number of blocks, the second norm's gain and the head start at zero, convolutions follow
-    He's law (fan out), and the shortcuts of a new stage are 3x3 convolutions with a norm. (Its
-    parameter count fixes the norms: none after the first convolution, one on each such shortcut;
+    input_shape: (channels, height, width); outputs are ``(n, outputs)``. activation: a name in
+    ``gfm.nets.ACTIVATIONS``; another one is an ``UnknownNameError``. ``stages`` gives the blocks of each stage,
+    ``pool`` the side of the last average pooling. The defaults are the central-flows paper's: 293,300 weights. As
+    there, every residual branch is divided by the root of the number of blocks, the second norm's gain and the head
+    start at zero, convolutions follow He's law (fan out), and the shortcuts of a new stage are 3x3 convolutions
+    with a norm. (Its parameter count fixes the norms: none after the first convolution, one on each such shortcut;
     that an activation follows the first convolution is our choice.)
 
     Raises:

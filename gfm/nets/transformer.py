@@ -19,10 +19,11 @@ __all__ = ["Transformer", "transformer"]
 class Transformer(nn.Module):
     """Decoder layers with norms after each part, over embedded tokens with sine-cosine positions.
 
-    Tokens ``(n, T)`` int64, T at most ``steps``, to ``(n, T, outputs)``. ``head_scale`` multiplies
-    the head's first weights. The defaults are the central-flows paper's: 68,228 weights. As there,
-    each layer attends to itself causally and then to the embedded input without a mask, so that it
-    may see later tokens: it is a network to train on, not a model to sample from.
+    Tokens ``(n, T)`` int64, T at most ``steps``, to ``(n, T, outputs)``. activation: a name in
+    ``gfm.nets.ACTIVATIONS``; another one is an ``UnknownNameError``. ``head_scale`` multiplies the head's first
+    weights. The defaults are the central-flows paper's: 68,228 weights. As there, each layer attends to itself
+    causally and then to the embedded input without a mask, so that it may see later tokens: it is a network to
+    train on, not a model to sample from.
 
     Raises:
         InputError: an odd width, or one that the heads do not divide.

@@ -18,9 +18,10 @@ __all__ = ["ViT", "vit"]
 class ViT(nn.Module):
     """A vision transformer without class token: fixed sine-cosine positions, mean pooling.
 
-    input_shape: (channels, height, width); outputs are ``(n, outputs)``. ``head_scale`` multiplies
-    the head's first weights. The defaults are the central-flows paper's (after Beyer, Zhai,
-    Kolesnikov, "Better plain ViT baselines", with layer norms written out): 661,412 weights.
+    input_shape: (channels, height, width); outputs are ``(n, outputs)``. activation: a name in
+    ``gfm.nets.ACTIVATIONS``; another one is an ``UnknownNameError``. ``head_scale`` multiplies the head's first
+    weights. The defaults are the central-flows paper's (after Beyer, Zhai, Kolesnikov, "Better plain ViT
+    baselines", with layer norms written out): 661,412 weights.
 
     Raises:
         InputError: sides that the patch does not divide, or a width that is not a multiple of 4 of
