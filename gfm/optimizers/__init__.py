@@ -5,8 +5,7 @@ from gfm.optimizers.adam import Adam
 from gfm.optimizers.base import Memory, Optimizer, State
 from gfm.optimizers.gradient_descent import GradientDescent
 from gfm.optimizers.heavy_ball import HeavyBall
-from gfm.optimizers.rmsprop import RMSProp
-from gfm.optimizers.scalar_rmsprop import ScalarRMSProp
+from gfm.optimizers.second_moment import RMSProp, ScalarRMSProp
 
 __all__ = [
     "Adam", "GradientDescent", "HeavyBall", "Memory", "Optimizer", "RMSProp", "ScalarRMSProp", "State",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gfm.optimizers.base import Schedule, State, check_share
-from gfm.optimizers.rmsprop import RMSProp
+from gfm.optimizers.second_moment import RMSProp
 
 __all__ = ["Adam"]
 

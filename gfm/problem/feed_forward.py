@@ -33,13 +33,19 @@ class FeedForward:
     stages: tuple[tuple[nn.Linear, tuple[nn.Module, ...]], ...]
 
     @classmethod
-    def of(cls, module: nn.Module) -> FeedForward | None:
-        """The module as such a list, or None where it has other layers, tied or frozen weights, or hooks."""
+    def of(cls, module: nn.Module, inputs: Tensor) -> FeedForward | None:
+        """The module as such a list, or None where it cannot be one.
+
+        It cannot where it has other layers, tied or frozen weights, or hooks, or where its first layer sees
+        ``inputs`` (n, ...) as anything but one row an example.
+        """
         if type(module) is not nn.Sequential:
             return None
         layers = list(module)
         if layers and type(layers[0]) is nn.Flatten and (layers[0].start_dim, layers[0].end_dim) == (1, -1):
             layers = layers[1:]
+        elif inputs.ndim != 2:
+            return None
         stages: list[tuple[nn.Linear, tuple[nn.Module, ...]]] = []
         for layer in layers:
             if type(layer) is nn.Linear:

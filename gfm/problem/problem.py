@@ -110,7 +110,7 @@ class Problem:
         derivative_check.check_problem(self, _FEW)
         whole_batch = self.batch_size == self.n
         self.batched = whole_batch and self.p * self.n <= self.batched_limit
-        self.feed_forward = FeedForward.of(module) if whole_batch and not self.batched else None
+        self.feed_forward = FeedForward.of(module, inputs) if whole_batch and not self.batched else None
 
     def outputs(self, w: Tensor, inputs: Tensor | None = None) -> Tensor:
         """The network's outputs ``(n, ...)`` at weights ``w`` (p,) on ``inputs`` (default: the data)."""

@@ -7,27 +7,61 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.utils import parametrizations
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from gfm.errors import GfmError, InputError
-from gfm.nets.norms import fused_norms, reparametrised, train_only
+from gfm.nets.norms import is_fused
 from gfm.problem.losses import CallableLoss, Loss
 
 __all__ = ["check_data", "check_module", "explained", "prepared_targets", "same_random_numbers"]
 
-#: Finders of layers that no problem can hold, with the sentence that names them.
-_UNFIT: tuple[tuple[Callable[[nn.Module], list[str]], str], ...] = (
+
+def _changes(layer: nn.Module) -> bool:
+    """Whether a layer in train mode is random or changed by each pass.
+
+    Dropout (also that of attention and of recurrent networks), random leaky ReLU, batch norm, and
+    spectral norm, which takes a step of its power iteration at every pass.
+    """
+    if not layer.training:
+        return False
+    if isinstance(layer, nn.MultiheadAttention):
+        return layer.dropout > 0
+    if isinstance(layer, nn.RNNBase):
+        return layer.dropout > 0 and layer.num_layers > 1
+    kinds = (_BatchNorm, _DropoutNd, nn.RReLU, parametrizations._SpectralNorm)
+    return isinstance(layer, kinds) or _hooked(layer, SpectralNorm)
+
+
+def _weight_norm(layer: nn.Module) -> bool:
+    """Whether a layer's weights pass through torch's weight norm, as a parametrization or in the older form.
+
+    Hessian products through it are wrong by a quarter to a half (torch 2.13: the Hessian comes out unsymmetric).
+    """
+    return isinstance(layer, parametrizations._WeightNorm) or _hooked(layer, WeightNorm)
+
+
+def _hooked(layer: nn.Module, kind: type) -> bool:
+    return any(isinstance(hook, kind) for hook in layer._forward_pre_hooks.values())
+
+
+#: Layers that no problem can hold, with the sentence that says so.
+_UNFIT: tuple[tuple[Callable[[nn.Module], bool], str], ...] = (
     (
-        train_only,
+        _changes,
         "the module is in train mode and holds dropout, batch norm or the like ({}), so its loss is not a fixed "
         "function of the weights; call module.eval() first",
     ),
     (
-        reparametrised,
+        _weight_norm,
         "the module's weights pass through weight_norm ({}), whose second derivatives are wrong in torch; remove it "
         "(remove_parametrizations or remove_weight_norm) or write g v / |v| out",
     ),
     (
-        fused_norms,
+        is_fused,
         "the module holds fused norms ({}), whose third derivatives are wrong in torch; replace them with those of "
         "gfm.nets.norms, which are written out",
     ),
@@ -40,10 +74,13 @@ def check_module(module: nn.Module) -> None:
     Raises:
         InputError: layers in train mode, weight_norm, fused norms.
     """
-    for find, sentence in _UNFIT:
-        paths = find(module)
-        if paths:
-            raise InputError(sentence.format(", ".join(paths)))
+    for unfit, sentence in _UNFIT:
+        found = [
+            f"{path.partition('.parametrizations')[0] or 'module'} ({type(layer).__name__})"
+            for path, layer in module.named_modules() if unfit(layer)
+        ]
+        if found:
+            raise InputError(sentence.format(", ".join(found)))
 
 
 def check_data(inputs: Tensor, targets: Tensor, dtype: torch.dtype, device: torch.device) -> None:

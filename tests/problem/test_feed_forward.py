@@ -28,7 +28,7 @@ def both(problem, V):
     """The products by sweeps and on the kept graph."""
     assert problem.feed_forward is None and problem.batched
     slow = problem.at(problem.w0).hvp(V)
-    problem.batched, problem.feed_forward = False, FeedForward.of(problem.module)
+    problem.batched, problem.feed_forward = False, FeedForward.of(problem.module, problem.inputs)
     assert problem.feed_forward is not None
     return problem.at(problem.w0).hvp(V), slow
 
@@ -75,4 +75,23 @@ def test_what_is_no_feed_forward_network():
     hooked[0].register_forward_hook(lambda module, given, out: 2 * out)
     others = [nn.Linear(3, 3), nn.Sequential(), nn.Sequential(nn.Tanh(), nn.Linear(3, 3)),
               nn.Sequential(nn.Linear(3, 3), nn.Softmax(dim=1)), nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.1))]
-    assert all(FeedForward.of(module) is None for module in (tied, frozen, hooked, *others))
+    assert all(FeedForward.of(module, torch.ones(2, 3)) is None for module in (tied, frozen, hooked, *others))
+
+
+@pytest.mark.parametrize("hook", ["register_forward_pre_hook", "register_full_backward_hook"])
+def test_a_module_with_any_hook_is_no_feed_forward_network(hook):
+    net = nn.Sequential(nn.Linear(3, 3))
+    assert FeedForward.of(net, torch.ones(2, 3)) is not None
+    getattr(net[0], hook)(lambda *given: None)
+    assert FeedForward.of(net, torch.ones(2, 3)) is None
+
+
+@pytest.mark.parametrize("dims", [(2, 4), (1, 4)])
+def test_rows_of_a_sequence_are_multiplied_on_the_kept_graph(dims):
+    """A linear layer acts on each row; taking the rows of an example together would be another network."""
+    x, y = torch.randn(12, *dims, dtype=torch.float64), torch.randn(12, dims[0], 1, dtype=torch.float64)
+    net = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 1)).double()
+    assert FeedForward.of(net, x) is None
+    assert FeedForward.of(nn.Sequential(nn.Flatten(0), *net), x) is None
+    assert FeedForward.of(nn.Sequential(nn.Flatten(), *net), x) is not None
+    assert gfm.Problem(net, x, y).batched

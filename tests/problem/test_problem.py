@@ -124,6 +124,17 @@ def test_costs_count_full_batch_evaluations(problem):
     assert (problem.costs.gradients, problem.costs.hvps, problem.costs.thirds) == (2, 8, 6)
 
 
+def test_costs_of_pieces_are_those_of_the_full_batch_and_differences_are_by_kind():
+    problem = tiny_problem(batch_size=50)
+    problem.gradient(problem.w0)
+    before = problem.costs.copy()
+    U = directions(problem, 2).T.contiguous()
+    problem.at(problem.w0, 2).expand(U).third()
+    assert problem.costs.since(before) == gfm.problem.Costs(gradients=1, hvps=2, thirds=3)
+    problem.third(problem.w0, U[0], U[1])
+    assert problem.costs.since(before) == gfm.problem.Costs(gradients=2, hvps=3, thirds=4)
+
+
 @pytest.mark.parametrize(("loss", "build"), [
     ("mse", lambda o: torch.nn.functional.one_hot(torch.arange(6) % 4, 4).double()),
     ("mse", lambda o: torch.arange(6) % 4),
@@ -164,6 +175,16 @@ def test_masked_positions_of_sequences_do_not_count(loss):
     assert torch.allclose(problem.loss(problem.w0), expected)
     gradient = problem.flat.views(problem.gradient(problem.w0))["w"]
     assert (gradient[:, :2] == 0).all() and (gradient[:, 2:] != 0).all()
+
+
+def test_sequences_count_alike_however_many_positions_are_masked():
+    """The loss is a mean over examples, each the mean over its unmasked positions."""
+    net = nn.Embedding(4, 3).double()
+    x, y = torch.tensor([[0, 1, 2], [3, 2, 1]]), torch.tensor([[-1, -1, 2], [0, 1, 2]])
+    problem = gfm.Problem(net, x, y, "cross_entropy")
+    each = nn.functional.cross_entropy(net(x).transpose(1, 2), y, ignore_index=-1, reduction="none")
+    expected = (each[0, 2] + each[1].mean()) / 2
+    assert torch.allclose(problem.loss(problem.w0), expected)
 
 
 def test_a_callable_loss_is_used_as_it_is():
