@@ -22,7 +22,7 @@ LOADERS: dict[str, Callable[..., Dataset]] = {
 
 
 def available() -> dict[str, Callable[..., Dataset]]:
-    """Names of the data sets, with their loaders."""
+    """The loaders of the data sets by name."""
     return dict(LOADERS)
 
 

@@ -62,7 +62,7 @@ def network(
 
 
 def available(takes: str | None = None) -> dict[str, Architecture]:
-    """Names of the networks, with their architectures; ``takes`` "images" or "tokens" narrows.
+    """The networks by name; with ``takes`` "images" or "tokens" only those for such inputs.
 
     Networks that take anything count as networks for images.
     """
@@ -86,10 +86,20 @@ def build(
 ) -> nn.Module:
     """The named network at a size, for a data set's shapes, with weights drawn from ``seed``.
 
-    Shapes come from ``data`` or, without one, from ``input_shape`` (of
-    one example, without n; ``(T,)`` for tokens), ``outputs`` and, for tokens, ``vocabulary``.
-    activation: by default the builder's own. dtype: by default that of ``data``'s floating
-    inputs, else float32. options: keyword arguments of the builder, over those of ``size``.
+    Shapes come from ``data`` or, without one, from ``input_shape`` (of one example, without n; ``(T,)`` for tokens),
+    ``outputs`` and, for tokens, ``vocabulary``.
+
+    Args:
+        name: one of ``available()``.
+        data: a data set whose shapes the network is to fit.
+        size: "tiny", "book" or "paper".
+        activation: a name in ``ACTIVATIONS``; by default the builder's own.
+        dtype: by default that of ``data``'s floating inputs, else float32.
+        seed: of the first weights.
+        input_shape: shape of one example, in place of ``data``'s.
+        outputs: number of outputs, in place of ``data``'s.
+        vocabulary: number of tokens, in place of ``data``'s.
+        options: keyword arguments of the builder, in place of those of ``size``.
 
     Raises:
         UnknownNameError: unknown network, size, activation or option.

@@ -1,4 +1,4 @@
-"""What every update rule offers: a discrete step, and the rates of its state for the flows.
+"""What every optimizer offers: a discrete step, and the rates of its state for the flows.
 
 All rules share one form. State first, then step, with gradient g_t = grad L(w_t):
 
@@ -101,7 +101,7 @@ class Optimizer(ABC):
         return State(t=1.0)
 
     def preconditioner_rate(self, state: State, rates: State) -> Tensor | float:
-        """dP/dt along ``rates``, of P's shape."""
+        """The rate dP/dt along ``rates``, of P's shape."""
         return -self.preconditioner(state) * self.log_lr_slope(state.t)
 
     def memory(self, state: State) -> Memory | None:
@@ -115,7 +115,7 @@ class Optimizer(ABC):
     # --- the learning rate --------------------------------------------------------------------
 
     def lr_at(self, t: float) -> float:
-        """The learning rate of the step that follows ``t - 1`` others.
+        """The learning rate of step number ``t``, which comes after ``t - 1`` others; ``lr`` is asked at ``t - 1``.
 
         Raises:
             InputError: the schedule fails, or gives zero, a negative number, NaN or no number.
@@ -133,7 +133,7 @@ class Optimizer(ABC):
         return value
 
     def log_lr_slope(self, t: float) -> float:
-        """D log lr / dt, by a central difference; zero for a constant."""
+        """The rate d log lr / dt per step, by a central difference; zero for a constant."""
         if not callable(self.lr):
             return 0.0
         h = 1e-3

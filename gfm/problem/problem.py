@@ -153,7 +153,7 @@ class Problem:
         return value
 
     def gradient(self, w: Tensor) -> Tensor:
-        """Grad L(w), (p,)."""
+        """The gradient of L at ``w``, (p,)."""
         self.check(w)
         return self.value_and_gradient(w)[1]
 

@@ -106,12 +106,14 @@ def test_where_the_path_has_period_two_starts_come_from_two_refreshes_ago():
 
 def test_the_guard_that_is_kept_spares_cold_solves():
     problem = tiny_problem()
-    point = problem.at(problem.w0, 4)
-    tracker = Tracker(above=1.5, cap=30)
-    found = tracker.refresh(point, 0.2)
-    above = int((found.values > 1.5).sum())
-    assert above >= 2 and tracker.width == above + 1
-    assert tracker.refresh(point, 0.2).products == above + 1
+    values = torch.linalg.eigvalsh(dense_hessian(problem, problem.w0)).flip(0)[:7]
+    above = int((values[2:] / values[1:-1]).argmin()) + 2  # the widest gap: the guard is clearly below
+    point, P = problem.at(problem.w0, above + 1), float(values[above - 1]) / 1.51
+    tracker = Tracker(above=1.5)
+    found = tracker.refresh(point, P)
+    assert found.values[above - 1] > 1.5 and found.values[above] < 0.8 * 1.5
+    assert tracker.width == above + 1
+    assert tracker.refresh(point, P).products == above + 1
 
 
 def test_a_pair_that_was_missed_is_found_by_the_regular_cold_solve():
