@@ -116,6 +116,14 @@ def test_float32_works_and_keeps_its_dtype():
     assert problem.top_eigenpairs(problem.w0, 2)[0].dtype == torch.float32
 
 
+@pytest.mark.parametrize("options", [{}, {"batch_size": 50}])
+def test_results_carry_no_graph(options):
+    problem = tiny_problem(**options)
+    w = problem.w0.clone().requires_grad_()
+    found = problem.loss(w), problem.gradient(w), problem.hvp(w, problem.w0), problem.third(w, problem.w0, problem.w0)
+    assert not any(value.requires_grad for value in found)
+
+
 def test_costs_count_full_batch_evaluations(problem):
     problem.gradient(problem.w0)
     point = problem.at(problem.w0, 3)
