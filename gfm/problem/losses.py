@@ -6,7 +6,6 @@ Masked sequence targets are class indices of shape ``(n, T)`` with ``-1`` where 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,22 +15,17 @@ from gfm.errors import InputError, UnknownNameError
 __all__ = ["Loss", "CrossEntropy", "MeanSquare", "available", "resolve"]
 
 
-class Loss(Protocol):
-    """``prepare`` checks and converts targets once; the call maps outputs to one loss per example."""
-
-    def prepare(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Checked targets in the form that the call takes, for outputs (n, ...)."""
-
-    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """One loss per example, (n,), from outputs (n, ...) and prepared targets."""
-
-
-class _RowLoss:
-    """A loss on target rows: class indices become one-hot rows, masked positions do not count."""
+class Loss:
+    """A loss on rows of targets: class indices become one-hot rows, masked positions do not count."""
 
     name = ""
 
     def prepare(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Checked targets in the form that the call takes, for outputs (n, ...).
+
+        Raises:
+            InputError: targets whose shape, dtype or values do not fit.
+        """
         if not targets.is_floating_point():
             return self._one_hot(outputs, targets)
         if targets.shape != outputs.shape:
@@ -67,6 +61,7 @@ class _RowLoss:
         return rows
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """One loss per example, (n,), from outputs (n, ...) and prepared targets."""
         if outputs.ndim == 1:  # one output an example
             outputs, targets = outputs[:, None], targets[:, None]
         if outputs.ndim == 2:
@@ -76,10 +71,11 @@ class _RowLoss:
         return values.flatten(1).sum(1) / kept.flatten(1).sum(1)
 
     def rows(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of each row: (..., outputs) to (...)."""
         raise NotImplementedError
 
 
-class MeanSquare(_RowLoss):
+class MeanSquare(Loss):
     """Half the squared error summed over outputs (Central Flows' convention), averaged over examples."""
 
     name = "mse"
@@ -103,7 +99,7 @@ class MeanSquare(_RowLoss):
         return 0.5 * ((outputs - targets) ** 2).sum(-1)
 
 
-class CrossEntropy(_RowLoss):
+class CrossEntropy(Loss):
     """Cross-entropy of softmax outputs (logits on the last axis) against classes or target rows."""
 
     name = "cross_entropy"
@@ -132,7 +128,7 @@ class CrossEntropy(_RowLoss):
         return -(targets * torch.log_softmax(outputs, -1)).sum(-1)
 
 
-class CallableLoss:
+class CallableLoss(Loss):
     """A user's ``(outputs, targets) -> scalar``: a mean over the examples it is given."""
 
     name = "callable"
@@ -150,7 +146,7 @@ class CallableLoss:
         return self.function(outputs, targets).reshape(1)
 
 
-_LOSSES: dict[str, type[_RowLoss]] = {"mse": MeanSquare, "cross_entropy": CrossEntropy}
+_LOSSES: dict[str, type[Loss]] = {"mse": MeanSquare, "cross_entropy": CrossEntropy}
 
 
 def available() -> list[str]:
@@ -158,12 +154,14 @@ def available() -> list[str]:
     return sorted(_LOSSES)
 
 
-def resolve(loss: str | Callable[[Tensor, Tensor], Tensor]) -> Loss:
-    """The loss named, or the user's callable ``(outputs, targets) -> scalar`` wrapped.
+def resolve(loss: str | Loss | Callable[[Tensor, Tensor], Tensor]) -> Loss:
+    """The loss named, a ``Loss`` as it is, or the user's callable ``(outputs, targets) -> scalar`` wrapped.
 
     Raises:
         UnknownNameError: the name is not one of ``available()``.
     """
+    if isinstance(loss, Loss):
+        return loss
     if callable(loss):
         return CallableLoss(loss)
     if not isinstance(loss, str) or loss not in _LOSSES:

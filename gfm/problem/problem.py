@@ -52,7 +52,7 @@ class Problem:
         inputs: ``(n, ...)`` tensor, floating in the module's dtype or integer (tokens).
         targets: ``(n, ...)`` tensor: rows of the outputs' shape, or class indices. Outputs ``(n,)`` are
             one output an example.
-        loss: ``"mse"`` (half the summed square), ``"cross_entropy"``, or a callable
+        loss: ``"mse"`` (half the summed square), ``"cross_entropy"``, one of ``gfm.losses``, or a callable
             ``(outputs, targets) -> scalar`` that is a mean over examples.
         batch_size: compute in pieces of this many examples when all do not fit at once; the
             result is the same full-batch loss, but no graph is kept between products.
@@ -85,7 +85,7 @@ class Problem:
         module: nn.Module,
         inputs: Tensor,
         targets: Tensor,
-        loss: str | Callable[[Tensor, Tensor], Tensor] = "mse",
+        loss: str | losses.Loss | Callable[[Tensor, Tensor], Tensor] = "mse",
         *,
         batch_size: int | None = None,
     ):

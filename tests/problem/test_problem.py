@@ -199,3 +199,9 @@ def test_a_callable_loss_is_used_as_it_is():
     x, y = tiny_data()
     problem = gfm.Problem(tiny_net(), x, y, loss=lambda out, target: (out - target).abs().mean())
     assert torch.allclose(problem.loss(problem.w0), (tiny_net()(x) - y).abs().mean())
+
+
+def test_a_loss_of_the_package_is_taken_as_its_name_is():
+    x, y = tiny_data()
+    named, given = gfm.Problem(tiny_net(), x, y, "mse"), gfm.Problem(tiny_net(), x, y, gfm.losses.MeanSquare())
+    assert torch.equal(named.gradient(named.w0), given.gradient(given.w0))
