@@ -79,7 +79,8 @@ class Flat:
         if w.ndim == 0 or w.shape[-1] != self.p:
             raise InputError(f"The weight vector has shape {tuple(w.shape)}, but this module has {self.p} weights.")
         parts = w.split(self.sizes, dim=-1)
-        return {name: v.view(w.shape[:-1] + shape) for (name, shape), v in zip(self._layout, parts, strict=True)}
+        lead = tuple(w.shape[:-1])
+        return {name: v.view(lead + shape) for (name, shape), v in zip(self._layout, parts, strict=True)}
 
     def load(self, module: nn.Module, w: Tensor) -> None:
         """Write the vector ``w`` ``(p,)`` into the module's parameters, in place.
