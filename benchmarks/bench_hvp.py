@@ -15,10 +15,10 @@ rows = []
 for dims in ([8, 16, 16, 1], [64, 64, 64, 4], [64, 256, 256, 10]):
     problem = perceptron(dims, 1000)
     v = torch.randn(1, problem.p)
-    ways = ["kept graph"] if problem.chain is None else ["kept sweep", "kept graph"]
+    ways = ["kept graph"] if problem.feed_forward is None else ["kept sweep", "kept graph"]
     for way in ways:
         if way == "kept graph":
-            problem.chain = None
+            problem.feed_forward = None
         point = problem.at(problem.w0)
         point.hvp(v)  # what is kept is computed with the first product
         rows.append({

@@ -1,4 +1,4 @@
-"""Single values at the door: a number, a whole number, a switch; Python's or NumPy's, returned as Python's."""
+"""Checks of single arguments: a number, a whole number, a switch; Python's or NumPy's, returned as Python's."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["flag", "number", "whole"]
 
 
 def number(name: str, value: object, holds: Callable[[float], bool], words: str) -> float:
-    """``value`` as a float if it is a number and ``holds`` of it; ``words`` say what holds means.
+    """``value`` as a float if it is a number of which ``holds`` is true; ``words`` say what it must be.
 
     Raises:
-        InputError: otherwise.
+        InputError: it is no number, or ``holds`` is false.
     """
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real) or not holds(float(value)):
         raise InputError(f"{name} must be {words}, but it is {value!r}")
@@ -27,7 +27,7 @@ def whole(name: str, value: object, least: int) -> int:
     """``value`` as an int if it is a whole number of at least ``least``.
 
     Raises:
-        InputError: otherwise.
+        InputError: it is no whole number, or a smaller one.
     """
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral) or value < least:
         raise InputError(f"{name} must be a whole number of at least {least}, but it is {value!r}")
@@ -38,7 +38,7 @@ def flag(name: str, value: object) -> bool:
     """``value`` as a bool if it is True or False.
 
     Raises:
-        InputError: otherwise.
+        InputError: it is anything else.
     """
     if not isinstance(value, (bool, np.bool_)):
         raise InputError(f"{name} must be True or False, but it is {value!r}")

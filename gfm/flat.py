@@ -1,4 +1,5 @@
 """The public name of :mod:`gfm.problem.flat`."""
 
-from gfm.problem.flat import *  # noqa: F403
-from gfm.problem.flat import __all__ as __all__
+from gfm.problem.flat import Flat
+
+__all__ = ["Flat"]

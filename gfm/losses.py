@@ -1,4 +1,5 @@
 """The public name of :mod:`gfm.problem.losses`."""
 
-from gfm.problem.losses import *  # noqa: F403
-from gfm.problem.losses import __all__ as __all__
+from gfm.problem.losses import CrossEntropy, Loss, MeanSquare, available, resolve
+
+__all__ = ["CrossEntropy", "Loss", "MeanSquare", "available", "resolve"]

@@ -1,4 +1,5 @@
 """The public name of :mod:`gfm.linalg.symmetric`."""
 
-from gfm.linalg.symmetric import *  # noqa: F403
-from gfm.linalg.symmetric import __all__ as __all__
+from gfm.linalg.symmetric import from_half, half_size, matrix_size, pairs, scale, to_half
+
+__all__ = ["from_half", "half_size", "matrix_size", "pairs", "scale", "to_half"]

@@ -17,7 +17,7 @@ from gfm.central.substep import Local, Oscillation, local_flow
 from gfm.linalg import deflation
 from gfm.optimizers import Optimizer, State
 from gfm.problem import Problem
-from gfm.problem.derivatives import Point
+from gfm.problem.derivatives import Derivatives
 
 __all__ = ["Central"]
 
@@ -161,10 +161,10 @@ class Central(Flow):
             del rates
             before = values
 
-    def _here(self) -> Point:
+    def _here(self) -> Derivatives:
         return self.problem.at(self.w, max(1, len(self._candidates)))
 
-    def _derivatives(self, point: Point, rise: np.ndarray) -> Local:
+    def _derivatives(self, point: Derivatives, rise: np.ndarray) -> Local:
         settings = self.settings
         return local_flow(
             point, self.optimizer, self.state, self._candidates, rise=rise,

@@ -15,7 +15,7 @@ from gfm.central.settings import Settings
 from gfm.curvature import Spectrum, Tracker
 from gfm.optimizers import Optimizer, State
 from gfm.problem import Costs, Problem
-from gfm.problem.derivatives import Point
+from gfm.problem.derivatives import Derivatives
 
 __all__ = ["Flow", "Observation", "Process", "Settings", "flat_value", "to_numpy"]
 
@@ -70,7 +70,7 @@ class Process(ABC):
         self.state, self.costs = State(**kept["state"]), Costs(**kept["costs"])
         self.tracker.load_state_dict(kept["tracker"])
 
-    def _seen(self, point: Point, spectrum: Spectrum | None) -> Observation:
+    def _seen(self, point: Derivatives, spectrum: Spectrum | None) -> Observation:
         seen: Observation = {
             "loss": float(point.loss),
             "gradient_norm2": float(point.gradient @ point.gradient),
@@ -106,7 +106,7 @@ class Flow(Process):
         tolerance = settings.tolerance if self.follows_all else settings.discrete_tolerance
         return {"tolerance": tolerance, "grow": self.follows_all}
 
-    def _open(self, tolerance: float = 0.0) -> tuple[Point, Spectrum]:
+    def _open(self, tolerance: float = 0.0) -> tuple[Derivatives, Spectrum]:
         """The present point and its tracked eigenpairs."""
         point = self.problem.at(self.w, self.tracker.width)
         return point, self.tracker.refresh(point, self.optimizer.preconditioner(self.state), tolerance=tolerance)

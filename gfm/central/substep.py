@@ -61,7 +61,7 @@ from gfm.central.process import to_numpy
 from gfm.errors import NumericalError
 from gfm.linalg.symmetric import from_half, pairs, scale, to_half
 from gfm.optimizers import Optimizer, State
-from gfm.problem.derivatives import Point
+from gfm.problem.derivatives import Derivatives
 
 __all__ = ["Local", "Oscillation", "Rates", "local_flow"]
 
@@ -159,7 +159,7 @@ class Local:
 
 
 def local_flow(
-    point: Point,
+    point: Derivatives,
     optimizer: Optimizer,
     state: State,
     U: Tensor,

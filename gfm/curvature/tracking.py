@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gfm.linalg import deflation, eigen
-from gfm.problem.derivatives import Point
+from gfm.problem.derivatives import Derivatives
 
 __all__ = ["Spectrum", "Tracker"]
 
@@ -85,7 +85,7 @@ class Tracker:
         """Vectors of the next block product."""
         return self.initial if self.rows is None else self.rows.shape[0]
 
-    def refresh(self, point: Point, P: Tensor | float, *, tolerance: float = 0.0) -> Spectrum:
+    def refresh(self, point: Derivatives, P: Tensor | float, *, tolerance: float = 0.0) -> Spectrum:
         """The tracked pairs at ``point`` under preconditioner ``P`` (number, 0-d or (p,)).
 
         tolerance: a coarser one than the tracker's own, for this time.
@@ -145,7 +145,7 @@ class Tracker:
     def _short(self, values: Tensor) -> bool:
         return self.grow and float(values[-1]) >= self.above
 
-    def _most(self, point: Point) -> int:
+    def _most(self, point: Derivatives) -> int:
         return min(self.cap, point.problem.p)
 
     def _kept(self, values: Tensor) -> int:
@@ -153,7 +153,7 @@ class Tracker:
         clearly_below = int((values < 0.8 * self.above).sum())
         return max(self.initial, len(values) - max(clearly_below - 1, 0)) if self.grow else len(values)
 
-    def _cold(self, product: eigen.Product, point: Point, k: int) -> eigen.Eigenpairs:
+    def _cold(self, product: eigen.Product, point: Derivatives, k: int) -> eigen.Eigenpairs:
         w = point.gradient
         if self.dense:
             return eigen.dense(eigen.matrix(product, w.numel(), like=w), k)

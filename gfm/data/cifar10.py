@@ -10,7 +10,7 @@ import torch
 
 from gfm.data.dataset import Dataset
 from gfm.data.places import cache, locate
-from gfm.data.selection import first_of_each_class, image_dataset
+from gfm.data.selection import image_dataset
 from gfm.errors import UnreadableFileError
 
 __all__ = ["cifar10", "read_batch"]
@@ -34,36 +34,24 @@ def cifar10(
 ) -> Dataset:
     """Images ``(n, 3, 32, 32)`` of the first ``classes`` classes, chosen as in the paper.
 
-    The first ``n // classes`` training images of each class in file order; mean and standard
-    deviation by channel (of the chosen images) taken off; order shuffled by
-    ``numpy.random.default_rng(seed)``. The test set is all test images of these classes. The
-    central-flows paper uses the defaults.
+    The first ``n // classes`` training images of each class in file order, normalised by the mean and standard
+    deviation of each channel over the chosen images; order shuffled by ``numpy.random.default_rng(seed)``. The test
+    set is all test images of these classes. The central-flows paper uses the defaults.
 
     folder: holds the binary version's files, as they are or in ``cifar-10-batches-bin``; the
         number of rows is taken from the files' sizes. Without it, the folder named by the
         environment variable GFM_DATA is tried; else the archive (170 MB) is downloaded into the
         user's cache and its MD5 checked.
-    targets: "one_hot" ``(n, classes)``, "indices" ``(n,)``, or "signs" ``(n, 1)`` of two classes.
+    targets: as for ``digits``.
 
-    Raises:
-        InputError: impossible n, classes or targets.
-        UnreadableFileError: files missing, truncated or not of this format.
+    Impossible n, classes or targets are an ``InputError``; files that are missing, truncated or not of this format an
+    ``UnreadableFileError``.
     """
     place = locate("CIFAR-10", INNER, TRAIN[0], folder, _download)
-    batches = [read_batch(place / name) for name in TRAIN]
-    labels = np.concatenate([batch[1] for batch in batches])
-    chosen = first_of_each_class(labels, n, classes, "CIFAR-10")
-    images = np.concatenate([batch[0] for batch in batches])[chosen]
-    test_images, test_labels = read_batch(place / TEST)
-    kept = test_labels < classes
+    images, labels = (np.concatenate(part) for part in zip(*(read_batch(place / name) for name in TRAIN), strict=True))
+    test = read_batch(place / TEST)
     return image_dataset(
-        "cifar10",
-        (images, labels[chosen]),
-        (test_images[kept], test_labels[kept]),
-        classes=classes,
-        seed=seed,
-        targets=targets,
-        dtype=dtype,
+        "cifar10", (images, labels), test, n=n, classes=classes, targets=targets, seed=seed, dtype=dtype
     )
 
 
@@ -85,9 +73,7 @@ def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     rows = raw.reshape(-1, ROW)
     labels = rows[:, 0]
     if labels.max() > 9:
-        raise UnreadableFileError(
-            f"{path} has the label {labels.max()}, but CIFAR-10's are 0 to 9: it is another format."
-        )
+        raise UnreadableFileError(f"{path} has the label {labels.max()}, but CIFAR-10's are 0 to 9: another format.")
     return rows[:, 1:].reshape(-1, 3, 32, 32), labels
 
 

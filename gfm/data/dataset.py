@@ -17,6 +17,9 @@ IGNORE = -1
 """The integer target of a masked position, which no loss counts."""
 
 
+_ARRAYS = ("inputs", "targets", "test_inputs", "test_targets")
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Training and test arrays, in the form that losses take.
@@ -47,7 +50,7 @@ class Dataset:
     def fingerprint(self) -> str:
         """sha256 (hex) of every array's dtype, shape and bytes."""
         digest = sha256()
-        for array in (self.inputs, self.targets, self.test_inputs, self.test_targets):
+        for array in (getattr(self, name) for name in _ARRAYS):
             if array is None:
                 digest.update(b"none")
                 continue
@@ -56,21 +59,14 @@ class Dataset:
             digest.update(values.tobytes())
         return digest.hexdigest()
 
-    def to(
-        self, dtype: torch.dtype | None = None, device: torch.device | str | None = None
-    ) -> Dataset:
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Dataset:
         """The same data in another floating dtype or on another device; indices stay int64."""
-
-        def move(array: Tensor) -> Tensor:
-            return array.to(device=device, dtype=dtype if array.is_floating_point() else None)
-
-        return replace(
-            self,
-            inputs=move(self.inputs),
-            targets=move(self.targets),
-            test_inputs=None if self.test_inputs is None else move(self.test_inputs),
-            test_targets=None if self.test_targets is None else move(self.test_targets),
-        )
+        arrays = {name: array for name in _ARRAYS if (array := getattr(self, name)) is not None}
+        moved = {
+            name: array.to(device=device, dtype=dtype if array.is_floating_point() else None)
+            for name, array in arrays.items()
+        }
+        return replace(self, **moved)
 
 
 def one_hot(indices: Tensor, classes: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -46,20 +46,15 @@ class LeastSquaresSet:
 
 
 def least_squares(
-    dimension: int = 1, optimizer: str = "GD", sample: int = 1, runs: int = 200, steps: int = 200,
-    draw: int = 0,
+    dimension: int = 1, optimizer: str = "GD", sample: int = 1, runs: int = 200, steps: int = 200, draw: int = 0
 ) -> LeastSquaresSet:
     """One of the published sets: ``dimension`` 1 or 3, ``"GD"`` or ``"SGD"``, ``sample`` 1 to 5.
 
     draw: 0 for the published inputs, starts and mini-batches, another number for others.
 
-    Raises:
-        InputError: a size below one.
-        UnknownNameError: another optimizer.
+    A size below one is an ``InputError``, another optimizer an ``UnknownNameError``.
     """
-    _check(dimension, optimizer, sample, runs, steps)
-    inputs, starts, batches = _draws(dimension, optimizer == "SGD", runs, steps, draw)
-    optima = np.random.RandomState(sample).normal(size=(runs, dimension))
+    inputs, starts, optima, batches = _recipe(dimension, optimizer, sample, runs, steps, draw)
     name = f"least squares, {dimension} weights, {optimizer}, sample {sample}"
     return _descend(name, inputs, starts, optima, batches, steps)
 
@@ -69,29 +64,30 @@ def shared_least_squares(
 ) -> LeastSquaresSet:
     """The published set with one task for all runs: the X and the w* of run 0.
 
-    Starts and mini-batch rows are those of :func:`least_squares`; only they differ between runs.
-
-    Raises:
-        InputError, UnknownNameError: as for :func:`least_squares`.
+    Starts and mini-batch rows are those of :func:`least_squares`; only they differ between runs. Sizes and names are
+    refused as there.
     """
-    _check(dimension, optimizer, sample, runs, steps)
-    inputs, starts, batches = _draws(dimension, optimizer == "SGD", runs, steps)
-    optimum = np.random.RandomState(sample).normal(size=(runs, dimension))[:1]
+    inputs, starts, optima, batches = _recipe(dimension, optimizer, sample, runs, steps)
     name = f"least squares, {dimension} weights, {optimizer}, sample {sample}, one shared task"
-    task = np.repeat(inputs[:1], runs, axis=0), np.repeat(optimum, runs, axis=0)
-    return _descend(name, task[0], starts, task[1], batches, steps)
+    inputs, optima = (np.repeat(part[:1], runs, axis=0) for part in (inputs, optima))
+    return _descend(name, inputs, starts, optima, batches, steps)
 
 
-def _check(dimension: int, optimizer: str, sample: int, runs: int, steps: int) -> None:
+def _recipe(
+    dimension: int, optimizer: str, sample: int, runs: int, steps: int, draw: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+    # Inputs, starts, optima and mini-batches.
     if optimizer not in ("GD", "SGD"):
         raise UnknownNameError(f"No least-squares set of optimizer {optimizer!r}; use 'GD' or 'SGD'.")
     if min(dimension, runs, steps) < 1 or sample < 0:
         raise InputError("dimension, runs and steps must be at least 1 and sample at least 0.")
+    inputs, starts, batches = _draws(dimension, optimizer == "SGD", runs, steps, draw)
+    return inputs, starts, np.random.RandomState(sample).normal(size=(runs, dimension)), batches
 
 
 @lru_cache(maxsize=24)
 def _draws(
-    dimension: int, stochastic: bool, runs: int, steps: int, draw: int = 0
+    dimension: int, stochastic: bool, runs: int, steps: int, draw: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Inputs, starts and mini-batches: one stream a trajectory, in the published order."""
     inputs = np.empty((runs, ROWS, dimension))
@@ -110,12 +106,7 @@ def _draws(
 
 
 def _descend(
-    name: str,
-    inputs: np.ndarray,
-    starts: np.ndarray,
-    optima: np.ndarray,
-    batches: np.ndarray | None,
-    steps: int,
+    name: str, inputs: np.ndarray, starts: np.ndarray, optima: np.ndarray, batches: np.ndarray | None, steps: int
 ) -> LeastSquaresSet:
     weights = np.empty((len(starts), steps + 1, starts.shape[1]))
     weights[:, 0] = starts

@@ -12,7 +12,7 @@ import torch
 
 from gfm.data.dataset import Dataset
 from gfm.data.places import cache, locate
-from gfm.data.selection import first_of_each_class, image_dataset
+from gfm.data.selection import image_dataset
 from gfm.errors import InputError, UnreadableFileError
 
 __all__ = ["mnist", "read_idx"]
@@ -47,30 +47,18 @@ def mnist(
         into the user's cache and their MD5s checked.
     targets, seed, dtype: as for ``cifar10``.
 
+    Impossible n, classes or targets are an ``InputError`` too; files that are missing, truncated or not of this format
+    an ``UnreadableFileError``.
+
     Raises:
-        InputError: impossible n, classes, split or targets.
-        UnreadableFileError: files missing, truncated or not of this format.
+        InputError: an impossible split.
     """
     if split not in ("train", "t10k"):
         raise InputError(f"split must be 'train' or 't10k', not {split!r}.")
     place = locate("MNIST", INNER, f"{split}-images-idx3-ubyte.gz", folder, _download)
-    images, labels = _read_pair(place, split)
-    chosen = first_of_each_class(labels, n, classes, "MNIST")
-    if split == "train":
-        test_images, test_labels = _read_pair(place, "t10k")
-        kept = np.flatnonzero(test_labels < classes)
-    else:
-        test_images, test_labels = images, labels
-        kept = np.setdiff1d(np.flatnonzero(labels < classes), chosen)
-    return image_dataset(
-        "mnist",
-        (images[chosen], labels[chosen]),
-        (test_images[kept], test_labels[kept]),
-        classes=classes,
-        seed=seed,
-        targets=targets,
-        dtype=dtype,
-    )
+    archive = _read_pair(place, split)
+    test = _read_pair(place, "t10k") if split == "train" else None
+    return image_dataset("mnist", archive, test, n=n, classes=classes, targets=targets, seed=seed, dtype=dtype)
 
 
 def _read_pair(place: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -88,7 +76,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     """The array of bytes in a gzipped IDX file.
 
     Raises:
-        UnreadableFileError: missing, truncated, or not IDX of bytes with so many dimensions.
+        UnreadableFileError: missing, truncated, or not IDX of bytes with this number of dimensions.
     """
     try:
         raw = gzip.decompress(path.read_bytes())
@@ -96,14 +84,11 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         raise UnreadableFileError(f"{path.name} of MNIST cannot be read: {error}.") from None
     head = 4 + 4 * dimensions
     if len(raw) < head or raw[:4] != bytes((0, 0, 8, dimensions)):
-        raise UnreadableFileError(
-            f"{path} is not an IDX file of bytes with {dimensions} dimensions."
-        )
+        raise UnreadableFileError(f"{path} is not an IDX file of bytes with {dimensions} dimensions.")
     shape = np.frombuffer(raw, ">u4", dimensions, offset=4).astype(int)
     if len(raw) - head != shape.prod():
         raise UnreadableFileError(
-            f"{path} holds {len(raw) - head} bytes, but its head promises {shape.prod()}: it is "
-            "truncated."
+            f"{path} holds {len(raw) - head} bytes, but its head promises {shape.prod()}: it is truncated."
         )
     return np.frombuffer(raw, np.uint8, offset=head).reshape(shape)
 

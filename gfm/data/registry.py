@@ -17,26 +17,20 @@ from gfm.errors import UnknownNameError
 __all__ = ["available", "load"]
 
 LOADERS: dict[str, Callable[..., Dataset]] = {
-    "digits": digits,
-    "cifar10": cifar10,
-    "mnist": mnist,
-    "sorting": sorting,
-    "moons": moons,
-    "waves": waves,
+    loader.__name__: loader for loader in (digits, cifar10, mnist, sorting, moons, waves)
 }
 
 
 def available() -> dict[str, Callable[..., Dataset]]:
-    """Names of the data sets, with their loaders."""
+    """The loaders of the data sets by name."""
     return dict(LOADERS)
 
 
 def load(name: str, **options: Any) -> Dataset:
-    """The named data set; options go to its loader.
+    """The named data set; options go to its loader, which says what it raises.
 
     Raises:
         UnknownNameError: unknown data set or option.
-        InputError, UnreadableFileError: see the loader.
 
     Example:
         >>> load("moons", n=40).inputs.shape
@@ -47,7 +41,5 @@ def load(name: str, **options: Any) -> Dataset:
     known = inspect.signature(LOADERS[name]).parameters
     for option in options:
         if option not in known:
-            raise UnknownNameError(
-                f"The data set {name!r} has no option {option!r}: choose among {', '.join(known)}."
-            )
+            raise UnknownNameError(f"The data set {name!r} has no option {option!r}: choose among {', '.join(known)}.")
     return LOADERS[name](**options)

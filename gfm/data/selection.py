@@ -8,26 +8,60 @@ import torch
 from gfm.data.dataset import Dataset, one_hot
 from gfm.errors import InputError
 
-__all__ = ["TARGETS", "first_of_each_class", "image_dataset", "target_tensor"]
+__all__ = ["image_dataset", "target_tensor"]
 
 TARGETS = ("one_hot", "indices", "signs", "parity")
 
+Labelled = tuple[np.ndarray, np.ndarray]  # images (N, channels, height, width) of any real dtype, and labels (N,)
 
-def first_of_each_class(labels: np.ndarray, n: int, classes: int, name: str) -> np.ndarray:
-    """Places of the first ``n // classes`` examples of each of the first ``classes`` classes.
 
-    labels: ``(N,)``, 0-based. The result lists class 0's places, then class 1's, ...
+def image_dataset(
+    name: str,
+    archive: Labelled,
+    test: Labelled | None,
+    *,
+    n: int,
+    classes: int,
+    targets: str,
+    seed: int,
+    dtype: torch.dtype,
+) -> Dataset:
+    """The first ``n // classes`` images of each of the first ``classes`` classes as a data set.
 
-    Raises:
-        InputError: impossible n or classes, or too few examples of a class.
+    Mean and standard deviation of each channel are those of the chosen images; all images are normalised by these
+    two numbers. The training images' order is shuffled by ``numpy.random.default_rng(seed)``. The test set is those
+    of ``test`` that belong to these classes, or the images of ``archive`` that were not chosen. Impossible n, classes
+    or targets are an ``InputError``.
     """
+    images, labels = archive
+    chosen = _first_of_each_class(labels, n, classes, name)
+    if test is None:
+        others = np.setdiff1d(np.flatnonzero(labels < classes), chosen)
+        test_images, test_labels = images[others], labels[others]
+    else:
+        test_images, test_labels = (part[test[1] < classes] for part in test)
+    train = images[chosen].astype(np.float64)
+    mean = train.mean(axis=(0, 2, 3), keepdims=True)
+    spread = train.std(axis=(0, 2, 3), keepdims=True)
+    order = np.random.default_rng(seed).permutation(len(train))
+    rows = target_tensor(labels[chosen][order], targets, classes, dtype)
+    return Dataset(
+        name=name,
+        inputs=torch.from_numpy(((train - mean) / spread)[order]).to(dtype),
+        targets=rows,
+        outputs=classes if rows.ndim == 1 else rows.shape[1],
+        test_inputs=torch.from_numpy((test_images.astype(np.float64) - mean) / spread).to(dtype),
+        test_targets=target_tensor(test_labels, targets, classes, dtype),
+    )
+
+
+def _first_of_each_class(labels: np.ndarray, n: int, classes: int, name: str) -> np.ndarray:
+    # Places of the examples: class 0's, then class 1's, ...
     known = int(labels.max()) + 1 if len(labels) else 0
     if not 2 <= classes <= known:
         raise InputError(f"{name} has {known} classes: classes={classes} is impossible.")
     if n < classes:
-        raise InputError(
-            f"n={n} examples of {classes} classes leave a class empty: n is too small."
-        )
+        raise InputError(f"n={n} examples of {classes} classes leave a class empty: n is too small.")
     each = n // classes
     chosen = []
     for c in range(classes):
@@ -41,52 +75,21 @@ def first_of_each_class(labels: np.ndarray, n: int, classes: int, name: str) -> 
     return np.concatenate(chosen)
 
 
-def image_dataset(
-    name: str,
-    train: tuple[np.ndarray, np.ndarray],
-    test: tuple[np.ndarray, np.ndarray],
-    *,
-    classes: int,
-    seed: int,
-    targets: str,
-    dtype: torch.dtype,
-) -> Dataset:
-    """Chosen images as a data set: normalised by channel, the order shuffled.
+def target_tensor(labels: np.ndarray, targets: str, classes: int, dtype: torch.dtype) -> torch.Tensor:
+    """Labels ``(n,)`` as one-hot rows, int64 indices, or a column of signs.
 
-    train, test: images ``(n, channels, height, width)`` of any real dtype and labels ``(n,)``.
-    Mean and standard deviation of each channel are those of the chosen training images, and the
-    test images are normalised by the same two numbers.
+    "signs": class 1 is +1, class 0 is -1. "parity": odd classes are +1, even ones -1.
+
+    Raises:
+        InputError: another word, or signs of more than two classes.
     """
     if targets not in TARGETS:
         raise InputError(f"targets must be one of {', '.join(TARGETS)}, not {targets!r}.")
     if targets == "signs" and classes != 2:
         raise InputError(f"targets='signs' is for two classes, not {classes}.")
-    images = train[0].astype(np.float64)
-    mean = images.mean(axis=(0, 2, 3), keepdims=True)
-    spread = images.std(axis=(0, 2, 3), keepdims=True)
-    order = np.random.default_rng(seed).permutation(len(images))
-    return Dataset(
-        name=name,
-        inputs=torch.from_numpy(((images - mean) / spread)[order]).to(dtype),
-        targets=target_tensor(train[1][order], targets, classes, dtype),
-        outputs=1 if targets in ("signs", "parity") else classes,
-        test_inputs=torch.from_numpy((test[0].astype(np.float64) - mean) / spread).to(dtype),
-        test_targets=target_tensor(test[1], targets, classes, dtype),
-    )
-
-
-def target_tensor(
-    labels: np.ndarray, targets: str, classes: int, dtype: torch.dtype
-) -> torch.Tensor:
-    """Labels ``(n,)`` as one-hot rows, int64 indices, or a column of signs.
-
-    "signs": class 1 is +1, class 0 is -1. "parity": odd classes are +1, even ones -1.
-    """
     indices = torch.from_numpy(labels.astype(np.int64))
     if targets == "indices":
         return indices
-    if targets == "parity":
-        return (2 * (indices % 2) - 1).to(dtype)[:, None]
-    if targets == "signs":
-        return (2 * indices - 1).to(dtype)[:, None]
-    return one_hot(indices, classes, dtype)
+    if targets == "one_hot":
+        return one_hot(indices, classes, dtype)
+    return (2 * (indices % 2) - 1).to(dtype)[:, None]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from gfm.data.dataset import Dataset
-from gfm.data.selection import TARGETS, target_tensor
+from gfm.data.selection import target_tensor
 from gfm.errors import InputError
 
 __all__ = ["moons", "waves"]
@@ -22,27 +22,21 @@ def moons(
 ) -> Dataset:
     """Two interleaved half circles in the plane, ``n // 2`` points of each class.
 
-    inputs ``(n, 2)``; targets "signs" ``(n, 1)``, "one_hot" ``(n, 2)`` or "indices" ``(n,)``. The
-    test set is as large and drawn from the same law.
+    inputs ``(n, 2)``; targets "signs" or "parity" ``(n, 1)``, "one_hot" ``(n, 2)`` or "indices" ``(n,)``, any other an
+    ``InputError``. The test set is as large and drawn from the same law.
 
     Raises:
-        InputError: n below 2, negative noise, or another kind of targets.
+        InputError: n below 2, or negative noise.
     """
     if n < 2 or noise < 0:
         raise InputError(f"n must be at least 2 and noise at least 0, not {n} and {noise}.")
-    if targets not in TARGETS:
-        raise InputError(f"targets must be one of {', '.join(TARGETS)}, not {targets!r}.")
     rng = np.random.default_rng(seed)
     drawn = [_half_circles(n // 2, noise, rng) for _ in range(2)]
-    (x, y), (tx, ty) = [
-        (torch.from_numpy(a).to(dtype), target_tensor(b, targets, 2, dtype)) for a, b in drawn
-    ]
-    return Dataset("moons", x, y, 1 if targets == "signs" else 2, tx, ty)
+    (x, y), (tx, ty) = [(torch.from_numpy(a).to(dtype), target_tensor(b, targets, 2, dtype)) for a, b in drawn]
+    return Dataset("moons", x, y, 2 if y.ndim == 1 else y.shape[1], tx, ty)
 
 
-def _half_circles(
-    each: int, noise: float, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def _half_circles(each: int, noise: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     labels = np.repeat((0, 1), each)
     angle = rng.uniform(0, np.pi, size=2 * each)
     upper = np.stack((np.cos(angle), np.sin(angle)), axis=1)

@@ -45,9 +45,9 @@ class Attention(nn.Module):
         if width % heads:
             raise InputError(f"A width of {width} cannot be divided into {heads} heads.")
         self.heads = heads
-        self.weight = nn.Parameter(torch.empty(3 * width, width, dtype=torch.float32))
-        self.bias = nn.Parameter(torch.zeros(3 * width, dtype=torch.float32))
-        self.out = nn.Linear(width, width, dtype=torch.float32)
+        self.weight = nn.Parameter(torch.empty(3 * width, width))
+        self.bias = nn.Parameter(torch.zeros(3 * width))
+        self.out = nn.Linear(width, width)
         nn.init.xavier_uniform_(self.weight)
         nn.init.xavier_uniform_(self.out.weight)
         nn.init.zeros_(self.out.bias)

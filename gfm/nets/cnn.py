@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import nn
 
 from gfm.errors import InputError
 from gfm.nets.activations import activation_layer
+from gfm.nets.registry import network
 from gfm.nets.seeding import seeded
 
 __all__ = ["cnn"]
 
 
+@network(
+    "cnn", takes="images",
+    tiny={"channels": (2, 4), "hidden": 8},
+    book={"channels": (8, 16), "hidden": 32},
+)
+@seeded
 def cnn(
     input_shape: tuple[int, int, int] = (3, 32, 32),
     outputs: int = 4,
@@ -21,18 +27,15 @@ def cnn(
     *,
     channels: Sequence[int] = (32, 64),
     hidden: int = 128,
-    dtype: torch.dtype = torch.float32,
-    seed: int = 0,
 ) -> nn.Sequential:
     """3x3 convolutions, each with an activation and 2x2 average pooling, then two linear layers.
 
-    input_shape: (channels, height, width) of the images; outputs are ``(n, outputs)``. No biases
-    but the last layer's. The defaults are the central-flows paper's network: 544,100 weights.
-    Weights follow torch's default.
+    input_shape: (channels, height, width) of the images; outputs are ``(n, outputs)``. activation: a name in
+    ``gfm.nets.ACTIVATIONS``; another one is an ``UnknownNameError``. Only the last layer has biases. The defaults
+    are the central-flows paper's network: 544,100 weights. Weights start by torch's default law.
 
     Raises:
-        InputError: a height or width that cannot be halved so often.
-        UnknownNameError: unknown activation.
+        InputError: a height or width that cannot be halved once for each entry of ``channels``.
     """
     depth, height, width = input_shape
     shrink = 2 ** len(channels)
@@ -42,18 +45,12 @@ def cnn(
             f"their sides must be multiples of {shrink}."
         )
     layers: list[nn.Module] = []
-    with seeded(seed):
-        for before, after in zip((depth, *channels[:-1]), channels, strict=True):
-            layers += [
-                nn.Conv2d(before, after, 3, padding=1, bias=False, dtype=torch.float32),
-                activation_layer(activation),
-                nn.AvgPool2d(2),
-            ]
-        features = channels[-1] * (height // shrink) * (width // shrink)
+    for before, after in zip((depth, *channels[:-1]), channels, strict=True):
         layers += [
-            nn.Flatten(),
-            nn.Linear(features, hidden, bias=False, dtype=torch.float32),
-            activation_layer(activation),
-            nn.Linear(hidden, outputs, dtype=torch.float32),
+            nn.Conv2d(before, after, 3, padding=1, bias=False), activation_layer(activation), nn.AvgPool2d(2)
         ]
-    return nn.Sequential(*layers).to(dtype)
+    features = channels[-1] * (height // shrink) * (width // shrink)
+    return nn.Sequential(
+        *layers, nn.Flatten(), nn.Linear(features, hidden, bias=False), activation_layer(activation),
+        nn.Linear(hidden, outputs),
+    )

@@ -7,41 +7,28 @@ from math import sqrt
 import torch
 from torch import Tensor, nn
 
+from gfm.nets.registry import network
 from gfm.nets.seeding import seeded
 from gfm.nets.tokens import Embedding
 
 __all__ = ["LSTM", "lstm"]
 
 
-def lstm(
-    vocabulary: int = 4,
-    outputs: int = 4,
-    *,
-    width: int = 48,
-    depth: int = 2,
-    dtype: torch.dtype = torch.float32,
-    seed: int = 0,
-) -> LSTM:
+class LSTM(nn.Module):
     """Stacked LSTM layers over embedded tokens, read out at every position.
 
-    Tokens ``(n, T)`` int64 to ``(n, T, outputs)``. Cells start uniform within +-1/sqrt(width). The
+    Tokens ``(n, T)`` int64 to ``(n, T, outputs)``. The layers' weights start uniform within +-1/sqrt(width). The
     defaults are the central-flows paper's: 38,020 weights.
     """
-    with seeded(seed):
-        return LSTM(vocabulary, outputs, width, depth).to(dtype)
 
-
-class LSTM(nn.Module):
-    """Built by ``lstm``; tokens ``(n, T)`` to ``(n, T, outputs)``."""
-
-    def __init__(self, vocabulary: int, outputs: int, width: int, depth: int):
+    def __init__(self, vocabulary: int = 4, outputs: int = 4, *, width: int = 48, depth: int = 2):
         super().__init__()
         self.embed = Embedding(vocabulary, width)
         self.layers = nn.ModuleList(_Layer(width) for _ in range(depth))
-        self.head = nn.Linear(width, outputs, dtype=torch.float32)
+        self.head = nn.Linear(width, outputs)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Token indices (n, steps) to logits (n, steps, tokens)."""
+        """Tokens (n, T) to outputs (n, T, outputs)."""
         x = self.embed(tokens)
         for layer in self.layers:
             x = layer(x)
@@ -54,8 +41,8 @@ class _Layer(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.width = width
-        self.inward = nn.Linear(width, 4 * width, dtype=torch.float32)
-        self.recurrent = nn.Linear(width, 4 * width, dtype=torch.float32)
+        self.inward = nn.Linear(width, 4 * width)
+        self.recurrent = nn.Linear(width, 4 * width)
         bound = 1 / sqrt(width)
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
@@ -74,3 +61,6 @@ class _Layer(nn.Module):
             h = o * cell.tanh()
             states.append(h)
         return torch.stack(states, dim=1)
+
+
+lstm = network("lstm", takes="tokens", tiny={"width": 6, "depth": 1}, book={"width": 16, "depth": 2})(seeded(LSTM))

@@ -9,26 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gfm.nets.norms import RMSNorm
+from gfm.nets.registry import network
 from gfm.nets.seeding import seeded
 from gfm.nets.tokens import Embedding
 
 __all__ = ["Mamba", "mamba"]
 
 
-def mamba(
-    vocabulary: int = 4,
-    outputs: int = 4,
-    *,
-    width: int = 64,
-    depth: int = 2,
-    inner: int = 128,
-    state: int = 16,
-    kernel: int = 4,
-    rank: int = 4,
-    head_scale: float = 0.1,
-    dtype: torch.dtype = torch.float32,
-    seed: int = 0,
-) -> Mamba:
+class Mamba(nn.Module):
     """Mamba blocks (Gu and Dao 2023, algorithm 2) with residuals over embedded tokens.
 
     Tokens ``(n, T)`` int64 to ``(n, T, outputs)``. inner: width inside a block; state: size of the
@@ -36,26 +24,19 @@ def mamba(
     projection. The defaults are the central-flows paper's: 65,984 weights; linear and embedding
     weights are normal with deviation 0.02, and the head's are multiplied by ``head_scale``.
     """
-    with seeded(seed):
-        net = Mamba(vocabulary, outputs, width, depth, inner, state, kernel, rank)
-    with torch.no_grad():
-        net.head.weight.mul_(head_scale)
-    return net.to(dtype)
-
-
-class Mamba(nn.Module):
-    """Built by ``mamba``; tokens ``(n, T)`` to ``(n, T, outputs)``."""
 
     def __init__(
         self,
-        vocabulary: int,
-        outputs: int,
-        width: int,
-        depth: int,
-        inner: int,
-        state: int,
-        kernel: int,
-        rank: int,
+        vocabulary: int = 4,
+        outputs: int = 4,
+        *,
+        width: int = 64,
+        depth: int = 2,
+        inner: int = 128,
+        state: int = 16,
+        kernel: int = 4,
+        rank: int = 4,
+        head_scale: float = 0.1,
     ):
         super().__init__()
         self.embed = Embedding(vocabulary, width, std=0.02)
@@ -63,9 +44,10 @@ class Mamba(nn.Module):
         self.blocks = nn.ModuleList(_Block(width, inner, state, kernel, rank) for _ in range(depth))
         self.norm = RMSNorm(width)
         self.head = _linear(width, outputs, bias=False)
+        self.head.weight.data.mul_(head_scale)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Token indices (n, steps) to logits (n, steps, tokens)."""
+        """Tokens (n, T) to outputs (n, T, outputs)."""
         x = self.embed(tokens)
         for norm, block in zip(self.norms, self.blocks, strict=True):
             x = x + block(norm(x))
@@ -79,15 +61,15 @@ class _Block(nn.Module):
         self.inward = _linear(width, 2 * inner, bias=False)
         # torch's default law of a depthwise convolution, kept as a plain (kernel, inner) matrix
         bound = kernel**-0.5
-        self.taps = nn.Parameter(torch.empty(kernel, inner, dtype=torch.float32))
-        self.taps_bias = nn.Parameter(torch.empty(inner, dtype=torch.float32))
+        self.taps = nn.Parameter(torch.empty(kernel, inner))
+        self.taps_bias = nn.Parameter(torch.empty(inner))
         nn.init.uniform_(self.taps, -bound, bound)
         nn.init.uniform_(self.taps_bias, -bound, bound)
         self.selection = _linear(inner, sum(self.sizes), bias=False)
         self.step_size = _linear(rank, inner, bias=True)
-        rates = torch.arange(1, state + 1, dtype=torch.float32)
+        rates = torch.arange(1, state + 1)
         self.log_rates = nn.Parameter(rates.log()[:, None].repeat(1, inner))
-        self.skip = nn.Parameter(torch.ones(inner, dtype=torch.float32))
+        self.skip = nn.Parameter(torch.ones(inner))
         self.outward = _linear(inner, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -120,8 +102,15 @@ def _causal_convolution(u: Tensor, taps: Tensor) -> Tensor:
 
 
 def _linear(inputs: int, outputs: int, bias: bool) -> nn.Linear:
-    layer = nn.Linear(inputs, outputs, bias=bias, dtype=torch.float32)
+    layer = nn.Linear(inputs, outputs, bias=bias)
     nn.init.normal_(layer.weight, std=0.02)
     if bias:
         nn.init.zeros_(layer.bias)
     return layer
+
+
+mamba = network(
+    "mamba", takes="tokens",
+    tiny={"width": 6, "depth": 1, "inner": 8, "state": 2, "kernel": 3, "rank": 2},
+    book={"width": 24, "depth": 1, "inner": 32, "state": 4, "kernel": 4, "rank": 2},
+)(seeded(Mamba))

@@ -13,24 +13,17 @@ from math import sqrt
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
-from torch.nn.modules.dropout import _DropoutNd
-from torch.nn.utils import parametrizations
-from torch.nn.utils.spectral_norm import SpectralNorm
-from torch.nn.utils.weight_norm import WeightNorm
+from torch.nn.modules.batchnorm import _NormBase  # of torch's batch and instance norms
 
 from gfm.errors import InputError
 
-__all__ = ["GroupNorm", "LayerNorm", "RMSNorm", "fused_norms", "reparametrised", "train_only"]
-
-FUSED: tuple[type[nn.Module], ...] = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, _NormBase)
-"""_NormBase is the base of torch's batch and instance norms."""
+__all__ = ["GroupNorm", "LayerNorm", "RMSNorm", "fused_norms", "is_fused"]
 
 
 class LayerNorm(nn.Module):
     """``weight * (x - mean) / (std + eps) + bias`` over the last dimension, ``(..., width)``."""
 
-    def __init__(self, width: int, eps: float = 1e-6, *, dtype: torch.dtype = torch.float32):
+    def __init__(self, width: int, eps: float = 1e-6, *, dtype: torch.dtype | None = None):
         super().__init__()
         if width < 2:
             raise InputError(f"A layer norm needs at least 2 entries, not {width}.")
@@ -49,9 +42,7 @@ class LayerNorm(nn.Module):
 class GroupNorm(nn.Module):
     """``weight * (x - mean) / sqrt(var + eps) + bias``, ``(n, channels, ...)`` by channel groups."""
 
-    def __init__(
-        self, groups: int, channels: int, eps: float = 1e-6, *, dtype: torch.dtype = torch.float32
-    ):
+    def __init__(self, groups: int, channels: int, eps: float = 1e-6, *, dtype: torch.dtype | None = None):
         super().__init__()
         if channels % groups:
             raise InputError(f"{channels} channels cannot be divided into {groups} groups.")
@@ -73,7 +64,7 @@ class GroupNorm(nn.Module):
 class RMSNorm(nn.Module):
     """``weight * x / sqrt(mean(x^2) + eps)`` over the last dimension, ``(..., width)``."""
 
-    def __init__(self, width: int, eps: float = 1e-5, *, dtype: torch.dtype = torch.float32):
+    def __init__(self, width: int, eps: float = 1e-5, *, dtype: torch.dtype | None = None):
         super().__init__()
         self.eps = eps
         self.weight = nn.Parameter(torch.ones(width, dtype=dtype))
@@ -83,56 +74,21 @@ class RMSNorm(nn.Module):
         return x * (x.square().mean(-1, keepdim=True) + self.eps).rsqrt() * self.weight
 
 
-def fused_norms(module: nn.Module) -> list[str]:
-    """``"path (class)"`` of each of torch's fused norms inside a module, itself included.
+def is_fused(layer: nn.Module) -> bool:
+    """Whether ``layer`` is one of torch's fused norms, whose third derivatives are or may be wrong.
 
     These are ``nn.LayerNorm``, ``nn.GroupNorm``, ``nn.RMSNorm`` and the batch and instance norms;
     group and RMS norm too, since they are fused likewise, although on the CPU torch 2.13 gets them
     right. A batch or instance norm in evaluation mode that uses its running statistics is an
-    affine map and right, so it is not listed. A norm that a module's ``forward`` calls as a
-    function cannot be seen here.
+    affine map and right, so it does not count.
     """
-    return [
-        f"{path or 'module'} ({type(layer).__name__})"
-        for path, layer in module.named_modules()
-        if isinstance(layer, FUSED) and not _frozen_statistics(layer)
-    ]
+    fixed = isinstance(layer, _NormBase) and not layer.training and layer.running_mean is not None
+    return isinstance(layer, (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, _NormBase)) and not fixed
 
 
-def train_only(module: nn.Module) -> list[str]:
-    """Paths of the layers, itself included, that are in train mode and then random or changed by each pass.
+def fused_norms(module: nn.Module) -> list[str]:
+    """``"path (class)"`` of each of torch's fused norms inside a module, itself included.
 
-    Dropout (also that of attention and of recurrent networks), random leaky ReLU, batch norm, and
-    spectral norm, which takes a step of its power iteration at every pass.
+    A norm that a module's ``forward`` calls as a function cannot be seen here.
     """
-    return [path or type(layer).__name__ for path, layer in module.named_modules()
-            if layer.training and _changes(layer)]
-
-
-def _changes(layer: nn.Module) -> bool:
-    if isinstance(layer, (_BatchNorm, _DropoutNd, nn.RReLU, parametrizations._SpectralNorm)):
-        return True
-    if isinstance(layer, nn.MultiheadAttention):
-        return layer.dropout > 0
-    if isinstance(layer, nn.RNNBase):
-        return layer.dropout > 0 and layer.num_layers > 1
-    return _hooked(layer, SpectralNorm)
-
-
-def reparametrised(module: nn.Module) -> list[str]:
-    """Paths of the layers, itself included, whose weights pass through torch's weight norm.
-
-    Hessian products through it are wrong by a quarter to a half (torch 2.13: the Hessian comes out
-    unsymmetric), as a parametrization and in the older form alike.
-    """
-    return [(path.partition(".parametrizations")[0] if path else "") or "module"
-            for path, layer in module.named_modules()
-            if isinstance(layer, parametrizations._WeightNorm) or _hooked(layer, WeightNorm)]
-
-
-def _hooked(layer: nn.Module, kind: type) -> bool:
-    return any(isinstance(hook, kind) for hook in layer._forward_pre_hooks.values())
-
-
-def _frozen_statistics(layer: nn.Module) -> bool:
-    return isinstance(layer, _NormBase) and not layer.training and layer.running_mean is not None
+    return [f"{path or 'module'} ({type(layer).__name__})" for path, layer in module.named_modules() if is_fused(layer)]

@@ -5,73 +5,52 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import sqrt
 
-import torch
 from torch import Tensor, nn
 
 from gfm.errors import InputError
 from gfm.nets.activations import activation_layer
 from gfm.nets.norms import GroupNorm
+from gfm.nets.registry import network
 from gfm.nets.seeding import seeded
 
 __all__ = ["ResNet", "resnet"]
 
 
-def resnet(
-    input_shape: tuple[int, int, int] = (3, 32, 32),
-    outputs: int = 4,
-    activation: str = "gelu",
-    *,
-    width: int = 16,
-    stages: Sequence[int] = (3, 3, 3),
-    groups: int = 16,
-    pool: int = 4,
-    dtype: torch.dtype = torch.float32,
-    seed: int = 0,
-) -> ResNet:
+class ResNet(nn.Module):
     """A residual network for images; the width doubles and the sides halve at each further stage.
 
-    input_shape: (channels, height, width); outputs are ``(n, outputs)``. ``stages`` gives the
-    blocks of each stage, ``pool`` the side of the last average pooling. The defaults are the
-    central-flows paper's: 293,300 weights. As there, every residual branch is divided by the root
-    of the number of blocks, the second norm's gain and the head start at zero, convolutions follow
-    He's law (fan out), and the shortcuts of a new stage are 3x3 convolutions with a norm. (Its
-    parameter count fixes the norms: none after the first convolution, one on each such shortcut;
+    input_shape: (channels, height, width); outputs are ``(n, outputs)``. activation: a name in
+    ``gfm.nets.ACTIVATIONS``; another one is an ``UnknownNameError``. ``stages`` gives the blocks of each stage,
+    ``pool`` the side of the last average pooling. The defaults are the central-flows paper's: 293,300 weights. As
+    there, every residual branch is divided by the root of the number of blocks, the second norm's gain and the head
+    start at zero, convolutions follow He's law (fan out), and the shortcuts of a new stage are 3x3 convolutions
+    with a norm. (Its parameter count fixes the norms: none after the first convolution, one on each such shortcut;
     that an activation follows the first convolution is our choice.)
 
     Raises:
         InputError: sides that cannot be halved and pooled so, or channels that the groups do not
             divide.
-        UnknownNameError: unknown activation.
     """
-    depth, height, across = input_shape
-    shrink = 2 ** (len(stages) - 1) * pool
-    if height % shrink or across % shrink:
-        raise InputError(
-            f"Images of {height}x{across} do not fit {len(stages)} stages with a last pooling of "
-            f"{pool}: their sides must be multiples of {shrink}."
-        )
-    cells = (height // shrink) * (across // shrink)
-    with seeded(seed):
-        return ResNet(depth, outputs, activation, width, tuple(stages), groups, pool, cells).to(
-            dtype
-        )
-
-
-class ResNet(nn.Module):
-    """Built by ``resnet``; images ``(n, channels, height, width)`` to ``(n, outputs)``."""
 
     def __init__(
         self,
-        depth: int,
-        outputs: int,
-        activation: str,
-        width: int,
-        stages: tuple[int, ...],
-        groups: int,
-        pool: int,
-        cells: int,
+        input_shape: tuple[int, int, int] = (3, 32, 32),
+        outputs: int = 4,
+        activation: str = "gelu",
+        *,
+        width: int = 16,
+        stages: Sequence[int] = (3, 3, 3),
+        groups: int = 16,
+        pool: int = 4,
     ):
         super().__init__()
+        depth, height, across = input_shape
+        shrink = 2 ** (len(stages) - 1) * pool
+        if height % shrink or across % shrink:
+            raise InputError(
+                f"Images of {height}x{across} do not fit {len(stages)} stages with a last pooling of "
+                f"{pool}: their sides must be multiples of {shrink}."
+            )
         self.stem = _conv(depth, width)
         self.activation = activation_layer(activation)
         scale = 1 / sqrt(sum(stages))
@@ -85,7 +64,7 @@ class ResNet(nn.Module):
                 before = after
         self.blocks = nn.Sequential(*blocks)
         self.pool = nn.AvgPool2d(pool)
-        self.head = nn.Linear(before * cells, outputs, dtype=torch.float32)
+        self.head = nn.Linear(before * (height // shrink) * (across // shrink), outputs)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -96,9 +75,7 @@ class ResNet(nn.Module):
 
 
 class _Block(nn.Module):
-    def __init__(
-        self, before: int, after: int, stride: int, groups: int, activation: str, scale: float
-    ):
+    def __init__(self, before: int, after: int, stride: int, groups: int, activation: str, scale: float):
         super().__init__()
         self.conv1, self.norm1 = _conv(before, after, stride), GroupNorm(groups, after)
         self.conv2, self.norm2 = _conv(after, after), GroupNorm(groups, after)
@@ -116,6 +93,13 @@ class _Block(nn.Module):
 
 
 def _conv(before: int, after: int, stride: int = 1) -> nn.Conv2d:
-    layer = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False, dtype=torch.float32)
+    layer = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     return layer
+
+
+resnet = network(
+    "resnet", takes="images",
+    tiny={"width": 2, "stages": (1, 1), "groups": 2, "pool": 4},
+    book={"width": 4, "stages": (1, 1), "groups": 4, "pool": 2},
+)(seeded(ResNet))

@@ -1,22 +1,40 @@
-"""Weights drawn from a seed of their own, whatever the caller's random state."""
+"""Weights drawn from a seed of their own, whatever the caller's random state and defaults."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import TypeVar
 
 import torch
+from torch import nn
 
 __all__ = ["seeded"]
 
+Network = TypeVar("Network", bound=nn.Module)
 
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Draw from a fresh CPU stream inside the block; the caller's stream stays untouched.
 
-    Networks are built inside it in float32 on the CPU and converted afterwards, so that one seed
-    means the same weights in every dtype and on every device.
+def seeded(build: Callable[..., Network]) -> Callable[..., Network]:
+    """``build`` with two more keywords, ``dtype`` (float32) and ``seed`` (0) of the first weights.
+
+    The weights are drawn in float32 on the CPU and converted afterwards, so that one seed means the same
+    weights in every dtype. The caller's random stream and default dtype stay untouched.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.random.manual_seed(seed)
-        yield
+
+    @wraps(build)
+    def built(*arguments, dtype: torch.dtype = torch.float32, seed: int = 0, **options) -> Network:
+        default = torch.get_default_dtype()
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            torch.default_generator.manual_seed(seed)
+            torch.set_default_dtype(torch.float32)
+            try:
+                return build(*arguments, **options).to(dtype)
+            finally:
+                torch.set_default_dtype(default)
+
+    own, more = inspect.signature(build), inspect.signature(built, follow_wrapped=False).parameters
+    built.__signature__ = own.replace(  # type: ignore[attr-defined]
+        parameters=[*own.parameters.values(), more["dtype"], more["seed"]]
+    )
+    return built

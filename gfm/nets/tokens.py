@@ -19,11 +19,11 @@ class Embedding(nn.Module):
 
     def __init__(self, vocabulary: int, width: int, std: float = 1.0):
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(vocabulary, width, dtype=torch.float32))
+        self.weight = nn.Parameter(torch.empty(vocabulary, width))
         nn.init.normal_(self.weight, std=std)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Token indices (n, steps) to rows of the table, (n, steps, width)."""
+        """Tokens (n, T) to rows of the table, (n, T, width)."""
         places = torch.arange(self.weight.shape[0], device=tokens.device)
         return (tokens[..., None] == places).to(self.weight.dtype) @ self.weight
 

@@ -9,79 +9,59 @@ from gfm.errors import InputError
 from gfm.nets.activations import activation_layer
 from gfm.nets.attention import Attention, causal_mask
 from gfm.nets.norms import LayerNorm
+from gfm.nets.registry import network
 from gfm.nets.seeding import seeded
 from gfm.nets.tokens import Embedding, sinusoids
 
 __all__ = ["Transformer", "transformer"]
 
 
-def transformer(
-    vocabulary: int = 4,
-    outputs: int = 4,
-    activation: str = "gelu",
-    *,
-    steps: int = 15,
-    width: int = 32,
-    depth: int = 4,
-    heads: int = 4,
-    hidden: int = 128,
-    head_scale: float = 0.0,
-    dtype: torch.dtype = torch.float32,
-    seed: int = 0,
-) -> Transformer:
+class Transformer(nn.Module):
     """Decoder layers with norms after each part, over embedded tokens with sine-cosine positions.
 
-    Tokens ``(n, T)`` int64, T at most ``steps``, to ``(n, T, outputs)``. ``head_scale`` multiplies
-    the head's first weights. The defaults are the central-flows paper's: 68,228 weights. As there,
-    each layer attends to itself causally and then to the embedded input without a mask, so that it
-    may see later tokens: it is a network to train on, not a model to sample from.
+    Tokens ``(n, T)`` int64, T at most ``steps``, to ``(n, T, outputs)``. activation: a name in
+    ``gfm.nets.ACTIVATIONS``; another one is an ``UnknownNameError``. ``head_scale`` multiplies the head's first
+    weights. The defaults are the central-flows paper's: 68,228 weights. As there, each layer attends to itself
+    causally and then to the embedded input without a mask, so that it may see later tokens: it is a network to
+    train on, not a model to sample from.
 
     Raises:
         InputError: an odd width, or one that the heads do not divide.
-        UnknownNameError: unknown activation.
     """
-    if width % 2:
-        raise InputError(f"The width must be even, not {width}.")
-    with seeded(seed):
-        net = Transformer(vocabulary, outputs, activation, steps, width, depth, heads, hidden)
-    with torch.no_grad():
-        net.head.weight.mul_(head_scale)
-    return net.to(dtype)
-
-
-class Transformer(nn.Module):
-    """Built by ``transformer``; tokens ``(n, T)`` to ``(n, T, outputs)``."""
 
     positions: Tensor
     mask: Tensor
 
     def __init__(
         self,
-        vocabulary: int,
-        outputs: int,
-        activation: str,
-        steps: int,
-        width: int,
-        depth: int,
-        heads: int,
-        hidden: int,
+        vocabulary: int = 4,
+        outputs: int = 4,
+        activation: str = "gelu",
+        *,
+        steps: int = 15,
+        width: int = 32,
+        depth: int = 4,
+        heads: int = 4,
+        hidden: int = 128,
+        head_scale: float = 0.0,
     ):
         super().__init__()
+        if width % 2:
+            raise InputError(f"The width must be even, not {width}.")
         self.embed = Embedding(vocabulary, width)
         nn.init.xavier_uniform_(self.embed.weight)
         self.register_buffer("positions", sinusoids(steps, width))
         self.register_buffer("mask", causal_mask(steps, torch.float32))
-        self.layers = nn.ModuleList(
-            _DecoderLayer(width, heads, hidden, activation) for _ in range(depth)
-        )
-        self.head = nn.Linear(width, outputs, dtype=torch.float32)
+        self.layers = nn.ModuleList(_DecoderLayer(width, heads, hidden, activation) for _ in range(depth))
+        self.head = nn.Linear(width, outputs)
         nn.init.xavier_uniform_(self.head.weight)
+        self.head.weight.data.mul_(head_scale)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Token indices (n, steps) to logits (n, steps, tokens).
+        """Tokens (n, T) to outputs (n, T, outputs).
 
         Raises:
-            InputError: more steps than there are positions.
+            InputError: more tokens than there are positions.
         """
         length = tokens.shape[1]
         if length > len(self.positions):
@@ -102,9 +82,9 @@ class _DecoderLayer(nn.Module):
         super().__init__()
         self.own, self.norm1 = Attention(width, heads), LayerNorm(width)
         self.cross, self.norm2 = Attention(width, heads), LayerNorm(width)
-        self.inner = nn.Linear(width, hidden, dtype=torch.float32)
+        self.inner = nn.Linear(width, hidden)
         self.activation = activation_layer(activation)
-        self.outer, self.norm3 = nn.Linear(hidden, width, dtype=torch.float32), LayerNorm(width)
+        self.outer, self.norm3 = nn.Linear(hidden, width), LayerNorm(width)
         nn.init.xavier_uniform_(self.inner.weight)
         nn.init.xavier_uniform_(self.outer.weight)
 
@@ -112,3 +92,10 @@ class _DecoderLayer(nn.Module):
         x = self.norm1(x + self.own(x, x, mask))
         x = self.norm2(x + self.cross(x, memory))
         return self.norm3(x + self.outer(self.activation(self.inner(x))))
+
+
+transformer = network(
+    "transformer", takes="tokens",
+    tiny={"width": 8, "depth": 1, "heads": 2, "hidden": 8},
+    book={"width": 16, "depth": 1, "heads": 2, "hidden": 32},
+)(seeded(Transformer))

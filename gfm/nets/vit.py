@@ -9,96 +9,61 @@ from gfm.errors import InputError
 from gfm.nets.activations import activation_layer
 from gfm.nets.attention import attend
 from gfm.nets.norms import LayerNorm
+from gfm.nets.registry import network
 from gfm.nets.seeding import seeded
 
 __all__ = ["ViT", "vit"]
 
 
-def vit(
-    input_shape: tuple[int, int, int] = (3, 32, 32),
-    outputs: int = 4,
-    activation: str = "gelu",
-    *,
-    patch: int = 4,
-    width: int = 64,
-    depth: int = 4,
-    heads: int = 8,
-    head_width: int = 64,
-    hidden: int = 256,
-    head_scale: float = 0.0,
-    dtype: torch.dtype = torch.float32,
-    seed: int = 0,
-) -> ViT:
+class ViT(nn.Module):
     """A vision transformer without class token: fixed sine-cosine positions, mean pooling.
 
-    input_shape: (channels, height, width); outputs are ``(n, outputs)``. ``head_scale`` multiplies
-    the head's first weights. The defaults are the central-flows paper's (after Beyer, Zhai,
-    Kolesnikov, "Better plain ViT baselines", with layer norms written out): 661,412 weights.
+    input_shape: (channels, height, width); outputs are ``(n, outputs)``. activation: a name in
+    ``gfm.nets.ACTIVATIONS``; another one is an ``UnknownNameError``. ``head_scale`` multiplies the head's first
+    weights. The defaults are the central-flows paper's (after Beyer, Zhai, Kolesnikov, "Better plain ViT
+    baselines", with layer norms written out): 661,412 weights.
 
     Raises:
         InputError: sides that the patch does not divide, or a width that is not a multiple of 4 of
             at least 8.
-        UnknownNameError: unknown activation.
     """
-    channels, height, across = input_shape
-    if height % patch or across % patch:
-        raise InputError(f"Images of {height}x{across} cannot be cut into patches of {patch}.")
-    if width < 8 or width % 4:
-        raise InputError(f"The width must be a multiple of 4 and at least 8, not {width}.")
-    with seeded(seed):
-        net = ViT(
-            channels * patch * patch,
-            outputs,
-            activation,
-            patch,
-            width,
-            depth,
-            heads,
-            head_width,
-            hidden,
-            _positions(height // patch, across // patch, width),
-        )
-    with torch.no_grad():
-        net.head.weight.mul_(head_scale)
-        net.head.bias.mul_(head_scale)
-    return net.to(dtype)
-
-
-class ViT(nn.Module):
-    """Built by ``vit``; images ``(n, channels, height, width)`` to ``(n, outputs)``."""
 
     def __init__(
         self,
-        pixels: int,
-        outputs: int,
-        activation: str,
-        patch: int,
-        width: int,
-        depth: int,
-        heads: int,
-        head_width: int,
-        hidden: int,
-        positions: Tensor,
+        input_shape: tuple[int, int, int] = (3, 32, 32),
+        outputs: int = 4,
+        activation: str = "gelu",
+        *,
+        patch: int = 4,
+        width: int = 64,
+        depth: int = 4,
+        heads: int = 8,
+        head_width: int = 64,
+        hidden: int = 256,
+        head_scale: float = 0.0,
     ):
         super().__init__()
+        channels, height, across = input_shape
+        if height % patch or across % patch:
+            raise InputError(f"Images of {height}x{across} cannot be cut into patches of {patch}.")
+        if width < 8 or width % 4:
+            raise InputError(f"The width must be a multiple of 4 and at least 8, not {width}.")
         self.patch = patch
-        self.register_buffer("positions", positions)
-        self.embed = nn.Sequential(
-            LayerNorm(pixels), nn.Linear(pixels, width, dtype=torch.float32), LayerNorm(width)
-        )
+        pixels = channels * patch * patch
+        self.register_buffer("positions", _positions(height // patch, across // patch, width))
+        self.embed = nn.Sequential(LayerNorm(pixels), nn.Linear(pixels, width), LayerNorm(width))
         self.layers = nn.ModuleList()
         for _ in range(depth):
             self.layers.append(_SelfAttention(width, heads, head_width))
             self.layers.append(
                 nn.Sequential(
-                    LayerNorm(width),
-                    nn.Linear(width, hidden, dtype=torch.float32),
-                    activation_layer(activation),
-                    nn.Linear(hidden, width, dtype=torch.float32),
+                    LayerNorm(width), nn.Linear(width, hidden), activation_layer(activation), nn.Linear(hidden, width)
                 )
             )
         self.norm = LayerNorm(width)
-        self.head = nn.Linear(width, outputs, dtype=torch.float32)
+        self.head = nn.Linear(width, outputs)
+        self.head.weight.data.mul_(head_scale)
+        self.head.bias.data.mul_(head_scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (n, channels, height, width) to outputs (n, outputs)."""
@@ -118,8 +83,8 @@ class _SelfAttention(nn.Module):
         inner = heads * head_width
         self.heads = heads
         self.norm = LayerNorm(width)
-        self.qkv = nn.Linear(width, 3 * inner, bias=False, dtype=torch.float32)
-        self.out = nn.Linear(inner, width, bias=False, dtype=torch.float32)
+        self.qkv = nn.Linear(width, 3 * inner, bias=False)
+        self.out = nn.Linear(inner, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norm(x)).chunk(3, -1)
@@ -137,3 +102,10 @@ def _positions(rows: int, columns: int, width: int) -> Tensor:
     )
     x, y = x.reshape(-1, 1) * rates, y.reshape(-1, 1) * rates
     return torch.cat((x.sin(), x.cos(), y.sin(), y.cos()), dim=1).float()
+
+
+vit = network(
+    "vit", takes="images",
+    tiny={"width": 8, "depth": 1, "heads": 2, "head_width": 4, "hidden": 8},
+    book={"width": 16, "depth": 2, "heads": 2, "head_width": 8, "hidden": 32},
+)(seeded(ViT))

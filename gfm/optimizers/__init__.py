@@ -5,10 +5,14 @@ from gfm.optimizers.adam import Adam
 from gfm.optimizers.base import Memory, Optimizer, State
 from gfm.optimizers.gradient_descent import GradientDescent
 from gfm.optimizers.heavy_ball import HeavyBall
-from gfm.optimizers.rmsprop import RMSProp
-from gfm.optimizers.scalar_rmsprop import ScalarRMSProp
+from gfm.optimizers.second_moment import RMSProp, ScalarRMSProp
 
 __all__ = [
     "Adam", "GradientDescent", "HeavyBall", "Memory", "Optimizer", "RMSProp", "ScalarRMSProp", "State",
-    "schedules",
+    "available", "schedules",
 ]
+
+
+def available() -> dict[str, type[Optimizer]]:
+    """Names of the optimizers, as runs and the command line know them, with their classes."""
+    return {rule.name: rule for rule in (GradientDescent, HeavyBall, ScalarRMSProp, RMSProp, Adam)}

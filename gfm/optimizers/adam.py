@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from gfm.optimizers.base import Schedule, State, check_share
-from gfm.optimizers.rmsprop import RMSProp
+from gfm.optimizers.second_moment import RMSProp
 
 __all__ = ["Adam"]
 
@@ -17,14 +18,19 @@ __all__ = ["Adam"]
 class Adam(RMSProp):
     """m <- beta1 m + (1 - beta1) g, nu as in RMSProp, both bias-corrected; w <- w - lr m / (sqrt(nu) + eps).
 
-    It oscillates once an eigenvalue of P^{-1} H reaches 2 (1 + beta1) / (1 - beta1), 38 at 0.9.
-    Not in the Central Flows paper; derived here as the authors derive theirs: by averaging the update
-    over the oscillation.
+    Its flow is not in the Central Flows paper; it is derived as the paper's flows are, by averaging the update over
+    the oscillation.
+
+    Args:
+        lr: positive number, or a function of the step.
+        beta1: in [0, 1), of the averaged gradient m.
+        beta2, eps, bias_correction: as for :class:`RMSProp`; the correction is that of m too.
 
     Raises:
         InputError: ``lr`` not positive, ``beta1`` not in [0, 1), ``beta2`` not in (0, 1), ``eps`` negative.
     """
 
+    name: ClassVar[str] = "adam"
     lr: Schedule = 1e-3
     beta1: float = 0.9
     beta2: float = 0.999
@@ -37,7 +43,7 @@ class Adam(RMSProp):
 
     @property
     def threshold(self) -> float:
-        """Eigenvalue of P^{-1} H at which it starts to oscillate: 2 (1 + beta1) / (1 - beta1)."""
+        """2 (1 + beta1) / (1 - beta1), an eigenvalue of P^{-1} H: 38 at 0.9."""
         return 2.0 * (1.0 + self.beta1) / (1.0 - self.beta1)
 
     def init(self, w: Tensor) -> State:
@@ -51,6 +57,6 @@ class Adam(RMSProp):
         return State(state.t + 1.0, nu=nu, momentum=self.beta1 * state.momentum + (1.0 - self.beta1) * g)
 
     def direction(self, state: State, g: Tensor) -> Tensor:
-        """The averaged gradient, (p,), corrected for its start at zero where asked for."""
+        """The averaged gradient m, (p,), divided by 1 - beta1^t with bias correction."""
         assert state.momentum is not None
         return state.momentum / (1.0 - self.beta1**state.t) if self.bias_correction else state.momentum

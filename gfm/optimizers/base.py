@@ -1,4 +1,4 @@
-"""What every update rule offers: a discrete step, and the rates of its state for the flows.
+"""What every optimizer offers: a discrete step, and the rates of its state for the flows.
 
 All rules share one form. State first, then step, with gradient g_t = grad L(w_t):
 
@@ -16,7 +16,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
@@ -61,13 +61,17 @@ class Memory(NamedTuple):
 
 
 class Optimizer(ABC):
-    """A rule; immutable, without state of its own. ``lr`` is a number or a function of the step."""
+    """A rule; immutable, without state of its own.
 
+    ``name`` is what runs and the command line call it. ``lr`` is a number or a function of the step.
+    """
+
+    name: ClassVar[str]
     lr: Schedule
 
     @property
     def threshold(self) -> float:
-        """Eigenvalue of P^{-1} H at which it starts to oscillate; 2 without momentum."""
+        """The eigenvalue of P^{-1} H at which the rule starts to oscillate: 2 without momentum."""
         return 2.0
 
     def init(self, w: Tensor) -> State:
@@ -97,7 +101,7 @@ class Optimizer(ABC):
         return State(t=1.0)
 
     def preconditioner_rate(self, state: State, rates: State) -> Tensor | float:
-        """dP/dt along ``rates``, of P's shape."""
+        """The rate dP/dt along ``rates``, of P's shape."""
         return -self.preconditioner(state) * self.log_lr_slope(state.t)
 
     def memory(self, state: State) -> Memory | None:
@@ -111,7 +115,7 @@ class Optimizer(ABC):
     # --- the learning rate --------------------------------------------------------------------
 
     def lr_at(self, t: float) -> float:
-        """The learning rate of the step that follows ``t - 1`` others.
+        """The learning rate of step number ``t``, which comes after ``t - 1`` others; ``lr`` is asked at ``t - 1``.
 
         Raises:
             InputError: the schedule fails, or gives zero, a negative number, NaN or no number.
@@ -129,7 +133,7 @@ class Optimizer(ABC):
         return value
 
     def log_lr_slope(self, t: float) -> float:
-        """D log lr / dt, by a central difference; zero for a constant."""
+        """The rate d log lr / dt per step, by a central difference; zero for a constant."""
         if not callable(self.lr):
             return 0.0
         h = 1e-3
@@ -137,21 +141,13 @@ class Optimizer(ABC):
 
 
 def check_lr(lr: Schedule) -> Schedule:
-    """``lr`` as a float if it is a positive finite number, or itself if it is a callable.
-
-    Raises:
-        InputError: otherwise.
-    """
+    """``lr`` as a float if it is a positive finite number, or itself if it is a callable; else an ``InputError``."""
     if callable(lr):
         return lr
     return number("lr", lr, lambda x: 0 < x < math.inf, "a positive number or a function of the step")
 
 
 def check_share(name: str, value: float, *, zero: bool = True) -> float:
-    """``value`` as a float if it lies in [0, 1), or (0, 1) without ``zero``.
-
-    Raises:
-        InputError: otherwise.
-    """
+    """``value`` as a float if it lies in [0, 1), or (0, 1) without ``zero``; else an ``InputError``."""
     low = "[" if zero else "("
     return number(name, value, lambda x: 0 < x < 1 or (zero and x == 0), f"a number in {low}0, 1)")

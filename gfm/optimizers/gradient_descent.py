@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from gfm.optimizers.base import Optimizer, Schedule, State, check_lr
 
@@ -28,6 +29,7 @@ class GradientDescent(Optimizer):
         0.8
     """
 
+    name: ClassVar[str] = "gd"
     lr: Schedule
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,15 +17,19 @@ __all__ = ["HeavyBall"]
 class HeavyBall(Optimizer):
     """m <- momentum m + g, w <- w - lr m.
 
-    On slow scales it is gradient descent with P = (1 - momentum) / lr; it oscillates once the
-    sharpness reaches 2 (1 + momentum) / lr, an eigenvalue 2 (1 + momentum) / (1 - momentum) of
-    P^{-1} H. Not in the Central Flows paper; derived here as the authors derive theirs: by averaging the
-    update over the oscillation.
+    On slow scales it is gradient descent with P = (1 - momentum) / lr; at the edge of stability the sharpness is
+    2 (1 + momentum) / lr. Its flow is not in the Central Flows paper; it is derived as the paper's flows are, by
+    averaging the update over the oscillation.
+
+    Args:
+        lr: positive number, or a function of the step (0, 1, ...; also asked between steps).
+        momentum: in [0, 1).
 
     Raises:
         InputError: ``lr`` is not positive or ``momentum`` not in [0, 1).
     """
 
+    name: ClassVar[str] = "heavy_ball"
     lr: Schedule
     momentum: float = 0.9
 
@@ -34,7 +39,7 @@ class HeavyBall(Optimizer):
 
     @property
     def threshold(self) -> float:
-        """Eigenvalue of P^{-1} H at which it starts to oscillate: 2 (1 + momentum) / (1 - momentum)."""
+        """2 (1 + momentum) / (1 - momentum), an eigenvalue of P^{-1} H."""
         return 2.0 * (1.0 + self.momentum) / (1.0 - self.momentum)
 
     def init(self, w: Tensor) -> State:
@@ -42,7 +47,7 @@ class HeavyBall(Optimizer):
         return State(momentum=torch.zeros_like(w))
 
     def update(self, state: State, g: Tensor) -> State:
-        """The momentum (p,) times its factor, plus the gradient (p,)."""
+        """The state after m <- momentum m + g, m (p,)."""
         assert state.momentum is not None
         return State(state.t + 1.0, momentum=self.momentum * state.momentum + g)
 
@@ -51,6 +56,6 @@ class HeavyBall(Optimizer):
         return (1.0 - self.momentum) / self.lr_at(state.t)
 
     def direction(self, state: State, g: Tensor) -> Tensor:
-        """(1 - momentum) m, (p,): the gradient's average."""
+        """(1 - momentum) m, (p,): an average of the gradients."""
         assert state.momentum is not None
         return (1.0 - self.momentum) * state.momentum

@@ -56,8 +56,10 @@ SCHEDULES: dict[str, Callable[[Any, int], Schedule] | None] = {
 def named(name: str, lr: float, steps: int) -> Schedule:
     """The learning rate of a run of ``steps`` steps whose largest is ``lr``: a number, or a function of the step.
 
+    A rate that is not positive, or less than one step, is an ``InputError``.
+
     Raises:
-        UnknownNameError: none of constant, warmup, cosine. InputError: lr or steps not positive.
+        UnknownNameError: none of constant, warmup, cosine.
     """
     if not isinstance(name, str) or name not in SCHEDULES:
         raise UnknownNameError(f"unknown schedule {name!r}; choose one of {', '.join(SCHEDULES)}")

@@ -1,10 +1,11 @@
-"""What the optimizers with a running average of squared gradients share."""
+"""Optimizers with a running average of squared gradients: RMSProp, for each weight or for all of them together."""
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,14 +13,20 @@ from torch import Tensor
 from gfm.checks import flag, number
 from gfm.optimizers.base import Memory, Optimizer, Schedule, State, check_lr, check_share
 
-__all__ = ["SecondMoment"]
+__all__ = ["RMSProp", "ScalarRMSProp", "SecondMoment"]
 
 
 @dataclass(frozen=True)
 class SecondMoment(Optimizer):
-    """nu <- beta2 nu + (1 - beta2) observed(g, g);  P = (sqrt(nu_hat) + eps) / lr.
+    """nu <- beta2 nu + (1 - beta2) square(g);  P = (sqrt(nu_hat) + eps) / lr.
 
     nu_hat is nu, or nu / (1 - beta2^t) with bias correction. The epsilon stands outside the root.
+
+    Args:
+        lr: positive number, or a function of the step (0, 1, ...; also asked between steps).
+        beta2: in (0, 1).
+        eps: at least 0.
+        bias_correction: whether nu is corrected for its start at zero.
 
     Raises:
         InputError: ``lr`` not positive, ``beta2`` not in (0, 1), ``eps`` negative,
@@ -88,3 +95,39 @@ class SecondMoment(Optimizer):
             slope = decay * math.log(self.beta2) / (1.0 - decay)  # d log b / dt
             moved = moved + 0.5 * slope * self.root(state) / self.lr_at(state.t)
         return moved - self.preconditioner(state) * self.log_lr_slope(state.t)
+
+
+@dataclass(frozen=True)
+class RMSProp(SecondMoment):
+    """One step size for each weight: nu <- beta2 nu + (1 - beta2) g * g,  w <- w - lr g / (sqrt(nu) + eps); nu is (p,).
+
+    lr, beta2, eps, bias_correction: see :class:`SecondMoment`.
+    """
+
+    name: ClassVar[str] = "rmsprop"
+
+    def square(self, g: Tensor) -> Tensor:
+        """The square of each coordinate, (p,)."""
+        return g * g
+
+    def observed(self, a: Tensor, b: Tensor) -> Tensor:
+        """Products coordinate by coordinate, (m, p)."""
+        return a * b
+
+
+@dataclass(frozen=True)
+class ScalarRMSProp(SecondMoment):
+    """One step size for all weights: nu <- beta2 nu + (1 - beta2) |g|^2,  w <- w - lr g / (sqrt(nu) + eps); nu is 0-d.
+
+    lr, beta2, eps, bias_correction: see :class:`SecondMoment`.
+    """
+
+    name: ClassVar[str] = "scalar_rmsprop"
+
+    def square(self, g: Tensor) -> Tensor:
+        """The squared norm of the gradient, 0-d."""
+        return g @ g
+
+    def observed(self, a: Tensor, b: Tensor) -> Tensor:
+        """Inner products of the rows, (m, 1)."""
+        return (a * b).sum(-1, keepdim=True)

@@ -1,28 +1,36 @@
-"""One point in weight space with its derivatives on a graph that is built once and kept.
+"""The derivatives of the loss at one weight vector, on a graph that is built once and kept.
 
 A product on a kept graph costs about one to two gradients; building the graph again for every product
-would cost three to five. A chain of linear layers has a faster way of its own (``gfm.problem.sequential``).
+would cost three to five. A feed-forward network has a faster way of its own (``gfm.problem.feed_forward``).
 Several vectors are multiplied either one after the other, or, where operations are so small that
 launching them is the cost, by one network that carries a copy of the weights for every vector.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from gfm.linalg.symmetric import pairs
-from gfm.problem.sequential import ChainProducts
+from gfm.problem.feed_forward import FeedForwardProducts
 
 if TYPE_CHECKING:
     from gfm.problem import Problem
 
-__all__ = ["Expansion", "Point"]
+__all__ = ["Derivatives", "Expansion", "plus"]
 
 
-class Point:
+def plus(total: Tensor | None, part: Tensor, share: float) -> Tensor:
+    """``total`` + ``share`` * ``part``, in the memory of ``total``; None stands for zero."""
+    if total is None:
+        return part if share == 1 else share * part
+    return total.add_(part, alpha=share)
+
+
+class Derivatives:
     """L around ``w``: ``loss`` (0-d), ``gradient`` (p,), Hessian products and third derivatives.
 
     Vectors are rows ``(k, p)``. Made by ``Problem.at``.
@@ -32,21 +40,16 @@ class Point:
         self.problem = problem
         self.width = width if problem.batched and width > 1 else 1
         self.whole = problem.batch_size >= problem.n
-        problem.costs.gradients += 1
-        self._chain: ChainProducts | None = None
-        self._narrower: Point | None = None
+        self._fast: FeedForwardProducts | None = None
+        self._narrower: Derivatives | None = None
         if self.whole:
-            self._w, value, self._slopes = self._graph(w, *next(problem.pieces())[:2])
-            self.loss, self.gradient = value, self._slopes[0].detach()
-            self._center = self._w.detach()[0]
+            problem.costs.gradients += 1
+            inputs, targets, _ = next(problem.pieces())
+            self._leaf, self.loss, self._slopes = self._graph(w, inputs, targets)
+            self._center, self.gradient = self._leaf.detach()[0], self._slopes[0].detach()
         else:
             self._center = w.detach()
-            self.loss, self.gradient = torch.zeros((), dtype=w.dtype, device=w.device), torch.zeros_like(w)
-            for inputs, targets, share in problem.pieces():
-                leaf = self._center.clone().requires_grad_()
-                value = problem.piece_loss(leaf, inputs, targets)
-                self.gradient += share * torch.autograd.grad(value, leaf)[0]
-                self.loss = self.loss + share * value.detach()
+            self.loss, self.gradient = problem.value_and_gradient(w)
 
     def _graph(self, w: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Leaf (width, p), loss (0-d) and slopes (width, p) whose graph is kept."""
@@ -62,25 +65,36 @@ class Point:
             slopes = slopes + 0.0 * leaf**3
         return leaf, values[0].detach(), slopes
 
+    def graphs(self) -> Iterator[tuple[Tensor, Tensor, float]]:
+        """Leaf, slopes and weight of each piece of the full batch: the kept graph, or one after the other anew."""
+        if self.whole:
+            yield self._leaf, self._slopes, 1.0
+            return
+        for inputs, targets, share in self.problem.pieces():
+            leaf, _, slopes = self._graph(self._center, inputs, targets)
+            yield leaf, slopes, share
+
     def hvp(self, V: Tensor) -> Tensor:
         """H V for rows V (k, p), without graph."""
         self.problem.costs.hvps += V.shape[0]
-        if self.problem.chain is not None:
-            if self._chain is None:
-                inputs, targets, _ = next(self.problem.pieces())
-                self._chain = ChainProducts(self.problem.chain, self._center, inputs, targets, self.problem.row_loss)
-            images = torch.empty_like(V, memory_format=torch.contiguous_format)
-            for v, image in zip(V, images, strict=True):
-                self._chain(v, out=image)
-            return images
-        if self.whole:
-            suited = self._suited(V.shape[0])
-            return _products(suited._slopes, suited._w, V, keep=True)
-        total = torch.zeros_like(V)
-        for inputs, targets, share in self.problem.pieces():
-            leaf, _, slopes = self._graph(self._center, inputs, targets)
-            total += share * _products(slopes, leaf, V, keep=True)
+        if self.problem.feed_forward is not None:
+            return self._fast_products(V)
+        total: Tensor | None = None
+        for leaf, slopes, share in self._suited(V.shape[0]).graphs():
+            total = plus(total, _joined(_products(slopes, leaf, V, graph=False), len(V)), share)
+        assert total is not None  # there is an example
         return total
+
+    def _fast_products(self, V: Tensor) -> Tensor:
+        network = self.problem.feed_forward
+        assert network is not None
+        if self._fast is None:
+            inputs, targets, _ = next(self.problem.pieces())
+            self._fast = FeedForwardProducts(network, self._center, inputs, targets, self.problem.row_loss)
+        images = torch.empty_like(V, memory_format=torch.contiguous_format)
+        for v, image in zip(V, images, strict=True):
+            self._fast(v, out=image)
+        return images
 
     def expand(self, U: Tensor) -> Expansion:
         """H U for rows U (k, p) on a kept graph, ready for third derivatives."""
@@ -91,59 +105,45 @@ class Point:
         self.problem.costs.thirds += 1
         return Expansion(self, v[None]).against({0: u})[0]
 
-    def _suited(self, k: int) -> Point:
-        """This point, or one with fewer copies where ``k`` vectors would leave half of them, and two at least, idle."""
+    def _suited(self, k: int) -> Derivatives:
+        """Itself, or one with fewer copies where ``k`` vectors would leave half of the copies, at least two, idle."""
         if 2 * k > self.width or self.width < 3 or k == 0:
             return self
         if self._narrower is None or self._narrower.width < k:
-            self._narrower = Point(self.problem, self._center, k)
+            self._narrower = Derivatives(self.problem, self._center, k)
         return self._narrower._suited(k)
 
-    def _graphs(self):
-        if self.whole:
-            yield self._w, self._slopes, 1.0
-            return
-        for inputs, targets, share in self.problem.pieces():
-            leaf, _, slopes = self._graph(self._center, inputs, targets)
-            yield leaf, slopes, share
+
+def _products(slopes: Tensor, leaf: Tensor, V: Tensor, *, graph: bool) -> list[Tensor]:
+    """Products with the rows V (k, p), in turns of as many as there are copies; the last is filled up with zeros."""
+    turns: list[Tensor] = []
+    for rows in V.split(leaf.shape[0]):
+        missing = leaf.shape[0] - rows.shape[0]
+        if missing:
+            rows = torch.cat([rows, rows.new_zeros(missing, rows.shape[1])])
+        turns += torch.autograd.grad(slopes, leaf, rows, retain_graph=True, create_graph=graph)
+    return turns
 
 
-def _padded(rows: Tensor, leaf: Tensor) -> Tensor:
-    """Rows filled up with zeros to the number of copies."""
-    missing = leaf.shape[0] - rows.shape[0]
-    return rows if missing == 0 else torch.cat([rows, rows.new_zeros(missing, rows.shape[1])])
-
-
-def _products(slopes: Tensor, leaf: Tensor, V: Tensor, keep: bool) -> Tensor:
-    """Block product in turns of as many vectors as there are copies."""
-    width = leaf.shape[0]
-    turns = []
-    for rows in V.split(width):
-        (image,) = torch.autograd.grad(slopes, leaf, _padded(rows, leaf), retain_graph=keep)
-        turns.append(image[: rows.shape[0]])
-    return turns[0] if len(turns) == 1 else torch.cat(turns)
+def _joined(turns: list[Tensor], k: int) -> Tensor:
+    """The products of all turns as (k, p), without graph."""
+    return (turns[0].detach() if len(turns) == 1 else torch.cat([turn.detach() for turn in turns]))[:k]
 
 
 class Expansion:
     """Second-order images ``image`` = H U (k, p) on a kept graph, and third derivatives from it."""
 
-    def __init__(self, point: Point, U: Tensor):
+    def __init__(self, point: Derivatives, U: Tensor):
         self.point, self.U = point, U
         point.problem.costs.hvps += U.shape[0]
         self._graphs = []
-        self.image = None
-        for leaf, slopes, share in point._graphs():
-            turns = [
-                torch.autograd.grad(slopes, leaf, _padded(rows, leaf), create_graph=True)[0]
-                for rows in U.split(leaf.shape[0])
-            ]
-            image = turns[0].detach() if len(turns) == 1 else torch.cat([turn.detach() for turn in turns])
-            image = image[: U.shape[0]]
-            if self.image is None:
-                self.image = image if share == 1 else share * image
-            else:
-                self.image = self.image.add_(image, alpha=share)
+        image: Tensor | None = None
+        for leaf, slopes, share in point.graphs():
+            turns = _products(slopes, leaf, U, graph=True)
+            image = plus(image, _joined(turns, len(U)), share)
             self._graphs.append((leaf, turns, share))
+        assert image is not None  # there is an example
+        self.image = image
 
     def against(self, partners: dict[int, Tensor]) -> dict[int, Tensor]:
         """D^3 L[u_c, v_c] (p,) for each row number c and its partner v_c (p,), one backward pass a block."""
@@ -165,8 +165,8 @@ class Expansion:
                 else:  # second derivatives that do not depend on the weights
                     out = torch.zeros_like(leaf)
                 for place in here:
-                    c, part = place + block * width, out[place] if share == 1 else share * out[place]
-                    totals[c] = part if c not in totals else totals[c].add_(part)
+                    c = place + block * width
+                    totals[c] = plus(totals.get(c), out[place], share)
         return totals
 
     def third(self, chosen: list[int] | None = None) -> Tensor:
@@ -185,8 +185,7 @@ class Expansion:
         place = {(i, j): a for a, (i, j) in enumerate(zip(first.tolist(), second.tolist(), strict=True))}
         for shift in range(k // 2 + 1):
             starts = range(k // 2) if 2 * shift == k else range(k)  # the half turn meets itself
-            partners = {chosen[c]: self.U[chosen[(c + shift) % k]] for c in starts}
-            found = self.against(partners)
+            found = self.against({chosen[c]: self.U[chosen[(c + shift) % k]] for c in starts})
             for c in starts:
                 other = (c + shift) % k
                 result[place[min(c, other), max(c, other)]] = found[chosen[c]]

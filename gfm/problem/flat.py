@@ -5,8 +5,6 @@ Everything above this file sees a network as a function of one vector ``w`` of s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import accumulate
 from math import prod
 
 import torch
@@ -15,25 +13,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from gfm.errors import InputError
 
-__all__ = ["Flat", "Group"]
-
-
-@dataclass(frozen=True)
-class Group:
-    """One parameter tensor's place in the flat vector.
-
-    name: the parameter's name in the module, e.g. ``"2.weight"``.
-    layer: the path of the submodule that owns it, e.g. ``"2"`` ("" for the module itself).
-    kind: ``"weight"``, ``"bias"`` or ``"norm"`` (gain and bias of a normalisation layer).
-    slice: its entries in the flat vector.
-    shape: the tensor's own shape.
-    """
-
-    name: str
-    layer: str
-    kind: str
-    slice: slice
-    shape: tuple[int, ...]
+__all__ = ["Flat"]
 
 
 class Flat:
@@ -44,10 +24,9 @@ class Flat:
     (``requires_grad=False``) and buffers are not part of the vector and stay as they are.
 
     Attributes:
-        names, shapes, sizes: one entry a parameter tensor.
+        names, shapes, sizes: of the parameter tensors, one entry each.
         p: the number of weights.
         dtype, device: those of the parameters (one of each).
-        groups: a ``Group`` for each parameter tensor.
 
     Raises:
         InputError: no trainable parameters, parameters not yet initialised, of several dtypes,
@@ -66,9 +45,7 @@ class Flat:
             )
         if len(devices) > 1:
             places = ", ".join(sorted(str(d) for d in devices))
-            raise InputError(
-                f"The module's parameters lie on several devices ({places}): move it to one."
-            )
+            raise InputError(f"The module's parameters lie on several devices ({places}): move it to one.")
         self.dtype: torch.dtype = dtypes.pop()
         self.device: torch.device = devices.pop()
         if self.dtype not in (torch.float32, torch.float64):
@@ -80,21 +57,12 @@ class Flat:
         self.shapes: tuple[tuple[int, ...], ...] = tuple(tuple(q.shape) for _, q in named)
         self.sizes: tuple[int, ...] = tuple(prod(shape) for shape in self.shapes)
         self.p: int = sum(self.sizes)
-        ends = tuple(accumulate(self.sizes))
-        self.groups: tuple[Group, ...] = tuple(
-            Group(name, name.rpartition(".")[0], _kind(module, name), slice(end - size, end), shape)
-            for name, shape, size, end in zip(
-                self.names, self.shapes, self.sizes, ends, strict=True
-            )
-        )
-        self._split = list(self.sizes)
         self._layout = tuple(zip(self.names, self.shapes, strict=True))
 
     def flatten(self, module: nn.Module) -> Tensor:
         """The module's weights as a new vector ``(p,)``, cut off from the module and its graph.
 
-        Raises:
-            InputError: the module's parameters are not those this map was built from.
+        A module with other parameters than the one this map was built from is an ``InputError``.
         """
         parameters = self._matching(module)
         return torch.cat([q.detach().reshape(-1) for q in parameters])
@@ -109,25 +77,19 @@ class Flat:
             InputError: the last dimension of ``w`` is not ``p``.
         """
         if w.ndim == 0 or w.shape[-1] != self.p:
-            raise InputError(
-                f"The weight vector has shape {tuple(w.shape)}, but this module has {self.p} weights."
-            )
-        parts = w.split(self._split, dim=-1)
-        if w.ndim == 1:
-            return {n: v.view(s) for (n, s), v in zip(self._layout, parts, strict=True)}
-        lead = w.shape[:-1]
-        return {n: v.view(*lead, *s) for (n, s), v in zip(self._layout, parts, strict=True)}
+            raise InputError(f"The weight vector has shape {tuple(w.shape)}, but this module has {self.p} weights.")
+        parts = w.split(self.sizes, dim=-1)
+        lead = tuple(w.shape[:-1])
+        return {name: v.view(lead + shape) for (name, shape), v in zip(self._layout, parts, strict=True)}
 
     def load(self, module: nn.Module, w: Tensor) -> None:
         """Write the vector ``w`` ``(p,)`` into the module's parameters, in place.
 
         Raises:
-            InputError: ``w`` has another shape, or the module other parameters.
+            InputError: ``w`` has another shape, or the module has other parameters.
         """
         if w.ndim != 1:
-            raise InputError(
-                f"The weight vector has shape {tuple(w.shape)}: one vector ({self.p},) is needed."
-            )
+            raise InputError(f"The weight vector has shape {tuple(w.shape)}: one vector ({self.p},) is needed.")
         parameters = self._matching(module)
         values = self.views(w.detach())
         with torch.no_grad():
@@ -149,19 +111,9 @@ def _trainable(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
         raise InputError(f"A torch.nn.Module is needed, not {type(module).__name__}.")
     named = list(module.named_parameters())  # a tied parameter comes once
     if any(isinstance(q, UninitializedParameter) for _, q in named):
-        raise InputError(
-            "The module has lazy parameters without a shape: run it once on the inputs first."
-        )
+        raise InputError("The module has lazy parameters without a shape: run it once on the inputs first.")
     trainable = [(name, q) for name, q in named if q.requires_grad and q.numel() > 0]
     if not trainable:
         raise InputError("The module has no trainable parameters, so there is no flat vector.")
     return trainable
 
-
-def _kind(module: nn.Module, name: str) -> str:
-    path, _, last = name.rpartition(".")
-    owner = module.get_submodule(path)
-    # By the owner's name, not its type: norms of any library then count as norms.
-    if "norm" in type(owner).__name__.lower():
-        return "norm"
-    return "bias" if "bias" in last else "weight"

@@ -6,7 +6,6 @@ Masked sequence targets are class indices of shape ``(n, T)`` with ``-1`` where 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,81 +15,67 @@ from gfm.errors import InputError, UnknownNameError
 __all__ = ["Loss", "CrossEntropy", "MeanSquare", "available", "resolve"]
 
 
-class Loss(Protocol):
-    """``prepare`` checks and converts targets once; the call maps outputs to one loss per example."""
-
-    def prepare(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Checked targets in the form that the call takes, for outputs (n, ...)."""
-
-    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """One loss per example, (n,), from outputs (n, ...) and prepared targets."""
-
-
-def _one_hot(outputs: Tensor, targets: Tensor, name: str) -> Tensor:
-    """Class indices ``(..., )`` to rows ``(..., classes)``; a masked position (-1) becomes a row of NaN."""
-    if targets.shape != outputs.shape[:-1]:
-        raise InputError(
-            f"the {name} loss needs class indices of shape {tuple(outputs.shape[:-1])} for outputs of "
-            f"shape {tuple(outputs.shape)}, but the targets have shape {tuple(targets.shape)}"
-        )
-    classes = outputs.shape[-1]
-    lowest = -1 if outputs.ndim > 2 else 0  # a masked example would be no example at all
-    if targets.numel() and (targets.min() < lowest or targets.max() >= classes):
-        raise InputError(
-            f"class indices must lie in 0..{classes - 1} (or -1 for a masked position of a sequence), "
-            f"but they range from {int(targets.min())} to {int(targets.max())}"
-        )
-    if outputs.ndim > 2 and (targets < 0).flatten(1).all(1).any():
-        raise InputError("every position of an example is masked (-1), so it has no loss; leave such examples out")
-    rows = torch.nn.functional.one_hot(targets.clamp(min=0).long(), classes).to(outputs.dtype)
-    rows[targets < 0] = float("nan")
-    return rows
-
-
-def _same_shape(outputs: Tensor, targets: Tensor, name: str) -> Tensor:
-    if targets.shape != outputs.shape:
-        raise InputError(
-            f"the {name} loss needs targets of the outputs' shape {tuple(outputs.shape)}, "
-            f"but they have shape {tuple(targets.shape)}"
-        )
-    if targets.dtype != outputs.dtype:
-        raise InputError(
-            f"the targets have dtype {targets.dtype} but the module computes in {outputs.dtype}; "
-            f"convert one of them"
-        )
-    return targets
-
-
-def _mean_over_positions(values: Tensor, rows: Tensor) -> Tensor:
-    """Mean of per-position values over the unmasked positions of each example: ``(n, ...) -> (n,)``."""
-    if values.ndim == 1:
-        return values
-    kept = ~torch.isnan(rows[..., 0])
-    return (values * kept).flatten(1).sum(1) / kept.flatten(1).sum(1).clamp(min=1)
-
-
-class _RowLoss:
-    """A loss on target rows: class indices become one-hot rows, masked positions do not count."""
+class Loss:
+    """A loss on rows of targets: class indices become one-hot rows, masked positions do not count."""
 
     name = ""
 
     def prepare(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        if targets.is_floating_point():
-            return _same_shape(outputs, targets, self.name)
-        return _one_hot(outputs, targets, self.name)
+        """Checked targets in the form that the call takes, for outputs (n, ...).
+
+        Raises:
+            InputError: targets whose shape, dtype or values do not fit.
+        """
+        if not targets.is_floating_point():
+            return self._one_hot(outputs, targets)
+        if targets.shape != outputs.shape:
+            raise InputError(
+                f"the {self.name} loss needs targets of the outputs' shape {tuple(outputs.shape)}, "
+                f"but they have shape {tuple(targets.shape)}"
+            )
+        if targets.dtype != outputs.dtype:
+            raise InputError(
+                f"the targets have dtype {targets.dtype} but the module computes in {outputs.dtype}; "
+                f"convert one of them"
+            )
+        return targets
+
+    def _one_hot(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        # (..., ) to (..., classes); a masked position (-1) becomes a row of NaN.
+        if targets.shape != outputs.shape[:-1]:
+            raise InputError(
+                f"the {self.name} loss needs class indices of shape {tuple(outputs.shape[:-1])} for outputs of "
+                f"shape {tuple(outputs.shape)}, but the targets have shape {tuple(targets.shape)}"
+            )
+        classes = outputs.shape[-1]
+        lowest = -1 if outputs.ndim > 2 else 0  # a masked example would be no example at all
+        if targets.min() < lowest or targets.max() >= classes:
+            raise InputError(
+                f"class indices must lie in 0..{classes - 1} (or -1 for a masked position of a sequence), "
+                f"but they range from {int(targets.min())} to {int(targets.max())}"
+            )
+        if outputs.ndim > 2 and (targets < 0).flatten(1).all(1).any():
+            raise InputError("every position of an example is masked (-1), so it has no loss; leave such examples out")
+        rows = torch.nn.functional.one_hot(targets.clamp(min=0).long(), classes).to(outputs.dtype)
+        rows[targets < 0] = float("nan")
+        return rows
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """One loss per example, (n,), from outputs (n, ...) and prepared targets."""
         if outputs.ndim == 1:  # one output an example
-            return self.rows(outputs[:, None], targets[:, None])
+            outputs, targets = outputs[:, None], targets[:, None]
         if outputs.ndim == 2:
             return self.rows(outputs, targets)
-        return _mean_over_positions(self.rows(outputs, targets.nan_to_num()), targets)
+        kept = ~torch.isnan(targets[..., 0])  # the mean over the unmasked positions of each example
+        values = self.rows(outputs, targets.nan_to_num()) * kept
+        return values.flatten(1).sum(1) / kept.flatten(1).sum(1)
 
     def rows(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of each row: (..., outputs) to (...)."""
         raise NotImplementedError
 
 
-class MeanSquare(_RowLoss):
+class MeanSquare(Loss):
     """Half the squared error summed over outputs (Central Flows' convention), averaged over examples."""
 
     name = "mse"
@@ -114,7 +99,7 @@ class MeanSquare(_RowLoss):
         return 0.5 * ((outputs - targets) ** 2).sum(-1)
 
 
-class CrossEntropy(_RowLoss):
+class CrossEntropy(Loss):
     """Cross-entropy of softmax outputs (logits on the last axis) against classes or target rows."""
 
     name = "cross_entropy"
@@ -143,7 +128,7 @@ class CrossEntropy(_RowLoss):
         return -(targets * torch.log_softmax(outputs, -1)).sum(-1)
 
 
-class CallableLoss:
+class CallableLoss(Loss):
     """A user's ``(outputs, targets) -> scalar``: a mean over the examples it is given."""
 
     name = "callable"
@@ -161,7 +146,7 @@ class CallableLoss:
         return self.function(outputs, targets).reshape(1)
 
 
-_LOSSES: dict[str, type[_RowLoss]] = {"mse": MeanSquare, "cross_entropy": CrossEntropy}
+_LOSSES: dict[str, type[Loss]] = {"mse": MeanSquare, "cross_entropy": CrossEntropy}
 
 
 def available() -> list[str]:
@@ -169,12 +154,14 @@ def available() -> list[str]:
     return sorted(_LOSSES)
 
 
-def resolve(loss: str | Callable[[Tensor, Tensor], Tensor]) -> Loss:
-    """The loss named, or the user's callable ``(outputs, targets) -> scalar`` wrapped.
+def resolve(loss: str | Loss | Callable[[Tensor, Tensor], Tensor]) -> Loss:
+    """The loss named, a ``Loss`` as it is, or the user's callable ``(outputs, targets) -> scalar`` wrapped.
 
     Raises:
         UnknownNameError: the name is not one of ``available()``.
     """
+    if isinstance(loss, Loss):
+        return loss
     if callable(loss):
         return CallableLoss(loss)
     if not isinstance(loss, str) or loss not in _LOSSES:

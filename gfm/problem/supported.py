@@ -2,13 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.utils import parametrizations
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
-from gfm.errors import InputError
-from gfm.nets.norms import fused_norms, reparametrised, train_only
+from gfm.errors import GfmError, InputError
+from gfm.nets.norms import is_fused
+from gfm.problem.losses import CallableLoss, Loss
 
-__all__ = ["check_data", "check_module"]
+__all__ = ["check_data", "check_module", "explained", "prepared_targets", "same_random_numbers"]
+
+
+def _changes(layer: nn.Module) -> bool:
+    """Whether a layer in train mode is random or changed by each pass.
+
+    Dropout (also that of attention and of recurrent networks), random leaky ReLU, batch norm, and
+    spectral norm, which takes a step of its power iteration at every pass.
+    """
+    if not layer.training:
+        return False
+    if isinstance(layer, nn.MultiheadAttention):
+        return layer.dropout > 0
+    if isinstance(layer, nn.RNNBase):
+        return layer.dropout > 0 and layer.num_layers > 1
+    kinds = (_BatchNorm, _DropoutNd, nn.RReLU, parametrizations._SpectralNorm)
+    return isinstance(layer, kinds) or _hooked(layer, SpectralNorm)
+
+
+def _weight_norm(layer: nn.Module) -> bool:
+    """Whether a layer's weights pass through torch's weight norm, as a parametrization or in the older form.
+
+    Hessian products through it are wrong by a quarter to a half (torch 2.13: the Hessian comes out unsymmetric).
+    """
+    return isinstance(layer, parametrizations._WeightNorm) or _hooked(layer, WeightNorm)
+
+
+def _hooked(layer: nn.Module, kind: type) -> bool:
+    return any(isinstance(hook, kind) for hook in layer._forward_pre_hooks.values())
+
+
+#: Layers that no problem can hold, with the sentence that says so.
+_UNFIT: tuple[tuple[Callable[[nn.Module], bool], str], ...] = (
+    (
+        _changes,
+        "the module is in train mode and holds dropout, batch norm or the like ({}), so its loss is not a fixed "
+        "function of the weights; call module.eval() first",
+    ),
+    (
+        _weight_norm,
+        "the module's weights pass through weight_norm ({}), whose second derivatives are wrong in torch; remove it "
+        "(remove_parametrizations or remove_weight_norm) or write g v / |v| out",
+    ),
+    (
+        is_fused,
+        "the module holds fused norms ({}), whose third derivatives are wrong in torch; replace them with those of "
+        "gfm.nets.norms, which are written out",
+    ),
+)
 
 
 def check_module(module: nn.Module) -> None:
@@ -17,24 +74,13 @@ def check_module(module: nn.Module) -> None:
     Raises:
         InputError: layers in train mode, weight_norm, fused norms.
     """
-    random = train_only(module)
-    if random:
-        raise InputError(
-            "the module is in train mode and holds dropout, batch norm or the like "
-            f"({', '.join(random)}), so its loss is not a fixed function of the weights; call module.eval() first"
-        )
-    norms = reparametrised(module)
-    if norms:
-        raise InputError(
-            f"the module's weights pass through weight_norm ({', '.join(norms)}), whose second derivatives are wrong "
-            "in torch; remove it (remove_parametrizations or remove_weight_norm) or write g v / |v| out"
-        )
-    fused = fused_norms(module)
-    if fused:
-        raise InputError(
-            f"the module holds fused norms ({', '.join(fused)}), whose third derivatives are wrong in "
-            "torch; replace them with those of gfm.nets.norms, which are written out"
-        )
+    for unfit, sentence in _UNFIT:
+        found = [
+            f"{path.partition('.parametrizations')[0] or 'module'} ({type(layer).__name__})"
+            for path, layer in module.named_modules() if unfit(layer)
+        ]
+        if found:
+            raise InputError(sentence.format(", ".join(found)))
 
 
 def check_data(inputs: Tensor, targets: Tensor, dtype: torch.dtype, device: torch.device) -> None:
@@ -58,3 +104,64 @@ def check_data(inputs: Tensor, targets: Tensor, dtype: torch.dtype, device: torc
         raise InputError(
             f"the inputs have dtype {inputs.dtype} but the module computes in {dtype}; convert one of them"
         )
+
+
+def prepared_targets(
+    module: nn.Module, inputs: Tensor, targets: Tensor, loss: Loss, *, few: int, batch_size: int
+) -> Tensor:
+    """The targets (n, ...) in the form that ``loss`` takes, after a look at the module's outputs.
+
+    Args:
+        module: takes inputs (n, ...).
+        inputs: (n, ...). Tokens are all looked up, ``batch_size`` examples at once.
+        targets: (n, ...), as the user gave them.
+        loss: prepares them.
+        few: number of examples on which outputs are computed, twice.
+        batch_size: number of examples that the module takes at once.
+
+    Raises:
+        InputError: the module cannot take the inputs, gives no row of outputs per example, or gives other outputs
+            at every call; or the loss cannot take the targets.
+    """
+    with explained(f"the module cannot take inputs of shape {tuple(inputs.shape)}"):
+        with torch.no_grad(), same_random_numbers(inputs.device):
+            outputs, again = module(inputs[:few]), module(inputs[:few])
+            if not inputs.is_floating_point():
+                for part in inputs.split(batch_size):
+                    module(part)
+    if not isinstance(outputs, Tensor) or outputs.shape[:1] != inputs[:few].shape[:1]:
+        raise InputError("the module must return one tensor with one row of outputs per example")
+    if not torch.allclose(outputs, again, rtol=1e-3, atol=1e-6, equal_nan=True):
+        raise InputError(
+            "the module gives other outputs each time it sees the same inputs (dropout?), so its loss is not a "
+            "fixed function of the weights; call module.eval() first or take the randomness out"
+        )
+    with explained("the loss cannot be computed on these targets"):
+        if isinstance(loss, CallableLoss):
+            loss.prepare(outputs, targets[:few])
+            return targets
+        return loss.prepare(outputs.new_empty((len(inputs), *outputs.shape[1:])), targets)
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Failures of a user's code in this block become one sentence: ``what``, and the first line of theirs.
+
+    Raises:
+        GfmError: one of the package's own, as it is.
+        InputError: any other exception.
+    """
+    try:
+        yield
+    except GfmError:
+        raise
+    except Exception as failure:
+        lines = str(failure).strip().splitlines()
+        raise InputError(f"{what}: {lines[0].rstrip('.') if lines else type(failure).__name__}") from failure
+
+
+@contextmanager
+def same_random_numbers(device: torch.device) -> Iterator[None]:
+    """Random numbers drawn in this context leave the generators as they were."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield

@@ -36,7 +36,9 @@ def test_every_eigenvalue_above_the_line_is_tracked_while_it_moves():
     counts = []
     for scale in [0.5, 0.9, 1.5, 3.0, 6.0, 10.0, 5.0, 2.0, 0.5, 0.5, 0.5]:
         P = 0.6 / scale
+        before = problem.costs.hvps
         found = tracker.refresh(problem.at(problem.w0, tracker.width), P)
+        assert found.products == problem.costs.hvps - before  # those of cold solves too
         true = torch.linalg.eigvalsh(effective(problem, problem.w0, P)).flip(0)
         above = int((true > 1.5).sum())
         assert torch.allclose(found.values[:above], true[:above], rtol=1e-6)
@@ -91,3 +93,68 @@ def test_a_cap_that_binds_is_said():
     problem = tiny_problem()
     with pytest.warns(UserWarning, match="raise the cap"):
         Tracker(above=1.5, cap=2).refresh(problem.at(problem.w0, 1), 0.01)
+
+
+def test_where_the_path_has_period_two_starts_come_from_two_refreshes_ago():
+    problem = tiny_problem()
+    away = torch.randn(problem.p, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    points = [problem.at(problem.w0, 3), problem.at(problem.w0 + 0.1 * away, 3)]
+    tracker = Tracker(initial=3, above=1e9, lag=2)
+    products = [tracker.refresh(points[i % 2], 1.0).products for i in range(6)]
+    assert products[4:] == [3, 3]  # one block product shows that nothing is left to do
+
+
+def test_the_guard_that_is_kept_spares_cold_solves():
+    problem = tiny_problem()
+    values = torch.linalg.eigvalsh(dense_hessian(problem, problem.w0)).flip(0)[:7]
+    above = int((values[2:] / values[1:-1]).argmin()) + 2  # the widest gap: the guard is clearly below
+    point, P = problem.at(problem.w0, above + 1), float(values[above - 1]) / 1.51
+    tracker = Tracker(above=1.5)
+    found = tracker.refresh(point, P)
+    assert found.values[above - 1] > 1.5 and found.values[above] < 0.8 * 1.5
+    assert tracker.width == above + 1
+    assert tracker.refresh(point, P).products == above + 1
+
+
+def test_a_pair_that_was_missed_is_found_by_the_regular_cold_solve():
+    problem = tiny_problem()
+    point = problem.at(problem.w0, 4)
+    true = Tracker(initial=4, grow=False).refresh(point, 1.0)
+    tracker = Tracker(initial=2, grow=False, check_every=3)
+    tracker.rows = true.U[2:]  # eigenvectors, but not the first ones: no warm refresh leaves them
+    values = torch.stack([tracker.refresh(point, 1.0).values for _ in range(4)])
+    assert torch.allclose(values, true.values[torch.tensor([[2, 3]] * 3 + [[0, 1]])], rtol=1e-6)
+
+
+def test_dense_refreshes_are_exact_wherever_the_path_goes():
+    problem = tiny_problem()
+    tracker, away = Tracker(initial=2, grow=False, dense=True), torch.ones(problem.p, dtype=torch.float64)
+    for share in (0.0, 0.1, 0.2):
+        w = problem.w0 + share * away
+        found = tracker.refresh(problem.at(w, 8), 1.0)
+        assert found.products == problem.p
+        expected = torch.linalg.eigvalsh(dense_hessian(problem, w)).flip(0)[:2]
+        assert torch.allclose(found.values, expected, rtol=1e-10)
+
+
+def test_large_blocks_keep_their_signs_through_cold_solves(monkeypatch):
+    monkeypatch.setattr("gfm.linalg.deflation.LARGE", 10)
+    problem = tiny_problem()
+    point, tracker, before = problem.at(problem.w0, 2), Tracker(initial=2, grow=False, check_every=1), None
+    for _ in range(6):  # each of them cold, from another random start
+        found = tracker.refresh(point, 1.0)
+        if before is not None:
+            assert ((found.U * before).sum(1) > 0).all()
+        before = found.U
+
+
+def test_a_tracker_goes_on_from_its_state_as_if_it_had_not_stopped():
+    problem = tiny_problem()
+    point = problem.at(problem.w0, 3)
+    trackers = [Tracker(initial=3, grow=False, check_every=3) for _ in range(2)]
+    for _ in range(2):
+        trackers[0].refresh(point, 1.0)
+    trackers[1].load_state_dict(trackers[0].state_dict())
+    for _ in range(3):  # the second of these is cold
+        one, other = (tracker.refresh(point, 1.0) for tracker in trackers)
+        assert one.products == other.products and torch.equal(one.U, other.U)

@@ -33,6 +33,7 @@ def test_moons_and_waves():
     on_upper = moons.inputs[moons.targets[:, 0] == -1]
     torch.testing.assert_close(on_upper.norm(dim=1), torch.ones(20, dtype=torch.float64))
     assert data.moons(40, targets="one_hot").targets.shape == (40, 2)
+    assert [data.moons(40, targets=t).outputs for t in ("signs", "parity", "one_hot", "indices")] == [1, 1, 2, 2]
     waves = data.waves(30, 5)
     assert waves.inputs.shape == (30, 5) and waves.targets.shape == (30, 1)
     assert abs(waves.targets.std(correction=0) - 1) < 1e-12

@@ -79,16 +79,20 @@ def test_paper_sizes_have_the_papers_parameter_counts(name):
     assert Flat(net).p == PAPER[name]
 
 
-def test_the_defaults_of_the_builders_are_the_papers():
-    for name, builder in (
-        ("cnn", nets.cnn),
-        ("resnet", nets.resnet),
-        ("vit", nets.vit),
-        ("lstm", nets.lstm),
-        ("transformer", nets.transformer),
-        ("mamba", nets.mamba),
-    ):
-        assert Flat(builder()).p == PAPER[name]
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "mlp"])
+def test_the_defaults_of_the_builders_are_the_papers(name):
+    assert Flat(getattr(nets, name)()).p == PAPER[name]
+
+
+def test_a_default_dtype_of_the_caller_changes_no_weight_and_stays():
+    plain = nets.build("vit", IMAGES, seed=3)
+    torch.set_default_dtype(torch.float64)
+    try:
+        again = nets.build("vit", IMAGES, seed=3)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(Flat(plain).flatten(plain), Flat(again).flatten(again))
 
 
 @pytest.mark.parametrize("name", ["resnet", "vit"])

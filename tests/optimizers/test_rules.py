@@ -6,7 +6,7 @@ import torch
 from toys import tiny_net, tiny_problem
 
 from gfm.errors import InputError
-from gfm.optimizers import Adam, GradientDescent, HeavyBall, RMSProp, ScalarRMSProp
+from gfm.optimizers import Adam, GradientDescent, HeavyBall, RMSProp, ScalarRMSProp, State, available
 
 PAIRS = {
     "gd": (GradientDescent(lr=0.1), lambda q: torch.optim.SGD(q, lr=0.1)),
@@ -69,6 +69,63 @@ def test_a_flow_unit_moves_the_average_as_a_step_does():
     after = rule.update(state, g)
     rate = rule.rates(after, g).nu
     assert torch.allclose(after.nu - state.nu, rate)
+
+
+def test_a_schedule_is_asked_for_the_number_of_steps_before():
+    rule = GradientDescent(lr=lambda t: 0.1 / (1 + t))
+    assert [rule.lr_at(t) for t in (0.0, 1.0, 2.0, 5.0)] == [0.1, 0.1, 0.05, 0.02]
+    one = torch.ones(1, dtype=torch.float64)
+    assert rule.step(one, rule.update(rule.init(one), one), one).item() == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("rule", [HeavyBall(lr=0.1, momentum=0.7), Adam(lr=0.1, beta1=0.7)])
+def test_a_rule_oscillates_beyond_its_threshold(rule):
+    """At fixed P: the spectral radius of one step on a quadratic, in momentum and weight, passes one."""
+    beta = rule.momentum if isinstance(rule, HeavyBall) else rule.beta1
+    for share, grows in ((0.999, False), (1.001, True)):
+        h = share * rule.threshold  # the eigenvalue of P^{-1} H
+        step = np.array([[beta, (1 - beta) * h], [-beta, 1 - (1 - beta) * h]])
+        assert (abs(np.linalg.eigvals(step)).max() > 1) == grows
+
+
+def test_heavy_ball_under_a_constant_gradient_moves_by_the_preconditioned_gradient():
+    """The preconditioner is that of slow motion: lr / (1 - momentum) a step, not lr."""
+    rule, g = HeavyBall(lr=0.1, momentum=0.8), torch.tensor([2.0], dtype=torch.float64)
+    w, state = torch.zeros_like(g), rule.init(g)
+    for _ in range(200):
+        state = rule.update(state, g)
+    assert rule.step(w, state, g).item() == pytest.approx(-2.0 * 0.1 / 0.2)
+    assert (g / rule.preconditioner(state)).item() == pytest.approx(2.0 * 0.1 / 0.2)
+
+
+@pytest.mark.parametrize("correct", [True, False])
+def test_adam_corrects_its_start_where_asked_for(correct):
+    rule, g = Adam(lr=0.1, beta1=0.9, beta2=0.5, eps=0.0, bias_correction=correct), torch.ones(1, dtype=torch.float64)
+    moved = -rule.step(torch.zeros_like(g), rule.update(rule.init(g), g), g).item()
+    assert moved == pytest.approx(0.1 if correct else 0.1 * 0.1 / 0.5**0.5)
+
+
+def test_second_moments_average_the_square_that_oscillations_add_to():
+    """Of each coordinate, or of the whole gradient; oscillations add to what the gradient itself adds to."""
+    a, b = torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0, -2.0]])
+    one, each = ScalarRMSProp(lr=0.1, beta2=0.75), RMSProp(lr=0.1, beta2=0.75)
+    assert torch.equal(one.square(a[0]), torch.tensor(25.0)) and torch.equal(one.observed(a, b), torch.tensor([[-5.0]]))
+    assert torch.equal(each.square(a[0]), torch.tensor([9.0, 16.0]))
+    assert torch.equal(each.observed(a, b), torch.tensor([[3.0, -8.0]]))
+    state = one.update(one.init(a[0]), a[0])
+    assert state.nu == 6.25
+    assert torch.allclose(one.step(a[0], state, a[0]), a[0] - 0.1 * a[0] / 2.5)
+
+
+def test_a_state_moves_in_all_its_parts():
+    state = State(2.0, torch.tensor([1.0]), torch.tensor([3.0]))
+    moved = state.moved(State(1.0, torch.tensor([4.0]), torch.tensor([-2.0])), 0.5)
+    assert (moved.t, moved.nu.item(), moved.momentum.item()) == (2.5, 3.0, 2.0)
+
+
+def test_optimizers_by_name():
+    assert set(available()) == {"gd", "heavy_ball", "scalar_rmsprop", "rmsprop", "adam"}
+    assert all(kind.name == name for name, kind in available().items())
 
 
 @pytest.mark.parametrize("make", [

@@ -26,13 +26,13 @@ class Tied(nn.Module):
         return self.b(self.a(x))
 
 
-def test_layout_names_sizes_and_groups():
+def test_layout_names_and_sizes():
     flat = Flat(small())
     assert flat.p == 12 + 4 + 4 + 4 + 8 + 2
     assert flat.names == ("0.weight", "0.bias", "2.weight", "2.bias", "3.weight", "3.bias")
-    assert [g.kind for g in flat.groups] == ["weight", "bias", "norm", "norm", "weight", "bias"]
-    assert [g.layer for g in flat.groups] == ["0", "0", "2", "2", "3", "3"]
-    assert flat.groups[0].slice == slice(0, 12) and flat.groups[-1].slice == slice(32, 34)
+    assert flat.sizes == (12, 4, 4, 4, 8, 2) and flat.shapes[4:] == ((2, 4), (2,))
+    place = torch.arange(34, dtype=torch.float64)
+    assert torch.equal(flat.views(place)["3.weight"], torch.arange(24.0, 32.0, dtype=torch.float64).view(2, 4))
     assert flat.dtype == torch.float64
 
 

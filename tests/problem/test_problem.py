@@ -116,12 +116,31 @@ def test_float32_works_and_keeps_its_dtype():
     assert problem.top_eigenpairs(problem.w0, 2)[0].dtype == torch.float32
 
 
+@pytest.mark.parametrize("options", [{}, {"batch_size": 50}])
+def test_results_carry_no_graph(options):
+    problem = tiny_problem(**options)
+    w = problem.w0.clone().requires_grad_()
+    found = problem.loss(w), problem.gradient(w), problem.hvp(w, problem.w0), problem.third(w, problem.w0, problem.w0)
+    assert not any(value.requires_grad for value in found)
+
+
 def test_costs_count_full_batch_evaluations(problem):
     problem.gradient(problem.w0)
     point = problem.at(problem.w0, 3)
     point.hvp(directions(problem, 5).T)
     point.expand(directions(problem, 3).T.contiguous()).third()
     assert (problem.costs.gradients, problem.costs.hvps, problem.costs.thirds) == (2, 8, 6)
+
+
+def test_costs_of_pieces_are_those_of_the_full_batch_and_differences_are_by_kind():
+    problem = tiny_problem(batch_size=50)
+    U = directions(problem, 2).T.contiguous()
+    problem.third(problem.w0, U[0], U[1])
+    before = problem.costs.copy()
+    assert before == gfm.problem.Costs(gradients=1, hvps=1, thirds=1)
+    problem.at(problem.w0, 2).expand(U).third()
+    problem.gradient(problem.w0)
+    assert problem.costs.since(before) == gfm.problem.Costs(gradients=2, hvps=2, thirds=3)
 
 
 @pytest.mark.parametrize(("loss", "build"), [
@@ -166,7 +185,23 @@ def test_masked_positions_of_sequences_do_not_count(loss):
     assert (gradient[:, :2] == 0).all() and (gradient[:, 2:] != 0).all()
 
 
+def test_sequences_count_alike_however_many_positions_are_masked():
+    """The loss is a mean over examples, each the mean over its unmasked positions."""
+    net = nn.Embedding(4, 3).double()
+    x, y = torch.tensor([[0, 1, 2], [3, 2, 1]]), torch.tensor([[-1, -1, 2], [0, 1, 2]])
+    problem = gfm.Problem(net, x, y, "cross_entropy")
+    each = nn.functional.cross_entropy(net(x).transpose(1, 2), y, ignore_index=-1, reduction="none")
+    expected = (each[0, 2] + each[1].mean()) / 2
+    assert torch.allclose(problem.loss(problem.w0), expected)
+
+
 def test_a_callable_loss_is_used_as_it_is():
     x, y = tiny_data()
     problem = gfm.Problem(tiny_net(), x, y, loss=lambda out, target: (out - target).abs().mean())
     assert torch.allclose(problem.loss(problem.w0), (tiny_net()(x) - y).abs().mean())
+
+
+def test_a_loss_of_the_package_is_taken_as_its_name_is():
+    x, y = tiny_data()
+    named, given = gfm.Problem(tiny_net(), x, y, "mse"), gfm.Problem(tiny_net(), x, y, gfm.losses.MeanSquare())
+    assert torch.equal(named.gradient(named.w0), given.gradient(given.w0))

@@ -181,6 +181,8 @@ def test_one_output_an_example_without_an_axis_of_outputs():
 @pytest.mark.parametrize(("net", "x", "y", "loss", "words"), [
     (lambda: nn.Embedding(5, 3), torch.tensor([0, 1, 2, 3, 4, 0, 7]), torch.zeros(7).long(), "mse", "out of range"),
     (lambda: nn.Embedding(5, 3), torch.arange(5), torch.full((5, 3), 0.5), "cross_entropy", "probabilities"),
+    (lambda: nn.Embedding(5, 3), torch.arange(5), torch.tensor([[1.5, -0.5, 0.0]] * 5), "cross_entropy", "probabilit"),
+    (lambda: nn.Embedding(5, 3), torch.arange(5), torch.tensor([0, 1, 2, 0, -1]), "mse", "range from -1 to 2"),
     (lambda: nn.Embedding(5, 1), torch.arange(5), torch.ones(5, 1), "cross_entropy", "at least two"),
     (lambda: nn.Embedding(5, 3), torch.arange(4).view(2, 2), torch.tensor([[1, 2], [-1, -1]]), "mse", "masked"),
     (lambda: nn.Embedding(5, 3), torch.arange(5), torch.zeros(5).long(), ["mse"], "unknown loss"),

@@ -1,36 +1,85 @@
-"""One look at a new problem's derivatives on a few examples: are they there, and are they right?
+"""A new problem's derivatives on a few examples: are they there, and are they right?
 
-Some operations of torch (fused norms, weight norm, attention kernels) lack second or third derivatives, or
-have wrong ones. Nothing in a module's structure tells, if its ``forward`` calls them as functions. So
-the Hessian H must be symmetric here, u^T H v = v^T H u, and the third derivative must be
-what u^T H(w) v changes by. The derivatives are taken in float64 near the start; where the module
-computes in its own dtype only, the symmetry alone is looked at.
+Some operations of torch (fused norms, weight norm, attention kernels) lack second or third derivatives, or have
+wrong ones. A module's structure does not show them where its ``forward`` calls them as functions. So the
+derivatives themselves are tested: the Hessian H must be symmetric, u^T H v = v^T H u, and the third derivative must
+be the rate at which u^T H(w) v changes. They are taken in float64 near the start; where the module computes in its
+own dtype only, symmetry alone is tested.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from gfm.errors import InputError
+from gfm.problem.supported import explained, same_random_numbers
 
-__all__ = ["check", "same_random_numbers", "sentence"]
+if TYPE_CHECKING:
+    from gfm.problem import Problem
+
+__all__ = ["check", "check_problem"]
 
 #: Steps of the finite differences, in units of a typical weight: so small that hardly a kink is crossed.
 _STEPS = (1e-6, 1e-7)
 
 
-def check(loss: Callable[[Tensor], Tensor], w: Tensor) -> None:
-    """Look at a scalar ``loss`` of w (p,) near the given one.
+def check_problem(problem: Problem, few: int) -> None:
+    """Look at the second and third derivatives of a problem's loss on its first ``few`` examples.
 
-    It costs about ten gradients of that loss. The loss may have kinks (ReLU) and any of its derivatives
-    may vanish: what finite differences cannot settle is let pass.
+    Sets ``problem.plain_attention`` where torch's fast kernels for attention, which can be differentiated only once,
+    stand in the way. A float32 module of more than ``problem.exact_limit`` weights is looked at in float32, and its
+    third derivatives are not.
 
     Raises:
-        InputError: a derivative does not exist, the Hessian is not symmetric, or the third derivative is wrong.
+        InputError: the loss cannot be computed, does not depend on the weights, cannot be differentiated often
+            enough, or torch differentiates it wrongly.
+    """
+    inputs, targets, w0 = problem.inputs[:few], problem.targets[:few], problem.w0
+    buffers = dict(problem.module.named_buffers())
+
+    def loss(w: Tensor) -> Tensor:
+        """The mean loss, computed in the dtype of ``w``."""
+
+        def cast(tensor: Tensor) -> Tensor:
+            return tensor.to(w.dtype) if tensor.is_floating_point() else tensor
+
+        values = {**{name: cast(b) for name, b in buffers.items()}, **problem.flat.views(w)}
+        with problem.attention():
+            outputs = torch.func.functional_call(problem.module, values, (cast(inputs),))
+        return problem.row_loss(outputs, cast(targets)).mean()
+
+    with same_random_numbers(problem.device):
+        with explained("the loss cannot be computed"):
+            value = loss(w0.clone().requires_grad_())
+        if not value.requires_grad:
+            raise InputError(
+                "the loss does not depend on the module's weights: its outputs are detached or computed without "
+                "gradients; take the detach() or no_grad() out of its forward"
+            )
+        exact = w0.double() if problem.p <= problem.exact_limit else w0
+        try:
+            with torch.no_grad():
+                w = exact.to(loss(exact).dtype)
+        except Exception:  # the module computes in its own dtype only
+            w = w0
+        with explained("the loss cannot be differentiated often enough"):
+            try:
+                check(loss, w)
+            except (RuntimeError, NotImplementedError) as failure:
+                problem.plain_attention = "attention" in str(failure)
+                check(loss, w)  # fails again where attention was not the reason
+
+
+def check(loss: Callable[[Tensor], Tensor], w: Tensor) -> None:
+    """Look at the derivatives of a scalar ``loss`` of w (p,) near the given weights.
+
+    An unsymmetric Hessian or a wrong third derivative is an ``InputError``; a derivative that does not exist is torch's
+    own exception. The check costs about ten gradients of that loss. The loss may have kinks (ReLU) and any of its
+    derivatives may vanish: what finite differences cannot settle is let pass.
     """
     draw = torch.Generator(device="cpu").manual_seed(0)
 
@@ -64,8 +113,10 @@ def _symmetry(u: Tensor, v: Tensor, Hu: Tensor, Hv: Tensor) -> None:
         )
 
 
-def _third(loss: Callable[[Tensor], Tensor], leaf: Tensor, u: Tensor, v: Tensor, Hv: Tensor, size: float,
-           random: Callable[[], Tensor]) -> None:
+def _third(
+    loss: Callable[[Tensor], Tensor], leaf: Tensor, u: Tensor, v: Tensor, Hv: Tensor, size: float,
+    random: Callable[[], Tensor],
+) -> None:
     third = torch.zeros_like(u)
     if Hv.requires_grad:
         (found,) = torch.autograd.grad(Hv, leaf, u, allow_unused=True)
@@ -105,16 +156,3 @@ def _slope(loss: Callable[[Tensor], Tensor], w: Tensor) -> tuple[Tensor, Tensor]
 def _product(slope: Tensor, leaf: Tensor, v: Tensor, graph: bool = False) -> Tensor:
     (image,) = torch.autograd.grad(slope, leaf, v, create_graph=graph, retain_graph=True, allow_unused=True)
     return torch.zeros_like(v) if image is None else image
-
-
-def sentence(failure: BaseException) -> str:
-    """The first line of what an exception says, or its kind where it says nothing."""
-    lines = str(failure).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(failure).__name__
-
-
-@contextmanager
-def same_random_numbers(device: torch.device) -> Iterator[None]:
-    """Random numbers drawn in this context leave the generators as they were."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        yield

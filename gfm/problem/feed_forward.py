@@ -1,9 +1,9 @@
-"""Hessian-vector products of a chain of linear layers, with all that no vector changes kept.
+"""Hessian-vector products of a feed-forward network, which keep all that does not depend on the vector.
 
 For a network z_i = W_i a_{i-1} + b_i, a_i = phi_i(z_i) the derivative of the gradient along v is one
-forward and one backward sweep (Pearlmutter's R operator). The activations a, the slopes phi'(z), the
-backward signals and their products with phi''(z) are the same for every v: they are computed once a
-point, so that a product costs its matrix products and little else. Any other module is
+forward and one backward sweep (Pearlmutter's operator R, which takes the derivative along v). The activations a, the
+slopes phi'(z), the backward signals and their products with phi''(z) are the same for every v: they are computed once
+at each w, so that a product costs its matrix products and little else. The Hessian of any other module is
 multiplied on its kept graph (``gfm.problem.derivatives``).
 
 Source: Pearlmutter (1994), Neural Computation 6(1).
@@ -17,29 +17,35 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Chain", "ChainProducts"]
+__all__ = ["FeedForward", "FeedForwardProducts"]
 
-#: Layers that act on each number alone; any other module ends the hope for a chain.
+#: Layers that act on each number alone. A module with any other layer is not taken.
 _ELEMENTWISE = (nn.GELU, nn.Tanh, nn.SiLU, nn.Sigmoid, nn.Softplus, nn.Identity)
 
 
 @dataclass(frozen=True)
-class Chain:
-    """A module as a list of linear layers, each with what follows it.
+class FeedForward:
+    """A module as a list of linear layers, each with the activations after it.
 
-    stages: (linear layer, elementwise modules behind it), first to last.
+    stages: (linear layer, elementwise modules after it), first to last.
     """
 
     stages: tuple[tuple[nn.Linear, tuple[nn.Module, ...]], ...]
 
     @classmethod
-    def of(cls, module: nn.Module) -> Chain | None:
-        """The chain, or None where the module is anything else: other layers, tied or frozen weights, hooks."""
+    def of(cls, module: nn.Module, inputs: Tensor) -> FeedForward | None:
+        """The module as such a list, or None where it cannot be one.
+
+        It cannot where it has other layers, tied or frozen weights, or hooks, or where its first layer sees
+        ``inputs`` (n, ...) as anything but one row an example.
+        """
         if type(module) is not nn.Sequential:
             return None
         layers = list(module)
         if layers and type(layers[0]) is nn.Flatten and (layers[0].start_dim, layers[0].end_dim) == (1, -1):
             layers = layers[1:]
+        elif inputs.ndim != 2:
+            return None
         stages: list[tuple[nn.Linear, tuple[nn.Module, ...]]] = []
         for layer in layers:
             if type(layer) is nn.Linear:
@@ -71,7 +77,7 @@ class Chain:
 
 @dataclass
 class _Kept:
-    """What one layer needs of every product.
+    """What a product needs of one layer; R is the derivative along v.
 
     The last three fields are written anew by each product: fresh memory of this size would cost as much as half a
     matrix product.
@@ -82,26 +88,26 @@ class _Kept:
     slope: Tensor | None  # phi'(z), (n, rows); None where nothing follows the layer
     bend: Tensor | None  # dL/da * phi''(z), (n, rows)
     signal: Tensor  # dL/dz, (n, rows)
-    swing: Tensor  # derivative of z along v, (n, rows)
-    moved: Tensor  # derivative of a_i along v, (n, rows); is swing where nothing follows
-    back: Tensor | None  # derivative of dL/da_{i-1} along v, (n, columns); None in the first layer
+    Rz: Tensor  # (n, rows)
+    Ra: Tensor  # (n, rows); is Rz where nothing follows the layer
+    Rback: Tensor | None  # R of dL/da_{i-1}, (n, columns); None in the first layer
 
 
-class ChainProducts:
-    """Products with the Hessian of the mean loss of a chain at ``w`` (p,).
+class FeedForwardProducts:
+    """Products with the Hessian of the mean loss of a feed-forward network at ``w`` (p,).
 
     loss: (outputs, targets) -> scalar or per-example values, as in ``gfm.problem.losses``.
     """
 
     def __init__(
-        self, chain: Chain, w: Tensor, inputs: Tensor, targets: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
+        self, network: FeedForward, w: Tensor, inputs: Tensor, targets: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
     ):
-        self.chain = chain
+        self.network = network
         layers: list[tuple[Tensor, Tensor, Tensor | None, Tensor | None]] = []
         a = inputs.flatten(1)
-        for (weight, bias), (_, behind) in zip(chain.parts(w.detach()), chain.stages, strict=True):
+        for (weight, bias), (_, activations) in zip(network.parts(w.detach()), network.stages, strict=True):
             before = a
-            a, slope, bend = _elementwise(behind, torch.nn.functional.linear(before, weight, bias))
+            a, slope, bend = _elementwise(activations, torch.nn.functional.linear(before, weight, bias))
             layers.append((weight, before, slope, bend))
         self._outputs = a.requires_grad_()
         value = loss(self._outputs, targets).mean()
@@ -113,60 +119,60 @@ class ChainProducts:
                 bend.mul_(signal)
             if slope is not None:
                 signal = signal * slope
-            swing = _room(signal)
-            moved = swing if slope is None else _room(signal)
-            back = torch.empty_like(before) if i else None
-            self.kept.append(_Kept(weight, before, slope, bend, signal, swing, moved, back))
+            Rz = _room(signal)
+            Ra = Rz if slope is None else _room(signal)
+            Rback = torch.empty_like(before) if i else None
+            self.kept.append(_Kept(weight, before, slope, bend, signal, Rz, Ra, Rback))
             if i:
                 signal = signal @ weight
         self.kept.reverse()
 
     def __call__(self, v: Tensor, out: Tensor | None = None) -> Tensor:
         """H v for one vector (p,), written into ``out`` (p,) where that is given."""
-        directions = self.chain.parts(v)
-        moved = None
+        directions = self.network.parts(v)
+        Ra = None
         for kept, (weight, bias) in zip(self.kept, directions, strict=True):
             if bias is None:
-                torch.mm(kept.inputs, weight.T, out=kept.swing)
+                torch.mm(kept.inputs, weight.T, out=kept.Rz)
             else:
-                torch.addmm(bias, kept.inputs, weight.T, out=kept.swing)
-            if moved is not None:
-                kept.swing.addmm_(moved, kept.weight.T)
-            moved = kept.moved if kept.slope is None else torch.mul(kept.swing, kept.slope, out=kept.moved)
-        assert moved is not None  # a chain has a layer
-        back = self._of_the_loss(moved)
+                torch.addmm(bias, kept.inputs, weight.T, out=kept.Rz)
+            if Ra is not None:
+                kept.Rz.addmm_(Ra, kept.weight.T)
+            Ra = kept.Ra if kept.slope is None else torch.mul(kept.Rz, kept.slope, out=kept.Ra)
+        assert Ra is not None  # there is a layer
+        Rback = self._of_the_loss(Ra)
         out = torch.empty_like(v) if out is None else out
-        results = self.chain.parts(out)
+        results = self.network.parts(out)
         for i in reversed(range(len(self.kept))):
             kept, (weight, bias) = self.kept[i], results[i]
             if kept.slope is not None and kept.bend is not None:
-                back = back.mul_(kept.slope).addcmul_(kept.bend, kept.swing)
-            torch.mm(back.T, kept.inputs, out=weight)
+                Rback = Rback.mul_(kept.slope).addcmul_(kept.bend, kept.Rz)
+            torch.mm(Rback.T, kept.inputs, out=weight)
             if i:
-                weight.addmm_(kept.signal.T, self.kept[i - 1].moved)
+                weight.addmm_(kept.signal.T, self.kept[i - 1].Ra)
             if bias is not None:
-                torch.sum(back, 0, out=bias)
+                torch.sum(Rback, 0, out=bias)
             if i:
-                back = torch.mm(kept.signal, directions[i][0], out=kept.back).addmm_(back, kept.weight)
+                Rback = torch.mm(kept.signal, directions[i][0], out=kept.Rback).addmm_(Rback, kept.weight)
         return out
 
-    def _of_the_loss(self, moved: Tensor) -> Tensor:
+    def _of_the_loss(self, Ra: Tensor) -> Tensor:
         """The loss's own Hessian in the outputs, times their derivative along v."""
         if not self._signal.requires_grad:  # a loss that is linear in the outputs
-            return torch.zeros_like(moved)
-        (back,) = torch.autograd.grad(self._signal, self._outputs, moved, retain_graph=True, allow_unused=True)
-        return torch.zeros_like(moved) if back is None else back
+            return torch.zeros_like(Ra)
+        (Rback,) = torch.autograd.grad(self._signal, self._outputs, Ra, retain_graph=True, allow_unused=True)
+        return torch.zeros_like(Ra) if Rback is None else Rback
 
 
 def _room(like: Tensor) -> Tensor:
-    """Memory of that shape; few columns lie one behind the other, which a matrix product fills in half the time."""
+    """Memory of that shape; few columns lie one after the other, which a matrix product fills in half the time."""
     if like.shape[1] > 32:
         return torch.empty_like(like)
     return torch.empty_like(like.T, memory_format=torch.contiguous_format).T
 
 
 def _elementwise(modules: tuple[nn.Module, ...], z: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """phi(z), phi'(z), phi''(z) of modules one behind the other, without graph; None for no modules."""
+    """phi(z), phi'(z), phi''(z) of modules one after the other, without graph; None for no modules."""
     if not modules:
         return z, None, None
     z = z.detach().requires_grad_()
