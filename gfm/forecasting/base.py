@@ -1,4 +1,4 @@
-"""The interface of every forecaster: what is checked at the door, once, for all of them."""
+"""The interface of every forecaster; it checks the input, once for all of them."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ __all__ = ["AffineFlow"]
 class AffineFlow:
     """kappa: rate per step. aim: (3,) b. drive: (features, horizon) D, or None for no drive.
 
-    Contexts are those of :class:`Frame`: ``ends`` for the aim and ``driven_by`` for the drive.
+    The aim is a map of :attr:`Frame.ends`, the drive one of the context that the flow was :meth:`driven` with.
     """
 
     kappa: float

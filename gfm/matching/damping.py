@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gfm.matching.choice import clearly_better
+from gfm.matching.selection import clearly_better
 
 __all__ = ["DAMPINGS", "Damping", "choose_damping", "decline"]
 

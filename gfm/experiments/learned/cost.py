@@ -18,7 +18,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from gfm.experiments.learned.least_squares import make_forecaster
-from gfm.matching.fit import knots
+from gfm.matching.correction import knots
+from gfm.matching.field import numbers_in
 from gfm.store.experiment import Context, Experiment, Result
 from gfm.trajectories import Trajectories, edges_of
 
@@ -133,10 +134,8 @@ class ForecastCost(Experiment):
         if self.forecaster == "ols":
             return 2 * self.weights * (self.observed + 2)  # one target suffices
         if self.forecaster.startswith("gfm"):
-            drive = 0 if model.flow.flow.drive is None else 2 * features * horizon
-            network = 0
-            if model.flow.field is not None:
-                network = 2 * sum(p.numel() for p in model.flow.field.parameters()) * knots(horizon, horizon)
+            drive = 0 if model.flow.affine.drive is None else 2 * features * horizon
+            network = 2 * numbers_in(model.flow.network) * knots(horizon, horizon)
             return self.weights * (drive + 4 * horizon + network)
         return None
 

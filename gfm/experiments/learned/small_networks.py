@@ -10,6 +10,7 @@ import torch
 
 from gfm.experiments.learned.least_squares import make_forecaster
 from gfm.experiments.learned.networks import half_net, slopes, small_networks
+from gfm.matching import Conditioning
 from gfm.store.experiment import Context, Experiment, Result
 
 __all__ = ["OBSERVED", "NetworkForecast", "flow_options", "losses_at", "split_sizes"]
@@ -26,7 +27,8 @@ def flow_options(forecaster: str, aware: str, scale: str) -> dict[str, Any]:
     """Options of the learned flow in plain words; none for other forecasters."""
     if not forecaster.startswith("gfm"):
         return {}
-    return {"aware": {"auto": "auto", "yes": True, "no": False}[aware], "scale": scale}
+    state: dict[str, bool | str] = {"auto": "auto", "yes": True, "no": False}
+    return {"conditioning": Conditioning(optimizer_state=state[aware], scale=scale)}
 
 
 def losses_at(weights: np.ndarray, slopes: np.ndarray, width: int = 10) -> np.ndarray:

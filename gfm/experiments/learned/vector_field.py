@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from gfm.forecasting.training import Training
-from gfm.matching import GradientFlowMatching, IncrementPath, VectorFlow
+from gfm.matching import GradientFlowMatching, IncrementPath, Network, VectorFlow
 from gfm.store.experiment import Context, Experiment, Result
 from gfm.trajectories import Trajectories
 
@@ -58,10 +58,8 @@ class FieldOnTheValley(Experiment):
         model = GradientFlowMatching(
             observed=1,
             view="vector",
-            correction=True,
+            network=Network(samples=512, always=True),
             path=IncrementPath(),
-            hidden=(64, 64),
-            samples=512,
             training=Training(rate=3e-3, batch=10, epochs=self.epochs, patience=150),
         ).fit(train, validation=val)
         field = self._field(model)

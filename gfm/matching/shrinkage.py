@@ -1,4 +1,4 @@
-"""A flow is trusted as far as a run's own speed goes, and falls back towards holding beyond that.
+"""Forecasts that go farther than a run's own speed lets one expect are shrunk towards holding.
 
 What a flow adds to the last observed state can be far too long for a run unlike the fitted ones, and
 nothing in the flow tells. The run's own steps do: with speed v at the last observed step, and a speed
@@ -16,7 +16,7 @@ import numpy as np
 
 from gfm.matching.damping import decline
 
-__all__ = ["Trust", "lengths", "reaches", "squares_of"]
+__all__ = ["Shrinkage", "lengths", "reaches", "squares_of"]
 
 LAST = 5
 """Observed steps over which the speed at the end is averaged."""
@@ -35,13 +35,13 @@ def reaches(squares: np.ndarray, horizon: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Trust:
+class Shrinkage:
     """shares: (2, horizon) c for either rate and every horizon."""
 
     shares: np.ndarray
 
     @classmethod
-    def of(cls, squares: np.ndarray, ways: np.ndarray) -> Trust:
+    def of(cls, squares: np.ndarray, ways: np.ndarray) -> Shrinkage:
         """From fitted runs: squares as in :func:`reaches`, ways (runs, horizon) they went after that."""
         reach = reaches(squares, ways.shape[1])
         moving = squares[:, -LAST:].sum(axis=1) > 0
