@@ -9,7 +9,7 @@ import numpy as np
 
 from gfm.errors import UnknownNameError
 from gfm.experiments.learned.least_squares import SPLIT, replicate_set
-from gfm.experiments.learned.networks import small_networks
+from gfm.experiments.learned.small_networks import small_networks
 from gfm.matching import Conditioning, IncrementPath, MemorylessFlow, Network, PrefixFlow, Solver
 from gfm.store.experiment import Context, Experiment, Result
 from gfm.trajectories import Trajectories

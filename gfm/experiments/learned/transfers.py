@@ -7,9 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from gfm.experiments.learned.least_squares import make_forecaster
-from gfm.experiments.learned.networks import WIDTH, small_networks
-from gfm.experiments.learned.small_networks import OBSERVED, flow_options, split_sizes
+from gfm.experiments.learned.least_squares import add_report, make_forecaster
+from gfm.experiments.learned.small_networks import OBSERVED, WIDTH, flow_options, small_networks, split_sizes
 from gfm.forecasters import Forecaster
 from gfm.matching import GradientFlowMatching
 from gfm.matching.damping import DAMPINGS
@@ -65,8 +64,7 @@ class NetworkTransfer(Experiment):
             for column, test in enumerate(sets):
                 forecast = model.forecast(test.prefix(OBSERVED))[:, -1]
                 errors[row, column] = np.square(forecast - test.final).mean()
-            info["seconds"].append(model.fitted.seconds)
-            info["notes"].append({k: str(v) for k, v in model.fitted.notes.items()})
+            add_report(info, model)
             context.progress(row + 1, len(self.forecasters))
         hold = [np.square(test.weights[:, OBSERVED] - test.final).mean() for test in sets]
         return Result({"errors": errors, "hold": np.array(hold)}, info)
