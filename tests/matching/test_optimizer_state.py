@@ -46,9 +46,12 @@ def test_gradients_are_rebuilt(optimizer):
 
 
 def test_features_know_gaps_in_the_record():
+    """The averages at the last state and the step that they give, all times the learning rate."""
     data = recorded("Adam")
     assert state_features(data).shape == (40 * 10, 6 + 1)
-    assert state_features(data.every(2)).shape == (40 * 10, 3)  # last averages and their step
+    m, v = (data.states[name][:, -1].reshape(-1) for name in ("momentum", "second"))
+    expected = 0.01 * np.stack([m, m / (np.sqrt(v) + 1e-8), np.sqrt(v)], axis=1)
+    np.testing.assert_allclose(state_features(data.every(2)), expected)
 
 
 def test_the_size_of_gradients_stands_in_for_a_second_moment():
