@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gfm.checks import one_of
 from gfm.errors import InputError
 
 __all__ = ["CONTEXTS", "SCALES", "Frame", "units_of"]
@@ -64,8 +65,7 @@ class Frame:
 
     def context(self, name: str) -> np.ndarray:
         """The context called ``name``: ``"ends"`` or ``"prefix"``."""
-        if name not in CONTEXTS:
-            raise InputError(f"context must be one of {CONTEXTS}; got {name!r}.")
+        one_of("context", name, CONTEXTS)
         return getattr(self, name)
 
     def inward(self, states: np.ndarray) -> np.ndarray:
@@ -90,8 +90,7 @@ def units_of(
     Raises:
         InputError: an unknown scale, or a layer's unit asked of weights without labels.
     """
-    if scale not in SCALES:
-        raise InputError(f"scale must be one of {SCALES}; got {scale!r}.")
+    one_of("scale", scale, SCALES)
     runs, _, parameters = prefix.shape
     if scale == "none":
         return np.ones((runs, 1))

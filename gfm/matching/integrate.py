@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
+from gfm.checks import one_of, whole
 from gfm.errors import InputError, NumericalError
 
 __all__ = ["Solver", "integrate"]
-
-FIXED = ("euler", "midpoint", "rk4")
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,9 @@ class Solver:
     memory: int = 256 * 2**20
 
     def __post_init__(self) -> None:
-        if self.method not in FIXED:
-            raise InputError(f"method must be one of {FIXED}; got {self.method!r}.")
-        if self.dtype not in ("float32", "float64"):
-            raise InputError(f"dtype must be 'float32' or 'float64'; got {self.dtype!r}.")
-        if self.substeps < 1:
-            raise InputError(f"substeps must be at least 1; got {self.substeps}.")
+        one_of("method", self.method, ("euler", "midpoint", "rk4"))
+        one_of("dtype", self.dtype, ("float32", "float64"))
+        whole("substeps", self.substeps, 1)
         if self.memory < 2**20:
             raise InputError(f"memory is in bytes and must be at least 2**20; got {self.memory}.")
 

@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from gfm.errors import InputError
+from gfm.checks import one_of
 from gfm.forecasting.base import Forecaster, register
 from gfm.forecasting.report import FitReport
 from gfm.forecasting.training import Training
@@ -80,8 +80,7 @@ class GradientFlowMatching(Forecaster):
     ) -> None:
         super().__init__(observed)
         self.view = self.usual_view if view is None else view
-        if self.view not in (*FLOWS, "auto"):
-            raise InputError(f"view must be one of {(*FLOWS, 'auto')}; got {view!r}.")
+        one_of("view", self.view, (*FLOWS, "auto"))
         self.conditioning, self.network, self.path = conditioning, network, path
         self.solver, self.damping, self.training = solver, damping, training
         self._options(path)
@@ -126,9 +125,7 @@ class GradientFlowMatching(Forecaster):
             InputError: an unknown damping, or one that was not fitted.
         """
         _ = self.fitted
-        if damping not in DAMPINGS or DAMPINGS.index(damping) > DAMPINGS.index(self.damping):
-            fitted = DAMPINGS[: DAMPINGS.index(self.damping) + 1]
-            raise InputError(f"damping must be one of {fitted}, those that were fitted; got {damping!r}.")
+        one_of("damping", damping, DAMPINGS[: DAMPINGS.index(self.damping) + 1])  # what was fitted
         other = copy.copy(self)
         other.flow, other.damping = self.flow.with_damping(damping), damping
         return other

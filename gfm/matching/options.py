@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from gfm.checks import one_of
 from gfm.errors import InputError
 from gfm.forecasting.training import Training
 from gfm.matching.damping import DAMPINGS
@@ -17,11 +18,6 @@ __all__ = ["RIDGES", "TARGETS", "Conditioning", "FlowOptions", "Network"]
 
 RIDGES = (0.0, 1e-12, 1e-9, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, np.inf)
 TARGETS = ("velocity", "end-point", "both")
-
-
-def _one_of(name: str, value: object, known: tuple) -> None:
-    if value not in known:
-        raise InputError(f"{name} must be one of {known}; got {value!r}.")
 
 
 @dataclass(frozen=True)
@@ -49,9 +45,9 @@ class Conditioning:
     ridges: tuple[float, ...] = RIDGES
 
     def __post_init__(self) -> None:
-        _one_of("context", self.context, CONTEXTS)
-        _one_of("scale", self.scale, (*SCALES, "auto"))
-        _one_of("optimizer_state", self.optimizer_state, (True, False, "auto"))
+        one_of("context", self.context, CONTEXTS)
+        one_of("scale", self.scale, (*SCALES, "auto"))
+        one_of("optimizer_state", self.optimizer_state, (True, False, "auto"))
         if len(self.ridges) == 0 or min(self.ridges) < 0:
             raise InputError(f"ridges must be non-negative numbers, at least one; got {self.ridges}.")
 
@@ -80,7 +76,7 @@ class Network:
     always: bool = False
 
     def __post_init__(self) -> None:
-        _one_of("target", self.target, TARGETS)
+        one_of("target", self.target, TARGETS)
         if self.samples < 1 or min(self.hidden, default=1) < 1:
             raise InputError("samples and the widths of hidden layers must be at least 1.")
 
@@ -107,4 +103,4 @@ class FlowOptions:
     )
 
     def __post_init__(self) -> None:
-        _one_of("damping", self.damping, DAMPINGS)
+        one_of("damping", self.damping, DAMPINGS)
