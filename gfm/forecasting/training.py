@@ -23,7 +23,7 @@ SCHEDULES = ("constant", "one-cycle")
 class Training:
     """How a module is trained.
 
-    rate: Adam's learning rate. batch: items a step. epochs: at most so many passes. patience: passes
+    rate: Adam's learning rate. batch: items in a step. epochs: passes over the items at most. patience: passes
     without a better validation loss before stopping; the best state is restored. seed: of the
     initial weights and the order of items. decay: weight decay (AdamW). schedule: ``"constant"``, or
     ``"one-cycle"``: the rate rises to ``rate`` over three tenths of the epochs and falls to nothing,

@@ -90,7 +90,7 @@ class AffineFlow:
         """This flow with a ridge drive fitted to what it leaves, one flow for every ridge.
 
         ridge 0 fits the states exactly where the prefix determines them, infinity means no drive.
-        One singular value decomposition (float64) serves all ridges and horizons.
+        One singular value decomposition (float64) is computed for all ridges and horizons.
         """
         rest = later - self.states(ends, context)[:, 1:]
         unit = np.sqrt(np.square(context).mean(axis=0))

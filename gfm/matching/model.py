@@ -40,9 +40,9 @@ class GradientFlowMatching(Forecaster):
     network's correction (:class:`CorrectionField`, conditional flow matching). Vector: a memoryless
     field v(w) of all weights together (:class:`VectorFlow`), right where all runs share one task.
 
-    Every choice called ``"auto"``, and the ridge, are made by forecasts of the validation runs, in
-    doubt for the simpler (:mod:`gfm.matching.selection`); without a validation set the last fifth of the
-    training runs serves.
+    Forecasts of the validation runs decide everything called ``"auto"``, and the ridge; where the difference is
+    within the noise the simpler model is taken (:mod:`gfm.matching.selection`). Without a validation set the last
+    fifth of the training runs is held out instead.
 
     observed: n, the number of the last observed step (default: a tenth of the steps).
     view: ``"coordinate"``, ``"vector"`` or ``"auto"`` (the vector view is tried up to 64 weights).
@@ -118,7 +118,7 @@ class GradientFlowMatching(Forecaster):
     def with_damping(self, damping: str) -> Self:
         """The same fitted model under a damping no stronger than the one it was fitted with.
 
-        Damping comes after the fit and changes nothing else of it, so that one fit serves all of them.
+        Damping is applied to a fitted flow and changes nothing in it, so one fit is enough for all dampings.
 
         Raises:
             GfmError: the model is not fitted yet.

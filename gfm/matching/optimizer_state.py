@@ -57,11 +57,11 @@ def state_features(prefix: Trajectories) -> np.ndarray:
     """(series, features): gradients times lr, and lr times the root second moment.
 
     Momentum and SGD keep no second moment: the mean of the rebuilt gradients' squares stands in for it.
-    What a heavy ball remembers is a linear map of the increments, so that its gradients alone tell a
-    linear field nothing new; their size does.
+    The momentum of a heavy ball is a linear map of the increments. Its gradients alone therefore tell a linear
+    field nothing new, but their size does.
 
-    Where states were recorded with gaps the gradients between them are lost: the averages at the last
-    state, and the step that they give, serve instead.
+    Where states were recorded with gaps, the gradients between them are lost. Then the averages at the last state
+    and the step that they give are used instead.
     """
     lr = prefix.meta.get("lr", 1.0)
     if (np.diff(prefix.steps) > 1).any():

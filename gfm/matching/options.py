@@ -85,9 +85,10 @@ class Network:
 class FlowOptions:
     """All that a :class:`Flow` is told beside the number of observed states; see the groups.
 
-    network: None for no network. damping: ``"auto"`` lets the coordinate view damp runs that slow faster than the
-        fitted ones (:mod:`gfm.matching.damping`), for networks unlike those; ``"cautious"`` also limits forecasts
-        to what a run's own speed lets one expect (:mod:`gfm.matching.shrinkage`); ``"none"`` does neither.
+    network: None for no network. damping: ``"auto"`` lets the coordinate view damp runs that slow down faster
+        than the fitted ones (:mod:`gfm.matching.damping`), for networks unlike those; ``"cautious"`` also shrinks
+        forecasts that go farther than the run's own speed suggests (:mod:`gfm.matching.shrinkage`); ``"none"`` does
+        neither.
 
     Raises:
         InputError: an unknown damping.

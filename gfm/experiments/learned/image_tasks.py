@@ -24,7 +24,7 @@ class ImageSet:
 
     load: the loader, called with what it takes to choose ``chosen`` images of ten classes. mixed: whether
     chosen and remaining images are thrown together and split anew by a seeded permutation (else the data
-    set's own split stays). train, test: images of each part (the first so many). threshold: test loss.
+    set's own split stays). train, test: numbers of images of each part (the first ones). threshold: test loss.
     title: the name in words. flat: images are rows of numbers, for a network without convolutions.
     """
 

@@ -79,7 +79,7 @@ class LeastSquaresForecast(Experiment):
     forecaster: its name. dimension, optimizer: the set. samples: 1..samples are run, each with initial
     weights of its own where the forecaster has any; those after the five published ones share nothing
     (:func:`replicate_set`). shared: all runs of a sample share one task. observed: last observed step.
-    epochs: cap on training, None = its own. keep: so many test runs of sample 1 are kept as forecasts.
+    epochs: cap on training, None = its own. keep: number of test runs of sample 1 whose forecasts are kept.
 
     Arrays: errors (samples, horizon); forecasts, truth (keep, horizon | steps+1, dimension). Info:
     seconds, parameters and epochs by sample, title, what validation chose.

@@ -26,7 +26,7 @@ class NetworkTransfer(Experiment):
     """One replicate: forecasters fitted on networks of width 10, each tried on other networks.
 
     forecasters: (name, aware, damping) each: as in :class:`NetworkForecast`, and how much the flow
-    is damped, one of DAMPINGS (the same fit serves all of them). tests: (factor on the
+    is damped, one of DAMPINGS (one fit is enough for all of them). tests: (factor on the
     initial weights, hidden neurons) of the networks that are forecast; (1, 10) are unseen runs of the
     fitted kind. replicate: tasks, data, starts, batches and training are its own.
 
