@@ -71,6 +71,19 @@ def test_a_flow_unit_moves_the_average_as_a_step_does():
     assert torch.allclose(after.nu - state.nu, rate)
 
 
+@pytest.mark.parametrize("rule", [GradientDescent(lr=0.1), HeavyBall(lr=0.1, momentum=0.6)])
+def test_the_threshold_is_where_oscillations_stop_dying_out(rule):
+    for share in (0.98, 1.02):
+        w = torch.ones(1, dtype=torch.float64)
+        state = rule.init(w)
+        sharpness = share * rule.threshold * rule.preconditioner(state)
+        for _ in range(600):
+            state = rule.update(state, sharpness * w)
+            w = rule.step(w, state, sharpness * w)
+        assert (w.abs().item() > 1) == (share > 1)
+    assert Adam(beta1=0.6).threshold == HeavyBall(lr=0.1, momentum=0.6).threshold  # the same filter of gradients
+
+
 @pytest.mark.parametrize("make", [
     lambda: GradientDescent(lr=0.0), lambda: GradientDescent(lr=-1), lambda: GradientDescent(lr=float("nan")),
     lambda: GradientDescent(lr="0.1"), lambda: GradientDescent(lr=True), lambda: HeavyBall(lr=0.1, momentum=1.0),
