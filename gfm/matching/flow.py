@@ -19,8 +19,7 @@ class Flow(Protocol):
     """A field fitted to recorded runs, and the flow along it that continues a prefix.
 
     A new flow is a class in a file of its own that inherits from this one and stands in
-    ``gfm.matching.model.FLOWS``. It writes ``fit``, ``correct``, ``forecast``, ``size`` and ``notes``; the rest has
-    defaults.
+    ``gfm.matching.model.FLOWS``. It writes ``fit``, ``correct``, ``forecast`` and ``size``; the rest has defaults.
 
     view: the name by which the model's option ``view`` asks for it.
     coordinatewise: whether the number of weights may differ between fitting and forecasting.
@@ -77,4 +76,4 @@ class Flow(Protocol):
     @property
     def notes(self) -> dict[str, object]:
         """What was chosen by the held-out runs, by name."""
-        ...
+        return {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -99,9 +99,7 @@ class FlowOptions:
     path: IncrementPath = IncrementPath(span=10)
     solver: Solver = Solver()
     damping: str = "none"
-    training: Training = field(
-        default_factory=lambda: Training(rate=1e-2, batch=16, epochs=120, patience=40, schedule="one-cycle")
-    )
+    training: Training = Training(rate=1e-2, batch=16, epochs=120, patience=40, schedule="one-cycle")
 
     def __post_init__(self) -> None:
         one_of("damping", self.damping, DAMPINGS)

@@ -95,11 +95,6 @@ class VectorFlow(Flow):
         """How many numbers were fitted, the network's included."""
         return self.affine.matrix.size + self.affine.offset.size + numbers_in(self.network)
 
-    @property
-    def notes(self) -> dict[str, object]:
-        """Nothing: there is nothing to choose."""
-        return {}
-
     def correct(self, train: Trajectories, held: Trajectories, report: FitReport) -> None:
         """Add a network, trained by flow matching on what the affine field leaves of the velocities."""
         asked, path, training = self.options.network, self.options.path, self.options.training

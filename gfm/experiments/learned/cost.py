@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import re
-import time
+import timeit
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,11 +111,7 @@ class ForecastCost(Experiment):
         shape = (1, self.observed + 1, self.weights)
         prefix = rng.normal(size=shape) + 0.01 * np.cumsum(rng.normal(size=shape), axis=1)
         memory = grown(lambda: model.forecast(prefix))
-        seconds = []
-        for _ in range(self.repeats):
-            started = time.perf_counter()
-            model.forecast(prefix)
-            seconds.append(time.perf_counter() - started)
+        seconds = timeit.repeat(lambda: model.forecast(prefix), number=1, repeat=self.repeats)
         context.progress(1, 1)
         info = {
             "title": model.title,
@@ -160,13 +156,13 @@ class TrainingCost(Experiment):
         y = torch.randint(10, (self.batch,), generator=generator)
         net = image_net()
         optimizer = torch.optim.AdamW(net.parameters(), 1e-3)
-        seconds = []
-        for _ in range(self.steps):
-            started = time.perf_counter()
+
+        def step() -> None:
             optimizer.zero_grad()
             F.cross_entropy(net(x), y).backward()
             optimizer.step()
-            seconds.append(time.perf_counter() - started)
+
+        seconds = timeit.repeat(step, number=1, repeat=self.steps)
         context.progress(1, 1)
         info = {"step": median(seconds[2:]), "operations": training_operations(self.size, self.batch)}
         return Result({"seconds": np.array(seconds)}, info)
