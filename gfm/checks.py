@@ -1,15 +1,15 @@
-"""Checks of single arguments: a number, a whole number, a switch; Python's or NumPy's, returned as Python's."""
+"""Checks of single arguments: a number, a whole number, a switch, one of several; Python's or NumPy's values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from numbers import Integral, Real
 
 import numpy as np
 
 from gfm.errors import InputError
 
-__all__ = ["flag", "number", "whole"]
+__all__ = ["flag", "number", "one_of", "whole"]
 
 
 def number(name: str, value: object, holds: Callable[[float], bool], words: str) -> float:
@@ -43,3 +43,13 @@ def flag(name: str, value: object) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise InputError(f"{name} must be True or False, but it is {value!r}")
     return bool(value)
+
+
+def one_of(name: str, value: object, known: Collection) -> None:
+    """Refuse a value that is none of the known ones.
+
+    Raises:
+        InputError: it is another.
+    """
+    if value not in known:
+        raise InputError(f"{name} must be one of {tuple(known)}; got {value!r}.")

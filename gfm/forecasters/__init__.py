@@ -7,13 +7,9 @@ A forecaster is made with its options, learns from whole trajectories and contin
 """
 
 from gfm.forecasters.dmd import DynamicModes
-from gfm.forecasters.finite_differences import Linear, LinearEnds, Quadratic
-from gfm.forecasters.geometric import Geometric
-from gfm.forecasters.hold import Hold
+from gfm.forecasters.extrapolation import Geometric, Hold, Linear, LinearEnds, Quadratic
 from gfm.forecasters.introspection import Introspection
-from gfm.forecasters.lfd import LFD2
-from gfm.forecasters.lfn import LFN
-from gfm.forecasters.linear_layers import LFS, DLinear, NLinear
+from gfm.forecasters.linear import LFD2, LFN, LFS, DLinear, NLinear
 from gfm.forecasters.mixer import Mixer
 from gfm.forecasters.monotone import MonotoneMap
 from gfm.forecasters.neural_ode import NeuralODE
@@ -37,21 +33,25 @@ __all__ = [
     "FitReport",
     "Forecaster",
     "Geometric",
+    "GradientFlowMatching",
     "Hold",
     "Introspection",
     "Linear",
     "LinearEnds",
+    "MemorylessFlow",
     "Mixer",
     "MonotoneMap",
     "NLinear",
     "NeuralODE",
     "NiNoStyle",
     "OLSEnds",
+    "PrefixFlow",
     "Quadratic",
     "Transformer",
+    "VectorOnly",
     "WNNPlus",
     "available",
-    "register", "GradientFlowMatching", "MemorylessFlow", "PrefixFlow", "VectorOnly",
+    "register",
 ]
 
 

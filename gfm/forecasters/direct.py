@@ -13,6 +13,7 @@ from gfm.forecasting.base import Forecaster
 from gfm.forecasting.report import FitReport
 from gfm.forecasting.series import from_series, to_series
 from gfm.forecasting.training import Training, train_module
+from gfm.nets.seeding import seeding
 from gfm.trajectories import Trajectories
 
 __all__ = ["DirectForecaster"]
@@ -23,7 +24,8 @@ class DirectForecaster(Forecaster):
 
     training: see :class:`Training`; an item is a run with all its weights, or a series. loss: ``"l1"`` or
     ``"mse"``. The split is by run, the validation loss is the training loss on the validation runs
-    (on the training runs where there is no validation set).
+    (on the training runs where there is no validation set). A module's buffer ``unit`` is set to the root mean
+    square of the observed states' differences from the last one.
     """
 
     loss: ClassVar[str] = "mse"
@@ -45,10 +47,6 @@ class DirectForecaster(Forecaster):
         """A term added to the loss; by default none."""
         return 0.0
 
-    def _prepare(self, observed: Tensor) -> None:
-        """Set what the module takes from the training prefixes before its training; by default nothing."""
-        return
-
     def _tensors(self, data: Trajectories) -> tuple[Tensor, Tensor]:
         """(runs, parameters, n+1) observed and (runs, parameters, horizon) later states."""
         weights = torch.from_numpy(np.ascontiguousarray(np.swapaxes(data.weights, 1, 2)))
@@ -63,14 +61,14 @@ class DirectForecaster(Forecaster):
         value = difference.abs().mean() if self.loss == "l1" else difference.square().mean()
         return value + self._penalty(observed, predicted)
 
-    def _fit(
-        self, train: Trajectories, validation: Trajectories | None, report: FitReport
-    ) -> None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.training.seed)
+    def _fit(self, train: Trajectories, validation: Trajectories | None, report: FitReport) -> None:
+        with seeding(self.training.seed):
             self.module = self._module()
         observed, later = self._tensors(train)
-        self._prepare(observed)
+        for name, buffer in self.module.named_buffers():
+            if name == "unit":
+                size = (observed - observed[..., -1:]).square().mean().sqrt()
+                buffer.copy_(size if size > 0 else torch.ones(()))
         if self.by_series:
             observed, later = (part.flatten(0, 1)[:, None] for part in (observed, later))
         held_observed, held_later = self._tensors(validation or train)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gfm.forecasting.base import Forecaster, register
-from gfm.forecasting.report import FitReport
-from gfm.forecasting.series import from_series, to_series
-from gfm.forecasting.training import Training, train_module
-from gfm.trajectories import Trajectories
+from gfm.forecasters.iterated import IteratedForecaster
+from gfm.forecasting.base import register
+from gfm.forecasting.training import Training
 
 __all__ = ["Introspection"]
 
@@ -26,49 +23,29 @@ def _at(series: Tensor, times: Tensor) -> Tensor:
 
 
 @register
-class Introspection(Forecaster):
+class Introspection(IteratedForecaster):
     """f(w_t, w_0.7t, w_0.4t, w_0) = w_2t: one hidden layer of 40, L1, times t drawn from 1..T/2.
 
     Weights that move most are drawn most: half of a batch from the upper half by |w_t - w_0|, a quarter
-    from the next quarter, a quarter from the rest. Beyond 2n the map is applied to its own forecasts;
-    between, straight lines. Values enter as differences from w_0 in units of their typical size (the
-    published 1000 times is a fixed unit for small networks).
+    from the next quarter, a quarter from the rest. Values enter as differences from w_0 in units of their
+    typical size (the published 1000 times is a fixed unit for small networks).
     """
 
     name = "introspection"
     title = "Introspection"
     source = "Sinha et al. 2017, arXiv 1704.04959"
-    bounded = False
+    defaults = Training(rate=3e-3, batch=32, epochs=400, patience=40)
 
-    def __init__(self, observed: int | None = None, training: Training | None = None) -> None:
-        super().__init__(observed)
-        self.training = training or Training(rate=3e-3, batch=32, epochs=400, patience=40)
-
-    def _fit(
-        self, train: Trajectories, validation: Trajectories | None, report: FitReport
-    ) -> None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.training.seed)
-            self.net = nn.Sequential(nn.Linear(4, 40), nn.ReLU(), nn.Linear(40, 1))
-        series = self._series(train)
+    def _network(self, series: Tensor) -> nn.Module:
         self.unit = float((series - series[:, :1]).square().mean().sqrt()) or 1.0
-        steps = series.shape[1] - 1
-        held = validation or train
-        truth = torch.from_numpy(to_series(held.weights[:, self.n + 1 :]).astype(np.float32))
+        return nn.Sequential(nn.Linear(4, 40), nn.ReLU(), nn.Linear(40, 1))
 
-        def loss(runs: Tensor, generator: torch.Generator) -> Tensor:
-            rows = (runs[:, None] * train.parameters + torch.arange(train.parameters)).flatten()
-            t = torch.randint(1, max(steps // 2, 1) + 1, (len(rows), 1), generator=generator)
-            chosen = self._moving(series[rows], t, generator)
-            rows, t = rows[chosen], t[chosen]
-            target = _at(series[rows], 2.0 * t)
-            return ((self._step(series[rows], t.float()) - target) / self.unit).abs().mean()
-
-        def validate() -> float:
-            forecast = self._roll(held.prefix(self.n), self.horizon)
-            return (forecast - truth).abs().mean().item()
-
-        train_module(self.net, loss, train.runs, validate, self.training, report)
+    def _loss(self, series: Tensor, generator: torch.Generator) -> Tensor:
+        latest = max((series.shape[1] - 1) // 2, 1)
+        t = torch.randint(1, latest + 1, (len(series), 1), generator=generator)
+        chosen = self._moving(series, t, generator)
+        series, t = series[chosen], t[chosen]
+        return ((self._step(series, t.float()) - _at(series, 2.0 * t)) / self.unit).abs().mean()
 
     @staticmethod
     def _moving(series: Tensor, t: Tensor, generator: torch.Generator) -> Tensor:
@@ -84,25 +61,12 @@ class Introspection(Forecaster):
         ]
         return torch.cat(drawn) if drawn else order
 
-    @staticmethod
-    def _series(data: Trajectories) -> Tensor:
-        return torch.from_numpy(to_series(data.weights).astype(np.float32))
-
     def _step(self, series: Tensor, t: Tensor) -> Tensor:
         """(series, 1) forecast of the value at 2t from the values up to t."""
         start = series[:, :1]
         inputs = torch.cat([_at(series, share * t) for share in SHARES], dim=1)
         return inputs[:, :1] + self.unit * self.net((inputs - start) / self.unit)
 
-    @torch.no_grad()
-    def _roll(self, prefix: Trajectories, horizon: int) -> Tensor:
-        series = self._series(prefix)
-        while series.shape[1] - 1 < self.n + horizon:
-            t = series.shape[1] - 1
-            end = self._step(series, torch.full((len(series), 1), float(t)))
-            share = torch.arange(1, t + 1) / t
-            series = torch.cat([series, series[:, -1:] + share * (end - series[:, -1:])], dim=1)
-        return series[:, self.n + 1 : self.n + 1 + horizon]
-
-    def _forecast(self, prefix: Trajectories, horizon: int) -> np.ndarray:
-        return from_series(self._roll(prefix, horizon).numpy(), prefix.parameters).astype(np.float64)
+    def _next(self, series: Tensor) -> tuple[Tensor, int]:
+        t = series.shape[1] - 1
+        return self._step(series, torch.full((len(series), 1), float(t))), t

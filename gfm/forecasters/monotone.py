@@ -24,9 +24,7 @@ class MonotoneMap(Forecaster):
     title = "Monotone map (memoryless limit)"
     source = "order preservation of flows on the line"
 
-    def _fit(
-        self, train: Trajectories, validation: Trajectories | None, report: FitReport
-    ) -> None:
+    def _fit(self, train: Trajectories, validation: Trajectories | None, report: FitReport) -> None:
         self.now = np.sort(to_series(train.weights[:, self.n : self.n + 1]).astype(np.float64)[:, 0])
         self.later = np.sort(to_series(train.weights[:, self.n + 1 :]).astype(np.float64), axis=0)
         report.parameters = self.now.size + self.later.size

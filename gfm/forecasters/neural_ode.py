@@ -58,8 +58,3 @@ class NeuralODE(DirectForecaster):
 
     def _module(self) -> nn.Module:
         return _Flow(self.n + 1, self.horizon, 64)
-
-    def _prepare(self, observed: Tensor) -> None:
-        differences = observed - observed[..., -1:]
-        unit = differences.square().mean().sqrt()
-        self.module.get_buffer("unit").copy_(unit if unit > 0 else torch.ones(()))

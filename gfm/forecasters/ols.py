@@ -38,9 +38,7 @@ class OLS(Forecaster):
             series = series[:, list(self.columns)]
         return np.hstack([series, np.ones((len(series), 1))])
 
-    def _fit(
-        self, train: Trajectories, validation: Trajectories | None, report: FitReport
-    ) -> None:
+    def _fit(self, train: Trajectories, validation: Trajectories | None, report: FitReport) -> None:
         features = self._features(train.weights[:, : self.n + 1])
         later = to_series(train.weights[:, self.n + 1 :]).astype(np.float64)
         # least squares by orthogonal factors: the normal equations would square the condition number

@@ -8,7 +8,6 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from gfm.errors import InputError
 from gfm.forecasters.direct import DirectForecaster
 from gfm.forecasting.base import register
 from gfm.forecasting.training import Training
@@ -88,57 +87,32 @@ class _TransformerReader(_Reader):
         return tokens[:, -1]
 
 
-class _SequenceForecaster(DirectForecaster):
-    usual_layers = 2
-    usual_width = 64
-    by_series = True
-
-    def __init__(
-        self,
-        observed: int | None = None,
-        training: Training | None = None,
-        width: int | None = None,
-        layers: int | None = None,
-    ) -> None:
-        super().__init__(observed, training)
-        layers = self.usual_layers if layers is None else layers
-        width = self.usual_width if width is None else width
-        if width < 4 or width % 4 or layers < 1:
-            raise InputError("width must be a positive multiple of 4 and layers at least 1.")
-        self.width, self.layers = width, layers
-
-    def _prepare(self, observed: Tensor) -> None:
-        differences = observed - observed[..., -1:]
-        unit = differences.square().mean().sqrt()
-        self.module.get_buffer("unit").copy_(unit if unit > 0 else torch.ones(()))
-
-
 @register
-class LSTM(_SequenceForecaster):
+class LSTM(DirectForecaster):
     """An LSTM layer of 64 over the scalar series; a linear head from its last state to all steps."""
 
-    usual_layers = 1
     name = "lstm"
     title = "LSTM"
     source = "Hochreiter and Schmidhuber 1997; settings ours"
+    by_series = True
     defaults = Training(rate=5e-3, batch=64, epochs=200, patience=40, schedule="one-cycle")
 
     def _module(self) -> nn.Module:
-        return _LSTMReader(self.width, self.horizon, self.layers)
+        return _LSTMReader(64, self.horizon, layers=1)
 
 
 @register
-class Transformer(_SequenceForecaster):
+class Transformer(DirectForecaster):
     """Two encoder layers of width 32 with four heads; a linear head from the last token to all steps.
 
     Width 32 validated as well as 64 on the least-squares sets and better on the small networks.
     """
 
-    usual_width = 32
     name = "transformer"
     title = "Transformer"
     source = "Vaswani et al. 2017; settings ours"
+    by_series = True
     defaults = Training(rate=3e-3, batch=64, epochs=200, patience=40, schedule="one-cycle")
 
     def _module(self) -> nn.Module:
-        return _TransformerReader(self.width, self.horizon, self.layers, 4, self.n + 1)
+        return _TransformerReader(32, self.horizon, layers=2, heads=4, length=self.n + 1)

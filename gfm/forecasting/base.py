@@ -1,4 +1,4 @@
-"""The interface of every forecaster: what is checked at the door, once, for all of them."""
+"""The interface of every forecaster; it checks the input, once for all of them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
+from gfm.checks import whole
 from gfm.errors import GfmError, InputError
 from gfm.forecasting.report import FitReport
 from gfm.trajectories import Trajectories
@@ -45,9 +46,7 @@ class Forecaster(ABC):
     """Whether a fitted model forecasts no further than it was fitted for."""
 
     def __init__(self, observed: int | None = None) -> None:
-        if observed is not None and observed < 1:
-            raise InputError(f"observed must be at least 1 step; got {observed}.")
-        self.observed = observed
+        self.observed = None if observed is None else whole("observed", observed, 1)
         self.report: FitReport | None = None
 
     @property
@@ -109,9 +108,7 @@ class Forecaster(ABC):
         _ = self.fitted
         tensor = prefix if hasattr(prefix, "detach") else None
         data = prefix if isinstance(prefix, Trajectories) else _as_trajectories(prefix)
-        horizon = self.horizon if horizon is None else horizon
-        if isinstance(horizon, bool) or not isinstance(horizon, (int, np.integer)) or horizon < 1:
-            raise InputError(f"horizon must be a whole number of at least 1; got {horizon!r}.")
+        horizon = self.horizon if horizon is None else whole("horizon", horizon, 1)
         if self.bounded and horizon > self.horizon:
             raise InputError(
                 f"{self.name!r} was fitted for {self.horizon} steps ahead and cannot forecast "
@@ -127,7 +124,7 @@ class Forecaster(ABC):
                 f"{self.name!r} was fitted on {self.parameters} parameters and looks at all of them "
                 f"together; got {data.parameters}."
             )
-        out = self._forecast(data, int(horizon))
+        out = self._forecast(data, horizon)
         if tensor is None:
             return out.astype(data.weights.dtype, copy=False)
         import torch
@@ -140,9 +137,7 @@ class Forecaster(ABC):
         return cls._fit is not Forecaster._fit
 
     # -- for subclasses --------------------------------------------------------------------------
-    def _fit(
-        self, train: Trajectories, validation: Trajectories | None, report: FitReport
-    ) -> None:
+    def _fit(self, train: Trajectories, validation: Trajectories | None, report: FitReport) -> None:
         """Learn; nothing for rules without parameters."""
         return
 

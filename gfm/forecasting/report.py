@@ -1,4 +1,4 @@
-"""What a fit leaves behind besides the fitted model."""
+"""What a fit reports besides the fitted model."""
 
 from __future__ import annotations
 

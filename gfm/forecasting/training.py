@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from gfm.checks import one_of
 from gfm.errors import InputError, NumericalError
 from gfm.forecasting.report import FitReport
 
@@ -22,7 +23,7 @@ SCHEDULES = ("constant", "one-cycle")
 class Training:
     """How a module is trained.
 
-    rate: Adam's learning rate. batch: items a step. epochs: at most so many passes. patience: passes
+    rate: Adam's learning rate. batch: items in a step. epochs: passes over the items at most. patience: passes
     without a better validation loss before stopping; the best state is restored. seed: of the
     initial weights and the order of items. decay: weight decay (AdamW). schedule: ``"constant"``, or
     ``"one-cycle"``: the rate rises to ``rate`` over three tenths of the epochs and falls to nothing,
@@ -40,8 +41,7 @@ class Training:
     def __post_init__(self) -> None:
         if self.rate <= 0 or min(self.batch, self.epochs, self.patience) < 1:
             raise InputError("rate must be positive, and batch, epochs and patience at least 1.")
-        if self.schedule not in SCHEDULES:
-            raise InputError(f"schedule must be one of {SCHEDULES}; got {self.schedule!r}.")
+        one_of("schedule", self.schedule, SCHEDULES)
 
 
 def train_module(
@@ -61,15 +61,11 @@ def train_module(
         NumericalError: the loss stops being finite.
     """
     generator = torch.Generator().manual_seed(training.seed)
-    optimizer = torch.optim.AdamW(
-        module.parameters(), training.rate, weight_decay=training.decay, fused=True
-    )
+    optimizer = torch.optim.AdamW(module.parameters(), training.rate, weight_decay=training.decay, fused=True)
     steps = training.epochs * math.ceil(items / training.batch)
     cycle = None
     if training.schedule == "one-cycle" and steps > 3:  # too short a training has no room for one
-        cycle = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, training.rate, steps, cycle_momentum=False
-        )
+        cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.rate, steps, cycle_momentum=False)
     best, best_state, best_epoch = float("inf"), copy.deepcopy(module.state_dict()), 0
     for epoch in range(1, training.epochs + 1):
         module.train()

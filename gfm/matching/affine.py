@@ -31,7 +31,7 @@ __all__ = ["AffineFlow"]
 class AffineFlow:
     """kappa: rate per step. aim: (3,) b. drive: (features, horizon) D, or None for no drive.
 
-    Contexts are those of :class:`Frame`: ``ends`` for the aim and ``driven_by`` for the drive.
+    The aim is a map of :attr:`Frame.ends`, the drive one of the context that the flow was :meth:`driven` with.
     """
 
     kappa: float
@@ -90,7 +90,7 @@ class AffineFlow:
         """This flow with a ridge drive fitted to what it leaves, one flow for every ridge.
 
         ridge 0 fits the states exactly where the prefix determines them, infinity means no drive.
-        One singular value decomposition (float64) serves all ridges and horizons.
+        One singular value decomposition (float64) is computed for all ridges and horizons.
         """
         rest = later - self.states(ends, context)[:, 1:]
         unit = np.sqrt(np.square(context).mean(axis=0))

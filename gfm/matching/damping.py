@@ -1,12 +1,12 @@
-"""A run that slows faster than those fitted: its flow is damped to its own rate.
+"""A run that slows down faster than those fitted: its flow is damped to its own rate.
 
-A field fitted to some runs brings the speed at which *they* end. Networks that are wider, or start
-from larger weights, descend faster: what the fitted runs do in 200 steps they have done in fifty, and
-the flow carries them past the end. How fast a run slows is seen in its own prefix: the size of its
-gradients, |g_k|, declines as exp(-r k). A descent at rate r that has speed v at the last observed step
-goes v (1 - exp(-r h)) / r in h more steps, so the flow's way is multiplied by the ratio of these for r
-and for a rate r_0 of the fitted runs, where r is the larger. Slower runs are left as they are: how far
-they would go on is in no prefix.
+A field fitted to some runs carries the speed at which *they* end. Networks that are wider, or start from larger
+weights, descend faster: what the fitted runs do in 200 steps they have done in fifty, and the flow carries them
+past the end. How fast a run slows down is seen in its own prefix: the size of its gradients, |g_k|, declines as
+exp(-r k). A descent at rate r that has speed v at the last observed step covers v (1 - exp(-r h)) / r in h more
+steps. The flow's displacement is therefore multiplied by the ratio of these distances for r and for a rate r_0
+of the fitted runs, where r is the larger. Slower runs are left as they are: no prefix shows how far they would
+go on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gfm.matching.choice import clearly_better
+from gfm.matching.selection import clearly_better
 
 __all__ = ["DAMPINGS", "Damping", "choose_damping", "decline"]
 
@@ -42,7 +42,7 @@ class Damping:
     rate: float
 
     def gains(self, rates: np.ndarray, horizon: int) -> np.ndarray:
-        """(runs, horizon) factors in (0, 1] on the way from the last observed state."""
+        """(runs, horizon) factors in (0, 1] on the displacement from the last observed state."""
         h = np.arange(1, horizon + 1)
         r = np.maximum(rates, self.rate)[:, None]
         return (np.expm1(-r * h) / r) / (np.expm1(-self.rate * h) / self.rate)

@@ -1,67 +1,58 @@
-"""The neural parts: one network shared by all weights, one that sees all weights together."""
+"""The network of a learned field: a perceptron that starts at zero, and its inputs in the coordinate view."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["CorrectionField", "VectorField"]
+from gfm.nets.mlp import mlp
+
+__all__ = ["CorrectionField", "numbers_in", "perceptron"]
+
+
+def perceptron(
+    inputs: int, hidden: Sequence[int], outputs: int, seed: int, dtype: torch.dtype = torch.float32
+) -> nn.Sequential:
+    """Linear layers with SiLU between them, the last one zero: untrained, the network changes nothing."""
+    net = mlp((inputs, *hidden, outputs), "silu", dtype=dtype, seed=seed)
+    for parameter in net[-1].parameters():
+        nn.init.zeros_(parameter)
+    return net
+
+
+def numbers_in(network: nn.Module | None) -> int:
+    """How many parameters a network has; none has 0."""
+    return 0 if network is None else sum(p.numel() for p in network.parameters())
 
 
 class CorrectionField(nn.Module):
     """u(y, t | c): what the affine part leaves, as a function of state, time and context.
-
-    y: (batch,) distance of the state from the affine flow's own state. t: (batch,) share of the
-    horizon passed, in [0, 1]. c: (batch, features) standardised context. Returns (batch,) a velocity
-    per horizon. The last layer starts at zero, so that an untrained correction changes nothing.
 
     state: whether y enters; without it the correction is a drive that the noise of y cannot reach.
     time: whether t enters, with two waves over the horizon.
     """
 
     def __init__(
-        self, features: int, hidden: Sequence[int] = (64, 64), state: bool = True, time: bool = True
+        self, features: int, hidden: Sequence[int] = (64, 64), state: bool = True, time: bool = True,
+        seed: int = 0, dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        self.state, self.time = state, time
-        sizes = [features + 5 * int(time) + int(state), *hidden]
-        layers: list[nn.Module] = []
-        for inner, outer in pairwise(sizes):
-            layers += [nn.Linear(inner, outer), nn.SiLU()]
-        self.body = nn.Sequential(*layers)
-        self.head = nn.Linear(sizes[-1], 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.state, self.time, self.hidden = state, time, tuple(hidden)
+        self.net = perceptron(features + 5 * int(time) + int(state), hidden, 1, seed, dtype)
 
     def forward(self, y: Tensor, t: Tensor, c: Tensor) -> Tensor:
-        """Velocities (batch,) at states (batch,), times (batch,) in [0, 1] and contexts (batch, features)."""
+        """Velocities (batch,), counted per horizon.
+
+        y: (batch,) distance of the state from the affine flow's own state. t: (batch,) share of the horizon
+        passed, in [0, 1]. c: (batch, features) standardised context.
+        """
         inputs = [c]
         if self.time:
             waves = [f(math.pi * k * t) for k in (1, 2) for f in (torch.sin, torch.cos)]
             inputs.insert(0, torch.stack([t, *waves], dim=-1))
         if self.state:
             inputs.append(y[:, None])
-        return self.head(self.body(torch.cat(inputs, dim=-1)))[:, 0]
-
-
-class VectorField(nn.Module):
-    """u(w): (batch, p) standardised weights to (batch, p) velocities; starts at zero."""
-
-    def __init__(self, parameters: int, hidden: Sequence[int] = (64, 64)) -> None:
-        super().__init__()
-        sizes = [parameters, *hidden]
-        layers: list[nn.Module] = []
-        for inner, outer in pairwise(sizes):
-            layers += [nn.Linear(inner, outer), nn.SiLU()]
-        self.body = nn.Sequential(*layers)
-        self.head = nn.Linear(sizes[-1], parameters)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
-
-    def forward(self, w: Tensor) -> Tensor:
-        """Velocities (batch, p) at standardised weights (batch, p)."""
-        return self.head(self.body(w))
+        return self.net(torch.cat(inputs, dim=-1))[:, 0]

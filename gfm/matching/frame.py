@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gfm.checks import one_of
 from gfm.errors import InputError
+from gfm.forecasting.series import from_series, to_series
 
 __all__ = ["CONTEXTS", "SCALES", "Frame", "units_of"]
 
@@ -19,17 +21,21 @@ CONTEXTS = ("ends", "prefix")
 class Frame:
     """Coordinates x = (w - w_n) / s in which a run's future starts at 0, one series per weight.
 
-    origin: (series,) the last observed value w_n. scale: (series,) the unit s. ends: (series, 3) and
-    prefix: (series, n+2) context, both in units of s: differences from w_n (of w_0 alone, or of all
-    observed states), then w_n and 1. The last two let an affine map know where the run stands, that
-    is, use a prior over the weights; they vanish beside the differences when the run moves far.
+    origin: (series,) the last observed value w_n. scale: (series,) the unit s. prefix: (series, n+2) the
+    differences of the other observed states from w_n, then w_n and 1, all in units of s. The last two let an
+    affine map know where the run stands, that is, use a prior over the weights; they vanish beside the
+    differences when the run moves far.
     """
 
     origin: np.ndarray
     scale: np.ndarray
-    ends: np.ndarray
     prefix: np.ndarray
     parameters: int
+
+    @property
+    def ends(self) -> np.ndarray:
+        """(series, 3) the part of ``prefix`` without the states between the first and the last."""
+        return np.ascontiguousarray(self.prefix[:, [0, -2, -1]])
 
     @classmethod
     def of(
@@ -50,33 +56,23 @@ class Frame:
         runs, _, parameters = weights.shape
         units = units_of(weights, scale, groups=groups) if units is None else units
         s = np.broadcast_to(units, (runs, parameters)).reshape(-1)
-        series = np.swapaxes(weights, 1, 2).reshape(-1, weights.shape[1])
+        series = to_series(weights)
         origin = series[:, -1]
         differences = (series[:, :-1] - origin[:, None]) / s[:, None]
-        place = np.stack([origin / s, 1 / s], axis=1)
-        return cls(
-            origin=origin,
-            scale=s,
-            ends=np.hstack([differences[:, :1], place]),
-            prefix=np.hstack([differences, place]),
-            parameters=parameters,
-        )
+        return cls(origin, s, np.hstack([differences, np.stack([origin / s, 1 / s], axis=1)]), parameters)
 
     def context(self, name: str) -> np.ndarray:
         """The context called ``name``: ``"ends"`` or ``"prefix"``."""
-        if name not in CONTEXTS:
-            raise InputError(f"context must be one of {CONTEXTS}; got {name!r}.")
+        one_of("context", name, CONTEXTS)
         return getattr(self, name)
 
     def inward(self, states: np.ndarray) -> np.ndarray:
         """States (runs, states, parameters) as series (series, states) in the frame."""
-        series = np.swapaxes(states, 1, 2).reshape(-1, states.shape[1]).astype(np.float64)
-        return (series - self.origin[:, None]) / self.scale[:, None]
+        return (to_series(states).astype(np.float64) - self.origin[:, None]) / self.scale[:, None]
 
     def outward(self, series: np.ndarray) -> np.ndarray:
         """The inverse of :meth:`inward`."""
-        out = series * self.scale[:, None] + self.origin[:, None]
-        return np.swapaxes(out.reshape(-1, self.parameters, series.shape[1]), 1, 2)
+        return from_series(series * self.scale[:, None] + self.origin[:, None], self.parameters)
 
 
 def units_of(
@@ -90,8 +86,7 @@ def units_of(
     Raises:
         InputError: an unknown scale, or a layer's unit asked of weights without labels.
     """
-    if scale not in SCALES:
-        raise InputError(f"scale must be one of {SCALES}; got {scale!r}.")
+    one_of("scale", scale, SCALES)
     runs, _, parameters = prefix.shape
     if scale == "none":
         return np.ones((runs, 1))

@@ -15,6 +15,7 @@ from gfm.forecasting.series import from_series, to_series
 from gfm.forecasting.training import Training, train_module
 from gfm.matching.field import CorrectionField
 from gfm.matching.integrate import integrate
+from gfm.matching.loss import flow_matching_loss
 from gfm.matching.path import IncrementPath
 from gfm.trajectories import Trajectories
 
@@ -62,19 +63,23 @@ class MemorylessFlow(Forecaster):
         self.steps = series.shape[1] - 1
         self.center, self.spread = series.mean(), series.std().clamp_min(1e-12)
         self.unit = float(series.diff(dim=1).square().mean().sqrt()) or 1.0
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.training.seed)
-            self.field = CorrectionField(0, self.hidden, state=True, time=self.time).double()
+        self.field = CorrectionField(
+            0, self.hidden, state=True, time=self.time, seed=self.training.seed, dtype=torch.float64
+        )
         span = self.path.span
 
         def loss(runs: Tensor, generator: torch.Generator, among: Tensor = series) -> Tensor:
             row = torch.randint(len(among), (self.samples,), generator=generator)
             k = torch.randint(0, self.steps - span + 1, (self.samples,), generator=generator)
-            share, location, velocity = self.path.sample_location_and_conditional_flow(
-                among[row, k], among[row, k + span], generator=generator
+            return flow_matching_loss(
+                lambda w, t: self._network(w, t / self.steps),
+                self.path,
+                among[row, k],
+                among[row, k + span],
+                k,
+                lambda _, velocity: velocity / self.unit,
+                generator,
             )
-            value = self._network(location, (k + share * span) / self.steps)
-            return (value - velocity / self.unit).square().mean()
 
         def validate() -> float:  # the same held-out places at every epoch
             return loss(held, torch.Generator().manual_seed(1), held).item()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gfm.checks import one_of
 from gfm.errors import InputError
 
 __all__ = ["IncrementPath"]
@@ -36,8 +37,7 @@ class IncrementPath:
     span: int = 1
 
     def __post_init__(self) -> None:
-        if self.within not in ("grid", "linear"):
-            raise InputError(f"within must be 'grid' or 'linear'; got {self.within!r}.")
+        one_of("within", self.within, ("grid", "linear"))
         if self.noise < 0 or self.span < 1:
             raise InputError("noise must not be negative and span must be at least 1.")
 

@@ -11,14 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gfm.errors import InputError
 from gfm.forecasting.report import FitReport
-from gfm.forecasting.training import Training, train_module
-from gfm.matching.field import VectorField
-from gfm.matching.integrate import integrate
-from gfm.matching.path import IncrementPath
+from gfm.forecasting.training import train_module
+from gfm.matching.field import numbers_in, perceptron
+from gfm.matching.flow import Flow
+from gfm.matching.integrate import Solver, integrate
+from gfm.matching.loss import flow_matching_loss
+from gfm.trajectories import Trajectories
 
 __all__ = ["MOST", "AffineVectorField", "VectorFlow"]
 
@@ -61,91 +63,81 @@ class AffineVectorField:
         return cls(matrix, offset)
 
 
-class VectorFlow:
+class VectorFlow(Flow):
     """The flow of an affine field of all weights, with a network's correction if asked.
 
     Only the last observed state is used: the field is memoryless.
     """
 
-    def __init__(self, affine: AffineVectorField, dtype: torch.dtype) -> None:
-        self.affine, self.dtype = affine, dtype
-        self.field: nn.Module | None = None
+    view = "vector"
+    coordinatewise = False
 
     @classmethod
-    def fit(cls, weights: np.ndarray, dtype: torch.dtype) -> VectorFlow:
-        """From whole recorded runs (runs, steps+1, p).
+    def suits(cls, train: Trajectories) -> bool:
+        """Up to ``MOST`` weights."""
+        return train.parameters <= MOST
+
+    def fit(self, train: Trajectories, held: Trajectories) -> np.ndarray:
+        """Match the affine field to the training runs; (runs,) errors of its forecasts of the held-out ones.
 
         Raises:
             InputError: more than ``MOST`` weights.
         """
-        if weights.shape[2] > MOST:
+        if not self.suits(train):
             raise InputError(
-                f"The vector view takes at most {MOST} weights; got {weights.shape[2]}. "
-                "Use view='coordinate'."
+                f"The vector view takes at most {MOST} weights; got {train.parameters}. Use view='coordinate'."
             )
-        return cls(AffineVectorField.match(weights), dtype)
+        self.affine = AffineVectorField.match(train.weights)
+        return self.errors(held)
 
     @property
     def size(self) -> int:
         """How many numbers were fitted, the network's included."""
-        fitted = self.affine.matrix.size + self.affine.offset.size
-        return fitted + (0 if self.field is None else sum(p.numel() for p in self.field.parameters()))
+        return self.affine.matrix.size + self.affine.offset.size + numbers_in(self.network)
 
-    def correct(
-        self,
-        train: np.ndarray,
-        held: np.ndarray,
-        observed: int,
-        hidden: tuple[int, ...],
-        path: IncrementPath,
-        samples: int,
-        training: Training,
-        report: FitReport,
-    ) -> None:
+    def correct(self, train: Trajectories, held: Trajectories, report: FitReport) -> None:
         """Add a network, trained by flow matching on what the affine field leaves of the velocities."""
-        states = torch.from_numpy(np.ascontiguousarray(train)).to(self.dtype)
+        asked, path, training = self.options.network, self.options.path, self.options.training
+        assert asked is not None
+        dtype = self.options.solver.torch_dtype
+        states = torch.from_numpy(np.ascontiguousarray(train.weights)).to(dtype)
         steps, p = states.shape[1] - 1, states.shape[2]
-        rest = np.diff(train, axis=1) - self.affine(train[:, :-1])
+        rest = np.diff(train.weights, axis=1) - self.affine(train.weights[:, :-1])
         self.center = states.mean(dim=(0, 1))
         self.spread = states.std(dim=(0, 1)).clamp_min(1e-12)
         self.unit = float(np.sqrt(np.square(rest).mean())) or 1.0
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(training.seed)
-            field = self.field = VectorField(p, hidden).to(self.dtype)
-        matrix = torch.from_numpy(self.affine.matrix).to(self.dtype)
-        offset = torch.from_numpy(self.affine.offset).to(self.dtype)
+        matrix, offset = self._affine_tensors(states)
+        network = self.network = perceptron(p, asked.hidden, p, training.seed, dtype)
 
         def loss(runs: Tensor, generator: torch.Generator) -> Tensor:
-            times = max(samples // len(runs), 1)
+            times = max(asked.samples // len(runs), 1)
             k = torch.randint(0, steps - path.span + 1, (len(runs), times), generator=generator)
-            x0 = states[runs[:, None], k].flatten(0, 1)
-            x1 = states[runs[:, None], k + path.span].flatten(0, 1)
-            _, location, velocity = path.sample_location_and_conditional_flow(
-                x0, x1, generator=generator
+            return flow_matching_loss(
+                lambda w, _: network((w - self.center) / self.spread),
+                path,
+                states[runs[:, None], k].flatten(0, 1),
+                states[runs[:, None], k + path.span].flatten(0, 1),
+                k.flatten(),
+                lambda w, velocity: (velocity - w @ matrix.T - offset) / self.unit,
+                generator,
             )
-            target = (velocity - location @ matrix.T - offset) / self.unit
-            value = field((location - self.center) / self.spread)
-            return (value - target).square().mean()
 
-        def validate() -> float:
-            forecast = self.forecast(held[:, observed], held.shape[1] - 1 - observed)
-            return float(np.square(forecast - held[:, observed + 1 :]).mean())
+        train_module(network, loss, train.runs, lambda: float(self.errors(held).mean()), training, report)
 
-        train_module(field, loss, len(train), validate, training, report)
+    def _affine_tensors(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.from_numpy(self.affine.matrix).to(like), torch.from_numpy(self.affine.offset).to(like)
 
     @torch.no_grad()
     def velocity(self, w: Tensor) -> Tensor:
         """(batch, p) velocity per step at the weights (batch, p)."""
-        matrix = torch.from_numpy(self.affine.matrix).to(w)
-        v = w @ matrix.T + torch.from_numpy(self.affine.offset).to(w)
-        if self.field is not None:
-            v = v + self.unit * self.field((w - self.center) / self.spread)
+        matrix, offset = self._affine_tensors(w)
+        v = w @ matrix.T + offset
+        if self.network is not None:
+            v = v + self.unit * self.network((w - self.center) / self.spread)
         return v
 
-    def forecast(
-        self, last: np.ndarray, horizon: int, method: str = "euler", substeps: int = 1
-    ) -> np.ndarray:
-        """(runs, horizon, p) from the last observed weights (runs, p)."""
-        start = torch.from_numpy(np.array(last, dtype=np.float64)).to(self.dtype)
-        states = integrate(lambda t, w: self.velocity(w), start, horizon, method, substeps)
+    def forecast(self, prefix: Trajectories, horizon: int, solver: Solver) -> np.ndarray:
+        """(runs, horizon, p) states after the prefix, from its last one."""
+        start = torch.from_numpy(prefix.final.astype(np.float64)).to(self.options.solver.torch_dtype)
+        states = integrate(lambda t, w: self.velocity(w), start, horizon, solver)
         return states.transpose(0, 1).to(torch.float64).numpy()

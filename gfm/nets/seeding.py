@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import TypeVar
 
 import torch
 from torch import nn
 
-__all__ = ["seeded"]
+__all__ = ["seeded", "seeding"]
 
 Network = TypeVar("Network", bound=nn.Module)
+
+
+@contextmanager
+def seeding(seed: int) -> Iterator[None]:
+    """Draw from a fresh CPU stream inside the block; the caller's stream stays untouched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def seeded(build: Callable[..., Network]) -> Callable[..., Network]:
@@ -25,8 +34,7 @@ def seeded(build: Callable[..., Network]) -> Callable[..., Network]:
     @wraps(build)
     def built(*arguments, dtype: torch.dtype = torch.float32, seed: int = 0, **options) -> Network:
         default = torch.get_default_dtype()
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-            torch.default_generator.manual_seed(seed)
+        with seeding(seed), torch.device("cpu"):
             torch.set_default_dtype(torch.float32)
             try:
                 return build(*arguments, **options).to(dtype)

@@ -24,7 +24,7 @@ def read_checkpoints(folder: str | Path, pattern: str = "*") -> Trajectories:
 
     Every file is a state dict (name -> tensor), or a mapping that holds one under ``"state_dict"`` or
     ``"model"``: ``.pt`` and ``.pth`` are read by torch with ``weights_only=True``, so that no code of
-    the file is run; ``.safetensors`` by safetensors, where it is installed. The numbers in the names are
+    the file is run; ``.safetensors`` by safetensors. The numbers in the names are
     taken as the optimizer steps; groups are the tensors' names. Tensors that are not floating point
     (counters) are left out.
 
@@ -71,10 +71,6 @@ def _read(file: Path) -> Mapping[str, Tensor]:
             content: Any = load_file(file)
         else:
             content = torch.load(file, map_location="cpu", weights_only=True)
-    except ImportError:
-        raise UnreadableFileError(
-            f"{file.name} needs the package safetensors; install it or save with torch.save."
-        ) from None
     except Exception as error:  # noqa: BLE001  torch lets all kinds through for a broken file
         raise UnreadableFileError(
             f"{file.name} is no checkpoint of plain tensors ({type(error).__name__}); save "

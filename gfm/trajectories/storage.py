@@ -27,7 +27,7 @@ def save(data: Trajectories, path: str | Path) -> Path:
     header = {
         "schema": SCHEMA,
         "shape": list(data.weights.shape),
-        "groups": _run_lengths(data.groups),
+        "groups": None if data.groups is None else [[name, len(list(same))] for name, same in groupby(data.groups)],
         "meta": data.meta,
         "states": sorted(data.states),
     }
@@ -42,12 +42,10 @@ def save(data: Trajectories, path: str | Path) -> Path:
         with replacing(path) as partial, open(partial, "wb") as file:
             np.savez(file, weights=data.weights, steps=data.steps, **arrays, header=words)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise InputError(
+            f"The trajectories cannot be written to {path} ({error.strerror}): name another place."
+        ) from error
     return path
-
-
-def _unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(f"The trajectories cannot be written to {path} ({error.strerror}): name another place.")
 
 
 def load(path: str | Path, memory_map: bool = False) -> Trajectories:
@@ -94,9 +92,3 @@ def _mapped(path: Path, member: str) -> np.ndarray:
     offset = start + 30 + int(lengths.sum()) + header_length
     order: Literal["F", "C"] = "F" if fortran else "C"
     return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order=order)
-
-
-def _run_lengths(groups: tuple[str, ...] | None) -> list[list] | None:
-    if groups is None:
-        return None
-    return [[name, len(list(same))] for name, same in groupby(groups)]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gfm.checks import whole
 from gfm.errors import InputError
 
 __all__ = ["Trajectories"]
@@ -125,30 +126,27 @@ class Trajectories:
             (4, 2)
         """
         for size in sizes:
-            _whole(size, "A size of split")
-        if not sizes or any(size < 1 for size in sizes) or sum(sizes) > self.runs:
+            whole("A size of split", size, 1)
+        if not sizes or sum(sizes) > self.runs:
             raise InputError(f"sizes {sizes} must be positive and sum to at most {self.runs} runs.")
         ends = np.cumsum(sizes)
         return tuple(self[end - size : end] for size, end in zip(sizes, ends, strict=True))
 
     def prefix(self, n: int) -> Trajectories:
         """The first n+1 states (states 0..n): what a forecaster may see."""
-        _whole(n, "n of prefix")
-        if not 1 <= n < self.weights.shape[1]:
+        if whole("n of prefix", n, 1) >= self.weights.shape[1]:
             raise InputError(f"prefix({n}): n must be between 1 and {self.weights.shape[1] - 1}.")
         return self._part(slice(None), slice(n + 1))
 
     def after(self, n: int) -> Trajectories:
         """The states n, n+1, ...: from the last observed one to the end."""
-        _whole(n, "n of after")
-        if not 0 <= n < self.weights.shape[1] - 1:
+        if whole("n of after", n, 0) >= self.weights.shape[1] - 1:
             raise InputError(f"after({n}): n must be between 0 and {self.weights.shape[1] - 2}.")
         return self._part(slice(None), slice(n, None))
 
     def every(self, stride: int) -> Trajectories:
         """States 0, stride, 2 stride, ...; their steps are kept."""
-        _whole(stride, "stride")
-        if not 1 <= stride < self.weights.shape[1]:
+        if whole("stride", stride, 1) >= self.weights.shape[1]:
             raise InputError(f"every({stride}): stride must be 1 to {self.weights.shape[1] - 1}.")
         return self._part(slice(None), slice(None, None, stride))
 
@@ -161,7 +159,7 @@ class Trajectories:
             {name: value[runs][:, states] for name, value in self.states.items()},
         )
 
-    # -- keeping it ------------------------------------------------------------------------------
+    # -- on disk ---------------------------------------------------------------------------------
     def save(self, path: str | Path) -> Path:
         """Write to ``path`` (.npz), without pickle, atomically. Returns the path written."""
         from gfm.trajectories.storage import save
@@ -188,11 +186,6 @@ class Trajectories:
         from gfm.trajectories.storage import load
 
         return load(path, memory_map=memory_map)
-
-
-def _whole(value: Any, what: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise InputError(f"{what} must be a whole number, not {value!r}.")
 
 
 def _array(value: Any, what: str) -> np.ndarray:

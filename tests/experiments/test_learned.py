@@ -13,10 +13,9 @@ from gfm.experiments.learned.bayes_limits import BayesLimit, TowerProperty, True
 from gfm.experiments.learned.cost import ForecastCost, grown, image_net, training_operations
 from gfm.experiments.learned.image_tasks import task
 from gfm.experiments.learned.least_squares import LeastSquaresForecast, make_forecaster, replicate_set
-from gfm.experiments.learned.networks import slopes, small_networks
 from gfm.experiments.learned.nowcast_run import Run, gate_cost
 from gfm.experiments.learned.nowcasting import Nowcasting
-from gfm.experiments.learned.small_networks import NetworkForecast, losses_at
+from gfm.experiments.learned.small_networks import NetworkForecast, losses_at, slopes, small_networks
 from gfm.experiments.learned.transfers import NetworkTransfer
 from gfm.experiments.learned.vector_field import valley_gradient
 from gfm.store import Context

@@ -5,9 +5,11 @@ import pytest
 
 from gfm import Trajectories
 from gfm.errors import InputError
-from gfm.matching import GradientFlowMatching
+from gfm.matching import Conditioning, GradientFlowMatching, Solver
 from gfm.matching.damping import Damping, decline
-from gfm.matching.trust import Trust, reaches
+from gfm.matching.shrinkage import Shrinkage, reaches
+
+ENDS = Conditioning(context="ends")
 
 
 def descents(rate, runs=60, parameters=3, seed=0, spread=0.1):
@@ -20,7 +22,7 @@ def descents(rate, runs=60, parameters=3, seed=0, spread=0.1):
 
 def fitted(**options):
     train, held = descents(0.02).split(40, 20)
-    options = {"view": "coordinate", "correction": False, **options}
+    options = {"view": "coordinate", "network": None, **options}
     return GradientFlowMatching(20, **options).fit(train, validation=held)
 
 
@@ -46,14 +48,14 @@ def test_gain_is_the_ratio_of_two_descents():
 def test_it_helps_where_runs_are_faster_than_the_fitted_ones():
     """The only difference is the rate; whatever is fitted, the undamped flow goes too far."""
     fast = descents(0.1, seed=1)
-    ends = {"context": "ends"}  # with all observed states the rate is seen already
+    ends = {"conditioning": ENDS}  # with all observed states the rate is seen already
     plain, damped = (errors(fitted(damping=d, **ends), fast) for d in ("none", "auto"))
     assert plain > 1 and damped < 0.5 * plain
 
 
 def test_it_changes_little_where_runs_are_alike():
     alike = descents(0.02, seed=2)
-    ends = {"context": "ends"}
+    ends = {"conditioning": ENDS}
     plain, damped = (errors(fitted(damping=d, **ends), alike) for d in ("none", "auto"))
     assert damped < 1.1 * plain
 
@@ -62,17 +64,17 @@ def test_exact_forecasts_are_left_alone():
     """One common rate: regression is exact, and the smallest damping would spoil it."""
     data = descents(0.02, spread=0.0)
     train, held, test = data.split(30, 15, 15)
-    model = GradientFlowMatching(20, view="coordinate", correction=False, damping="auto")
+    model = GradientFlowMatching(20, view="coordinate", network=None, damping="auto")
     model.fit(train, validation=held)
     assert errors(model, test) < 1e-20
 
 
 def test_chunks_see_the_rate_of_the_whole_run():
-    model = fitted(damping="auto", context="ends")
+    model = fitted(damping="auto", conditioning=ENDS)
     assert model.report.notes["damping"] in ("fast", "all")
     prefix = descents(0.1, runs=3, parameters=4000, seed=3).prefix(20)
     whole = model.forecast(prefix)
-    model.memory = 2**20
+    model.solver = Solver(memory=2**20)
     np.testing.assert_allclose(model.forecast(prefix), whole, rtol=0, atol=1e-12)
 
 
@@ -85,22 +87,22 @@ def test_reach_of_an_exponential():
         speed * (1 - np.exp(-r * np.arange(1, 41))) / r, (2, 1, 40)))
 
 
-def test_trust_cuts_only_what_is_longer_than_expected():
+def test_shrinkage_cuts_only_what_is_longer_than_expected():
     squares = np.exp(-0.1 * np.arange(20))[None].repeat(3, axis=0)
-    trust = Trust.of(squares, 0.5 * reaches(squares, 30)[0])
-    np.testing.assert_allclose(trust.shares, 0.5)
+    shrinkage = Shrinkage.of(squares, 0.5 * reaches(squares, 30)[0])
+    np.testing.assert_allclose(shrinkage.shares, 0.5)
     ways = np.array([[0.2], [0.5], [2.0]]) * reaches(squares, 30)[0]
-    gains = trust.gains(squares, ways)
+    gains = shrinkage.gains(squares, ways)
     np.testing.assert_allclose(gains[0], 1.0)
     np.testing.assert_allclose(gains[1], 1.0, atol=1e-9)
     np.testing.assert_allclose(gains[2], 1 / 16)  # four times too long
-    still = trust.gains(np.zeros((1, 20)), np.ones((1, 30)))
+    still = shrinkage.gains(np.zeros((1, 20)), np.ones((1, 30)))
     np.testing.assert_array_equal(still, 0.0)  # a run that stands is held
 
 
 def test_caution_holds_runs_that_have_arrived():
     arrived = descents(0.6, seed=4)  # at the optimum by step 20, up to 1e-5
-    options = {"context": "ends"}
+    options = {"conditioning": ENDS}
     bold, cautious = (errors(fitted(damping=d, **options), arrived) for d in ("none", "cautious"))
     assert bold > 100 and cautious < 0.01 * bold
     alike = descents(0.02, seed=2)
@@ -108,13 +110,20 @@ def test_caution_holds_runs_that_have_arrived():
 
 
 def test_chunks_are_cautious_about_the_whole_run():
-    model = fitted(damping="cautious", context="ends")
+    model = fitted(damping="cautious", conditioning=ENDS)
     prefix = descents(0.1, runs=3, parameters=4000, seed=3).prefix(20)
     whole = model.forecast(prefix)
-    model.memory = 2**20
+    model.solver = Solver(memory=2**20)
     np.testing.assert_allclose(model.forecast(prefix), whole, rtol=0, atol=1e-12)
 
 
-def test_unknown_damping():
-    with pytest.raises(InputError, match="damping"):
-        GradientFlowMatching(damping="much")
+def test_one_fit_serves_every_weaker_damping():
+    model, fast = fitted(damping="cautious", conditioning=ENDS), descents(0.1, seed=1).prefix(20)
+    for damping in ("none", "auto", "cautious"):
+        alone = fitted(damping=damping, conditioning=ENDS)
+        np.testing.assert_array_equal(model.with_damping(damping).forecast(fast), alone.forecast(fast))
+    assert model.damping == "cautious"  # and the model itself is as it was
+    np.testing.assert_array_equal(model.forecast(fast), alone.forecast(fast))
+    for damping in ("cautious", "much"):
+        with pytest.raises(InputError, match="damping"):
+            model.with_damping("auto").with_damping(damping)

@@ -12,13 +12,16 @@ from gfm.forecasting.training import Training
 from gfm.matching import (
     AffineFlow,
     AffineVectorField,
+    Conditioning,
     Frame,
     GradientFlowMatching,
     IncrementPath,
+    Network,
+    Solver,
     VectorFlow,
     integrate,
 )
-from gfm.matching.choice import choose, clearly_better
+from gfm.matching.selection import choose, clearly_better
 
 rng = np.random.default_rng(0)
 
@@ -87,14 +90,14 @@ def test_integrate_has_the_order_of_its_scheme():
     exact = float(np.exp(-1.0))
 
     def ends_at(method, substeps):
-        return float(integrate(lambda t, x: -0.1 * x, start, 10, method, substeps)[-1])
+        return float(integrate(lambda t, x: -0.1 * x, start, 10, Solver(method, substeps))[-1])
 
     for method, order in (("euler", 1), ("midpoint", 2), ("rk4", 4)):
         coarse, fine = (abs(ends_at(method, n) - exact) for n in (1, 2))
         assert np.log2(coarse / fine) == pytest.approx(order, abs=0.25)
     assert ends_at("euler", 1) == pytest.approx(0.9**10)  # one step of the flow = one of descent
     with pytest.raises(InputError):
-        integrate(lambda t, x: x, start, 3, method="dopri5")
+        Solver("dopri5")
     with pytest.raises(NumericalError):
         integrate(lambda t, x: 1e200 * x, start, 9)
 
@@ -113,21 +116,21 @@ def test_choice_prefers_the_simpler_within_a_standard_error():
 def test_full_gradients_are_continued_exactly():
     for dimension in (1, 3):
         data = Trajectories(least_squares(dimension, "GD", 1).weights)
-        assert error(GradientFlowMatching(correction=False), data).max() < 1e-12
+        assert error(GradientFlowMatching(network=None), data).max() < 1e-12
 
 
 def test_on_mini_batches_it_is_level_with_the_best_regression():
     data = Trajectories(least_squares(3, "SGD", 1).weights)
-    ours, ends = error(GradientFlowMatching(correction=False), data), error(OLSEnds(20), data)
+    ours, ends = error(GradientFlowMatching(network=None), data), error(OLSEnds(20), data)
     assert ours[-1] < 1.05 * ends[-1]
 
 
 def test_one_shared_task_is_seen_and_used():
     data = Trajectories(shared_least_squares(3, "SGD", 1).weights)
-    model = GradientFlowMatching(correction=False)
+    model = GradientFlowMatching(network=None)
     ours = error(model, data)
     assert isinstance(model.flow, VectorFlow)
-    assert ours[-1] < 0.05 * error(GradientFlowMatching(view="coordinate", correction=False), data)[-1]
+    assert ours[-1] < 0.05 * error(GradientFlowMatching(view="coordinate", network=None), data)[-1]
     with pytest.raises(InputError, match="parameters"):
         model.forecast(np.zeros((1, 21, 4)))
 
@@ -145,8 +148,8 @@ def test_the_network_learns_what_the_affine_part_cannot(view):
     training = Training(rate=5e-3, batch=20, epochs=150, patience=150)
     options = {"observed": 6, "view": view, "path": IncrementPath()}
     if view == "coordinate":  # two observed states: with all seven even a linear map does well
-        options |= {"context": "ends", "ridges": (np.inf,), "scale": "none"}
-    affine = error(GradientFlowMatching(correction=False, **options), cubic(), 6)
+        options |= {"conditioning": Conditioning("ends", "none", ridges=(np.inf,))}
+    affine = error(GradientFlowMatching(network=None, **options), cubic(), 6)
     full = error(GradientFlowMatching(training=training, **options), cubic(), 6)
     assert full.mean() < 0.2 * affine.mean()
 
@@ -163,35 +166,52 @@ def test_the_report_tells_what_was_chosen_and_what_it_cost():
 
 def test_single_precision_and_finer_steps_change_little():
     data = Trajectories(least_squares(3, "SGD", 1).weights)
-    base = error(GradientFlowMatching(correction=False, view="coordinate"), data)[-1]
-    for options in ({"dtype": "float32"}, {"method": "rk4"}, {"substeps": 2}):
-        other = error(GradientFlowMatching(correction=False, view="coordinate", **options), data)[-1]
+    base = error(GradientFlowMatching(network=None, view="coordinate"), data)[-1]
+    for solver in (Solver(dtype="float32"), Solver("rk4"), Solver(substeps=2)):
+        other = error(GradientFlowMatching(network=None, view="coordinate", solver=solver), data)[-1]
         assert other == pytest.approx(base, rel=0.02)
 
 
 def test_without_a_validation_set_some_training_runs_serve():
     data = Trajectories(least_squares(1, "GD", 1).weights)
     train, _, test = data.split(100, 50, 50)
-    forecast = GradientFlowMatching(correction=False).fit(train).forecast(test.prefix(20))
+    forecast = GradientFlowMatching(network=None).fit(train).forecast(test.prefix(20))
     assert np.square(forecast - test.weights[:, 21:]).max() < 1e-12
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("group", "options"),
     [
-        {"view": "sideways"},
-        {"context": "future"},
-        {"scale": "big"},
-        {"dtype": "float16"},
-        {"correction": "maybe"},
-        {"ridges": ()},
-        {"ridges": (-1.0,)},
-        {"samples": 0},
+        (GradientFlowMatching, {"view": "sideways"}),
+        (GradientFlowMatching, {"damping": "much"}),
+        (Conditioning, {"context": "future"}),
+        (Conditioning, {"scale": "big"}),
+        (Conditioning, {"optimizer_state": "maybe"}),
+        (Conditioning, {"ridges": ()}),
+        (Conditioning, {"ridges": (-1.0,)}),
+        (Network, {"target": "moon"}),
+        (Network, {"samples": 0}),
+        (Network, {"hidden": (8, 0)}),
+        (Solver, {"method": "dopri5"}),
+        (Solver, {"substeps": 0}),
+        (Solver, {"dtype": "float16"}),
+        (Solver, {"memory": 256}),
     ],
 )
-def test_bad_options_are_refused(options):
-    with pytest.raises(InputError):
-        GradientFlowMatching(**options)
+def test_bad_options_are_refused_when_they_are_given(group, options):
+    with pytest.raises(InputError, match=next(iter(options))):
+        group(**options)
+
+
+def test_a_second_fit_does_not_remember_the_first():
+    """The span of the path is cut to short runs for their fit alone."""
+    short, long = (Trajectories(np.cumsum(rng.normal(size=(8, steps, 2)), axis=1)) for steps in (8, 60))
+    used, fresh = (GradientFlowMatching(4, view="coordinate", training=Training(epochs=2)) for _ in range(2))
+    used.fit(short).fit(long)
+    assert used.path.span == 10
+    prefix = long.prefix(4)
+    assert used.flow.options.path.span == fresh.fit(long).flow.options.path.span == 10
+    np.testing.assert_array_equal(used.forecast(prefix), fresh.forecast(prefix))
 
 
 def test_too_many_weights_for_the_vector_view():

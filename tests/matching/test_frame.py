@@ -5,8 +5,7 @@ import pytest
 
 from gfm import Trajectories
 from gfm.errors import InputError
-from gfm.forecasting.training import Training
-from gfm.matching import Frame, GradientFlowMatching
+from gfm.matching import Conditioning, Frame, GradientFlowMatching, Solver
 from gfm.matching.frame import units_of
 
 GROUPS = ["0.weight", "0.weight", "0.bias", "2.weight", "2.weight"]
@@ -40,7 +39,7 @@ def test_the_frame_goes_in_and_out_again():
 def test_a_layers_forecast_scales_with_the_layer():
     """Multiplying one layer's steps by a number multiplies its forecast steps, and no other's."""
     data = Trajectories(runs(count=20), groups=GROUPS)
-    options = {"view": "coordinate", "scale": "layer", "correction": False, "training": Training(epochs=1)}
+    options = {"view": "coordinate", "conditioning": Conditioning(scale="layer"), "network": None}
     model = GradientFlowMatching(10, **options).fit(data)
     prefix = runs(seed=1)[:, :11]
     prefix -= prefix[:, -1:]  # at the origin, so that scaling leaves the place alone
@@ -48,7 +47,7 @@ def test_a_layers_forecast_scales_with_the_layer():
     one, other = (model.forecast(Trajectories(p, groups=GROUPS)) for p in (prefix, larger))
     np.testing.assert_allclose(other[..., :3], one[..., :3], atol=1e-9)
     assert not np.allclose(other[..., 3:], one[..., 3:])
-    model.memory = 2**20
+    model.solver = Solver(memory=2**20)
     np.testing.assert_allclose(model.forecast(Trajectories(prefix, groups=GROUPS)), one, atol=1e-9)
 
 

@@ -5,8 +5,8 @@ import pytest
 
 from gfm import Trajectories
 from gfm.errors import InputError
-from gfm.matching import GradientFlowMatching
-from gfm.matching.aware import preconditioner, preconditioner_units, times_powers
+from gfm.matching import Conditioning, GradientFlowMatching, Solver
+from gfm.matching.optimizer_state import second_moment_units, second_moments, times_powers
 
 rng = np.random.default_rng(0)
 
@@ -24,7 +24,8 @@ def runs(count=40, states=12, parameters=30):
 
 def error(**options):
     train, held, test = runs().split(20, 10, 10)
-    model = GradientFlowMatching(4, view="coordinate", correction=False, aware=True, **options)
+    conditioning = Conditioning(optimizer_state=True, **options)
+    model = GradientFlowMatching(4, view="coordinate", network=None, conditioning=conditioning)
     forecast = model.fit(train, held).forecast(test.prefix(4))
     return float(np.square(forecast - test.weights[:, 5:]).mean()), model, test
 
@@ -35,16 +36,16 @@ def test_a_future_that_depends_on_the_second_moment():
     seen, model, test = error(products=True)
     assert seen < 0.2 * blind
     whole = model.forecast(test.prefix(4))
-    model.memory = 2**20
-    model.flow._bytes = lambda horizon: 2**20 // 7  # seven weights a chunk
+    model.solver = Solver(memory=2**20)
+    model.flow.bytes_per_weight = lambda horizon: 2**20 // 7  # seven weights a chunk
     np.testing.assert_allclose(model.forecast(test.prefix(4)), whole, atol=1e-9)
 
 
 def test_units_and_powers():
     data = runs(3)
-    units = preconditioner_units(data)
-    np.testing.assert_allclose(preconditioner_units(data, chunk=7), units)
-    size = preconditioner(data, units).reshape(3, -1)
+    units = second_moment_units(data)
+    np.testing.assert_allclose(second_moment_units(data, chunk=7), units)
+    size = second_moments(data, units).reshape(3, -1)
     assert np.abs(size).max() <= 2.5 and np.abs(size.mean(axis=1)).max() < 0.1
     np.testing.assert_allclose(times_powers(np.array([[3.0]]), np.array([2.0])), [[3.0, 6.0, 9.0]])
 
@@ -52,4 +53,5 @@ def test_units_and_powers():
 def test_products_need_second_moments():
     bare = Trajectories(rng.normal(size=(10, 12, 3)), meta={"optimizer": "SGD", "lr": 0.1})
     with pytest.raises(InputError, match="second moments"):
-        GradientFlowMatching(4, view="coordinate", aware=True, products=True).fit(bare)
+        conditioning = Conditioning(optimizer_state=True, products=True)
+        GradientFlowMatching(4, view="coordinate", conditioning=conditioning).fit(bare)

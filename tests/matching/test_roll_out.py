@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from gfm.matching import Solver
+from gfm.matching.correction import MARKS, correction_states, knots
 from gfm.matching.field import CorrectionField
-from gfm.matching.fit import MARKS, correction_states, knots
 
 
 def step_by_step(field, context, kappa, horizon, until):
@@ -18,10 +19,10 @@ def step_by_step(field, context, kappa, horizon, until):
 
 def field_of(seed, scale):
     torch.manual_seed(seed)
-    field = CorrectionField(3, (16,))
+    field = CorrectionField(3, (16,), seed=seed)
     with torch.no_grad():
-        field.head.weight.normal_(0, scale)
-        field.head.bias.normal_(0, scale)
+        field.net[-1].weight.normal_(0, scale)
+        field.net[-1].bias.normal_(0, scale)
     return field.requires_grad_(False)
 
 
@@ -47,7 +48,7 @@ def test_the_states_are_those_of_the_network_at_every_step(until):
     assert found.shape == exact.shape
     scale = exact.abs().max()
     assert (found - exact).abs().max() < 0.05 * scale
-    finer = correction_states(field, context, 0.01, 180, until, substeps=8)
+    finer = correction_states(field, context, 0.01, 180, until, Solver(substeps=8))
     if until > 20:
         assert (finer - exact).abs().max() < 0.5 * (found - exact).abs().max()
 
@@ -69,7 +70,7 @@ def test_the_network_is_evaluated_a_few_times_only():
 def test_whether_the_field_sees_the_time(time):
     torch.manual_seed(0)
     field = CorrectionField(3, (16,), state=False, time=time)
-    torch.nn.init.normal_(field.head.weight)
+    torch.nn.init.normal_(field.net[-1].weight)
     y, context = torch.zeros(9), torch.randn(9, 3)
     early, late = (field(y, torch.full((9,), share), context) for share in (0.1, 0.8))
     assert torch.equal(early, late) == (not time)

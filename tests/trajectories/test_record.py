@@ -7,6 +7,7 @@ from torch import nn
 
 from gfm.errors import InputError, NumericalError, UnknownNameError
 from gfm.trajectories import OPTIMIZERS, Trajectories, record
+from gfm.trajectories.resume import Batches
 
 
 def build():
@@ -58,6 +59,14 @@ def test_mini_batches_cover_an_epoch_and_are_seeded():
     assert (one.weights == two.weights).all() and (one.weights != full.weights).any()
     shared = record(build, X[0], Y[0], mean_square, "SGD", batch=8, **options)
     assert shared.weights.shape == (5, 8, 13)
+
+
+def test_an_epoch_visits_every_example_once_in_an_order_of_each_run():
+    batches = Batches(10, 4, 3, seed=0)
+    epochs = [torch.cat([batches.next() for _ in range(3)], dim=1) for _ in range(2)]
+    for rows in epochs:
+        assert (rows.sort(dim=1).values == torch.arange(10)).all()
+    assert (epochs[0] != epochs[1]).any() and (epochs[0][0] != epochs[0][1]).any()
 
 
 def test_every_keeps_some_states_and_everything_survives_the_disk(tmp_path):

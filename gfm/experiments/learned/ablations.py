@@ -9,40 +9,40 @@ import numpy as np
 
 from gfm.errors import UnknownNameError
 from gfm.experiments.learned.least_squares import SPLIT, replicate_set
-from gfm.experiments.learned.networks import small_networks
-from gfm.matching import GradientFlowMatching, IncrementPath, MemorylessFlow
+from gfm.experiments.learned.small_networks import small_networks
+from gfm.matching import Conditioning, IncrementPath, MemorylessFlow, Network, PrefixFlow, Solver
 from gfm.store.experiment import Context, Experiment, Result
 from gfm.trajectories import Trajectories
 
 __all__ = ["DATA", "VARIANTS", "Ablation"]
 
-KEPT = {"correction": True}
+KEPT = Network(always=True)
 VARIANTS: dict[str, dict[str, Any]] = {
     "whole model": {},
     "no memory: v(w, t)": {"memoryless": True},
     "no memory, no time: v(w)": {"memoryless": True, "time": False},
-    "all weights together: v(w)": {"view": "vector", "correction": False},
-    "prefix: first and last state only": {"context": "ends"},
-    "no drive (one rate, one aim)": {"ridges": (np.inf,), "correction": False},
-    "drive by plain least squares": {"ridges": (0.0,), "correction": False},
-    "no network": {"correction": False},
-    "network always kept": KEPT,
-    "network on end points": {**KEPT, "target": "end-point"},
-    "network on velocity and end points": {**KEPT, "target": "both"},
-    "network sees the state": {**KEPT, "state": True},
-    "network does not see the time": {**KEPT, "time": False},
-    "path: one step, at its start": {**KEPT, "path": IncrementPath()},
-    "path: one step, inside it": {**KEPT, "path": IncrementPath("linear"), "state": True},
+    "all weights together: v(w)": {"view": "vector", "network": None},
+    "prefix: first and last state only": {"conditioning": Conditioning(context="ends")},
+    "no drive (one rate, one aim)": {"conditioning": Conditioning(ridges=(np.inf,)), "network": None},
+    "drive by plain least squares": {"conditioning": Conditioning(ridges=(0.0,)), "network": None},
+    "no network": {"network": None},
+    "network always kept": {"network": KEPT},
+    "network on end points": {"network": replace(KEPT, target="end-point")},
+    "network on velocity and end points": {"network": replace(KEPT, target="both")},
+    "network sees the state": {"network": replace(KEPT, state=True)},
+    "network does not see the time": {"network": replace(KEPT, time=False)},
+    "path: one step, at its start": {"network": KEPT, "path": IncrementPath()},
+    "path: one step, inside it": {"network": replace(KEPT, state=True), "path": IncrementPath("linear")},
     "path: ten steps, noise 0.1": {
-        **KEPT, "path": IncrementPath(noise=0.1, span=10), "state": True,
+        "network": replace(KEPT, state=True), "path": IncrementPath(noise=0.1, span=10),
     },
-    "blind to the optimizer's state": {"aware": False},
-    "runs unscaled": {"scale": "none"},
-    "runs scaled by their movement": {"scale": "run"},
-    "layers scaled by their movement": {"scale": "layer"},
-    "solver: Runge-Kutta of order 4": {"method": "rk4"},
-    "solver: four Euler substeps": {"substeps": 4},
-    "single precision": {"dtype": "float32"},
+    "blind to the optimizer's state": {"conditioning": Conditioning(optimizer_state=False)},
+    "runs unscaled": {"conditioning": Conditioning(scale="none")},
+    "runs scaled by their movement": {"conditioning": Conditioning(scale="run")},
+    "layers scaled by their movement": {"conditioning": Conditioning(scale="layer")},
+    "solver: Runge-Kutta of order 4": {"solver": Solver("rk4")},
+    "solver: four Euler substeps": {"solver": Solver(substeps=4)},
+    "single precision": {"solver": Solver(dtype="float32")},
 }
 DATA = ("3 weights, SGD", "3 weights, GD", "31 weights, Adam")
 
@@ -87,14 +87,10 @@ class Ablation(Experiment):
             return small_networks("Adam", replicate)
         return Trajectories(replicate_set(3, self.data.rpartition(" ")[2], replicate + 1).weights)
 
-    def _model(self, seed: int) -> MemorylessFlow | GradientFlowMatching:
+    def _model(self, seed: int) -> MemorylessFlow | PrefixFlow:
         options = dict(VARIANTS[self.variant])
-        if options.pop("memoryless", False):
-            model: MemorylessFlow | GradientFlowMatching = MemorylessFlow(self.observed, **options)
-            epochs = 4 * self.epochs
-        else:
-            options.setdefault("view", "coordinate")
-            model = GradientFlowMatching(self.observed, **options)
-            epochs = self.epochs
+        memoryless = options.pop("memoryless", False)
+        model = (MemorylessFlow if memoryless else PrefixFlow)(self.observed, **options)
+        epochs = 4 * self.epochs if memoryless else self.epochs
         model.training = replace(model.training, epochs=epochs, seed=seed)
         return model

@@ -9,15 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from gfm.data.least_squares import (
-    BATCH,
-    ROWS,
-    SGD_RATE,
-    LeastSquaresSet,
-    least_squares,
-    shared_least_squares,
-)
+from gfm.data.least_squares import BATCH, ROWS, SGD_RATE, LeastSquaresSet, least_squares, shared_least_squares
 from gfm.forecasting.series import to_series
+from gfm.nets.seeding import seeding
 from gfm.store.experiment import Context, Experiment, Progress, Result
 
 __all__ = ["BayesLimit", "TowerProperty", "TrueDynamics", "mean_dynamics"]
@@ -153,8 +147,7 @@ class BayesLimit(Experiment):
         center, spread = inputs.mean(axis=0), inputs.std(axis=0)
         x = torch.from_numpy(np.clip((inputs - center) / spread, -6, 6)).float()
         y, weight = torch.from_numpy(rest).float(), torch.from_numpy(unit**2).float()[:, None]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with seeding(self.seed):
             net = nn.Sequential(
                 nn.Linear(x.shape[1], 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(),
                 nn.Linear(64, y.shape[1]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import re
-import time
+import timeit
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from gfm.experiments.learned.least_squares import make_forecaster
-from gfm.matching.fit import knots
+from gfm.matching.correction import knots
+from gfm.matching.field import numbers_in
 from gfm.store.experiment import Context, Experiment, Result
 from gfm.trajectories import Trajectories, edges_of
 
@@ -110,11 +111,7 @@ class ForecastCost(Experiment):
         shape = (1, self.observed + 1, self.weights)
         prefix = rng.normal(size=shape) + 0.01 * np.cumsum(rng.normal(size=shape), axis=1)
         memory = grown(lambda: model.forecast(prefix))
-        seconds = []
-        for _ in range(self.repeats):
-            started = time.perf_counter()
-            model.forecast(prefix)
-            seconds.append(time.perf_counter() - started)
+        seconds = timeit.repeat(lambda: model.forecast(prefix), number=1, repeat=self.repeats)
         context.progress(1, 1)
         info = {
             "title": model.title,
@@ -133,10 +130,8 @@ class ForecastCost(Experiment):
         if self.forecaster == "ols":
             return 2 * self.weights * (self.observed + 2)  # one target suffices
         if self.forecaster.startswith("gfm"):
-            drive = 0 if model.flow.flow.drive is None else 2 * features * horizon
-            network = 0
-            if model.flow.field is not None:
-                network = 2 * sum(p.numel() for p in model.flow.field.parameters()) * knots(horizon, horizon)
+            drive = 0 if model.flow.affine.drive is None else 2 * features * horizon
+            network = 2 * numbers_in(model.flow.network) * knots(horizon, horizon)
             return self.weights * (drive + 4 * horizon + network)
         return None
 
@@ -161,13 +156,13 @@ class TrainingCost(Experiment):
         y = torch.randint(10, (self.batch,), generator=generator)
         net = image_net()
         optimizer = torch.optim.AdamW(net.parameters(), 1e-3)
-        seconds = []
-        for _ in range(self.steps):
-            started = time.perf_counter()
+
+        def step() -> None:
             optimizer.zero_grad()
             F.cross_entropy(net(x), y).backward()
             optimizer.step()
-            seconds.append(time.perf_counter() - started)
+
+        seconds = timeit.repeat(step, number=1, repeat=self.steps)
         context.progress(1, 1)
         info = {"step": median(seconds[2:]), "operations": training_operations(self.size, self.batch)}
         return Result({"seconds": np.array(seconds)}, info)

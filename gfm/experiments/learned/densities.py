@@ -52,13 +52,6 @@ class WeightDensities(Experiment):
         noise = [float(ks_2samp(a, b).statistic) for a, b in zip(states, other, strict=True)]
         context.progress(1, 1)
         far = int(np.argmax(np.abs(states[0] - made.optima[0, 0])))
-        return Result(
-            {
-                "steps": steps,
-                "states": states,
-                "carried": carried,
-                "path": states[:, far],
-                "optimum": made.optima[0],
-            },
-            {"distances": distances, "noise": noise, "seconds": model.fitted.seconds},
-        )
+        arrays = {"steps": steps, "states": states, "carried": carried, "path": states[:, far]}
+        info = {"distances": distances, "noise": noise, "seconds": model.fitted.seconds}
+        return Result({**arrays, "optimum": made.optima[0]}, info)

@@ -24,7 +24,7 @@ class ImageSet:
 
     load: the loader, called with what it takes to choose ``chosen`` images of ten classes. mixed: whether
     chosen and remaining images are thrown together and split anew by a seeded permutation (else the data
-    set's own split stays). train, test: images of each part (the first so many). threshold: test loss.
+    set's own split stays). train, test: numbers of images of each part (the first ones). threshold: test loss.
     title: the name in words. flat: images are rows of numbers, for a network without convolutions.
     """
 
@@ -78,12 +78,9 @@ def _task(kind: ImageSet, folder: str | None) -> Dataset:
     targets, test_targets = data.targets, data.test_targets
     assert test_inputs is not None and test_targets is not None  # sets of images have a test set
     if kind.mixed:
-        inputs, targets = torch.cat([inputs, test_inputs]), torch.cat([targets, test_targets])
-        inputs = inputs.to(memory_format=torch.channels_last)
-        order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))
-        train, test = order[: kind.train], order[kind.train :]
-        inputs, test_inputs = inputs[train], inputs[test]
-        targets, test_targets = targets[train], targets[test]
+        order = torch.randperm(len(inputs) + len(test_inputs), generator=torch.Generator().manual_seed(0))
+        inputs, test_inputs = torch.cat([inputs, test_inputs])[order].tensor_split([kind.train])
+        targets, test_targets = torch.cat([targets, test_targets])[order].tensor_split([kind.train])
     inputs, test_inputs = inputs[: kind.train], test_inputs[: kind.test]
     if kind.flat:
         inputs, test_inputs = inputs.flatten(1).contiguous(), test_inputs.flatten(1).contiguous()

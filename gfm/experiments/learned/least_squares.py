@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from gfm.forecasters import Forecaster, available
 from gfm.store.experiment import Context, Experiment, Result
 from gfm.trajectories import Trajectories
 
-__all__ = ["KNOWN", "PUBLISHED", "LeastSquaresForecast", "make_forecaster", "replicate_set"]
+__all__ = ["KNOWN", "PUBLISHED", "LeastSquaresForecast", "add_report", "make_forecaster", "replicate_set"]
 
 SPLIT = (100, 50, 50)
 PUBLISHED = 5
@@ -58,11 +58,18 @@ def make_forecaster(
     if name not in table:
         raise UnknownNameError(f"No forecaster is called {name!r}; there are {', '.join(table)}.")
     model = table[name](observed=observed, **options)
-    if epochs is not None and hasattr(model, "training"):
-        model.training = replace(model.training, epochs=min(epochs, model.training.epochs))
-    if seed is not None and hasattr(model, "training"):
-        model.training = replace(model.training, seed=seed)
+    training = getattr(model, "training", None)
+    if training is not None:
+        most, own = training.epochs if epochs is None else epochs, training.seed if seed is None else seed
+        model.training = replace(training, epochs=min(most, training.epochs), seed=own)  # type: ignore[attr-defined]
     return model
+
+
+def add_report(info: dict[str, list], model: Forecaster) -> None:
+    """Append to each list of ``info`` what the report of the model's fit holds under its name (notes as words)."""
+    for name, values in info.items():
+        value = getattr(model.fitted, name)
+        values.append({k: str(v) for k, v in value.items()} if name == "notes" else value)
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ class LeastSquaresForecast(Experiment):
     forecaster: its name. dimension, optimizer: the set. samples: 1..samples are run, each with initial
     weights of its own where the forecaster has any; those after the five published ones share nothing
     (:func:`replicate_set`). shared: all runs of a sample share one task. observed: last observed step.
-    epochs: cap on training, None = its own. keep: so many test runs of sample 1 are kept as forecasts.
+    epochs: cap on training, None = its own. keep: number of test runs of sample 1 whose forecasts are kept.
 
     Arrays: errors (samples, horizon); forecasts, truth (keep, horizon | steps+1, dimension). Info:
     seconds, parameters and epochs by sample, title, what validation chose.
@@ -93,22 +100,18 @@ class LeastSquaresForecast(Experiment):
         """Fit and forecast each sample in turn."""
         make = shared_least_squares if self.shared else replicate_set
         errors: list[np.ndarray] = []
-        info: dict[str, Any] = {"seconds": [], "parameters": [], "epochs": [], "notes": []}
+        info: dict[str, list] = {"seconds": [], "parameters": [], "epochs": [], "notes": []}
         arrays: dict[str, np.ndarray] = {}
         for sample in range(1, self.samples + 1):
             data = Trajectories(make(self.dimension, self.optimizer, sample).weights)
             train, validation, test = data.split(*SPLIT)
             model = make_forecaster(self.forecaster, self.observed, self.epochs, seed=sample)
-            model.fit(train, validation=validation)
+            add_report(info, model.fit(train, validation=validation))
             forecast = model.forecast(test.prefix(self.observed))
             truth = test.weights[:, self.observed + 1 :]
             errors.append(np.square(forecast - truth).mean(axis=(0, 2)))
             if sample == 1 and self.keep:
                 arrays["forecasts"] = forecast[: self.keep]
                 arrays["truth"] = test.weights[: self.keep]
-            for key in ("seconds", "parameters", "epochs"):
-                info[key].append(getattr(model.report, key))
-            info["notes"].append({k: str(v) for k, v in model.fitted.notes.items()})
             context.progress(sample, self.samples)
-        info["title"] = model.title
-        return Result({"errors": np.array(errors), **arrays}, info)
+        return Result({"errors": np.array(errors), **arrays}, {**info, "title": model.title})

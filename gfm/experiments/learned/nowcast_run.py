@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from gfm.data import Dataset
 from gfm.experiments.learned.image_tasks import network
 from gfm.forecasters import Forecaster
+from gfm.nets.seeding import seeding
 from gfm.trajectories import Trajectories, edges_of
 
 __all__ = ["EVERY", "GATE_ROWS", "Run", "gate_cost", "recorded", "trajectories"]
@@ -50,8 +51,7 @@ class Run:
 
     def __init__(self, data: Dataset, lr: float, seed: int, seen: int) -> None:
         self.task, self.seen = data, seen
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeding(seed):
             # channels last: the same numbers in another order of memory, a third faster on a processor
             self.net = network(data)
             self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its overloads
@@ -64,13 +64,9 @@ class Run:
         """(3, weights) weights and AdamW's two averages."""
         rows = [self._flat()]
         for name in ("exp_avg", "exp_avg_sq"):
-            found = [self.optimizer.state[p].get(name) for p in self.net.parameters()]
-            rows.append(
-                torch.zeros_like(rows[0])
-                if found[0] is None
-                else torch.cat([value.reshape(-1) for value in found])
-            )
-        return torch.stack(rows).numpy().copy()
+            found = [self.optimizer.state[p].get(name, torch.zeros_like(p)) for p in self.net.parameters()]
+            rows.append(torch.cat([value.detach().reshape(-1) for value in found]))
+        return torch.stack(rows).numpy()
 
     def observed(self) -> Trajectories:
         """The last states, as a forecaster sees them."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from gfm.experiments.learned.least_squares import make_forecaster
-from gfm.experiments.learned.networks import WIDTH, small_networks
-from gfm.experiments.learned.small_networks import OBSERVED, flow_options, split_sizes
+from gfm.experiments.learned.least_squares import add_report, make_forecaster
+from gfm.experiments.learned.small_networks import OBSERVED, WIDTH, flow_options, small_networks, split_sizes
 from gfm.forecasters import Forecaster
+from gfm.matching import GradientFlowMatching
 from gfm.matching.damping import DAMPINGS
 from gfm.store.experiment import Context, Experiment, Result
 from gfm.trajectories import Trajectories
@@ -27,7 +26,7 @@ class NetworkTransfer(Experiment):
     """One replicate: forecasters fitted on networks of width 10, each tried on other networks.
 
     forecasters: (name, aware, damping) each: as in :class:`NetworkForecast`, and how much the flow
-    is damped, one of DAMPINGS (the same fit serves all of them). tests: (factor on the
+    is damped, one of DAMPINGS (one fit is enough for all of them). tests: (factor on the
     initial weights, hidden neurons) of the networks that are forecast; (1, 10) are unseen runs of the
     fitted kind. replicate: tasks, data, starts, batches and training are its own.
 
@@ -59,12 +58,13 @@ class NetworkTransfer(Experiment):
         for row, (name, aware, damping) in enumerate(self.forecasters):
             if (name, aware) not in fitted:
                 fitted[name, aware] = self._fit(name, aware, train, validation)
-            model = less_damped(fitted[name, aware], damping)
+            model = fitted[name, aware]
+            if isinstance(model, GradientFlowMatching):
+                model = model.with_damping(damping)
             for column, test in enumerate(sets):
                 forecast = model.forecast(test.prefix(OBSERVED))[:, -1]
                 errors[row, column] = np.square(forecast - test.final).mean()
-            info["seconds"].append(model.fitted.seconds)
-            info["notes"].append({k: str(v) for k, v in model.fitted.notes.items()})
+            add_report(info, model)
             context.progress(row + 1, len(self.forecasters))
         hold = [np.square(test.weights[:, OBSERVED] - test.final).mean() for test in sets]
         return Result({"errors": errors, "hold": np.array(hold)}, info)
@@ -76,19 +76,3 @@ class NetworkTransfer(Experiment):
             options["damping"] = DAMPINGS[most]
         model = make_forecaster(name, OBSERVED, self.epochs, seed=self.replicate, **options)
         return model.fit(train, validation=validation)
-
-
-def less_damped(model: Forecaster, damping: str) -> Forecaster:
-    """The same fitted flow under one of the DAMPINGS, no more than it was fitted with.
-
-    Damping comes after the fit and changes nothing of it. Forecasters without any are returned as they are.
-    """
-    if not hasattr(getattr(model, "flow", None), "damping"):
-        return model
-    other: Any = copy.copy(model)
-    other.flow = copy.copy(other.flow)
-    if damping != "cautious":
-        other.flow.trust = None
-    if damping == "none":
-        other.flow.damping = None
-    return other

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import torch
 
 from gfm.forecasting.training import Training
-from gfm.matching import GradientFlowMatching, IncrementPath, VectorFlow
+from gfm.matching import GradientFlowMatching, IncrementPath, Network, VectorFlow
 from gfm.store.experiment import Context, Experiment, Result
 from gfm.trajectories import Trajectories
 
@@ -58,13 +59,16 @@ class FieldOnTheValley(Experiment):
         model = GradientFlowMatching(
             observed=1,
             view="vector",
-            correction=True,
+            network=Network(samples=512, always=True),
             path=IncrementPath(),
-            hidden=(64, 64),
-            samples=512,
             training=Training(rate=3e-3, batch=10, epochs=self.epochs, patience=150),
         ).fit(train, validation=val)
-        field = self._field(model)
+        flow = model.flow
+        assert isinstance(flow, VectorFlow)
+
+        def field(places: np.ndarray) -> np.ndarray:
+            return flow.velocity(torch.from_numpy(places)).numpy()
+
         grid = np.stack(np.meshgrid(*[np.linspace(-2.4, 2.4, 17)] * 2, indexing="xy"), axis=-1)
         true = -self.lr * valley_gradient(grid)
         seen = train.weights.reshape(-1, 2)
@@ -95,15 +99,3 @@ class FieldOnTheValley(Experiment):
             },
             {"seconds": model.fitted.seconds, "parameters": model.fitted.parameters},
         )
-
-    @staticmethod
-    def _field(model: GradientFlowMatching):
-        import torch
-
-        flow = model.flow
-        assert isinstance(flow, VectorFlow)
-
-        def velocity(w: np.ndarray) -> np.ndarray:
-            return flow.velocity(torch.from_numpy(w)).numpy()
-
-        return velocity

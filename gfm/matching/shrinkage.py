@@ -1,11 +1,11 @@
-"""A flow is trusted as far as a run's own speed goes, and falls back towards holding beyond that.
+"""Forecasts that go farther than a run's own speed suggests are shrunk towards the last observed state.
 
-What a flow adds to the last observed state can be far too long for a run unlike the fitted ones, and
-nothing in the flow tells. The run's own steps do: with speed v at the last observed step, and a speed
-that declines as exp(-r k), it goes about v (1 - exp(-r h)) / r in h more steps. The fitted runs tell
-what share c of this is gone in the end (their median). A forecast way longer than c times it is
-outside of what was fitted on: it is cut to that length, and then once more by the same factor, since a
-flow that is wrong about the length is seldom right about the direction.
+The distance that a flow covers can be far too long for a run unlike the fitted ones, and nothing in the flow
+shows it. The run's own steps do: with speed v at the last observed step, and a speed that declines as exp(-r k),
+it covers about v (1 - exp(-r h)) / r in h more steps. The fitted runs show what share c of this is covered in
+the end (their median). A forecast that is longer than c times this distance lies outside of what was fitted: it
+is cut to that length, and then once more by the same factor, because a flow that is wrong about the length is
+seldom right about the direction.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import numpy as np
 
 from gfm.matching.damping import decline
 
-__all__ = ["Trust", "lengths", "reaches", "squares_of"]
+__all__ = ["Shrinkage", "lengths", "reaches", "squares_of"]
 
 LAST = 5
 """Observed steps over which the speed at the end is averaged."""
 
 
 def reaches(squares: np.ndarray, horizon: int) -> np.ndarray:
-    """(2, runs, horizon) how far runs would go, their rate r seen in all observed steps or the last half.
+    """(2, runs, horizon) how far runs would go, with the rate r of all observed steps or of their last half.
 
     squares: (runs, steps) squared lengths of the observed steps.
     """
@@ -35,13 +35,13 @@ def reaches(squares: np.ndarray, horizon: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Trust:
+class Shrinkage:
     """shares: (2, horizon) c for either rate and every horizon."""
 
     shares: np.ndarray
 
     @classmethod
-    def of(cls, squares: np.ndarray, ways: np.ndarray) -> Trust:
+    def of(cls, squares: np.ndarray, ways: np.ndarray) -> Shrinkage:
         """From fitted runs: squares as in :func:`reaches`, ways (runs, horizon) they went after that."""
         reach = reaches(squares, ways.shape[1])
         moving = squares[:, -LAST:].sum(axis=1) > 0
@@ -52,7 +52,7 @@ class Trust:
     def gains(self, squares: np.ndarray, ways: np.ndarray) -> np.ndarray:
         """(runs, horizon) factors in [0, 1] on forecast ways of the lengths ``ways`` (runs, horizon).
 
-        Beyond the fitted horizon the last share serves.
+        Beyond the fitted horizon the last share is used.
         """
         horizon = ways.shape[1]
         at = np.minimum(np.arange(horizon), self.shares.shape[1] - 1)

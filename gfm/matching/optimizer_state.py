@@ -18,7 +18,9 @@ from gfm.errors import InputError
 from gfm.forecasting.series import to_series
 from gfm.trajectories import Trajectories
 
-__all__ = ["gradients", "preconditioner", "preconditioner_units", "state_features", "times_powers"]
+__all__ = ["gradients", "second_moment_units", "second_moments", "state_features", "times_powers"]
+
+WITHOUT = "use Conditioning(optimizer_state=False)"
 
 
 def gradients(data: Trajectories) -> np.ndarray:
@@ -44,11 +46,10 @@ def gradients(data: Trajectories) -> np.ndarray:
     except KeyError as missing:
         raise InputError(
             f"The optimizer-aware field needs the optimizer's {missing} in the trajectories; "
-            "record them with states=True, or use aware=False."
+            "record them with states=True, or {WITHOUT}."
         ) from None
     raise InputError(
-        f"The optimizer-aware field knows SGD, momentum, RMSprop and Adam, not {rule!r}; "
-        "use aware=False."
+        f"The optimizer-aware field knows SGD, momentum, RMSprop and Adam, not {rule!r}; {WITHOUT}."
     )
 
 
@@ -56,11 +57,11 @@ def state_features(prefix: Trajectories) -> np.ndarray:
     """(series, features): gradients times lr, and lr times the root second moment.
 
     Momentum and SGD keep no second moment: the mean of the rebuilt gradients' squares stands in for it.
-    What a heavy ball remembers is a linear map of the increments, so that its gradients alone tell a
-    linear field nothing new; their size does.
+    The momentum of a heavy ball is a linear map of the increments. Its gradients alone therefore tell a linear
+    field nothing new, but their size does.
 
-    Where states were recorded with gaps the gradients between them are lost: the averages at the last
-    state, and the step that they give, serve instead.
+    Where states were recorded with gaps, the gradients between them are lost. Then the averages at the last state
+    and the step that they give are used instead.
     """
     lr = prefix.meta.get("lr", 1.0)
     if (np.diff(prefix.steps) > 1).any():
@@ -69,7 +70,7 @@ def state_features(prefix: Trajectories) -> np.ndarray:
         if "momentum" in last and "second" in last:
             parts.append(lr * last["momentum"] / (np.sqrt(last["second"]) + 1e-8))
         if not parts and "second" not in last:
-            raise InputError("The optimizer-aware field needs a recorded state; use aware=False.")
+            raise InputError(f"The optimizer-aware field needs a recorded state; {WITHOUT}.")
     else:
         rebuilt = gradients(prefix)
         parts = [to_series(rebuilt) * lr]
@@ -80,17 +81,17 @@ def state_features(prefix: Trajectories) -> np.ndarray:
     return np.hstack(parts).astype(np.float64)
 
 
-def preconditioner(prefix: Trajectories, units: np.ndarray) -> np.ndarray:
+def second_moments(prefix: Trajectories, units: np.ndarray) -> np.ndarray:
     """(series,) log of the root second moment at the last state, in units of its spread over the run.
 
-    units: (2, runs) of :func:`preconditioner_units`. Clipped at 2.5 units: a few weights that have hardly
+    units: (2, runs) of :func:`second_moment_units`. Clipped at 2.5 units: a few weights that have hardly
     met a gradient would otherwise stand far out.
     """
     size = _log_second(prefix.states["second"][:, -1])
     return np.clip((size - units[0][:, None]) / units[1][:, None], -2.5, 2.5).reshape(-1)
 
 
-def preconditioner_units(prefix: Trajectories, chunk: int | None = None) -> np.ndarray:
+def second_moment_units(prefix: Trajectories, chunk: int | None = None) -> np.ndarray:
     """(2, runs) mean and spread of the log root second moment, ``chunk`` weights at a time.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Conditional flow matching of the neural part: the loss, and its training."""
+"""The correction in the coordinate view: its losses, its training, and its flow."""
 
 from __future__ import annotations
 
@@ -11,21 +11,13 @@ from torch import Tensor
 from gfm.forecasting.report import FitReport
 from gfm.forecasting.training import Training, train_module
 from gfm.matching.field import CorrectionField
-from gfm.matching.integrate import integrate
+from gfm.matching.integrate import EULER, Solver, integrate
+from gfm.matching.loss import flow_matching_loss
+from gfm.matching.options import Network
 from gfm.matching.path import IncrementPath
 
-__all__ = [
-    "TARGETS",
-    "Residuals",
-    "correction_states",
-    "end_point_loss",
-    "fit_correction",
-    "flow_matching_loss",
-    "knots",
-    "roll_out",
-]
+__all__ = ["Residuals", "correction_states", "end_point_loss", "fit_correction", "knots", "roll_out", "velocity_loss"]
 
-TARGETS = ("velocity", "end-point", "both")
 MARKS = 10
 """Equidistant times at which the end-point target and the validation look at the flow."""
 
@@ -50,7 +42,7 @@ class Residuals:
         return self.y.shape[-1] - 1
 
 
-def flow_matching_loss(
+def velocity_loss(
     field: CorrectionField,
     data: Residuals,
     runs: Tensor,
@@ -58,11 +50,10 @@ def flow_matching_loss(
     samples: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """Mean squared difference of the field and the paths' velocities, at ``samples`` drawn places.
+    """The flow matching loss at ``samples`` drawn places of the given runs.
 
-    A place is a weight of one of the given runs and a start k, uniform in 0..horizon-span; the path
-    goes from y_k, carried on by the affine field's decay, to y_{k+span}. Velocities are counted per
-    horizon.
+    A place is a weight of one of the runs and a start k, uniform in 0..horizon-span; the path goes from y_k,
+    carried on by the affine field's decay, to y_{k+span}. Velocities are counted per horizon.
     """
     run = runs[torch.randint(len(runs), (samples,), generator=generator)]
     weight_number = torch.randint(data.y.shape[1], (samples,), generator=generator)
@@ -71,14 +62,17 @@ def flow_matching_loss(
     decay = (1 - data.kappa) ** span
     unit = (1 - decay) / (span * data.kappa) if data.kappa > 0 else 1.0
     x0, x1 = data.y[run, weight_number, k], data.y[run, weight_number, k + span]
-    # what the field must add: without it y would have shrunk to decay * x0
-    share, location, velocity = path.sample_location_and_conditional_flow(
-        x0, x1 + (1 - decay) * x0, generator=generator
+    context = data.context[run, weight_number]
+    return flow_matching_loss(
+        lambda y, t: field(y, t / horizon, context),
+        path,
+        x0,
+        x1 + (1 - decay) * x0,  # what the field must add: without it y would have shrunk to decay * x0
+        k,
+        lambda _, velocity: velocity / unit * horizon,
+        generator,
+        data.weight[run, weight_number],
     )
-    t = (k + share * span) / horizon
-    target = velocity / unit * horizon
-    value = field(location, t, data.context[run, weight_number])
-    return (data.weight[run, weight_number] * (value - target).square()).mean()
 
 
 def end_point_loss(field: CorrectionField, data: Residuals, runs: Tensor) -> Tensor:
@@ -120,7 +114,7 @@ def roll_out(
         return reach * field(y, share, context) / horizon - gone * y
 
     start = torch.zeros(len(context), dtype=context.dtype)
-    return integrate(velocity, start, steps, method).T
+    return integrate(velocity, start, steps, Solver(method)).T
 
 
 def knots(horizon: int, until: int) -> int:
@@ -134,16 +128,15 @@ def correction_states(
     kappa: float,
     horizon: int,
     until: int,
-    method: str = "euler",
-    substeps: int = 1,
+    solver: Solver = EULER,
 ) -> Tensor:
     """(series, until) y at every step: rolled out at twice the validation's times, straight lines between.
 
     The correction changes slowly over the horizon: solved at every step it would cost as many evaluations
-    of the network as there are steps, for the same states. substeps: multiplies the number of times.
+    of the network as there are steps, for the same states. The solver's substeps multiply the number of times.
     """
-    steps = knots(horizon, until) * substeps
-    y = roll_out(field, context, kappa, horizon, steps, until, method)
+    steps = knots(horizon, until) * solver.substeps
+    y = roll_out(field, context, kappa, horizon, steps, until, solver.method)
     y = torch.cat([torch.zeros_like(y[:, :1]), y], dim=1)
     place = torch.arange(1, until + 1, dtype=y.dtype) * steps / until
     low = place.floor().long().clamp(max=steps - 1)
@@ -154,13 +147,12 @@ def fit_correction(
     field: CorrectionField,
     train: Residuals,
     held: Residuals,
+    network: Network,
     path: IncrementPath,
-    samples: int,
-    target: str,
     training: Training,
     report: FitReport,
 ) -> None:
-    """Train the field by the target (one of TARGETS); stop and keep the state by held-out *forecasts*.
+    """Train the field by the network's target; stop and keep the state by held-out *forecasts*.
 
     The held-out velocity error is mostly the noise of single steps, which no field can predict; the
     held-out forecast error (at ten horizons) is what the model is for.
@@ -171,22 +163,15 @@ def fit_correction(
     truth = held.y.flatten(0, 1)[some][:, _marks(held.horizon)]
 
     def loss(runs: Tensor, generator: torch.Generator) -> Tensor:
-        if target == "velocity":
-            return flow_matching_loss(field, train, runs, path, samples, generator)
+        if network.target == "velocity":
+            return velocity_loss(field, train, runs, path, network.samples, generator)
         arrival = end_point_loss(field, train, runs)
-        if target == "end-point":
+        if network.target == "end-point":
             return arrival
-        return arrival + flow_matching_loss(field, train, runs, path, samples, generator)
+        return arrival + velocity_loss(field, train, runs, path, network.samples, generator)
 
     def validate() -> float:
         forecast = roll_out(field, context, held.kappa, held.horizon, 2 * MARKS)[:, 1::2]
         return (weight[:, None] * (forecast - truth).square()).mean().item()
 
-    train_module(
-        field,
-        loss,
-        len(train.y),
-        validate,
-        training,
-        report,
-    )
+    train_module(field, loss, len(train.y), validate, training, report)

@@ -8,8 +8,8 @@ from torch import nn
 from gfm import Trajectories
 from gfm.errors import InputError
 from gfm.forecasting.training import Training
-from gfm.matching import GradientFlowMatching
-from gfm.matching.aware import gradients, state_features
+from gfm.matching import Conditioning, GradientFlowMatching
+from gfm.matching.optimizer_state import gradients, state_features
 from gfm.trajectories import record
 
 generator = torch.Generator().manual_seed(0)
@@ -46,9 +46,12 @@ def test_gradients_are_rebuilt(optimizer):
 
 
 def test_features_know_gaps_in_the_record():
+    """The averages at the last state and the step that they give, all times the learning rate."""
     data = recorded("Adam")
     assert state_features(data).shape == (40 * 10, 6 + 1)
-    assert state_features(data.every(2)).shape == (40 * 10, 3)  # last averages and their step
+    m, v = (data.states[name][:, -1].reshape(-1) for name in ("momentum", "second"))
+    expected = 0.01 * np.stack([m, m / (np.sqrt(v) + 1e-8), np.sqrt(v)], axis=1)
+    np.testing.assert_allclose(state_features(data.every(2)), expected)
 
 
 def test_the_size_of_gradients_stands_in_for_a_second_moment():
@@ -72,9 +75,9 @@ def test_a_record_without_state_is_refused_where_it_is_needed():
 def test_the_model_uses_the_state_when_told_and_needs_it_then():
     train, val, test = recorded("Adam", steps=24).split(24, 8, 8)
     options = {"observed": 6, "view": "coordinate", "training": Training(epochs=2)}
-    model = GradientFlowMatching(aware=True, **options).fit(train, validation=val)
-    assert model.flow.aware and model.forecast(test.prefix(6), 5).shape == (8, 5, 10)
+    model = GradientFlowMatching(conditioning=Conditioning(optimizer_state=True), **options).fit(train, validation=val)
+    assert model.flow.optimizer_state and model.forecast(test.prefix(6), 5).shape == (8, 5, 10)
     with pytest.raises(InputError):
         model.forecast(test.prefix(6).weights, 5)
-    blind = GradientFlowMatching(aware=False, **options).fit(train, validation=val)
+    blind = GradientFlowMatching(conditioning=Conditioning(optimizer_state=False), **options).fit(train, validation=val)
     assert blind.forecast(test.prefix(6).weights, 5).shape == (8, 5, 10)

@@ -1,0 +1,76 @@
+"""Learned maps from past values of a weight to one later value, applied again and again to their own forecasts."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gfm.forecasting.base import Forecaster
+from gfm.forecasting.report import FitReport
+from gfm.forecasting.series import from_series, to_series
+from gfm.forecasting.training import Training, train_module
+from gfm.nets.seeding import seeding
+from gfm.trajectories import Trajectories
+
+__all__ = ["IteratedForecaster"]
+
+
+class IteratedForecaster(Forecaster):
+    """A network shared by all weights, learned at every time of the training runs.
+
+    Between the last value and the forecast one lie straight lines. It validates by the L1 error of whole forecasts.
+    """
+
+    bounded = False
+    defaults: ClassVar[Training]
+
+    def __init__(self, observed: int | None = None, training: Training | None = None) -> None:
+        super().__init__(observed)
+        self.training = training or self.defaults
+
+    @abstractmethod
+    def _network(self, series: Tensor) -> nn.Module:
+        """A new network for the training series (series, steps+1)."""
+
+    @abstractmethod
+    def _loss(self, series: Tensor, generator: torch.Generator) -> Tensor:
+        """The mean L1 loss over some series, at times drawn from the generator."""
+
+    @abstractmethod
+    def _next(self, series: Tensor) -> tuple[Tensor, int]:
+        """(series, 1) forecast values, and how many steps after the last state of the series they lie."""
+
+    def _fit(self, train: Trajectories, validation: Trajectories | None, report: FitReport) -> None:
+        series, held = _series(train), validation or train
+        with seeding(self.training.seed):
+            self.net = self._network(series)
+        truth = _series(held)[:, self.n + 1 :]
+        numbers = torch.arange(train.parameters)
+        train_module(
+            self.net,
+            lambda runs, generator: self._loss(series[(runs[:, None] * len(numbers) + numbers).flatten()], generator),
+            train.runs,
+            lambda: (self._roll(_series(held.prefix(self.n)), self.horizon) - truth).abs().mean().item(),
+            self.training,
+            report,
+        )
+
+    @torch.no_grad()
+    def _roll(self, series: Tensor, horizon: int) -> Tensor:
+        while series.shape[1] - 1 < self.n + horizon:
+            last = series[:, -1:]
+            end, ahead = self._next(series)
+            share = torch.arange(1, ahead + 1) / ahead
+            series = torch.cat([series, last + share * (end - last)], dim=1)
+        return series[:, self.n + 1 : self.n + 1 + horizon]
+
+    def _forecast(self, prefix: Trajectories, horizon: int) -> np.ndarray:
+        return from_series(self._roll(_series(prefix), horizon).numpy(), prefix.parameters).astype(np.float64)
+
+
+def _series(data: Trajectories) -> Tensor:
+    return torch.from_numpy(to_series(data.weights).astype(np.float32))

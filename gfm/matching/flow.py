@@ -1,0 +1,79 @@
+"""The interface of a learned flow: what :class:`GradientFlowMatching` asks of a view of the weights."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol, Self
+
+import numpy as np
+from torch import nn
+
+from gfm.forecasting.report import FitReport
+from gfm.matching.integrate import Solver
+from gfm.matching.options import FlowOptions
+from gfm.trajectories import Trajectories
+
+__all__ = ["Flow"]
+
+
+class Flow(Protocol):
+    """A field fitted to recorded runs, and the flow along it that continues a prefix.
+
+    A new flow is a class in a file of its own that inherits from this one and stands in
+    ``gfm.matching.model.FLOWS``. It writes ``fit``, ``correct``, ``forecast`` and ``size``; the rest has defaults.
+
+    view: the name by which the model's option ``view`` asks for it.
+    coordinatewise: whether the number of weights may differ between fitting and forecasting.
+    n: the number of the last observed step. options: see :class:`FlowOptions`.
+    network: the fitted correction of the closed-form part, or None; the model sets it to None where it does not help.
+    """
+
+    view: ClassVar[str]
+    coordinatewise: ClassVar[bool] = True
+    n: int
+    options: FlowOptions
+    network: nn.Module | None
+
+    def __init__(self, observed: int, options: FlowOptions) -> None:
+        self.n, self.options = observed, options
+        self.network = None
+
+    @classmethod
+    def suits(cls, train: Trajectories) -> bool:
+        """Whether ``view="auto"`` tries this flow on these runs."""
+        return False
+
+    def fit(self, train: Trajectories, held: Trajectories) -> np.ndarray:
+        """Fit the closed-form part to ``train``; (runs,) errors on the held-out runs, by which views are compared."""
+        ...
+
+    def correct(self, train: Trajectories, held: Trajectories, report: FitReport) -> None:
+        """Train ``network`` on what the closed-form part leaves, and fill in the report's curve."""
+        ...
+
+    def damp(self, train: Trajectories, held: Trajectories) -> dict[str, object]:
+        """Fit what holds back forecasts that go too far, where the flow has such a thing; notes about it."""
+        return {}
+
+    def with_damping(self, damping: str) -> Self:
+        """The same fitted flow under a damping no stronger than the one it was fitted with."""
+        return self
+
+    def forecast(self, prefix: Trajectories, horizon: int, solver: Solver) -> np.ndarray:
+        """(runs, horizon, p) states after the prefix."""
+        ...
+
+    def errors(self, held: Trajectories) -> np.ndarray:
+        """(runs,) mean squared error of the forecasts of held-out runs."""
+        truth = held.weights[:, self.n + 1 :]
+        forecast = self.forecast(held.prefix(self.n), truth.shape[1], self.options.solver)
+        return np.square(forecast - truth).mean(axis=(1, 2))
+
+    @property
+    def size(self) -> int:
+        """How many numbers were fitted, the network's included."""
+        ...
+
+    @property
+    def notes(self) -> dict[str, object]:
+        """What was chosen by the held-out runs, by name."""
+        return {}

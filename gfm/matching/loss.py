@@ -1,0 +1,43 @@
+"""The loss of conditional flow matching, the same for every field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from gfm.matching.path import IncrementPath
+
+__all__ = ["flow_matching_loss"]
+
+
+def flow_matching_loss(
+    field: Callable[[Tensor, Tensor], Tensor],
+    path: IncrementPath,
+    x0: Tensor,
+    x1: Tensor,
+    start: Tensor,
+    target: Callable[[Tensor, Tensor], Tensor],
+    generator: torch.Generator,
+    weight: Tensor | float = 1.0,
+) -> Tensor:
+    """Mean squared difference between a field and the velocities of the paths from x0 to x1.
+
+    Minimised over all fields, it gives the mean velocity of the paths that pass a place at a time (Lipman et al.
+    2023, arXiv 2210.02747, theorem 2).
+
+    Args:
+        field: (locations, times in steps) -> what the network says there.
+        path: Draws the places, a location on each path and the velocity there.
+        x0: (batch, ...) states from which the paths start.
+        x1: States where they end, ``path.span`` steps later.
+        start: (batch,) step at which each path starts.
+        target: (locations, velocities per step) -> what the network ought to say: the velocity, less what is
+            known without the network, in the network's unit.
+        generator: Of all random draws.
+        weight: (batch,) of every path.
+    """
+    share, location, velocity = path.sample_location_and_conditional_flow(x0, x1, generator=generator)
+    value = field(location, start + share * path.span)
+    return (weight * (value - target(location, velocity)).square()).mean()

@@ -1,0 +1,130 @@
+"""Learned forecasters by what their formulas must give for networks and motions that are known."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gfm import Trajectories
+from gfm.forecasters import (
+    LFN,
+    WNN,
+    DLinear,
+    DynamicModes,
+    Introspection,
+    Mixer,
+    MonotoneMap,
+    NeuralODE,
+    NiNoStyle,
+    Transformer,
+)
+from gfm.forecasting.training import Training
+
+rng = np.random.default_rng(0)
+t = np.arange(31)[None, :, None]
+ONCE = Training(epochs=1)
+
+
+class Formula(nn.Module):
+    """A function in the place of a network."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.forward = function
+
+
+def lines(runs=6, parameters=2):
+    return Trajectories(rng.normal(size=(runs, 1, parameters)) + t * rng.normal(size=(runs, 1, parameters)))
+
+
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+def test_modes_do_not_grow():
+    data = Trajectories(rng.normal(size=(3, 1, 2)) * 1.05**t)
+    forecast = DynamicModes(10).fit(data).forecast(data.prefix(10))
+    np.testing.assert_allclose(forecast, np.repeat(data.weights[:, 10:11], 20, axis=1), rtol=1e-6)
+
+
+def test_beyond_the_training_weights_the_monotone_map_has_slope_one():
+    weights = rng.uniform(size=(20, 1, 1)) + np.where(t > 10, 1.0, 0.0)
+    forecast = MonotoneMap(10).fit(Trajectories(weights)).forecast(np.full((1, 11, 1), 3.0))
+    np.testing.assert_allclose(forecast, 4.0)
+
+
+@pytest.mark.parametrize(("cls", "power"), [(LFN, 1), (DLinear, 2)])
+def test_the_loss_is_absolute_or_square(cls, power):
+    data = lines()
+    model = cls(10, training=ONCE).fit(data)
+    observed, later = model._tensors(data)
+    wrong = (model.module(observed.flatten(0, 1)) - later.flatten(0, 1)).abs()
+    torch.testing.assert_close(model._error(observed, later), (wrong**power).mean())
+
+
+def test_dlinear_with_equal_layers_is_one_layer():
+    module = DLinear(10, training=ONCE).fit(lines()).module
+    module.rest.load_state_dict(module.trend.state_dict())
+    nn.init.zeros_(module.rest.bias)
+    x = torch.randn(5, 11)
+    torch.testing.assert_close(module(x), module.trend(x))
+
+
+def test_the_mixers_normalisation_is_undone():
+    """With as many steps ahead as observed, and layers that hand their input on, nothing is left of it."""
+    data = Trajectories(rng.normal(size=(6, 22, 2)))
+    module = Mixer(10, training=ONCE).fit(data).module
+    for layer in (module.over_time[-1], module.over_channels[-1], module.out):
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    nn.init.eye_(module.out.weight)
+    nn.init.constant_(module.scale, 2.0)
+    nn.init.constant_(module.shift, 0.3)
+    x = torch.randn(4, 2, 11)
+    torch.testing.assert_close(module(x), x, rtol=1e-4, atol=1e-4)
+
+
+def test_the_neural_ode_follows_its_field():
+    """dx/dt = 1 - x from 0 gives 1 - exp(-t), with t from 0 to 1 over the horizon."""
+    module = NeuralODE(10, training=ONCE).fit(lines()).module
+    module.field = Formula(lambda inputs: 1 - inputs[:, :1])
+    last = torch.randn(3, 1)
+    found = module(torch.cat([torch.randn(3, 10), last], dim=1))
+    expected = last + module.unit * (1 - torch.exp(-torch.arange(1, 21) / 20))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * float(module.unit))
+
+
+def test_the_transformer_knows_the_order_of_states():
+    module = Transformer(10, training=ONCE).fit(lines()).module
+    x = torch.randn(3, 11)
+    swapped = x[:, [1, 0, *range(2, 11)]]
+    assert (module(x) - module(swapped)).abs().max() > 1e-3
+
+
+def test_a_neuron_knows_the_mean_over_its_edges():
+    data = lines()
+    data.meta["edges"] = [[0, 1], [0, 2]]
+    module = NiNoStyle(10, training=ONCE).fit(data).module
+    h = torch.tensor([[[1.0], [5.0]]])
+    source, target = module._ends(h)
+    torch.testing.assert_close(source, torch.tensor([[[3.0], [3.0]]]))
+    torch.testing.assert_close(target, h)
+
+
+def test_wnn_looks_five_windows_ahead():
+    """The network that continues straight lines by that far has no loss on them."""
+    data = lines()
+    model = WNN(12, training=ONCE).fit(data)
+    assert model.back.tolist() == [12, 9, 6, 3, 0] and model.ahead == 15
+    series = torch.from_numpy(np.swapaxes(data.weights, 1, 2).reshape(12, 31))
+    model.net = Formula(lambda w: w[:, -1:] + (w[:, -1:] - w[:, -2:-1]) / 3 * 15)
+    assert model._loss(series, generator()) < 1e-10
+
+
+def test_introspection_looks_to_twice_the_time():
+    data = lines()
+    model = Introspection(12, training=ONCE).fit(data)
+    series = torch.from_numpy(np.swapaxes(data.weights, 1, 2).reshape(12, 31)).float()
+    model.net = Formula(lambda z: z[:, :1])  # as far again as from the start
+    assert model._loss(series, generator()) < 1e-5
+    np.testing.assert_allclose(model.forecast(data.prefix(12)), data.weights[:, 13:], atol=1e-4)
