@@ -7,7 +7,7 @@ is executed. It carries a fingerprint of the call and is refused by any other ca
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gfm.central.processes import Process
-from gfm.central.request import Request
+from gfm.central.base import Process
 from gfm.errors import UnreadableFileError
 from gfm.files import replacing
-from gfm.optimizers import Optimizer
 from gfm.problem import Problem
 
 __all__ = ["Mark", "fingerprint", "read", "write"]
 
-_FORMAT = "gfm-checkpoint/3"
+_FORMAT = "gfm-checkpoint/4"
 # Settings that no fingerprint holds: threads may differ between machines, a schedule is known by its rates.
 _ASIDE = ("threads", "schedule")
 
@@ -47,29 +45,34 @@ class Mark:
         return self.digest == other.digest and np.allclose(self.losses, other.losses, rtol=1e-4, atol=0, equal_nan=True)
 
 
-def fingerprint(problem: Problem, optimizer: Optimizer, record: dict[str, Any], request: Request) -> Mark:
-    """The mark of a call; costs three values of the loss. ``record``: the run's settings."""
-    told = {name: value for name, value in record.items() if name not in _ASIDE}
-    told["processes"], told["keep_weights"] = request.names, request.keep_weights
-    told["observables"] = sorted(request.observables)
-    told["rates"] = [optimizer.lr_at(t) for t in range(1, request.warmup + request.steps + 2)]
-    told["module"] = repr(problem.module)
-    told["batch_size"] = problem.batch_size
+def fingerprint(problem: Problem, told: Mapping[str, Any], w: Tensor) -> Mark:
+    """The mark of a call that starts at w (p,); costs three values of the loss.
+
+    Args:
+        problem: the training problem.
+        told: everything else that tells the call from another, as plain data.
+        w: the start.
+    """
+    told = {name: value for name, value in told.items() if name not in _ASIDE}
+    told |= {"module": repr(problem.module), "batch_size": problem.batch_size}
     digest = hashlib.sha256(repr(sorted(told.items())).encode())
-    for tensor in (problem.inputs, problem.targets, problem.w0, request.w):
+    for tensor in (problem.inputs, problem.targets, problem.w0, w):
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    away = torch.randn(problem.p, generator=torch.Generator().manual_seed(0)).to(request.w)
-    away *= 0.1 * (1 + request.w.norm()) / away.norm()
-    return Mark(digest.hexdigest(), [float(problem.loss(request.w + share * away)) for share in (0.0, 1.0, -1.0)])
+    away = torch.randn(problem.p, generator=torch.Generator().manual_seed(0)).to(w)
+    away *= 0.1 * (1 + w.norm()) / away.norm()
+    return Mark(digest.hexdigest(), [float(problem.loss(w + share * away)) for share in (0.0, 1.0, -1.0)])
 
 
-def write(path: Path, mark: Mark, t: int, processes: dict[str, Process], seen: dict, notes: list[str]) -> None:
+def write(
+    path: Path, mark: Mark, t: int, processes: dict[str, Process], costs: dict, seen: dict, notes: list[str]
+) -> None:
     """Write a checkpoint of step ``t``, before it is observed; atomically."""
     content = {
         "format": _FORMAT,
         "fingerprint": asdict(mark),
         "t": t,
         "processes": {name: process.state_dict() for name, process in processes.items()},
+        "costs": dict(costs),
         "seen": _mapped(seen, lambda value: torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value),
         "notes": list(notes),
     }

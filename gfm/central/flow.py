@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from gfm.central import predictions
+from gfm.central.base import Flow, Observation, to_numpy
 from gfm.central.control import Control
-from gfm.central.process import Flow, Observation, Settings, to_numpy
+from gfm.central.settings import Settings
 from gfm.central.substep import Local, Oscillation, local_flow
 from gfm.linalg import deflation
 from gfm.optimizers import Optimizer, State

@@ -7,12 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
+from gfm.central.base import Flow, Observation, Process
 from gfm.central.flow import Central
-from gfm.central.process import Flow, Observation, Process, Settings
+from gfm.central.settings import Settings
 from gfm.optimizers import Optimizer, State
 from gfm.problem import Problem
 
-__all__ = ["PROCESSES", "Central", "Discrete", "Midpoint", "Process", "Settings", "Stable"]
+__all__ = ["PROCESSES", "Central", "Discrete", "Midpoint", "Stable"]
 
 
 class Discrete(Process):
@@ -52,8 +53,7 @@ class Midpoint(Process):
 
     def _next(self) -> None:
         gradient = self.problem.gradient(self._present)
-        self.state = self.optimizer.update(self.state, gradient)
-        self._following = self.optimizer.step(self._present, self.state, gradient)
+        self._following, self.state = self.optimizer.advance(self._present, self.state, gradient)
         self.w = (self._previous + 2 * self._present + self._following) / 4
 
     def observe(self, t: int) -> Observation:

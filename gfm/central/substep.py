@@ -57,7 +57,7 @@ import torch
 from torch import Tensor
 
 from gfm.central import complementarity
-from gfm.central.process import to_numpy
+from gfm.central.base import to_numpy
 from gfm.errors import NumericalError
 from gfm.linalg.symmetric import from_half, pairs, scale, to_half
 from gfm.optimizers import Optimizer, State

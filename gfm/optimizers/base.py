@@ -90,6 +90,11 @@ class Optimizer(ABC):
         """w_{t+1} from w_t (p,), the updated state and the gradient (p,)."""
         return w - self.direction(state, g) / self.preconditioner(state)
 
+    def advance(self, w: Tensor, state: State, g: Tensor) -> tuple[Tensor, State]:
+        """w_{t+1} and s_t from w_t (p,), s_{t-1} and the gradient (p,) at w_t."""
+        state = self.update(state, g)
+        return self.step(w, state, g), state
+
     # --- what the flows need ------------------------------------------------------------------
 
     def rates(self, state: State, g: Tensor) -> State:

@@ -93,13 +93,13 @@ def test_a_continued_run_takes_every_parameter_of_its_own():
         "processes": ("central",), "critical_share": 0.9, "tolerance": 1e-3, "adaptive": False, "coordinates": 4,
         "warmup": 2,
     }
-    found = ContinuedRun(**kwargs).compute(Context())
+    found = ContinuedRun.from_parameters(**kwargs).compute(Context())
     for name in ("critical_share", "tolerance", "adaptive", "coordinates", "warmup"):
         assert found.info["settings"][name] == kwargs[name], name
     assert found.arrays["central/gradient2_at"].shape == (5, 4)
     assert found.info["costs"]["start"]["gradients"] == 3 and found.info["costs"]["warmup"]["gradients"] == 2
     with pytest.raises(InputError, match="start_steps"):
-        ContinuedRun(**{**kwargs, "start_steps": -1}).compute(Context())
+        ContinuedRun.from_parameters(**{**kwargs, "start_steps": -1}).compute(Context())
 
 
 def test_a_killed_continued_run_goes_on(store):

@@ -57,9 +57,7 @@ class ContinuedRun(FlowRun):
         first = replace(rule, lr=self.start_lr, beta2=self.start_beta2)
         w, state = problem.w0, first.init(problem.w0)
         for _ in range(self.start_steps):
-            gradient = problem.gradient(w)
-            state = first.update(state, gradient)
-            w = first.step(w, state, gradient)
+            w, state = first.advance(w, state, problem.gradient(w))
         assert state.nu is not None
         spent = {**asdict(problem.costs), "seconds": time.perf_counter() - started}
         continued = _Continued(rule.lr, rule.beta2, rule.eps, rule.bias_correction, nu=float(state.nu))
@@ -72,5 +70,5 @@ class ContinuedRun(FlowRun):
 
 def continued_run(obtain: Obtain, **parameters) -> central.Run:
     """The run with these parameters, come by with ``obtain`` (a notebook's ``element.obtain``)."""
-    result = obtain(ContinuedRun(**parameters))
+    result = obtain(ContinuedRun.from_parameters(**parameters))
     return central.Run.from_arrays(result.arrays, result.info)

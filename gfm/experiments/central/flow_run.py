@@ -6,8 +6,8 @@ import inspect
 import time
 import warnings
 from dataclasses import dataclass, fields
-from functools import cached_property
-from typing import Any, ClassVar
+from functools import cached_property, partial
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -34,18 +34,32 @@ OPTIMIZERS = {
 CHECKPOINT_SECONDS = 60.0
 
 
+#: Parameters that older results do not name, since they always had these values.
+_LATER = {
+    "schedule": "constant",
+    **{name: getattr(central.Settings(), name)
+       for name in ("refresh_substeps", "dense", "band", "discrete_tolerance", "max_effective")},
+}
+
+
 @dataclass(frozen=True)
 class FlowRun(Experiment):
     """Parameters of a lockstep run; those of ``gfm.data.load``, ``gfm.nets.build`` and ``gfm.central.run``.
 
-    hidden: widths of an MLP's hidden layers, over those of ``size``. length: of the sequences of the
-    sorting task (0: its own default). outputs: on so many test examples the network's outputs are
-    recorded. schedule: of the learning rate, whose largest is ``lr``; see ``gfm.optimizers.schedules``
-    (steps count from the start of the warm-up). Options that the data set or the optimizer does not have
-    (classes for sorting, beta2 for gradient descent, say) are not used.
+    Options that the data set or the optimizer does not have (classes for sorting, beta2 for gradient
+    descent, say) are not used.
+
+    Args:
+        hidden: widths of an MLP's hidden layers, in place of those of ``size``.
+        length: of the sequences of the sorting task (0: the task's own default).
+        schedule: of the learning rate, whose largest value is ``lr``; see ``gfm.optimizers.schedules``.
+            Its steps count from the start of the warm-up.
+        settings: how the flows are computed.
+        outputs: number of test examples on which the network's outputs are recorded.
 
     Raises:
-        InputError, UnknownNameError: values that no run can have, as soon as they are needed.
+        InputError: No run can have such a value; raised as soon as the value is needed.
+        UnknownNameError: A name is unknown; raised likewise.
     """
 
     name: ClassVar[str] = "flow-run"
@@ -67,38 +81,39 @@ class FlowRun(Experiment):
     beta2: float = 0.99
     eps: float = 0.0
     bias_correction: bool = False
+    schedule: str = "constant"
     steps: int = 200
-    substeps: int = 4
     warmup: int = 0
     processes: tuple[str, ...] = ("discrete", "stable", "central")
-    curvature_penalty: bool = True
-    eigen_every: int = 1
-    track: int = 1
-    cap: int = 12
-    tolerance: float | None = None
-    critical_share: float = 0.975
-    adaptive: bool = True
-    coordinates: int = 0
+    settings: central.Settings = central.Settings()
     outputs: int = 0
     keep_weights: int = 0
     dtype: str = "float64"
     seed: int = 0
     batch_size: int | None = None
-    schedule: str = "constant"
 
     def __post_init__(self) -> None:
         whole("outputs", self.outputs, 0)
         schedules.named(self.schedule, 1.0, 1)
 
-    def parameters(self) -> dict[str, Any]:
-        """The fields as a plain dict, without the schedule where it is constant.
+    @classmethod
+    def from_parameters(cls, **parameters: Any) -> Self:
+        """The run with these parameters, the fields of its settings among them; the inverse of ``parameters``.
 
-        Results from before there were other schedules do not name one either.
+        Raises:
+            InputError: A run has no such parameter, or a setting is out of range.
         """
+        own, flow = ({f.name for f in fields(kind)} - {"settings"} for kind in (cls, central.Settings))
+        for name in parameters:
+            if name not in own | flow:
+                raise InputError(f"a run has no parameter {name!r}; it has {', '.join(sorted(own | flow))}")
+        settings = central.Settings(**{name: parameters.pop(name) for name in flow & parameters.keys()})
+        return cls(**parameters, settings=settings)
+
+    def parameters(self) -> dict[str, Any]:
+        """The fields and those of the settings as one plain dict, without later ones that have their first value."""
         values = super().parameters()
-        if self.schedule == "constant":
-            del values["schedule"]
-        return values
+        return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -155,22 +170,20 @@ class FlowRun(Experiment):
     ) -> central.Run:
         """The lockstep run with these parameters; from its checkpoint, where a killed one has left it."""
         file = context.checkpoint
-        arguments: dict[str, Any] = {
-            "processes": self.processes, "substeps": self.substeps, "warmup": self.warmup, "w0": w0,
-            "seed": self.seed, "observables": self._observables(problem), "keep_weights": self.keep_weights,
-            "progress": context.progress, "curvature_penalty": self.curvature_penalty, "eigen_every": self.eigen_every,
-            "track": self.track, "cap": self.cap, "tolerance": self.tolerance,
-            "critical_share": self.critical_share, "adaptive": self.adaptive, "coordinates": self.coordinates,
-            "checkpoint": file, "checkpoint_every": 1, "checkpoint_seconds": CHECKPOINT_SECONDS,
-        }
+        run = partial(
+            central.run, problem, rule, self.steps, processes=self.processes, settings=self.settings,
+            warmup=self.warmup, w0=w0, seed=self.seed, observables=self._observables(problem),
+            keep_weights=self.keep_weights, progress=context.progress,
+            checkpoint=file, checkpoint_every=1, checkpoint_seconds=CHECKPOINT_SECONDS,
+        )
         try:
-            return central.run(problem, rule, self.steps, **arguments)
+            return run()
         except UnreadableFileError as failure:
             if file is None or not file.exists():
                 raise
             warnings.warn(f"{failure} (it is removed here, and the run starts anew)", stacklevel=2)
             file.unlink()
-            return central.run(problem, rule, self.steps, **arguments)
+            return run()
 
     def _observables(self, problem: Problem) -> dict:
         if not self.outputs:
@@ -178,15 +191,10 @@ class FlowRun(Experiment):
         test = self.dataset.test_inputs
         if test is None:
             raise InputError(f"outputs needs test inputs, but the data set {self.data!r} has none")
-        inputs = test[: self.outputs]
-
-        def outputs(w: Tensor) -> Tensor:
-            return problem.outputs(w, inputs)
-
-        return {"outputs": outputs}
+        return {"outputs": partial(problem.outputs, inputs=test[: self.outputs])}
 
 
 def flow_run(obtain: Obtain, **parameters) -> central.Run:
     """The run with these parameters, come by with ``obtain`` (a notebook's ``element.obtain``)."""
-    result = obtain(FlowRun(**parameters))
+    result = obtain(FlowRun.from_parameters(**parameters))
     return central.Run.from_arrays(result.arrays, result.info)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from gfm.central import Run
-from gfm.central.process import flat_value
+from gfm.central.base import flat_value
 from gfm.central.stationary.flow import stationary_flow
 from gfm.central.stationary.program import first_term, optimisation_speed, stationary
 from gfm.curvature import oracle
