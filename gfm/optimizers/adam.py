@@ -17,12 +17,11 @@ __all__ = ["Adam"]
 class Adam(RMSProp):
     """m <- beta1 m + (1 - beta1) g, nu as in RMSProp, both bias-corrected; w <- w - lr m / (sqrt(nu) + eps).
 
-    It oscillates once an eigenvalue of P^{-1} H reaches 2 (1 + beta1) / (1 - beta1), 38 at 0.9.
-    Not in the Central Flows paper; derived here as the authors derive theirs: by averaging the update
-    over the oscillation.
+    Its flow is not in the Central Flows paper; it is derived here as the authors derive theirs, by
+    averaging the update over the oscillation.
 
     Raises:
-        InputError: ``lr`` not positive, ``beta1`` not in [0, 1), ``beta2`` not in (0, 1), ``eps`` negative.
+        InputError: ``beta1`` is not in [0, 1), or another argument is one that :class:`SecondMoment` refuses.
     """
 
     lr: Schedule = 1e-3
@@ -37,7 +36,7 @@ class Adam(RMSProp):
 
     @property
     def threshold(self) -> float:
-        """Eigenvalue of P^{-1} H at which it starts to oscillate: 2 (1 + beta1) / (1 - beta1)."""
+        """Eigenvalue of P^{-1} H at which it starts to oscillate: 2 (1 + beta1) / (1 - beta1), 38 at 0.9."""
         return 2.0 * (1.0 + self.beta1) / (1.0 - self.beta1)
 
     def init(self, w: Tensor) -> State:

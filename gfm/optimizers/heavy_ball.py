@@ -16,13 +16,12 @@ __all__ = ["HeavyBall"]
 class HeavyBall(Optimizer):
     """m <- momentum m + g, w <- w - lr m.
 
-    On slow scales it is gradient descent with P = (1 - momentum) / lr; it oscillates once the
-    sharpness reaches 2 (1 + momentum) / lr, an eigenvalue 2 (1 + momentum) / (1 - momentum) of
-    P^{-1} H. Not in the Central Flows paper; derived here as the authors derive theirs: by averaging the
-    update over the oscillation.
+    Over many steps it moves like gradient descent with the learning rate lr / (1 - momentum); it
+    oscillates once the sharpness reaches 2 (1 + momentum) / lr. Its flow is not in the Central Flows
+    paper; it is derived here as the authors derive theirs, by averaging the update over the oscillation.
 
     Raises:
-        InputError: ``lr`` is not positive or ``momentum`` not in [0, 1).
+        InputError: ``lr`` is not positive, or ``momentum`` is not in [0, 1).
     """
 
     lr: Schedule

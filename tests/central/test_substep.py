@@ -6,9 +6,8 @@ import torch
 from toys import tiny_problem
 
 import gfm
-from gfm.central import complementarity
+from gfm.central import Settings, complementarity
 from gfm.central.complementarity import Solution
-from gfm.central import Settings
 from gfm.central.processes import Central
 from gfm.central.substep import local_flow
 from gfm.curvature import dense_hessian

@@ -10,10 +10,10 @@ import numpy as np
 from gfm.central import Run
 from gfm.errors import NotStoredError
 from gfm.experiments.central.atlas import TITLES, atlas
-from gfm.measures.flow import at_edge, flow_excess, prediction_error, variance_ratio
+from gfm.measures.flow import at_edge, average, flow_excess, prediction_error, variance_ratio
 from gfm.store.experiment import Obtain
 
-__all__ = ["Setting", "collect", "furthest", "judged", "survey", "worst"]
+__all__ = ["Setting", "collect", "judged", "survey", "worst"]
 
 
 class Setting(NamedTuple):
@@ -65,7 +65,7 @@ def survey(collected: Mapping[str, Setting]) -> list[dict[str, Any]]:
                 "error": prediction_error(run, window),
                 "bare": prediction_error(run, window, predicted=False),
                 "excess": flow_excess(run)[0],
-                "variance": float(np.mean(ratios)) if len(ratios) else float("nan"),
+                "variance": average(ratios),
             })
     return rows
 
@@ -79,9 +79,3 @@ def worst(values: Iterable[float]) -> float:
     """The largest value over the cells, infinite where one failed; NaN only if none could be measured."""
     known = [v for v in values if not np.isnan(v)]
     return float(max(known)) if known else float("nan")
-
-
-def furthest(values: Iterable[float]) -> float:
-    """The ratio that is furthest from 1 over the cells; NaN if none could be measured."""
-    known = [v for v in values if not np.isnan(v)]
-    return float(max(known, key=lambda v: abs(np.log(v)))) if known else float("nan")
