@@ -35,14 +35,12 @@ class Process(ABC):
         self.alive = True
         count = min(settings.coordinates, problem.p)
         self._chosen = torch.linspace(0, problem.p - 1, count).round().long()
-        self.tracker = self._tracker()
+        self.tracker = Tracker(
+            above=0.75 * optimizer.threshold, initial=settings.track, cap=settings.cap, dense=settings.dense,
+            **self._tracking(),
+        )
 
-    def _tracker(self) -> Tracker:
-        settings = self.settings
-        above = 0.75 * self.optimizer.threshold
-        return Tracker(above=above, initial=settings.track, cap=settings.cap, dense=settings.dense, **self._tracking())
-
-    def _tracking(self) -> dict[str, float | bool | None]:
+    def _tracking(self) -> dict[str, Any]:
         """Options of the tracker. The oscillating optimizer's path has period two: every second point is smooth."""
         return {"tolerance": self.settings.discrete_tolerance, "lag": 1 if self.settings.eigen_every % 2 == 0 else 2}
 
@@ -96,7 +94,7 @@ class Flow(Process):
         super().__init__(problem, optimizer, settings, w, state)
         self.state = optimizer.update(state, problem.gradient(w))
 
-    def _tracking(self) -> dict[str, float | bool | None]:
+    def _tracking(self) -> dict[str, Any]:
         settings = self.settings
         tolerance = settings.tolerance if self.follows_all else settings.discrete_tolerance
         return {"tolerance": tolerance, "grow": self.follows_all}

@@ -64,10 +64,9 @@ def solve(A: np.ndarray, B: np.ndarray, *, tolerance: float = 1e-10, max_iterati
     if not (np.isfinite(A).all() and np.isfinite(B).all()):
         raise InputError("the complementarity problem has entries that are not finite")
     if k == 1:
-        a, b = float(A[0, 0]), float(B[0, 0])
-        x = -a / b if a < 0 < b else 0.0
-        solved = a >= 0 or b > 0
-        return Solution(np.array([[x]]), 0.0 if solved else 1.0, 0.0, 0.0 if solved else 1.0, 0, solved)
+        solved = bool(A[0, 0] >= 0 or B[0, 0] > 0)
+        X = np.maximum(-A / B, 0.0) if B[0, 0] > 0 else np.zeros((1, 1))
+        return Solution(X, float(not solved), 0.0, float(not solved), 0, solved)
     size_a, size_b = np.abs(A).max(), np.trace(B) / m
     if size_a == 0 or np.linalg.eigvalsh(A)[0] >= 0:
         return Solution(np.zeros((k, k)), 0.0, 0.0, 0.0, 0, True)

@@ -59,7 +59,8 @@ class Control:
     def _begin(self) -> None:
         self.retaken = 0  # how often this step was taken again
         self._excess, self._tried = 0.0, self._shrink  # at its last end, and the shrinkage before its last doubling
-        self._quiet, self._halved = True, None
+        self._quiet = True
+        self._halved: _Halved | None = None
 
     def accept(self, top: float, end: float) -> bool:
         """Whether a substep that ends at time ``end`` of its step with top eigenvalue ``top`` is accepted.

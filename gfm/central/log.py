@@ -45,21 +45,19 @@ class Log:
             self.seen.setdefault(process, {}).setdefault(name, {})[t] = value
 
     def _arrays(self, process: str) -> dict[str, np.ndarray]:
-        arrays = {} if process == "distance" else {"loss": np.full(self.steps + 1, np.nan)}
+        arrays: dict[str, np.ndarray] = {} if process == "distance" else {"loss": np.full(self.steps + 1, np.nan)}
         for name, rows in self.seen.get(process, {}).items():
             if name == "weights":
                 arrays["weights"] = np.stack([rows[t] for t in sorted(rows)])
                 arrays["weights_steps"] = np.array(sorted(rows))
                 continue
-            vector = isinstance(next(iter(rows.values())), np.ndarray)
-            width = max((len(v) for v in rows.values()), default=0) if vector else 0
-            array = np.full((self.steps + 1, width) if vector else (self.steps + 1,), np.nan)
-            for t, value in rows.items():
-                if vector:
-                    array[t, : len(value)] = value
-                else:
-                    array[t] = value
-            arrays[name] = array
+            if isinstance(next(iter(rows.values())), np.ndarray):
+                arrays[name] = np.full((self.steps + 1, max(map(len, rows.values()))), np.nan)
+                for t, value in rows.items():
+                    arrays[name][t, : len(value)] = value
+            else:
+                arrays[name] = np.full(self.steps + 1, np.nan)
+                arrays[name][list(rows)] = list(rows.values())
         return arrays
 
     def series(self, names: list[str]) -> dict[str, Series]:

@@ -74,8 +74,7 @@ class Run:
         self[a], self[b]
         if a == b:
             return np.zeros(self.steps + 1)
-        found = self.distances.get(f"{a}-{b}", self.distances.get(f"{b}-{a}"))
-        return found
+        return self.distances[f"{a}-{b}" if f"{a}-{b}" in self.distances else f"{b}-{a}"]
 
     # --- plain data ---------------------------------------------------------------------------
 
@@ -132,7 +131,7 @@ class Run:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as partial, open(partial, "wb") as file:
-                np.savez_compressed(file, info=np.array(json.dumps(info)), **arrays)
+                np.savez_compressed(file, allow_pickle=False, info=np.array(json.dumps(info)), **arrays)
         except OSError as failure:
             reason = failure.strerror
             raise InputError(f"the run cannot be written to {path} ({reason}); name another place") from failure

@@ -131,7 +131,7 @@ class Expansion:
         self.point, self.U = point, U
         point.problem.costs.hvps += U.shape[0]
         self._graphs = []
-        self.image = None
+        total: Tensor | None = None
         for leaf, slopes, share in point._graphs():
             turns = [
                 torch.autograd.grad(slopes, leaf, _padded(rows, leaf), create_graph=True)[0]
@@ -139,11 +139,13 @@ class Expansion:
             ]
             image = turns[0].detach() if len(turns) == 1 else torch.cat([turn.detach() for turn in turns])
             image = image[: U.shape[0]]
-            if self.image is None:
-                self.image = image if share == 1 else share * image
+            if total is None:
+                total = image if share == 1 else share * image
             else:
-                self.image = self.image.add_(image, alpha=share)
+                total.add_(image, alpha=share)
             self._graphs.append((leaf, turns, share))
+        assert total is not None  # the data have at least one piece
+        self.image = total
 
     def against(self, partners: dict[int, Tensor]) -> dict[int, Tensor]:
         """D^3 L[u_c, v_c] (p,) for each row number c and its partner v_c (p,), one backward pass a block."""

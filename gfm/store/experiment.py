@@ -82,7 +82,8 @@ class Experiment:
         values: dict[str, Any] = {}
         for name in (f.name for f in dataclasses.fields(self)):
             value = getattr(self, name)
-            values |= dataclasses.asdict(value) if dataclasses.is_dataclass(value) else {name: value}
+            nested = dataclasses.is_dataclass(value) and not isinstance(value, type)
+            values |= dataclasses.asdict(value) if nested else {name: value}
         return {name: _plain(value, f"{self.name}.{name}") for name, value in values.items()}
 
 

@@ -139,15 +139,16 @@ def obtain(experiment: Experiment, store: Store | Path | str | None = None,
             f"{experiment.name} cannot be looked up, since its data are not here ({error})"
         ) from error
     found, why = store.find(name, key)
-    reused = found is not None
-    if not reused and only_stored:
+    reused = True
+    if found is None and only_stored:
         raise NotStoredError(f"{name} has not been run with these parameters ({why}).")
-    if not reused:
+    if found is None:
         with store.lock(name, key):
             found, again = store.find(name, key)
             if found is not None:
-                reused, why = True, again
+                why = again
             else:
+                reused = False
                 checkpoint = store.entry(name, f".{key}.checkpoint")
                 with nullcontext(progress) if progress else _bar(name) as report:
                     made = _compute(experiment, key, Context(report, checkpoint))
