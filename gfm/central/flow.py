@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -176,14 +175,6 @@ class Central(Flow):
             point, self.optimizer, self.state, self._candidates, rise=rise,
             critical_share=settings.critical_share, curvature_penalty=settings.curvature_penalty,
         )
-
-    def expectation(self, function: Callable[[Tensor], Tensor]) -> np.ndarray:
-        """See ``predictions.expectation``."""
-        return predictions.expectation(function, self.w, self.oscillation)
-
-    def displacement(self, other: Tensor) -> np.ndarray:
-        """See ``predictions.displacement``; other: (p,) the optimizer's weights."""
-        return predictions.displacement(other - self.w, self.optimizer.preconditioner(self.state), self.oscillation)
 
 
 def _risen(values: np.ndarray, before: np.ndarray | None) -> np.ndarray:

@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gfm.central import checkpoint as checkpoints
-from gfm.central import request
+from gfm.central import predictions, request
 from gfm.central.base import Observation, Process, flat_value
 from gfm.central.log import Log, Notes
 from gfm.central.processes import PROCESSES, Central
@@ -148,7 +148,7 @@ def run(
                         if not math.isfinite(seen["loss"]):
                             process.alive = False
                             notes.append(f"{name} stopped at step {t}: its loss is no longer finite")
-            _compare(running, log, t)
+            _compare(running, optimizer, log, t)
             for name, process in running.items():
                 if process.alive and t < steps:
                     with notes.listening(name, t), _stopping(process, name, t, notes), _costing(problem, costs[name]):
@@ -219,17 +219,19 @@ def _extras(process: Process, observables: request.Observables, keep: bool) -> O
     for key, function in observables.items():
         found[key] = flat_value(function, process.w)
         if isinstance(process, Central):
-            found[f"predicted_{key}"] = process.expectation(function)
+            found[f"predicted_{key}"] = predictions.expectation(function, process.w, process.oscillation)
     if keep:
         found["weights"] = process.w.detach().float().cpu().numpy()
     return found
 
 
-def _compare(running: dict[str, Process], log: Log, t: int) -> None:
+def _compare(running: dict[str, Process], optimizer: Optimizer, log: Log, t: int) -> None:
     """Distances between processes, and the discrete one's displacement along the flow's Sigma."""
     for a, b in combinations(running, 2):
         if running[a].alive and running[b].alive:
             log.write("distance", t, {f"{a}-{b}": float((running[a].w - running[b].w).norm())})
     central, discrete = running.get("central"), running.get("discrete")
     if isinstance(central, Central) and discrete is not None and central.alive and discrete.alive:
-        log.write("central", t, {"displacement": central.displacement(discrete.w)})
+        P = optimizer.preconditioner(central.state)
+        displacement = predictions.displacement(discrete.w - central.w, P, central.oscillation)
+        log.write("central", t, {"displacement": displacement})

@@ -158,18 +158,12 @@ class FlowRun(Experiment):
         return kind(lr=lr, **{name: getattr(self, name) for name in names})
 
     def compute(self, context: Context) -> Result:
-        """Run the processes in lockstep; the arrays of ``central.Run``, and ``seconds`` in the info."""
-        started = time.perf_counter()
-        run = self._run(self.problem(), self.rule(), None, context)
-        arrays, info = run.to_arrays()
-        info["seconds"] = time.perf_counter() - started
-        return Result(arrays, info)
+        """Run the processes in lockstep; the arrays of ``central.Run``, and ``seconds`` in the info.
 
-    def _run(
-        self, problem: Problem, rule: optimizers.Optimizer, w0: Tensor | None, context: Context
-    ) -> central.Run:
-        """The lockstep run with these parameters; from its checkpoint, where a killed one has left it."""
-        file = context.checkpoint
+        The run goes on from its checkpoint, where a killed one has left it.
+        """
+        started, file, problem = time.perf_counter(), context.checkpoint, self.problem()
+        rule, w0, spent = self._start(problem)
         run = partial(
             central.run, problem, rule, self.steps, processes=self.processes, settings=self.settings,
             warmup=self.warmup, w0=w0, seed=self.seed, observables=self._observables(problem),
@@ -177,13 +171,20 @@ class FlowRun(Experiment):
             checkpoint=file, checkpoint_every=1, checkpoint_seconds=CHECKPOINT_SECONDS,
         )
         try:
-            return run()
+            found = run()
         except UnreadableFileError as failure:
             if file is None or not file.exists():
                 raise
             warnings.warn(f"{failure} (it is removed here, and the run starts anew)", stacklevel=2)
             file.unlink()
-            return run()
+            found = run()
+        found.costs |= spent
+        arrays, info = found.to_arrays()
+        return Result(arrays, info | {"seconds": time.perf_counter() - started})
+
+    def _start(self, problem: Problem) -> tuple[optimizers.Optimizer, Tensor | None, dict[str, dict[str, float]]]:
+        """The optimizer, the weights at the start (None: the module's own), and costs by name of coming there."""
+        return self.rule(), None, {}
 
     def _observables(self, problem: Problem) -> dict:
         if not self.outputs:
