@@ -21,7 +21,7 @@ from gfm.errors import UnreadableFileError
 from gfm.files import replacing
 from gfm.problem import Problem
 
-__all__ = ["Mark", "fingerprint", "read", "write"]
+__all__ = ["Fingerprint", "fingerprint", "read", "write"]
 
 _FORMAT = "gfm-checkpoint/4"
 # Settings that no fingerprint holds: threads may differ between machines, a schedule is known by its rates.
@@ -29,7 +29,7 @@ _ASIDE = ("threads", "schedule")
 
 
 @dataclass(frozen=True)
-class Mark:
+class Fingerprint:
     """What tells one call from another.
 
     digest: of data, start, module, optimizer with its learning rates, settings and what is recorded.
@@ -40,13 +40,13 @@ class Mark:
     digest: str
     losses: list[float]
 
-    def same(self, other: Mark) -> bool:
-        """Whether both are marks of one call."""
+    def same(self, other: Fingerprint) -> bool:
+        """Whether both belong to one call."""
         return self.digest == other.digest and np.allclose(self.losses, other.losses, rtol=1e-4, atol=0, equal_nan=True)
 
 
-def fingerprint(problem: Problem, told: Mapping[str, Any], w: Tensor) -> Mark:
-    """The mark of a call that starts at w (p,); costs three values of the loss.
+def fingerprint(problem: Problem, told: Mapping[str, Any], w: Tensor) -> Fingerprint:
+    """The fingerprint of a call that starts at w (p,); costs three values of the loss.
 
     Args:
         problem: the training problem.
@@ -60,16 +60,16 @@ def fingerprint(problem: Problem, told: Mapping[str, Any], w: Tensor) -> Mark:
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     away = torch.randn(problem.p, generator=torch.Generator().manual_seed(0)).to(w)
     away *= 0.1 * (1 + w.norm()) / away.norm()
-    return Mark(digest.hexdigest(), [float(problem.loss(w + share * away)) for share in (0.0, 1.0, -1.0)])
+    return Fingerprint(digest.hexdigest(), [float(problem.loss(w + share * away)) for share in (0.0, 1.0, -1.0)])
 
 
 def write(
-    path: Path, mark: Mark, t: int, processes: dict[str, Process], costs: dict, seen: dict, notes: list[str]
+    path: Path, call: Fingerprint, t: int, processes: dict[str, Process], costs: dict, seen: dict, notes: list[str]
 ) -> None:
     """Write a checkpoint of step ``t``, before it is observed; atomically."""
     content = {
         "format": _FORMAT,
-        "fingerprint": asdict(mark),
+        "fingerprint": asdict(call),
         "t": t,
         "processes": {name: process.state_dict() for name, process in processes.items()},
         "costs": dict(costs),
@@ -81,17 +81,17 @@ def write(
         torch.save(content, partial)
 
 
-def read(path: Path, mark: Mark) -> dict[str, Any] | None:
+def read(path: Path, call: Fingerprint) -> dict[str, Any] | None:
     """The checkpoint at ``path`` if it belongs to the call, None if there is none.
 
     Raises:
-        UnreadableFileError: the file is no checkpoint, or one of another call or another version of the format.
+        UnreadableFileError: The file is not a checkpoint, or it belongs to another call or version of the format.
     """
     if not path.exists():
         return None
     try:
         content = torch.load(path, weights_only=True)
-        current, known = content["format"] == _FORMAT, Mark(**content["fingerprint"]).same(mark)
+        current, known = content["format"] == _FORMAT, Fingerprint(**content["fingerprint"]).same(call)
     except Exception as failure:
         raise UnreadableFileError(f"{path} is not a readable checkpoint; remove it to start anew") from failure
     if not current:

@@ -48,7 +48,7 @@ def solve(A: np.ndarray, B: np.ndarray, *, tolerance: float = 1e-10, max_iterati
     gradient steps where Newton does not descend.
 
     Raises:
-        InputError: shapes that do not fit, entries that are not finite, a tolerance outside (0, 1), no iterations.
+        InputError: Shapes do not fit, an entry is not finite, or an option is out of range.
 
     Source: conditions as in Central Flows (arXiv 2410.24206); Newton's derivative of the
     projection as in Sun and Sun (2002), Math. Oper. Res. 27(1).

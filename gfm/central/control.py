@@ -2,7 +2,7 @@
 
 The flow may pass the edge of stability by a small band. A substep that ends beyond it is taken again at
 half length. Within a step the eigenvectors are those of its start; where fresh ones at its end show the
-flow beyond the band, they have turned meanwhile, and the step is taken again with new ones in every
+flow beyond the band, they have turned during the step, which is then taken again with new ones in every
 substep. An excess that shorter substeps do not reduce is a jump of the curvature (a kink of the
 activation); the band is then widened for a while, so that no work is lost on it.
 """

@@ -21,7 +21,7 @@ from gfm.problem.derivatives import Point
 
 __all__ = ["Central"]
 
-#: Relative residual of eigenvectors that serve a single substep, unless a tolerance is asked for.
+#: Relative residual of eigenvectors that serve a single substep, unless the settings name a tolerance.
 _COARSE = 3e-4
 
 

@@ -96,7 +96,7 @@ class Run:
         """The inverse of ``to_arrays``.
 
         Raises:
-            UnreadableFileError: this is not a stored run, or not a complete one.
+            UnreadableFileError: It is not a stored run, or not a complete one.
         """
         if not isinstance(info, Mapping):
             raise UnreadableFileError("this is not a stored run (its description is no mapping); run it again")
@@ -122,7 +122,7 @@ class Run:
         """Write one NPZ file, atomically; its entry ``info`` is JSON.
 
         Raises:
-            InputError: the path does not end in .npz or cannot be written.
+            InputError: The path does not end in .npz or cannot be written.
         """
         path = Path(path)
         if path.suffix != ".npz":
@@ -141,7 +141,7 @@ class Run:
         """Read what ``save`` wrote.
 
         Raises:
-            UnreadableFileError: the file is missing, truncated or no run.
+            UnreadableFileError: The file is missing, truncated or not a run.
         """
         try:
             with np.load(path, allow_pickle=False) as file:

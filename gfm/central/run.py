@@ -122,8 +122,8 @@ def run(
             told = record | {
                 "processes": names, "keep_weights": keep_weights, "observables": sorted(observables), "rates": rates,
             }
-            mark = checkpoints.fingerprint(problem, told, w0)
-            kept = checkpoints.read(path, mark)
+            call = checkpoints.fingerprint(problem, told, w0)
+            kept = checkpoints.read(path, call)
             if kept is not None:
                 first, log.seen, notes = kept["t"], kept["seen"], Notes(kept["notes"])
                 costs.update(kept["costs"])
@@ -133,7 +133,7 @@ def run(
         for t in range(first, steps + 1):
             due = t > first and t % checkpoint_every == 0
             if path is not None and due and time.perf_counter() - written >= checkpoint_seconds:
-                checkpoints.write(path, mark, t, running, costs, log.seen, notes)
+                checkpoints.write(path, call, t, running, costs, log.seen, notes)
                 written = time.perf_counter()
             for name, process in running.items():
                 if not process.alive:

@@ -27,7 +27,7 @@ class Settings:
         eigen_every: steps between eigenvalue measurements of the discrete and midpoint processes.
         track: least number of eigenpairs; the stable flow has exactly this many.
         cap: largest number of eigenpairs.
-        tolerance: relative residual of the central flow's eigenpairs; None: fit to the dtype.
+        tolerance: relative residual of the central flow's eigenpairs; None: chosen by the dtype.
         discrete_tolerance: the same for the other processes, which do not depend on their eigenpairs; an
             eigenvalue's error is about its square.
         max_effective: the stable flow stops at a larger effective eigenvalue: the larger it is, the more
@@ -35,7 +35,7 @@ class Settings:
         coordinates: number of evenly spaced weights whose squared gradient and second moment are recorded.
 
     Raises:
-        InputError: a value is outside its range, or ``track`` is above ``cap``.
+        InputError: A value is outside its range, or ``track`` is above ``cap``.
     """
 
     substeps: int = 4

@@ -52,7 +52,7 @@ class Tracker:
         above: eigenvalues above this are all tracked (1.5, or 0.75 of the optimizer's threshold).
         initial: pairs at the start, and the least that is kept.
         cap: the most pairs; a warning says when it binds.
-        tolerance: relative residual of pairs above ``above``; by default fit to the dtype.
+        tolerance: relative residual of pairs above ``above``; by default chosen by the dtype.
         check_every: refreshes between cold solves that look for a pair that was missed.
         grow: False keeps the number at ``initial``.
         lag: 1 where the path is smooth, 2 where it has period two (the oscillating optimizer):
@@ -97,7 +97,7 @@ class Tracker:
         tolerance: a coarser one than the tracker's own, for this time.
 
         Raises:
-            NumericalError: the Hessian's products are not finite.
+            NumericalError: The Hessian's products are not finite.
         """
         root = P**0.5
 
@@ -223,7 +223,7 @@ class Tracker:
 
 @lru_cache
 def _extrapolation(count: int) -> tuple[float, ...]:
-    """Weights, newest first, that carry a cubic through so many equidistant points one step on.
+    """Weights, newest first, that continue a cubic through ``count`` equidistant points by one step.
 
     Fewer than four points: a polynomial of lower degree; more: least squares, which amplifies errors less.
     """

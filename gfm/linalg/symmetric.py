@@ -30,7 +30,7 @@ def matrix_size(m: int) -> int:
     """The k with k(k+1)/2 = m.
 
     Raises:
-        InputError: no such k exists.
+        InputError: There is no such k.
     """
     k = (isqrt(8 * m + 1) - 1) // 2
     if half_size(k) != m:
@@ -61,7 +61,7 @@ def to_half(matrix: Array) -> Array:
     Only the upper triangle is read.
 
     Raises:
-        InputError: the last two dimensions differ.
+        InputError: The last two dimensions differ.
 
     Example:
         >>> to_half(np.array([[1.0, 2.0], [2.0, 3.0]])).shape
@@ -78,7 +78,7 @@ def from_half(half: Array) -> Array:
     """The symmetric matrices (..., k, k) of half vectors (..., k(k+1)/2), NumPy or torch.
 
     Raises:
-        InputError: the last dimension is no k(k+1)/2.
+        InputError: The last dimension is not k(k+1)/2 for any k.
     """
     if half.ndim < 1:
         raise InputError("A half vector is needed, not a scalar.")

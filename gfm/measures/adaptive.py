@@ -70,7 +70,7 @@ def at_loss(run: Run, level: float, process: str = "central") -> int:
     """The first step at which the loss of a process is at or below ``level``.
 
     Raises:
-        InputError: it never is.
+        InputError: It never is.
     """
     below = np.flatnonzero(run[process].loss <= level)
     if len(below) == 0:

@@ -119,7 +119,7 @@ class Optimizer(ABC):
         """The learning rate of the step that follows ``t - 1`` others.
 
         Raises:
-            InputError: the schedule fails, or gives zero, a negative number, NaN or no number.
+            InputError: The schedule fails, or gives zero, a negative number, NaN or no number.
         """
         if not callable(self.lr):
             return self.lr
@@ -145,7 +145,7 @@ def check_lr(lr: Schedule) -> Schedule:
     """``lr`` as a float if it is a positive finite number, or itself if it is a callable.
 
     Raises:
-        InputError: otherwise.
+        InputError: It is neither.
     """
     if callable(lr):
         return lr
@@ -156,7 +156,7 @@ def check_share(name: str, value: float, *, zero: bool = True) -> float:
     """``value`` as a float if it lies in [0, 1), or (0, 1) without ``zero``.
 
     Raises:
-        InputError: otherwise.
+        InputError: It does not.
     """
     low = "[" if zero else "("
     return number(name, value, lambda x: 0 < x < 1 or (zero and x == 0), f"a number in {low}0, 1)")

@@ -57,7 +57,8 @@ def named(name: str, lr: float, steps: int) -> Schedule:
     """The learning rate of a run of ``steps`` steps whose largest is ``lr``: a number, or a function of the step.
 
     Raises:
-        UnknownNameError: none of constant, warmup, cosine. InputError: lr or steps not positive.
+        UnknownNameError: The name is none of constant, warmup and cosine.
+        InputError: ``lr`` or ``steps`` is not positive.
     """
     if not isinstance(name, str) or name not in SCHEDULES:
         raise UnknownNameError(f"unknown schedule {name!r}; choose one of {', '.join(SCHEDULES)}")

@@ -22,8 +22,8 @@ class SecondMoment(Optimizer):
     nu_hat is nu, or nu / (1 - beta2^t) with bias correction. The epsilon stands outside the root.
 
     Raises:
-        InputError: ``lr`` not positive, ``beta2`` not in (0, 1), ``eps`` negative,
-            ``bias_correction`` neither True nor False.
+        InputError: ``lr`` is not positive, ``beta2`` is not in (0, 1), ``eps`` is negative, or
+            ``bias_correction`` is neither True nor False.
     """
 
     lr: Schedule

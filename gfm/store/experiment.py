@@ -88,7 +88,7 @@ class Experiment:
 
 
 Obtain = Callable[[Experiment], Result]
-"""How to come by a result: :func:`gfm.store.obtain`, or a notebook's ``element.obtain``, which keeps a record."""
+"""Gives the result of an experiment: :func:`gfm.store.obtain`, or a notebook's ``element.obtain``."""
 
 
 def _plain(value: Any, where: str) -> Any:

@@ -43,7 +43,7 @@ def atlas(obtain: Obtain, cells: Mapping[str, Mapping[str, Any]], **common: Any)
     """One run for every network and learning rate.
 
     Args:
-        obtain: how to come by a run: a notebook's ``element.obtain``.
+        obtain: gives the result of an experiment; a notebook's ``element.obtain``.
         cells: network -> its own parameters; ``lr`` is a list of learning rates. For example
             ``{"cnn": {"lr": [0.1, 0.2], "steps": 300}}``.
         common: parameters of all cells; a network's own come over them.
@@ -52,8 +52,8 @@ def atlas(obtain: Obtain, cells: Mapping[str, Mapping[str, Any]], **common: Any)
         (``gfm run --stored``), cells that were never run are left out.
 
     Raises:
-        InputError: a network without learning rates.
-        NotStoredError: no cell is stored; see also :func:`cell`.
+        InputError: A network has no learning rates.
+        NotStoredError: Only stored runs may be used, and no cell has one. See also :func:`cell`.
     """
     runs = {}
     for net, own in cells.items():

@@ -34,11 +34,11 @@ class _Continued(ScalarRMSProp):
 class ContinuedRun(FlowRun):
     """``start_steps`` discrete steps with ``start_lr`` and ``start_beta2``, then the run with ``lr`` and ``beta2``.
 
-    Weights and second moment go over; all processes start where the first part ends. The costs of the
-    first part are kept under "start".
+    All processes start with the weights and the second moment at which the first part ends. The costs of
+    the first part are kept under "start".
 
     Raises:
-        InputError: another optimizer than scalar_rmsprop, or start_steps below 0.
+        InputError: The optimizer is not scalar_rmsprop, or ``start_steps`` is negative.
     """
 
     name: ClassVar[str] = "continued-run"
@@ -63,6 +63,6 @@ class ContinuedRun(FlowRun):
 
 
 def continued_run(obtain: Obtain, **parameters) -> central.Run:
-    """The run with these parameters, come by with ``obtain`` (a notebook's ``element.obtain``)."""
+    """The run with these parameters, from ``obtain`` (a notebook's ``element.obtain``)."""
     result = obtain(ContinuedRun.from_parameters(**parameters))
     return central.Run.from_arrays(result.arrays, result.info)

@@ -31,8 +31,8 @@ def overshoot_study(
     median error of the predicted loss, and the run's notes.
 
     obtain: a notebook's ``element.obtain``. families: name -> ``lr`` (a list) and further parameters of its runs,
-    over ``common``. The error is NaN where a run stays below the edge or comes to it too late for a time average,
-    infinite where its flow stopped.
+    which replace those of ``common``. The error is NaN where a run stays below the edge or comes to it too late for
+    a time average, and infinite where its flow stopped.
     """
     rows = []
     for family, own in families.items():

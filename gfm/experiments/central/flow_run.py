@@ -129,7 +129,7 @@ class FlowRun(Experiment):
         """The dtype named.
 
         Raises:
-            UnknownNameError: a name other than float32 and float64.
+            UnknownNameError: The name is neither float32 nor float64.
         """
         if self.dtype not in ("float32", "float64"):
             raise UnknownNameError(f"dtype must be float32 or float64, but it is {self.dtype!r}")
@@ -196,6 +196,6 @@ class FlowRun(Experiment):
 
 
 def flow_run(obtain: Obtain, **parameters) -> central.Run:
-    """The run with these parameters, come by with ``obtain`` (a notebook's ``element.obtain``)."""
+    """The run with these parameters, from ``obtain`` (a notebook's ``element.obtain``)."""
     result = obtain(FlowRun.from_parameters(**parameters))
     return central.Run.from_arrays(result.arrays, result.info)

@@ -51,7 +51,7 @@ def quadratic(H: Sequence[Sequence[float]], w0: Sequence[float]) -> Problem:
     H: (p, p) symmetric, positive semidefinite. w0: (p,) start.
 
     Raises:
-        InputError: ``H`` or ``w0`` is not so.
+        InputError: ``H`` is not symmetric positive semidefinite, or ``w0`` does not fit it.
     """
     matrix = torch.as_tensor(H, dtype=torch.float64)
     start = torch.as_tensor(w0, dtype=torch.float64)

@@ -27,7 +27,7 @@ def collect(obtain: Obtain, settings: Mapping[str, Mapping[str, Any]]) -> dict[s
     """The runs of each setting.
 
     Args:
-        obtain: how to come by a run: a notebook's ``element.obtain``.
+        obtain: gives the result of an experiment; a notebook's ``element.obtain``.
         settings: title -> parameters common to its cells, with ``cells`` (see ``atlas``) and
             ``window`` (steps of the Gaussian average) among them.
 

@@ -100,7 +100,7 @@ class ValleyRun(Experiment):
 
 
 def valley_run(obtain: Obtain, **parameters) -> central.Run:
-    """The run with these parameters, come by with ``obtain`` (a notebook's ``element.obtain``)."""
+    """The run with these parameters, from ``obtain`` (a notebook's ``element.obtain``)."""
     result = obtain(ValleyRun(**parameters))
     return central.Run.from_arrays(result.arrays, result.info)
 
