@@ -29,7 +29,7 @@ __all__ = [
 
 
 def gradient_descent_variance(gradient: Tensor, sharpness_gradient: Tensor) -> float:
-    """sigma^2 = 2 <-grad L, grad S> / |grad S|^2, in squared weights; negative where the sharpness falls without oscillation.
+    """sigma^2 = 2 <-grad L, grad S> / |grad S|^2, in squared weights; negative: the sharpness falls anyway.
 
     Args:
         gradient: (p,) grad L.
