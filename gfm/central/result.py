@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,30 +18,19 @@ __all__ = ["Run", "Series"]
 _FORMAT = "gfm-run/1"
 
 
-class Series(Mapping[str, np.ndarray]):
+class Series(dict[str, np.ndarray]):
     """What one process measured: arrays ``(steps + 1, ...)`` by name, also as attributes. NaN = not measured."""
 
-    def __init__(self, arrays: dict[str, np.ndarray]):
-        self._arrays = dict(arrays)
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        if name not in self._arrays:
-            raise UnknownNameError(f"{name!r} was not measured; measured were {', '.join(sorted(self._arrays))}")
-        return self._arrays[name]
+    def __missing__(self, name: str) -> np.ndarray:
+        raise UnknownNameError(f"{name!r} was not measured; measured were {', '.join(sorted(self))}")
 
     def __getattr__(self, name: str) -> np.ndarray:
-        if name.startswith("_") or name not in self._arrays:
-            raise AttributeError(f"{name!r} was not measured; measured were {', '.join(sorted(self._arrays))}")
-        return self._arrays[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
-
-    def __len__(self) -> int:
-        return len(self._arrays)
+        if name not in self:
+            raise AttributeError(f"{name!r} was not measured; measured were {', '.join(sorted(self))}")
+        return self[name]
 
     def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *self._arrays]
+        return [*super().__dir__(), *self]
 
 
 @dataclass

@@ -70,8 +70,6 @@ def imports_of(code: str, module: str = "", is_package: bool = False) -> set[str
             for alias in node.names:
                 found.add(_member(base, alias.name))
                 local[alias.asname or alias.name] = _member(base, alias.name)
-        elif isinstance(node, ast.FunctionDef) and node.name == "__getattr__" and is_package:
-            found.update(_submodules(module))  # names loaded on first use: count them all
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
             found.add(_chain(node, local))
@@ -96,11 +94,6 @@ def _chain(node: ast.expr, local: dict[str, str]) -> str:
         base = _chain(node.value, local)
         return _member(base, node.attr) if base else ""
     return ""
-
-
-def _submodules(package: str) -> list[str]:
-    path = _path(package)
-    return [f"{package}.{file.stem}" for file in path.parent.glob("*.py") if file != path] if path else []
 
 
 def _member(base: str, name: str) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from gfm import nets
 from gfm.central import Run
 from gfm.errors import InputError, NotStoredError
-from gfm.experiments.central.flow_run import flow_run
+from gfm.experiments.central.flow_run import noted_run
 from gfm.store.experiment import Obtain
 
 __all__ = ["TITLES", "atlas", "cell", "left_out"]
@@ -61,13 +61,8 @@ def atlas(obtain: Obtain, cells: Mapping[str, Mapping[str, Any]], **common: Any)
         if not isinstance(rates, (list, tuple)) or not rates:
             raise InputError(f"the atlas needs a list of learning rates for {net!r}: {{'lr': [0.1, 0.2], ...}}")
         for lr in rates:
-            # A run read from the store warns nobody; a fresh one should not print other things. See run.notes.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                try:
-                    runs[net, float(lr)] = flow_run(obtain, **cell(net, **{**common, **own, "lr": float(lr)}))
-                except NotStoredError:
-                    continue
+            with suppress(NotStoredError):
+                runs[net, float(lr)] = noted_run(obtain, **cell(net, **{**common, **own, "lr": float(lr)}))
     if not runs:
         raise NotStoredError("none of these cells has been run; run one, or leave --stored away")
     return runs

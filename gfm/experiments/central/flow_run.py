@@ -21,7 +21,7 @@ from gfm.optimizers import schedules
 from gfm.problem import Problem
 from gfm.store.experiment import Context, Experiment, Obtain, Result
 
-__all__ = ["FlowRun", "OPTIMIZERS", "flow_run"]
+__all__ = ["FlowRun", "OPTIMIZERS", "flow_run", "noted_run"]
 
 OPTIMIZERS = {
     "gd": optimizers.GradientDescent,
@@ -193,6 +193,13 @@ class FlowRun(Experiment):
         if test is None:
             raise InputError(f"outputs needs test inputs, but the data set {self.data!r} has none")
         return {"outputs": partial(problem.outputs, inputs=test[: self.outputs])}
+
+
+def noted_run(obtain: Obtain, **parameters: Any) -> central.Run:
+    """As ``flow_run``, but without warnings: a run from the store gives none either. See the run's notes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return flow_run(obtain, **parameters)
 
 
 def flow_run(obtain: Obtain, **parameters) -> central.Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,11 +38,9 @@ def collect(obtain: Obtain, settings: Mapping[str, Mapping[str, Any]]) -> dict[s
     for title, given in settings.items():
         common = dict(given)
         cells, window = common.pop("cells"), common.pop("window")
-        try:
+        with suppress(NotStoredError):  # none of this setting's cells, where only stored runs may be used
             runs = atlas(obtain, cells, processes=("discrete", "central"), eigen_every=3, **common)
-        except NotStoredError:  # none of this setting's cells, where only stored runs may be used
-            continue
-        found[title] = Setting(window, runs)
+            found[title] = Setting(window, runs)
     return found
 
 
