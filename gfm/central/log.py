@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from gfm.central.result import Series
-
 __all__ = ["Log", "Notes"]
 
 
@@ -44,8 +42,9 @@ class Log:
         for name, value in values.items():
             self.seen.setdefault(process, {}).setdefault(name, {})[t] = value
 
-    def _arrays(self, process: str) -> dict[str, np.ndarray]:
-        arrays: dict[str, np.ndarray] = {} if process == "distance" else {"loss": np.full(self.steps + 1, np.nan)}
+    def arrays(self, process: str) -> dict[str, np.ndarray]:
+        """What was written of a process, (steps + 1, ...) by name; weights only at their steps."""
+        arrays: dict[str, np.ndarray] = {}
         for name, rows in self.seen.get(process, {}).items():
             if name == "weights":
                 arrays["weights"] = np.stack([rows[t] for t in sorted(rows)])
@@ -59,11 +58,3 @@ class Log:
                 arrays[name] = np.full(self.steps + 1, np.nan)
                 arrays[name][list(rows)] = list(rows.values())
         return arrays
-
-    def series(self, names: list[str]) -> dict[str, Series]:
-        """One series for each process, with every name that was written."""
-        return {name: Series(self._arrays(name)) for name in names}
-
-    def distances(self) -> dict[str, np.ndarray]:
-        """What was written under "distance"."""
-        return self._arrays("distance")

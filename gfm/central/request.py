@@ -12,10 +12,9 @@ from torch import Tensor
 
 from gfm.central.processes import PROCESSES
 from gfm.errors import InputError, UnknownNameError
-from gfm.optimizers import Optimizer
 from gfm.problem import Problem
 
-__all__ = ["RESERVED", "Observables", "checkpoint_path", "observables_at", "process_names", "rates_of", "start_of"]
+__all__ = ["RESERVED", "Observables", "checkpoint_path", "observables_at", "process_names", "start_of"]
 
 Observables = Mapping[str, Callable[[Tensor], Tensor]]
 
@@ -62,15 +61,6 @@ def start_of(problem: Problem, w0: Tensor | None) -> Tensor:
     if not torch.isfinite(w0).all():
         raise InputError("w0 contains NaN or infinity")
     return w0
-
-
-def rates_of(optimizer: Optimizer, steps: int) -> list[float]:
-    """The learning rates of steps 1 to ``steps`` + 1.
-
-    Raises:
-        InputError: A schedule fails, or gives no positive number.
-    """
-    return [optimizer.lr_at(t) for t in range(1, steps + 2)]
 
 
 def observables_at(observables: Observables | None, w: Tensor) -> Observables:

@@ -12,6 +12,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -21,7 +22,7 @@ from gfm.central import predictions, request
 from gfm.central.base import Observation, Process, flat_value
 from gfm.central.log import Log, Notes
 from gfm.central.processes import PROCESSES, Central
-from gfm.central.result import Run
+from gfm.central.result import Run, Series
 from gfm.central.settings import Settings
 from gfm.checks import number, whole
 from gfm.errors import InputError, NumericalError
@@ -93,8 +94,8 @@ def run(
     checkpoint_seconds = number(
         "checkpoint_seconds", checkpoint_seconds, lambda x: 0 <= x < math.inf, "a number of at least 0"
     )
-    names, rates = request.process_names(processes), request.rates_of(optimizer, warmup + steps)
-    w0 = request.start_of(problem, w0)
+    names, w0 = request.process_names(processes), request.start_of(problem, w0)
+    rates = [optimizer.lr_at(t) for t in range(1, warmup + steps + 2)]  # refuses a schedule that gives no rate
     settings = _fitting(settings, substeps, problem, optimizer, w0)
     observables, path = request.observables_at(observables, w0), request.checkpoint_path(checkpoint)
 
@@ -160,7 +161,8 @@ def run(
     record["seconds"] = time.perf_counter() - started
     if path is not None:
         path.unlink(missing_ok=True)
-    return Run(log.series(names), log.distances(), record, dict(costs), list(notes))
+    series = {name: Series({"loss": np.full(steps + 1, np.nan), **log.arrays(name)}) for name in names}
+    return Run(series, log.arrays("distance"), record, dict(costs), list(notes))
 
 
 def _fitting(
