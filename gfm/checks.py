@@ -1,4 +1,4 @@
-"""Single values at the door: a number, a whole number, a switch; Python's or NumPy's, returned as Python's."""
+"""Checks of single values: a number, a whole number, a switch; Python's or NumPy's, returned as Python's."""
 
 from __future__ import annotations
 
