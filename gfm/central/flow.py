@@ -56,10 +56,11 @@ class Central(Flow):
 
     def state_dict(self) -> dict[str, Any]:
         """See ``Process``."""
+        began = self._began
         return super().state_dict() | {
             "control": self.control.state_dict(),
             "before": None if self._before is None else torch.from_numpy(self._before),
-            "began": None if self._began is None else self._began._asdict() | {"state": vars(self._began.state)},
+            "began": None if began is None else {"w": began.w, "state": vars(began.state), "rows": began.rows},
         }
 
     def load_state_dict(self, kept: dict[str, Any]) -> None:
