@@ -28,7 +28,7 @@ def run(tmp_path_factory):
     found = v.central.Run.from_arrays(result.arrays, result.info)
     for name in ("discrete", "stable", "central"):
         found[name]["outputs"] = found[name].weights.astype(float)
-    found["central"]._arrays["predicted_outputs"] = found["central"].outputs
+    found["central"]["predicted_outputs"] = found["central"].outputs
     return found
 
 
