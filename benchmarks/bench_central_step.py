@@ -7,7 +7,8 @@ beyond the gradients of its substeps. p about 450, n = 128, float32, one thread.
 from common import pairwise, perceptron, report
 
 import gfm
-from gfm.central.processes import Central, Settings, Stable
+from gfm.central import Settings
+from gfm.central.processes import Central, Stable
 
 
 def step_of(kind: type, outputs: int, lr: float, before: int) -> dict[str, float]:

@@ -10,7 +10,8 @@ import torch
 from common import perceptron, report
 
 import gfm
-from gfm.central.processes import Central, Settings
+from gfm.central import Settings
+from gfm.central.processes import Central
 from gfm.curvature import Tracker
 from gfm.linalg import eigen
 

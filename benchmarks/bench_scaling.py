@@ -16,7 +16,8 @@ import numpy as np
 from common import pairwise, perceptron, report
 
 import gfm
-from gfm.central.processes import Central, Settings
+from gfm.central import Settings
+from gfm.central.processes import Central
 
 
 def network(hidden: int, n: int) -> gfm.Problem:

@@ -2,5 +2,6 @@
 
 from gfm.central.result import Run, Series
 from gfm.central.run import run
+from gfm.central.settings import Settings
 
-__all__ = ["Run", "Series", "run"]
+__all__ = ["Run", "Series", "Settings", "run"]

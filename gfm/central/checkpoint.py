@@ -7,7 +7,7 @@ is executed. It carries a fingerprint of the call and is refused by any other ca
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,22 +16,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gfm.central.processes import Process
-from gfm.central.request import Request
+from gfm.central.base import Process
 from gfm.errors import UnreadableFileError
 from gfm.files import replacing
-from gfm.optimizers import Optimizer
 from gfm.problem import Problem
 
-__all__ = ["Mark", "fingerprint", "read", "write"]
+__all__ = ["Fingerprint", "fingerprint", "read", "write"]
 
-_FORMAT = "gfm-checkpoint/3"
+_FORMAT = "gfm-checkpoint/4"
 # Settings that no fingerprint holds: threads may differ between machines, a schedule is known by its rates.
 _ASIDE = ("threads", "schedule")
 
 
 @dataclass(frozen=True)
-class Mark:
+class Fingerprint:
     """What tells one call from another.
 
     digest: of data, start, module, optimizer with its learning rates, settings and what is recorded.
@@ -42,34 +40,39 @@ class Mark:
     digest: str
     losses: list[float]
 
-    def same(self, other: Mark) -> bool:
-        """Whether both are marks of one call."""
+    def same(self, other: Fingerprint) -> bool:
+        """Whether both belong to one call."""
         return self.digest == other.digest and np.allclose(self.losses, other.losses, rtol=1e-4, atol=0, equal_nan=True)
 
 
-def fingerprint(problem: Problem, optimizer: Optimizer, record: dict[str, Any], request: Request) -> Mark:
-    """The mark of a call; costs three values of the loss. ``record``: the run's settings."""
-    told = {name: value for name, value in record.items() if name not in _ASIDE}
-    told["processes"], told["keep_weights"] = request.names, request.keep_weights
-    told["observables"] = sorted(request.observables)
-    told["rates"] = [optimizer.lr_at(t) for t in range(1, request.warmup + request.steps + 2)]
-    told["module"] = repr(problem.module)
-    told["batch_size"] = problem.batch_size
+def fingerprint(problem: Problem, told: Mapping[str, Any], w: Tensor) -> Fingerprint:
+    """The fingerprint of a call that starts at w (p,); costs three values of the loss.
+
+    Args:
+        problem: the training problem.
+        told: everything else that tells the call from another, as plain data.
+        w: the start.
+    """
+    told = {name: value for name, value in told.items() if name not in _ASIDE}
+    told |= {"module": repr(problem.module), "batch_size": problem.batch_size}
     digest = hashlib.sha256(repr(sorted(told.items())).encode())
-    for tensor in (problem.inputs, problem.targets, problem.w0, request.w):
+    for tensor in (problem.inputs, problem.targets, problem.w0, w):
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    away = torch.randn(problem.p, generator=torch.Generator().manual_seed(0)).to(request.w)
-    away *= 0.1 * (1 + request.w.norm()) / away.norm()
-    return Mark(digest.hexdigest(), [float(problem.loss(request.w + share * away)) for share in (0.0, 1.0, -1.0)])
+    away = torch.randn(problem.p, generator=torch.Generator().manual_seed(0)).to(w)
+    away *= 0.1 * (1 + w.norm()) / away.norm()
+    return Fingerprint(digest.hexdigest(), [float(problem.loss(w + share * away)) for share in (0.0, 1.0, -1.0)])
 
 
-def write(path: Path, mark: Mark, t: int, processes: dict[str, Process], seen: dict, notes: list[str]) -> None:
+def write(
+    path: Path, call: Fingerprint, t: int, processes: dict[str, Process], costs: dict, seen: dict, notes: list[str]
+) -> None:
     """Write a checkpoint of step ``t``, before it is observed; atomically."""
     content = {
         "format": _FORMAT,
-        "fingerprint": asdict(mark),
+        "fingerprint": asdict(call),
         "t": t,
         "processes": {name: process.state_dict() for name, process in processes.items()},
+        "costs": dict(costs),
         "seen": _mapped(seen, lambda value: torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value),
         "notes": list(notes),
     }
@@ -78,17 +81,17 @@ def write(path: Path, mark: Mark, t: int, processes: dict[str, Process], seen: d
         torch.save(content, partial)
 
 
-def read(path: Path, mark: Mark) -> dict[str, Any] | None:
+def read(path: Path, call: Fingerprint) -> dict[str, Any] | None:
     """The checkpoint at ``path`` if it belongs to the call, None if there is none.
 
     Raises:
-        UnreadableFileError: the file is no checkpoint, or one of another call or another version of the format.
+        UnreadableFileError: The file is not a checkpoint, or it belongs to another call or version of the format.
     """
     if not path.exists():
         return None
     try:
         content = torch.load(path, weights_only=True)
-        current, known = content["format"] == _FORMAT, Mark(**content["fingerprint"]).same(mark)
+        current, known = content["format"] == _FORMAT, Fingerprint(**content["fingerprint"]).same(call)
     except Exception as failure:
         raise UnreadableFileError(f"{path} is not a readable checkpoint; remove it to start anew") from failure
     if not current:

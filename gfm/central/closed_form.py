@@ -10,7 +10,7 @@ holds it is a weighted mean of the two values that each way alone would need:
 
 with sigma_gd^2 = 2 <-grad L, grad S> / |grad S|^2, gradient descent's (beta2 = 1: nu never moves), and
 sigma_ngd^2 = lr^2 / 4 - |grad L|^2 / S^2, that of normalised gradient descent (beta2 = 0: nu is the
-present squared gradient). A negative mean stands for no oscillation.
+present squared gradient). A negative mean means that there is no oscillation.
 
 Source: Central Flows (arXiv 2410.24206), section on Scalar RMSProp; derived from d S_eff / dt = 0.
 """
@@ -29,14 +29,14 @@ __all__ = [
 
 
 def gradient_descent_variance(gradient: Tensor, sharpness_gradient: Tensor) -> float:
-    """sigma^2 = 2 <-grad L, grad S> / |grad S|^2, in squared weights; below 0 the sharpness falls by itself.
+    """sigma^2 = 2 <-grad L, grad S> / |grad S|^2, in squared weights; negative: the sharpness falls anyway.
 
     Args:
         gradient: (p,) grad L.
         sharpness_gradient: (p,) grad S = D^3 L[u, u] of the unit top eigenvector u.
 
     Raises:
-        InputError: shapes that differ, or a sharpness that has no gradient.
+        InputError: The shapes differ, or the sharpness has no gradient.
     """
     steepness = _squares(gradient, sharpness_gradient)
     if steepness == 0:
@@ -51,7 +51,7 @@ def normalised_variance(gradient: Tensor, sharpness: float, lr: float) -> float:
     |grad L|^2 + sigma^2 S^2, is (lr S / 2)^2.
 
     Raises:
-        InputError: ``sharpness`` or ``lr`` not positive.
+        InputError: ``sharpness`` or ``lr`` is not positive.
     """
     _positive(sharpness=sharpness, lr=lr)
     return lr**2 / 4.0 - float(gradient @ gradient) / sharpness**2
@@ -73,7 +73,7 @@ def scalar_rmsprop_variance(
         E of the squared displacement along u, in squared weights; it rises with ``lr``.
 
     Raises:
-        InputError: values outside those ranges, shapes that differ, or beta2 = 1 with no grad S.
+        InputError: A value is out of its range, the shapes differ, or beta2 = 1 and grad S vanishes.
     """
     if not 0.0 <= beta2 <= 1.0:
         raise InputError(f"beta2 must lie in [0, 1], but it is {beta2!r}")
@@ -97,7 +97,7 @@ def effective_sharpness_rate(
     nu = (lr S / 2)^2 moves at (1 - beta2) / beta2 times |grad L|^2 + variance S^2 - nu.
 
     Raises:
-        InputError: beta2 not in (0, 1], or values as in :func:`scalar_rmsprop_variance`.
+        InputError: beta2 is not in (0, 1], or as in :func:`scalar_rmsprop_variance`.
     """
     if not 0.0 < beta2 <= 1.0:
         raise InputError(f"beta2 must lie in (0, 1], but it is {beta2!r}")

@@ -48,7 +48,7 @@ def solve(A: np.ndarray, B: np.ndarray, *, tolerance: float = 1e-10, max_iterati
     gradient steps where Newton does not descend.
 
     Raises:
-        InputError: shapes that do not fit, entries that are not finite, a tolerance outside (0, 1), no iterations.
+        InputError: Shapes do not fit, an entry is not finite, or an option is out of range.
 
     Source: conditions as in Central Flows (arXiv 2410.24206); Newton's derivative of the
     projection as in Sun and Sun (2002), Math. Oper. Res. 27(1).
@@ -64,10 +64,9 @@ def solve(A: np.ndarray, B: np.ndarray, *, tolerance: float = 1e-10, max_iterati
     if not (np.isfinite(A).all() and np.isfinite(B).all()):
         raise InputError("the complementarity problem has entries that are not finite")
     if k == 1:
-        a, b = float(A[0, 0]), float(B[0, 0])
-        x = -a / b if a < 0 < b else 0.0
-        solved = a >= 0 or b > 0
-        return Solution(np.array([[x]]), 0.0 if solved else 1.0, 0.0, 0.0 if solved else 1.0, 0, solved)
+        solved = bool(A[0, 0] >= 0 or B[0, 0] > 0)
+        X = np.maximum(-A / B, 0.0) if B[0, 0] > 0 else np.zeros((1, 1))
+        return Solution(X, float(not solved), 0.0, float(not solved), 0, solved)
     size_a, size_b = np.abs(A).max(), np.trace(B) / m
     if size_a == 0 or np.linalg.eigvalsh(A)[0] >= 0:
         return Solution(np.zeros((k, k)), 0.0, 0.0, 0.0, 0, True)

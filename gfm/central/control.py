@@ -2,7 +2,7 @@
 
 The flow may pass the edge of stability by a small band. A substep that ends beyond it is taken again at
 half length. Within a step the eigenvectors are those of its start; where fresh ones at its end show the
-flow beyond the band, they have turned meanwhile, and the step is taken again with new ones in every
+flow beyond the band, they have turned during the step, which is then taken again with new ones in every
 substep. An excess that shorter substeps do not reduce is a jump of the curvature (a kink of the
 activation); the band is then widened for a while, so that no work is lost on it.
 """
@@ -59,7 +59,8 @@ class Control:
     def _begin(self) -> None:
         self.retaken = 0  # how often this step was taken again
         self._excess, self._tried = 0.0, self._shrink  # at its last end, and the shrinkage before its last doubling
-        self._quiet, self._halved = True, None
+        self._quiet = True
+        self._halved: _Halved | None = None
 
     def accept(self, top: float, end: float) -> bool:
         """Whether a substep that ends at time ``end`` of its step with top eigenvalue ``top`` is accepted.

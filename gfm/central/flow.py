@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,9 +10,10 @@ import torch
 from torch import Tensor
 
 from gfm.central import predictions
+from gfm.central.base import Flow, Observation, to_numpy
 from gfm.central.control import Control
-from gfm.central.process import Flow, Observation, Settings, to_numpy
-from gfm.central.substep import Local, Oscillation, local_flow
+from gfm.central.settings import Settings
+from gfm.central.substep import Local, Oscillation, Rates, local_flow
 from gfm.linalg import deflation
 from gfm.optimizers import Optimizer, State
 from gfm.problem import Problem
@@ -21,7 +21,7 @@ from gfm.problem.derivatives import Derivatives
 
 __all__ = ["Central"]
 
-#: Relative residual of eigenvectors that serve a single substep, unless a tolerance is asked for.
+#: Relative residual of eigenvectors that serve a single substep, unless the settings name a tolerance.
 _COARSE = 3e-4
 
 
@@ -48,16 +48,20 @@ class Central(Flow):
             band = 1e-3 if w.dtype != torch.float64 else 5e-4 if moves else 1e-4
         self.control = Control(settings.substeps, optimizer.threshold, band if settings.adaptive else math.inf)
         self.oscillation: Oscillation | None = None
+        self._candidates = self._no_rows = w.new_empty((0, len(w)))  # directions that may turn critical in this step
+        self._local: Local | None = None
+        self._rates: Rates | None = None
         self._before: np.ndarray | None = None  # eigenvalues one step earlier
         self._began: _Start | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """See ``Process``."""
         began = self._began
-        if began is not None:
-            began = {"w": began.w, "state": vars(began.state), "rows": began.rows}
-        before = None if self._before is None else torch.from_numpy(self._before)
-        return super().state_dict() | {"control": self.control.state_dict(), "before": before, "began": began}
+        return super().state_dict() | {
+            "control": self.control.state_dict(),
+            "before": None if self._before is None else torch.from_numpy(self._before),
+            "began": None if began is None else {"w": began.w, "state": vars(began.state), "rows": began.rows},
+        }
 
     def load_state_dict(self, kept: dict[str, Any]) -> None:
         """See ``Process``."""
@@ -69,7 +73,7 @@ class Central(Flow):
 
     def observe(self, t: int) -> Observation:
         """See ``Process``; takes the last step again first, where the control asks for it."""
-        self.oscillation = self._candidates = None  # free their memory before new eigenvectors are sought
+        self.oscillation, self._candidates = None, self._no_rows  # free memory before new eigenvectors are sought
         point, spectrum = self._open()
         while self._began is not None and self.control.take_again(float(spectrum.values[0])):
             self.w, self.state, rows = self._began
@@ -81,7 +85,7 @@ class Central(Flow):
         values = to_numpy(spectrum.values)
         rise = _risen(values, self._before)
         self._before = values
-        # Directions that may turn critical within the step; the others need no derivatives.
+        # Other directions need no derivatives.
         c, dt = self.optimizer.threshold, self.control.dt
         chosen = (values > min(0.95, self.settings.critical_share) * c) | (values + 2 * rise > c)
         self._candidates, self._rise = spectrum.U[chosen.tolist()], rise[chosen] * dt
@@ -118,6 +122,7 @@ class Central(Flow):
         are large they are not kept: it goes back to the step's start, where they are computed again.
         """
         local, rates, done = self._local, self._rates, 0.0
+        assert local is not None and rates is not None  # from ``observe``
         self._local = self._rates = None
         adaptive, frugal = self.settings.adaptive, self._candidates.numel() > deflation.LARGE
         rise = before = self._rise
@@ -140,6 +145,7 @@ class Central(Flow):
                 del following
             else:
                 del following
+                assert back is not None  # nothing is rejected where substeps are fixed
                 self.w, self.state, done, before = back
                 local = local or self._derivatives(self._here(), before)
             rates = local.rates(min(self.control.dt, 1.0 - done))
@@ -156,7 +162,7 @@ class Central(Flow):
             del spectrum
             rates = self._derivatives(point, rise[chosen]).rates(dt)
             del point
-            self._candidates = None
+            self._candidates = self._no_rows
             self._move(rates.w, rates.state, dt)
             del rates
             before = values
@@ -170,14 +176,6 @@ class Central(Flow):
             point, self.optimizer, self.state, self._candidates, rise=rise,
             critical_share=settings.critical_share, curvature_penalty=settings.curvature_penalty,
         )
-
-    def expectation(self, function: Callable[[Tensor], Tensor]) -> np.ndarray:
-        """See ``predictions.expectation``."""
-        return predictions.expectation(function, self.w, self.oscillation)
-
-    def displacement(self, other: Tensor) -> np.ndarray:
-        """See ``predictions.displacement``; other: (p,) the optimizer's weights."""
-        return predictions.displacement(other - self.w, self.optimizer.preconditioner(self.state), self.oscillation)
 
 
 def _risen(values: np.ndarray, before: np.ndarray | None) -> np.ndarray:

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from gfm.central.result import Series
-
 __all__ = ["Log", "Notes"]
 
 
@@ -44,28 +42,19 @@ class Log:
         for name, value in values.items():
             self.seen.setdefault(process, {}).setdefault(name, {})[t] = value
 
-    def _arrays(self, process: str) -> dict[str, np.ndarray]:
-        arrays = {} if process == "distance" else {"loss": np.full(self.steps + 1, np.nan)}
+    def arrays(self, process: str) -> dict[str, np.ndarray]:
+        """What was written of a process, (steps + 1, ...) by name; weights only at their steps."""
+        arrays: dict[str, np.ndarray] = {}
         for name, rows in self.seen.get(process, {}).items():
             if name == "weights":
                 arrays["weights"] = np.stack([rows[t] for t in sorted(rows)])
                 arrays["weights_steps"] = np.array(sorted(rows))
                 continue
-            vector = isinstance(next(iter(rows.values())), np.ndarray)
-            width = max((len(v) for v in rows.values()), default=0) if vector else 0
-            array = np.full((self.steps + 1, width) if vector else (self.steps + 1,), np.nan)
-            for t, value in rows.items():
-                if vector:
-                    array[t, : len(value)] = value
-                else:
-                    array[t] = value
-            arrays[name] = array
+            if isinstance(next(iter(rows.values())), np.ndarray):
+                arrays[name] = np.full((self.steps + 1, max(map(len, rows.values()))), np.nan)
+                for t, value in rows.items():
+                    arrays[name][t, : len(value)] = value
+            else:
+                arrays[name] = np.full(self.steps + 1, np.nan)
+                arrays[name][list(rows)] = list(rows.values())
         return arrays
-
-    def series(self, names: list[str]) -> dict[str, Series]:
-        """One series for each process, with every name that was written."""
-        return {name: Series(self._arrays(name)) for name in names}
-
-    def distances(self) -> dict[str, np.ndarray]:
-        """What was written under "distance"."""
-        return self._arrays("distance")

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gfm.central.process import Observation, flat_value, to_numpy
+from gfm.central.base import Observation, flat_value, to_numpy
 from gfm.central.substep import Oscillation
 
 __all__ = ["averages", "displacement", "expectation"]

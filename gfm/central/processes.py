@@ -7,12 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
+from gfm.central.base import Flow, Observation, Process
 from gfm.central.flow import Central
-from gfm.central.process import Flow, Observation, Process, Settings
+from gfm.central.settings import Settings
 from gfm.optimizers import Optimizer, State
 from gfm.problem import Problem
 
-__all__ = ["PROCESSES", "Central", "Discrete", "Midpoint", "Process", "Settings", "Stable"]
+__all__ = ["PROCESSES", "Central", "Discrete", "Midpoint", "Stable"]
 
 
 class Discrete(Process):
@@ -52,8 +53,7 @@ class Midpoint(Process):
 
     def _next(self) -> None:
         gradient = self.problem.gradient(self._present)
-        self.state = self.optimizer.update(self.state, gradient)
-        self._following = self.optimizer.step(self._present, self.state, gradient)
+        self._following, self.state = self.optimizer.advance(self._present, self.state, gradient)
         self.w = (self._previous + 2 * self._present + self._following) / 4
 
     def observe(self, t: int) -> Observation:
@@ -76,9 +76,9 @@ class Stable(Flow):
 
     def observe(self, t: int) -> Observation:
         """See ``Process``."""
-        self._point, spectrum = self._open()
-        self._top = float(spectrum.values[0])
-        seen = self._seen(self._point, spectrum)
+        point, spectrum = self._open()
+        self._gradient, self._top = point.gradient, float(spectrum.values[0])
+        seen = self._seen(point, spectrum)
         if self._top > self.settings.max_effective:
             self.alive = False
         return seen
@@ -87,13 +87,13 @@ class Stable(Flow):
         """See ``Process``."""
         # Euler is stable on this flow only while its step times the top eigenvalue is below 2.
         count = max(self.settings.substeps, math.ceil(2 * self._top))
-        gradient = self._point.gradient
+        gradient = self._gradient
+        del self._gradient
         for s in range(count):
             if s:
                 gradient = self.problem.gradient(self.w)
             P = self.optimizer.preconditioner(self.state)
             self._move(-gradient / P, self.optimizer.rates(self.state, gradient), 1.0 / count)
-        self._point = None
 
 
 PROCESSES: dict[str, type[Process]] = {

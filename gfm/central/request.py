@@ -1,25 +1,22 @@
-"""The arguments of a run, checked before it starts."""
+"""Checks of what a run is asked for, made before it starts."""
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from gfm.central.processes import PROCESSES, Settings
-from gfm.checks import number, whole
+from gfm.central.processes import PROCESSES
 from gfm.errors import InputError, UnknownNameError
-from gfm.optimizers import Optimizer
 from gfm.problem import Problem
 
-__all__ = ["RESERVED", "Request", "checked"]
+__all__ = ["RESERVED", "Observables", "checkpoint_path", "observables_at", "process_names", "start_of"]
+
+Observables = Mapping[str, Callable[[Tensor], Tensor]]
 
 #: Names that a run's series use themselves; so is every name that begins with ``predicted_``.
 RESERVED = frozenset({
@@ -29,66 +26,13 @@ RESERVED = frozenset({
 })
 
 
-@dataclass(frozen=True)
-class Request:
-    """The checked arguments of ``gfm.central.run``; w: (p,) the start."""
-
-    names: list[str]
-    steps: int
-    warmup: int
-    w: Tensor
-    seed: int
-    keep_weights: int
-    checkpoint_every: int
-    checkpoint_seconds: float
-    settings: Settings
-    observables: Mapping[str, Callable[[Tensor], Tensor]]
-    checkpoint: Path | None
-
-
-def checked(
-    problem: Problem, optimizer: Optimizer, steps: int, *, processes: Iterable[str], substeps: int, warmup: int,
-    w0: Tensor | None, seed: int, observables: Mapping[str, Callable[[Tensor], Tensor]] | None, keep_weights: int,
-    progress: bool | Callable[[int, int], None], checkpoint: str | Path | None, checkpoint_every: int,
-    checkpoint_seconds: float, settings: Mapping[str, Any],
-) -> Request:
-    """The request, if a run can serve it; the arguments are those of ``gfm.central.run``.
+def process_names(processes: Iterable[str]) -> list[str]:
+    """The names of ``processes``, known and each only once.
 
     Raises:
-        InputError: a value out of range or of the wrong kind.
-        UnknownNameError: an unknown process or setting.
+        InputError: They are no names, none, or one of them twice.
+        UnknownNameError: There is no such process.
     """
-    if not isinstance(problem, Problem):
-        raise InputError(f"problem must be a gfm.Problem, but it is a {type(problem).__name__}")
-    if not isinstance(optimizer, Optimizer):
-        raise InputError(f"optimizer must be a rule of gfm.optimizers, but it is a {type(optimizer).__name__}")
-    steps, warmup = whole("steps", steps, 1), whole("warmup", warmup, 0)
-    names = _names(processes)
-    chosen = _settings(problem, substeps, settings)
-    if not (callable(progress) or isinstance(progress, bool)):
-        raise InputError(f"progress must be True, False or a function of (done, steps), but it is {progress!r}")
-    w = _start(problem, w0)
-    for t in range(1, warmup + steps + 2 if callable(optimizer.lr) else 1):
-        optimizer.lr_at(t)
-    if not chosen.curvature_penalty and optimizer.memory(optimizer.update(optimizer.init(w), w)) is None:
-        raise InputError(
-            f"{type(optimizer).__name__} adapts no step size, so its flow cannot do without the curvature penalty"
-        )
-    return Request(
-        names, steps, warmup, w,
-        seed=whole("seed", seed, 0),
-        keep_weights=whole("keep_weights", keep_weights, 0),
-        checkpoint_every=whole("checkpoint_every", checkpoint_every, 1),
-        checkpoint_seconds=number(
-            "checkpoint_seconds", checkpoint_seconds, lambda x: 0 <= x < math.inf, "a number of at least 0"
-        ),
-        settings=chosen,
-        observables=_observables(observables, w),
-        checkpoint=_file(checkpoint),
-    )
-
-
-def _names(processes: Iterable[str]) -> list[str]:
     try:
         names = [processes] if isinstance(processes, str) else list(processes)
     except TypeError as failure:
@@ -101,18 +45,12 @@ def _names(processes: Iterable[str]) -> list[str]:
     return names
 
 
-def _settings(problem: Problem, substeps: int, settings: Mapping[str, Any]) -> Settings:
-    known = {f.name for f in fields(Settings)} - {"substeps"}
-    for name in settings:
-        if name not in known:
-            raise UnknownNameError(f"unknown setting {name!r}; choose from {', '.join(sorted(known))}")
-    chosen = Settings(substeps=substeps, **settings)
-    if chosen.track > problem.p:
-        raise InputError(f"track asks for {chosen.track} eigenpairs, but there are only {problem.p} weights")
-    return chosen
+def start_of(problem: Problem, w0: Tensor | None) -> Tensor:
+    """The weights (p,) from which a run starts: ``w0``, or the module's own.
 
-
-def _start(problem: Problem, w0: Tensor | None) -> Tensor:
+    Raises:
+        InputError: ``w0`` is no finite tensor with the module's shape, dtype and device.
+    """
     if w0 is None:
         return problem.w0
     if not isinstance(w0, Tensor):
@@ -125,7 +63,12 @@ def _start(problem: Problem, w0: Tensor | None) -> Tensor:
     return w0
 
 
-def _observables(observables: Any, w: Tensor) -> Mapping[str, Callable[[Tensor], Tensor]]:
+def observables_at(observables: Observables | None, w: Tensor) -> Observables:
+    """The functions by name, each tried at the weights (p,).
+
+    Raises:
+        InputError: A name is taken, or a function gives no finite real tensor.
+    """
     if observables is None:
         return {}
     if not isinstance(observables, Mapping):
@@ -140,25 +83,24 @@ def _observables(observables: Any, w: Tensor) -> Mapping[str, Callable[[Tensor],
         if not callable(function):
             raise InputError(f"observable {name!r} must be a function of the weights, but it is {function!r}")
         try:
-            with torch.no_grad():
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
                 value = function(w.detach().clone())
         except Exception as failure:
             why = f"{type(failure).__name__}: {failure}"
             raise InputError(f"observable {name!r} fails at the start: {why}") from failure
         if not isinstance(value, Tensor) or value.is_complex() or not torch.isfinite(value).all():
             raise InputError(
-                f"observable {name!r} must give a finite real tensor, but at the start it gives {_short(value)}"
+                f"observable {name!r} must give a finite real tensor, but at the start it gives {value!r:.60}"
             )
     return dict(observables)
 
 
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def checkpoint_path(checkpoint: str | Path | None) -> Path | None:
+    """The checkpoint's path; makes its folder.
 
-
-def _file(checkpoint: str | Path | None) -> Path | None:
-    """The checkpoint's path; makes its folder and checks that it is writable."""
+    Raises:
+        InputError: No file can be written there.
+    """
     if checkpoint is None:
         return None
     if not isinstance(checkpoint, (str, os.PathLike)):

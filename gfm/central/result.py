@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,30 +18,19 @@ __all__ = ["Run", "Series"]
 _FORMAT = "gfm-run/1"
 
 
-class Series(Mapping[str, np.ndarray]):
+class Series(dict[str, np.ndarray]):
     """What one process measured: arrays ``(steps + 1, ...)`` by name, also as attributes. NaN = not measured."""
 
-    def __init__(self, arrays: dict[str, np.ndarray]):
-        self._arrays = dict(arrays)
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        if name not in self._arrays:
-            raise UnknownNameError(f"{name!r} was not measured; measured were {', '.join(sorted(self._arrays))}")
-        return self._arrays[name]
+    def __missing__(self, name: str) -> np.ndarray:
+        raise UnknownNameError(f"{name!r} was not measured; measured were {', '.join(sorted(self))}")
 
     def __getattr__(self, name: str) -> np.ndarray:
-        if name.startswith("_") or name not in self._arrays:
-            raise AttributeError(f"{name!r} was not measured; measured were {', '.join(sorted(self._arrays))}")
-        return self._arrays[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
-
-    def __len__(self) -> int:
-        return len(self._arrays)
+        if name not in self:
+            raise AttributeError(f"{name!r} was not measured; measured were {', '.join(sorted(self))}")
+        return self[name]
 
     def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *self._arrays]
+        return [*super().__dir__(), *self]
 
 
 @dataclass
@@ -74,8 +63,7 @@ class Run:
         self[a], self[b]
         if a == b:
             return np.zeros(self.steps + 1)
-        found = self.distances.get(f"{a}-{b}", self.distances.get(f"{b}-{a}"))
-        return found
+        return self.distances[f"{a}-{b}" if f"{a}-{b}" in self.distances else f"{b}-{a}"]
 
     # --- plain data ---------------------------------------------------------------------------
 
@@ -97,7 +85,7 @@ class Run:
         """The inverse of ``to_arrays``.
 
         Raises:
-            UnreadableFileError: this is not a stored run, or not a complete one.
+            UnreadableFileError: It is not a stored run, or not a complete one.
         """
         if not isinstance(info, Mapping):
             raise UnreadableFileError("this is not a stored run (its description is no mapping); run it again")
@@ -123,7 +111,7 @@ class Run:
         """Write one NPZ file, atomically; its entry ``info`` is JSON.
 
         Raises:
-            InputError: the path does not end in .npz or cannot be written.
+            InputError: The path does not end in .npz or cannot be written.
         """
         path = Path(path)
         if path.suffix != ".npz":
@@ -132,7 +120,7 @@ class Run:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as partial, open(partial, "wb") as file:
-                np.savez_compressed(file, info=np.array(json.dumps(info)), **arrays)
+                np.savez_compressed(file, allow_pickle=False, info=np.array(json.dumps(info)), **arrays)
         except OSError as failure:
             reason = failure.strerror
             raise InputError(f"the run cannot be written to {path} ({reason}); name another place") from failure
@@ -142,7 +130,7 @@ class Run:
         """Read what ``save`` wrote.
 
         Raises:
-            UnreadableFileError: the file is missing, truncated or no run.
+            UnreadableFileError: The file is missing, truncated or not a run.
         """
         try:
             with np.load(path, allow_pickle=False) as file:

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, fields, is_dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from gfm.central import checkpoint as checkpoints
+from gfm.central import predictions, request
+from gfm.central.base import Observation, Process, flat_value
 from gfm.central.log import Log, Notes
-from gfm.central.process import flat_value
-from gfm.central.processes import PROCESSES, Central, Process
-from gfm.central.request import Request, checked
-from gfm.central.result import Run
-from gfm.errors import NumericalError
-from gfm.optimizers import Optimizer, State
+from gfm.central.processes import PROCESSES, Central
+from gfm.central.result import Run, Series
+from gfm.central.settings import Settings
+from gfm.checks import number, whole
+from gfm.errors import InputError, NumericalError
+from gfm.optimizers import Optimizer
 from gfm.problem import Problem
 
 __all__ = ["run"]
@@ -33,17 +38,17 @@ def run(
     steps: int,
     *,
     processes: Iterable[str] = ("discrete", "stable", "central"),
-    substeps: int = 4,
+    substeps: int | None = None,
+    settings: Settings | None = None,
     warmup: int = 0,
     w0: Tensor | None = None,
     seed: int = 0,
-    observables: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+    observables: request.Observables | None = None,
     keep_weights: int = 0,
     progress: bool | Callable[[int, int], None] = False,
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 100,
     checkpoint_seconds: float = 0.0,
-    **settings: Any,
 ) -> Run:
     """Run the optimizer and its flows side by side and measure them at every step.
 
@@ -52,10 +57,11 @@ def run(
         optimizer: a rule of ``gfm.optimizers``.
         steps: optimizer steps, equal to units of flow time.
         processes: of "discrete", "midpoint", "stable", "central".
-        substeps: Euler substeps of the flows in each step.
+        substeps: Euler substeps of the flows in each step, in place of the settings' own.
+        settings: how the flows are computed; default ``Settings()``.
         warmup: discrete steps before all processes start (RMSProp starts beyond the edge).
         w0: (p,) start; default the module's own weights.
-        seed: seeds torch's generator for anything random below; eigen-solvers seed themselves.
+        seed: of torch's generator while the run lasts, for observables that draw; eigen-solvers seed themselves.
         observables: name to a function of the weights (p,) whose value is recorded, flattened; the
             central flow adds ``predicted_<name>``, its time average over the oscillation.
         keep_weights: steps between stored weights of every process (0: none are stored).
@@ -64,7 +70,6 @@ def run(
             uninterrupted run, and removes it at its end.
         checkpoint_every: steps between writes of the checkpoint.
         checkpoint_seconds: least time between writes.
-        **settings: further fields of ``gfm.central.settings.Settings``.
 
     Returns:
         A ``Run``. Every series holds loss, gradient_norm2, eigenvalues (of P^{-1} H, largest first),
@@ -73,145 +78,162 @@ def run(
         process; those of a warm-up are under "warmup".
 
     Raises:
-        InputError: a value out of range or of the wrong kind.
-        UnknownNameError: an unknown process or setting.
-        UnreadableFileError: the checkpoint is broken or belongs to another call.
+        InputError: A value is out of range or of the wrong kind.
+        UnknownNameError: There is no such process.
+        UnreadableFileError: The checkpoint is broken or belongs to another call.
     """
-    request = checked(
-        problem, optimizer, steps, processes=processes, substeps=substeps, warmup=warmup, w0=w0, seed=seed,
-        observables=observables, keep_weights=keep_weights, progress=progress, checkpoint=checkpoint,
-        checkpoint_every=checkpoint_every, checkpoint_seconds=checkpoint_seconds, settings=settings,
+    if not isinstance(problem, Problem):
+        raise InputError(f"problem must be a gfm.Problem, but it is a {type(problem).__name__}")
+    if not isinstance(optimizer, Optimizer):
+        raise InputError(f"optimizer must be a rule of gfm.optimizers, but it is a {type(optimizer).__name__}")
+    if not (callable(progress) or isinstance(progress, bool)):
+        raise InputError(f"progress must be True, False or a function of (done, steps), but it is {progress!r}")
+    steps, warmup, seed = whole("steps", steps, 1), whole("warmup", warmup, 0), whole("seed", seed, 0)
+    keep_weights = whole("keep_weights", keep_weights, 0)
+    checkpoint_every = whole("checkpoint_every", checkpoint_every, 1)
+    checkpoint_seconds = number(
+        "checkpoint_seconds", checkpoint_seconds, lambda x: 0 <= x < math.inf, "a number of at least 0"
     )
-    steps, names, checkpoint = request.steps, request.names, request.checkpoint
-    torch.manual_seed(request.seed)
-    started, before = time.perf_counter(), problem.costs.copy()
-    record = _record(problem, optimizer, request)
-    w, state = _warm_up(problem, optimizer, request.w.detach().clone(), request.warmup)
-    costs = {}
-    if request.warmup:
-        costs["warmup"] = {**asdict(problem.costs.since(before)), "seconds": time.perf_counter() - started}
+    names, w0 = request.process_names(processes), request.start_of(problem, w0)
+    rates = [optimizer.lr_at(t) for t in range(1, warmup + steps + 2)]  # refuses a schedule that gives no rate
+    settings = _fitting(settings, substeps, problem, optimizer, w0)
+    observables, path = request.observables_at(observables, w0), request.checkpoint_path(checkpoint)
+
+    started = time.perf_counter()
+    costs: dict[str, dict[str, float]] = defaultdict(dict)
     notes, log = Notes(), Log(steps)
-    alive: dict[str, Process] = {}
-    for name in names:
-        with notes.listening(name, 0):
-            kind = PROCESSES[name]
-            alive[name] = _timed(problem, None, lambda k=kind: k(problem, optimizer, request.settings, w, state))
-    first, written = 0, time.perf_counter()
-    if checkpoint is not None:
-        mark = checkpoints.fingerprint(problem, optimizer, record, request)
-        kept = checkpoints.read(checkpoint, mark)
-        if kept is not None:
-            first, log.seen, notes = kept["t"], kept["seen"], Notes(kept["notes"])
-            for name, process in alive.items():
-                process.load_state_dict(kept["processes"][name])
-    bar = tqdm(total=steps, initial=first, disable=progress is not True, desc=type(optimizer).__name__, unit="step")
-    for t in range(first, steps + 1):
-        due = t > first and t % request.checkpoint_every == 0
-        if checkpoint is not None and due and time.perf_counter() - written >= request.checkpoint_seconds:
-            checkpoints.write(checkpoint, mark, t, alive, log.seen, notes)
-            written = time.perf_counter()
-        for name, process in alive.items():
-            with notes.listening(name, t):
-                seen = _guarded(problem, process, name, t, notes, lambda q=process, t=t: q.observe(t)) or {}
-                if process.alive or seen:
-                    seen.update(_extras(process, request.observables, _due(request.keep_weights, t)))
-            log.write(name, t, seen)
-        _compare(alive, log, t)
-        if t < steps:
-            for name, process in alive.items():
+    record = {
+        **_described(optimizer), "steps": steps, "warmup": warmup, "seed": seed, **asdict(settings),
+        "p": problem.p, "n": problem.n, "dtype": str(problem.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        w, state = w0.detach().clone(), optimizer.init(w0)
+        if warmup:
+            with _costing(problem, costs["warmup"]):
+                for _ in range(warmup):
+                    w, state = optimizer.advance(w, state, problem.gradient(w))
+        running: dict[str, Process] = {}
+        for name in names:
+            with notes.listening(name, 0), _costing(problem, costs[name]):
+                running[name] = PROCESSES[name](problem, optimizer, settings, w, state)
+        first, written = 0, time.perf_counter()
+        if path is not None:
+            told = record | {
+                "processes": names, "keep_weights": keep_weights, "observables": sorted(observables), "rates": rates,
+            }
+            call = checkpoints.fingerprint(problem, told, w0)
+            kept = checkpoints.read(path, call)
+            if kept is not None:
+                first, log.seen, notes = kept["t"], kept["seen"], Notes(kept["notes"])
+                costs.update(kept["costs"])
+                for name, process in running.items():
+                    process.load_state_dict(kept["processes"][name])
+        bar = tqdm(total=steps, initial=first, disable=progress is not True, desc=type(optimizer).__name__, unit="step")
+        for t in range(first, steps + 1):
+            due = t > first and t % checkpoint_every == 0
+            if path is not None and due and time.perf_counter() - written >= checkpoint_seconds:
+                checkpoints.write(path, call, t, running, costs, log.seen, notes)
+                written = time.perf_counter()
+            for name, process in running.items():
+                if not process.alive:
+                    continue
                 with notes.listening(name, t):
-                    _guarded(problem, process, name, t, notes, process.advance)
-        if callable(progress):
-            progress(t, steps)
-        bar.update(t > first)
-    bar.close()
+                    seen: Observation = {}
+                    with _stopping(process, name, t, notes), _costing(problem, costs[name]):
+                        seen = process.observe(t)
+                    if seen:
+                        keep = keep_weights > 0 and t % keep_weights == 0
+                        log.write(name, t, seen | _extras(process, observables, keep))
+                        if not math.isfinite(seen["loss"]):
+                            process.alive = False
+                            notes.append(f"{name} stopped at step {t}: its loss is no longer finite")
+            _compare(running, optimizer, log, t)
+            for name, process in running.items():
+                if process.alive and t < steps:
+                    with notes.listening(name, t), _stopping(process, name, t, notes), _costing(problem, costs[name]):
+                        process.advance()
+            if callable(progress):
+                progress(t, steps)
+            bar.update(t > first)
+        bar.close()
     record["seconds"] = time.perf_counter() - started
-    costs |= {name: {**asdict(process.costs), "seconds": process.seconds} for name, process in alive.items()}
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
-    return Run(log.series(names), log.distances(), record, costs, list(notes))
+    if path is not None:
+        path.unlink(missing_ok=True)
+    series = {name: Series({"loss": np.full(steps + 1, np.nan), **log.arrays(name)}) for name in names}
+    return Run(series, log.arrays("distance"), record, dict(costs), list(notes))
 
 
-def _record(problem: Problem, optimizer: Optimizer, request: Request) -> dict[str, Any]:
-    """The run's settings, as plain data."""
+def _fitting(
+    settings: Settings | None, substeps: int | None, problem: Problem, optimizer: Optimizer, w: Tensor
+) -> Settings:
+    """The settings of a run that starts at w (p,), if problem and optimizer allow them."""
+    settings = Settings() if settings is None else settings
+    if not isinstance(settings, Settings):
+        raise InputError(f"settings must be gfm.central.Settings, but they are a {type(settings).__name__}")
+    if substeps is not None:
+        settings = replace(settings, substeps=substeps)
+    if settings.track > problem.p:
+        raise InputError(f"track asks for {settings.track} eigenpairs, but there are only {problem.p} weights")
+    if not settings.curvature_penalty and optimizer.memory(optimizer.update(optimizer.init(w), w)) is None:
+        raise InputError(
+            f"{type(optimizer).__name__} adapts no step size, so its flow cannot do without the curvature penalty"
+        )
+    return settings
+
+
+def _described(optimizer: Optimizer) -> dict[str, Any]:
+    """The optimizer as plain data."""
     lr = optimizer.lr
     return {
         "optimizer": type(optimizer).__name__,
-        **{f.name: getattr(optimizer, f.name) for f in fields(optimizer) if not callable(getattr(optimizer, f.name))},
+        **{name: value for name, value in vars(optimizer).items() if not callable(value)},
         # A schedule that is a dataclass says itself what it is; the rates themselves are in the series.
         "schedule": "constant" if not callable(lr) else repr(lr) if is_dataclass(lr) else "a function of the step",
         "threshold": optimizer.threshold,
-        "steps": request.steps,
-        "warmup": request.warmup,
-        "seed": request.seed,
-        **asdict(request.settings),
-        "p": problem.p,
-        "n": problem.n,
-        "dtype": str(problem.dtype).removeprefix("torch."),
-        "threads": torch.get_num_threads(),
     }
 
 
-def _due(every: int, t: int) -> bool:
-    return bool(every) and t % every == 0
-
-
-def _warm_up(problem: Problem, optimizer: Optimizer, w: Tensor, warmup: int) -> tuple[Tensor, State]:
-    state = optimizer.init(w)
-    for _ in range(warmup):
-        gradient = problem.gradient(w)
-        state = optimizer.update(state, gradient)
-        w = optimizer.step(w, state, gradient)
-    return w, state
-
-
-def _guarded(
-    problem: Problem, process: Process, name: str, t: int, notes: Notes, work: Callable[[], Any]
-) -> Any:
-    """Do the work of a process that is alive; stop and note it where its numbers are no longer finite."""
-    if not process.alive:
-        return None
+@contextmanager
+def _stopping(process: Process, name: str, t: int, notes: Notes) -> Iterator[None]:
+    """Stop and note a process whose numbers are no longer finite."""
     try:
-        done = _timed(problem, process, work)
+        yield
     except NumericalError as failure:
         process.alive = False
         notes.append(f"{name} stopped at step {t}: {failure}")
-        return None
-    if isinstance(done, dict) and not math.isfinite(done["loss"]):
-        process.alive = False
-        notes.append(f"{name} stopped at step {t}: its loss is no longer finite")
-    return done
 
 
-def _extras(process: Process, observables: Mapping[str, Callable[[Tensor], Tensor]], weights: bool) -> dict[str, Any]:
+@contextmanager
+def _costing(problem: Problem, costs: dict[str, float]) -> Iterator[None]:
+    """Add to ``costs`` what the work takes: derivatives of the problem by kind, and seconds."""
+    before, started = problem.costs.copy(), time.perf_counter()
+    yield
+    spent = {**asdict(problem.costs.since(before)), "seconds": time.perf_counter() - started}
+    for name, value in spent.items():
+        costs[name] = costs.get(name, 0) + value
+
+
+def _extras(process: Process, observables: request.Observables, keep: bool) -> Observation:
     """The user's functions of the weights, the flow's expectation of them, and the weights themselves."""
-    found: dict[str, Any] = {}
+    found: Observation = {}
     for key, function in observables.items():
         found[key] = flat_value(function, process.w)
         if isinstance(process, Central):
-            found[f"predicted_{key}"] = process.expectation(function)
-    if weights:
+            found[f"predicted_{key}"] = predictions.expectation(function, process.w, process.oscillation)
+    if keep:
         found["weights"] = process.w.detach().float().cpu().numpy()
     return found
 
 
-def _timed(problem: Problem, process: Process | None, work: Callable[[], Any]) -> Any:
-    """Do the work and add its costs to the process; None: to the one that the work makes."""
-    before, started = problem.costs.copy(), time.perf_counter()
-    done = work()
-    process = done if process is None else process
-    spent = problem.costs.since(before)
-    for name in ("gradients", "hvps", "thirds"):
-        setattr(process.costs, name, getattr(process.costs, name) + getattr(spent, name))
-    process.seconds += time.perf_counter() - started
-    return done
-
-
-def _compare(alive: dict[str, Process], log: Log, t: int) -> None:
+def _compare(running: dict[str, Process], optimizer: Optimizer, log: Log, t: int) -> None:
     """Distances between processes, and the discrete one's displacement along the flow's Sigma."""
-    for a, b in combinations(alive, 2):
-        if alive[a].alive and alive[b].alive:
-            log.write("distance", t, {f"{a}-{b}": float((alive[a].w - alive[b].w).norm())})
-    central, discrete = alive.get("central"), alive.get("discrete")
+    for a, b in combinations(running, 2):
+        if running[a].alive and running[b].alive:
+            log.write("distance", t, {f"{a}-{b}": float((running[a].w - running[b].w).norm())})
+    central, discrete = running.get("central"), running.get("discrete")
     if isinstance(central, Central) and discrete is not None and central.alive and discrete.alive:
-        log.write("central", t, {"displacement": central.displacement(discrete.w)})
+        P = optimizer.preconditioner(central.state)
+        displacement = predictions.displacement(discrete.w - central.w, P, central.oscillation)
+        log.write("central", t, {"displacement": displacement})

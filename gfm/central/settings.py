@@ -1,4 +1,4 @@
-"""Settings that the processes of a run share."""
+"""How the flows of a run are computed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Settings"]
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings that the processes share, checked when they are made.
+    """How the flows of a run are computed; checked when it is made.
 
     Args:
         substeps: least number of Euler substeps in a step.
@@ -27,15 +27,15 @@ class Settings:
         eigen_every: steps between eigenvalue measurements of the discrete and midpoint processes.
         track: least number of eigenpairs; the stable flow has exactly this many.
         cap: largest number of eigenpairs.
-        tolerance: relative residual of the central flow's eigenpairs; None: fit to the dtype.
+        tolerance: relative residual of the central flow's eigenpairs; None: chosen by the dtype.
         discrete_tolerance: the same for the other processes, which do not depend on their eigenpairs; an
             eigenvalue's error is about its square.
-        max_effective: the stable flow stops at a larger effective eigenvalue: it needs more substeps the
-            larger that is.
+        max_effective: the stable flow stops at a larger effective eigenvalue: the larger it is, the more
+            substeps the flow needs.
         coordinates: number of evenly spaced weights whose squared gradient and second moment are recorded.
 
     Raises:
-        InputError: a value outside its range, or ``track`` above ``cap``.
+        InputError: A value is outside its range, or ``track`` is above ``cap``.
     """
 
     substeps: int = 4

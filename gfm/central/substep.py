@@ -57,13 +57,13 @@ import torch
 from torch import Tensor
 
 from gfm.central import complementarity
-from gfm.central.process import to_numpy
+from gfm.central.base import to_numpy
 from gfm.errors import NumericalError
 from gfm.linalg.symmetric import from_half, pairs, scale, to_half
 from gfm.optimizers import Optimizer, State
 from gfm.problem.derivatives import Derivatives
 
-__all__ = ["Local", "Oscillation", "Rates", "local_flow"]
+__all__ = ["Critical", "Local", "Oscillation", "Rates", "local_flow"]
 
 
 @dataclass(frozen=True)
@@ -102,39 +102,48 @@ class Rates:
 
 @dataclass(frozen=True)
 class Local:
-    """All derivatives that a substep from one point needs, whatever its length.
+    """All derivatives that a substep from one point needs, whatever its length; here nothing is critical.
 
     w_rate, state_rate: of the stable flow. quotients: (candidates,) Rayleigh quotients of P^{-1} H.
-    The rest is None where nothing is critical: U (k, p) critical rows; UPU (k, k) U P U^T; residual
-    (k, k) A; drift (k, k) alpha; B (m, m) beta; w_push (m, p) and nu_push (m, p) or (m, 1) the rates
-    of w and nu by X as a half vector.
     """
 
     w_rate: Tensor
     state_rate: State
     quotients: np.ndarray
-    U: Tensor | None = None
-    UPU: np.ndarray | None = None
-    residual: np.ndarray | None = None
-    drift: np.ndarray | None = None
-    B: np.ndarray | None = None
-    w_push: Tensor | None = None
-    nu_push: Tensor | None = None
 
     def rates(self, dt: float) -> Rates:
-        """The central flow's rates for a substep of length ``dt``: solves for Sigma.
+        """The central flow's rates for a substep of length ``dt``."""
+        return Rates(self.w_rate, self.state_rate, None)
+
+
+@dataclass(frozen=True)
+class Critical(Local):
+    """The same with critical directions.
+
+    U: (k, p) critical rows. UPU: (k, k) U P U^T. residual: (k, k) A. drift: (k, k) alpha. B: (m, m) beta.
+    w_push: (m, p) rates of w by X as a half vector; None without curvature penalty. nu_push: (m, p) or
+    (m, 1), the same of nu; None where a rule has no nu.
+    """
+
+    U: Tensor
+    UPU: np.ndarray
+    residual: np.ndarray
+    drift: np.ndarray
+    B: np.ndarray
+    w_push: Tensor | None
+    nu_push: Tensor | None
+
+    def rates(self, dt: float) -> Rates:
+        """The rates for a substep of length ``dt``: solves for Sigma.
 
         Warns where Sigma was found, but not to the solver's tolerance.
 
         Raises:
-            NumericalError: no covariance holds the flow at the edge.
+            NumericalError: No covariance holds the flow at the edge.
         """
-        if self.U is None:
-            return Rates(self.w_rate, self.state_rate, None)
         # 0 <= X  perp  (A + dt alpha) + dt beta[X] >= 0
         A = self.residual + dt * self.drift
         solution = complementarity.solve(A, dt * self.B)
-        X = solution.X
         if not solution.converged and solution.violation > 0.1:
             raise NumericalError(
                 "no oscillation can hold the flow at the edge: the curvature does not fall where it pushes the weights"
@@ -144,15 +153,15 @@ class Local:
                 "the oscillation covariance was not found to the solver's tolerance; see complementarity_residual",
                 stacklevel=2,
             )
-        x = to_half(X)
+        x = to_half(solution.X)
         slack = A + dt * from_half(self.B @ x)
-        found = Oscillation(self.U, X, self.UPU, slack, solution)
+        found = Oscillation(self.U, solution.X, self.UPU, slack, solution)
         # dw/dt = (dw/dt at X = 0) + (dw/dt by X) x, and so for nu
         weights = torch.tensor(x, dtype=self.U.dtype, device=self.U.device)
         w_rate, state_rate, nu_push = self.w_rate, self.state_rate, None
         if self.w_push is not None:
             w_rate = w_rate + weights @ self.w_push
-        if self.nu_push is not None:
+        if self.nu_push is not None and state_rate.nu is not None:
             nu_push = (weights @ self.nu_push).reshape(state_rate.nu.shape)
             state_rate = State(state_rate.t, state_rate.nu + nu_push, state_rate.momentum)
         return Rates(w_rate, state_rate, found, nu_push)
@@ -212,7 +221,8 @@ def local_flow(
     P_rate = optimizer.preconditioner_rate(state, state_rate)
     drift = c * _small((rows * P_rate) @ rows.T) - from_half(to_numpy(dH_dw @ w_rate))
     B = np.zeros((len(i), len(i)))
-    w_push = nu_push = None
+    w_push: Tensor | None = None
+    nu_push: Tensor | None = None
     if curvature_penalty:
         # dw/dt by X = -1/2 P^{-1} D^3 L[u_i, u_j];  beta = 1/2 D^3 L P^{-1} D^3 L^T  (in place: p is large)
         root = P**0.5
@@ -226,10 +236,10 @@ def local_flow(
         nu_push = squares * (c**2 * memory.rate * P**2)
         B += c * _small((squares * memory.sensitivity) @ nu_push.T)
     # A = U (c P - H) U^T
-    return Local(w_rate, state_rate, quotients, rows, UPU, c * UPU - UHU, drift, B, w_push, nu_push)
+    return Critical(w_rate, state_rate, quotients, rows, UPU, c * UPU - UHU, drift, B, w_push, nu_push)
 
 
 def _small(matrix: Tensor) -> np.ndarray:
     """A (k, k) matrix made exactly symmetric, in float64."""
-    matrix = to_numpy(matrix)
-    return (matrix + matrix.T) / 2
+    small = to_numpy(matrix)
+    return (small + small.T) / 2

@@ -15,7 +15,7 @@ def dense_hessian(problem: Problem, w: Tensor, *, limit: int = 5000) -> Tensor:
     """H(w) (p, p), by p products on one kept graph.
 
     Raises:
-        InputError: p is above ``limit`` (p^2 numbers would be stored).
+        InputError: p is above ``limit``; p^2 numbers would be stored.
     """
     if problem.p > limit:
         raise InputError(

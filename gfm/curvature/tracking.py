@@ -52,7 +52,7 @@ class Tracker:
         above: eigenvalues above this are all tracked (1.5, or 0.75 of the optimizer's threshold).
         initial: pairs at the start, and the least that is kept.
         cap: the most pairs; a warning says when it binds.
-        tolerance: relative residual of pairs above ``above``; by default fit to the dtype.
+        tolerance: relative residual of pairs above ``above``; by default chosen by the dtype.
         check_every: refreshes between cold solves that look for a pair that was missed.
         grow: False keeps the number at ``initial``.
         lag: 1 where the path is smooth, 2 where it has period two (the oscillating optimizer):
@@ -75,15 +75,21 @@ class Tracker:
         self.above, self.initial, self.cap = above, initial, cap
         self.tolerance, self.check_every = tolerance, check_every
         self.grow, self.lag, self.dense = grow, lag, dense
-        self.rows: Tensor | None = None  # (k, p) orthonormal, symmetric form
+        self._rows: Tensor | None = None  # (k, p) orthonormal, symmetric form
         self.past: list[Tensor] = []  # the same at the last refreshes, sharpened; newest first, in one frame
         self.refreshes = 0
         self._warned = False
 
     @property
+    def rows(self) -> Tensor:
+        """(k, p) orthonormal eigenvectors of the symmetric form, from the first refresh on."""
+        assert self._rows is not None
+        return self._rows
+
+    @property
     def width(self) -> int:
         """Vectors of the next block product."""
-        return self.initial if self.rows is None else self.rows.shape[0]
+        return self.initial if self._rows is None else len(self._rows)
 
     def refresh(self, point: Derivatives, P: Tensor | float, *, tolerance: float = 0.0) -> Spectrum:
         """The tracked pairs at ``point`` under preconditioner ``P`` (number, 0-d or (p,)).
@@ -91,7 +97,7 @@ class Tracker:
         tolerance: a coarser one than the tracker's own, for this time.
 
         Raises:
-            NumericalError: the Hessian's products are not finite.
+            NumericalError: The Hessian's products are not finite.
         """
         root = P**0.5
 
@@ -101,7 +107,7 @@ class Tracker:
             return point.hvp(V).div_(P)
 
         spent = 0
-        cold = self.dense or self.rows is None or (self.refreshes and self.refreshes % self.check_every == 0)
+        cold = self.dense or self._rows is None or (self.refreshes and self.refreshes % self.check_every == 0)
         self.refreshes += 1
         pairs = self._cold(product, point, self.width) if cold else self._warm(product, tolerance)
         spent += pairs.products
@@ -117,7 +123,7 @@ class Tracker:
             )
         rows = self._aligned(pairs.vectors)
         kept = self._kept(pairs.values)
-        self.rows = rows[:kept]
+        self._rows = rows[:kept]
         self._remember(pairs, kept)
         return Spectrum(pairs.values, rows / root, pairs.residuals, spent, pairs.converged)
 
@@ -126,20 +132,15 @@ class Tracker:
 
         Pairs that were found beyond it stay.
         """
-        known = self._known()
-        self.rows, self.past = torch.cat([rows, known[len(rows) :]]), []
-
-    def _known(self) -> Tensor:
-        assert self.rows is not None  # from the first refresh on
-        return self.rows
+        self._rows, self.past = torch.cat([rows, self.rows[len(rows) :]]), []
 
     def state_dict(self) -> dict[str, Any]:
         """What a later refresh depends on: tensors and plain containers."""
-        return {"rows": self.rows, "past": list(self.past), "refreshes": self.refreshes, "warned": self._warned}
+        return {"rows": self._rows, "past": list(self.past), "refreshes": self.refreshes, "warned": self._warned}
 
     def load_state_dict(self, kept: dict[str, Any]) -> None:
         """Go on from the ``state_dict`` of a tracker with the same options."""
-        self.rows, self.past = kept["rows"], kept["past"]
+        self._rows, self.past = kept["rows"], kept["past"]
         self.refreshes, self._warned = kept["refreshes"], kept["warned"]
 
     def _short(self, values: Tensor) -> bool:
@@ -160,10 +161,10 @@ class Tracker:
         options: dict[str, Any] = {
             "like": w, "tolerance": self.tolerance, "seed": self.refreshes, "wanted": self._wanted(k),
         }
-        if k * w.numel() <= deflation.LARGE or self.rows is None:
+        if k * w.numel() <= deflation.LARGE or self._rows is None:
             return deflation.largest(product, w.numel(), k, **options)
         # Of large rows only what tells their signs is kept while new ones are sought.
-        before, self.rows, self.past = self.rows[:, ::1000].clone(), None, []
+        before, self._rows, self.past = self._rows[:, ::1000].clone(), None, []
         pairs = deflation.largest(product, w.numel(), k, **options)
         shared = min(len(before), k)
         agree = (pairs.vectors[:shared, ::1000] * before[:shared]).sum(1, keepdim=True)
@@ -172,7 +173,7 @@ class Tracker:
 
     def _warm(self, product: eigen.Product, coarser: float) -> eigen.Eigenpairs:
         wanted = self._wanted(self.width)
-        rows = self._known()
+        rows = self.rows
         tolerance = max(coarser, self.tolerance or eigen.default_tolerance(rows.dtype))
         if rows.numel() > deflation.LARGE:
             return deflation.one_by_one(product, rows, wanted=wanted, tolerance=tolerance)
@@ -185,7 +186,7 @@ class Tracker:
     def _start(self) -> Tensor:
         """Rows extrapolated through the last refreshes."""
         if not self.past:
-            return self._known()
+            return self.rows
         if self.lag == 2:
             return self.past[min(1, len(self.past) - 1)]
         first, *others = _extrapolation(len(self.past))
@@ -211,18 +212,18 @@ class Tracker:
 
     def _aligned(self, rows: Tensor) -> Tensor:
         """Signs that agree with the last refresh, so that curves along eigenvectors are continuous."""
-        if self.rows is None:
+        if self._rows is None:
             return rows
-        m = min(len(rows), len(self.rows))
+        m = min(len(rows), len(self._rows))
         signs = torch.ones(len(rows), dtype=rows.dtype, device=rows.device)
-        agree = (rows[:m] * self.rows[:m]).sum(1)
+        agree = (rows[:m] * self._rows[:m]).sum(1)
         signs[:m] = torch.where(agree < 0, -1.0, 1.0).to(rows.dtype)
         return signs[:, None] * rows
 
 
 @lru_cache
 def _extrapolation(count: int) -> tuple[float, ...]:
-    """Weights, newest first, that carry a cubic through so many equidistant points one step on.
+    """Weights, newest first, that continue a cubic through ``count`` equidistant points by one step.
 
     Fewer than four points: a polynomial of lower degree; more: least squares, which amplifies errors less.
     """

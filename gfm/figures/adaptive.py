@@ -14,7 +14,7 @@ from gfm.central import Run
 from gfm.figures import style
 from gfm.figures.panels import Curve, Panel
 from gfm.measures.adaptive import at_loss, flow_sharpness
-from gfm.measures.flow import effective_top, smooth, upright
+from gfm.measures.flow import effective, effective_top, smooth, upright
 
 __all__ = [
     "ablation", "central_flow", "continued", "equal_loss", "first_lead", "many", "product", "start", "two_rates",
@@ -38,7 +38,7 @@ def _settled(curves: list[Curve], share: float = 0.08) -> tuple[float, float]:
 
 
 def _eigenvalues(run: Run, process: str, most: int) -> list[np.ndarray]:
-    values = run[process].eigenvalues * 2.0 / run.settings["threshold"]
+    values = effective(run, process)
     return [column for column in values.T[:most] if np.isfinite(column).sum() > 1]
 
 

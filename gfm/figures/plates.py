@@ -7,7 +7,7 @@ import numpy as np
 from gfm.central import Run
 from gfm.figures import style
 from gfm.figures.panels import Curve, Panel
-from gfm.measures.flow import smooth
+from gfm.measures.flow import effective, smooth
 
 __all__ = ["plate"]
 
@@ -55,7 +55,7 @@ def plate(run: Run, window: float, most: int = 3) -> list[Panel]:
 
 
 def _effective(run: Run, process: str, most: int) -> list[np.ndarray]:
-    values = run[process].eigenvalues * 2.0 / run.settings["threshold"]
+    values = effective(run, process)
     return [column for column in values.T[:most] if np.isfinite(column).sum() > 1]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from gfm.central import Run
 from gfm.figures import style
 from gfm.figures.panels import Curve, Panel
-from gfm.measures.flow import effective_top, smooth
+from gfm.measures.flow import effective, effective_top, smooth
 
 __all__ = ["paths", "rest", "single_weights", "speeds", "start", "variances", "weights_predicted"]
 
@@ -19,7 +19,7 @@ _PALE = {"alpha": 0.5}
 def start(run: Run) -> list[Panel]:
     """Loss and largest effective eigenvalues of RMSProp."""
     step = np.arange(run.steps + 1)
-    values = run["discrete"].eigenvalues * 2.0 / run.settings["threshold"]
+    values = effective(run, "discrete")
     shown = [v for v in values.T[:4] if np.isfinite(v).sum() > 1]
     names = ["largest", "second", "third", "fourth"]
     return [

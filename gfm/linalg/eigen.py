@@ -45,7 +45,7 @@ class Eigenpairs:
         Vectors whose eigenvalue is not well above zero stay as they are.
 
         Raises:
-            InputError: the images were not kept.
+            InputError: The images were not kept.
         """
         if self.images is None:
             raise InputError("the images of these eigenvectors were not kept")
@@ -87,12 +87,12 @@ def lanczos(
         p: the size of the matrix.
         k: how many pairs.
         like: a tensor whose dtype and device the vectors take.
-        tolerance: relative residual; by default fit to the dtype.
+        tolerance: relative residual; by default chosen by the dtype.
         seed: of the random start.
 
     Raises:
         InputError: ``k`` is not in ``1..p``.
-        NumericalError: the products are not finite.
+        NumericalError: The products are not finite.
     """
     if not 1 <= k <= p:
         raise InputError(f"the number of eigenpairs must lie in 1..{p}, but it is {k}")
@@ -161,9 +161,9 @@ def refine(
     Args:
         product: block product ``(m, p) -> (m, p)``.
         start: ``(k, p)`` rows near the wanted eigenvectors, not necessarily orthonormal.
-        wanted: the first ``wanted`` pairs must converge (default all); the others are guards,
-            asked for to 1000 times the tolerance only.
-        tolerance: relative residual; by default fit to the dtype.
+        wanted: the first ``wanted`` pairs must converge (default all); the others are guards, for
+            which 1000 times the tolerance is enough.
+        tolerance: relative residual; by default chosen by the dtype.
         max_iterations: rounds after which the pairs are returned as they are.
 
     Source: Knyazev (2001), SIAM J. Sci. Comput. 23(2); the basis is orthogonalised as in

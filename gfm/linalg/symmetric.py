@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from math import isqrt, sqrt
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ def matrix_size(m: int) -> int:
     """The k with k(k+1)/2 = m.
 
     Raises:
-        InputError: no such k exists.
+        InputError: There is no such k.
     """
     k = (isqrt(8 * m + 1) - 1) // 2
     if half_size(k) != m:
@@ -61,7 +61,7 @@ def to_half(matrix: Array) -> Array:
     Only the upper triangle is read.
 
     Raises:
-        InputError: the last two dimensions differ.
+        InputError: The last two dimensions differ.
 
     Example:
         >>> to_half(np.array([[1.0, 2.0], [2.0, 3.0]])).shape
@@ -70,51 +70,35 @@ def to_half(matrix: Array) -> Array:
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
         raise InputError(f"A square matrix is needed, not one of shape {tuple(matrix.shape)}.")
     k = matrix.shape[-1]
-    if isinstance(matrix, torch.Tensor):
-        i, j, _ = _torch_indices(k, matrix.device)
-        return matrix[..., i, j] * _torch_scale(k, matrix.dtype, matrix.device)
-    i, j = pairs(k)
-    return matrix[..., i, j] * scale(k).astype(_floating(matrix.dtype), copy=False)
+    i, j = _indices(k, matrix)
+    return matrix[..., i, j] * _factors(k, matrix)
 
 
 def from_half(half: Array) -> Array:
     """The symmetric matrices (..., k, k) of half vectors (..., k(k+1)/2), NumPy or torch.
 
     Raises:
-        InputError: the last dimension is no k(k+1)/2.
+        InputError: The last dimension is not k(k+1)/2 for any k.
     """
     if half.ndim < 1:
         raise InputError("A half vector is needed, not a scalar.")
     k = matrix_size(half.shape[-1])
-    if isinstance(half, torch.Tensor):
-        _, _, where = _torch_indices(k, half.device)
-        flat = half / _torch_scale(k, half.dtype, half.device)
-        return flat[..., where]
-    return (half / scale(k).astype(_floating(half.dtype), copy=False))[..., _where(k)]
+    i, j = _indices(k, half)
+    values = half / _factors(k, half)
+    shape = (*half.shape[:-1], k, k)
+    matrix: Any = values.new_zeros(shape) if isinstance(values, torch.Tensor) else np.zeros(shape, values.dtype)
+    matrix[..., i, j] = values
+    matrix[..., j, i] = values
+    return matrix
 
 
-@lru_cache(maxsize=64)
-def _where(k: int) -> np.ndarray:
-    """(k, k): the place of each matrix entry in the half vector."""
-    where = np.zeros((k, k), dtype=np.int64)
-    i, j = pairs(k)
-    where[i, j] = where[j, i] = np.arange(half_size(k))
-    where.flags.writeable = False
-    return where
+def _indices(k: int, like: Any) -> Any:
+    return torch.triu_indices(k, k, device=like.device) if isinstance(like, torch.Tensor) else pairs(k)
 
 
-@lru_cache(maxsize=64)
-def _torch_indices(k: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    i, j = pairs(k)
-    first, second, where = (torch.tensor(a.copy(), device=device) for a in (i, j, _where(k)))
-    return first, second, where
-
-
-@lru_cache(maxsize=64)
-def _torch_scale(k: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    kind = dtype if dtype.is_floating_point else torch.get_default_dtype()
-    return torch.tensor(scale(k).copy(), dtype=kind, device=device)
-
-
-def _floating(dtype: np.dtype) -> np.dtype:
-    return dtype if np.issubdtype(dtype, np.floating) else np.dtype(np.float64)
+def _factors(k: int, like: Any) -> Any:
+    """``scale(k)`` in the kind, dtype (a floating one for whole numbers) and device of ``like``."""
+    if isinstance(like, torch.Tensor):
+        kind = like.dtype if like.is_floating_point() else torch.get_default_dtype()
+        return torch.tensor(scale(k).copy(), dtype=kind, device=like.device)
+    return scale(k).astype(like.dtype if np.issubdtype(like.dtype, np.floating) else np.float64, copy=False)

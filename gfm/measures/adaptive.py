@@ -9,21 +9,21 @@ import numpy as np
 
 from gfm.central import Run
 from gfm.errors import InputError
-from gfm.measures.flow import at_edge, effective_top, smooth
+from gfm.measures.edge import measured_top
+from gfm.measures.flow import (
+    AT_EDGE,
+    at_edge,
+    average,
+    edge_level,
+    effective,
+    effective_top,
+    median,
+    smooth,
+)
 
 __all__ = [
-    "at_loss",
-    "coordinate_error",
-    "crossings",
-    "edge_steps",
-    "flow_sharpness",
-    "furthest_ratio",
-    "level_offset",
-    "loss_lag",
-    "oscillation_share",
-    "relative_error",
-    "spread_ratio",
-    "step_excess",
+    "arrivals", "at_loss", "coordinate_error", "flow_sharpness", "level_offset", "loss_lag", "oscillation_share",
+    "spread_ratio", "step_excess", "upward_crossings",
 ]
 
 
@@ -34,29 +34,18 @@ def flow_sharpness(run: Run, process: str) -> np.ndarray:
 
 def level_offset(run: Run) -> float:
     """|time mean of the optimizer's effective sharpness / 2 - 1| at the edge (B1, C1)."""
-    edge = at_edge(run)
-    return float(abs(np.nanmean(effective_top(run, "discrete")[edge]) / 2.0 - 1.0)) if edge.any() else float("nan")
+    return abs(edge_level(run) / 2.0 - 1.0)
 
 
-def crossings(run: Run) -> int:
-    """Upward crossings of 2 by the optimizer's effective sharpness."""
-    top = effective_top(run, "discrete")
-    top = top[np.isfinite(top)]
+def upward_crossings(run: Run) -> int:
+    """How often the optimizer's effective sharpness crosses 2 from below."""
+    _, top = measured_top(run)
     return int(np.sum((top[:-1] < 2.0) & (top[1:] >= 2.0)))
 
 
-def edge_steps(run: Run) -> list[int]:
+def arrivals(run: Run) -> list[int]:
     """Steps at which the flow's first, second, ... effective eigenvalue reaches the edge; those that do."""
-    values = run["central"].eigenvalues * 2.0 / run.settings["threshold"]
-    return [int(np.argmax(column > 1.999)) for column in values.T if (column > 1.999).any()]
-
-
-def relative_error(run: Run, window: float, what: str) -> float:
-    """Median over the edge of |smoothed optimizer - flow| / smoothed optimizer, of a series both have (B8)."""
-    actual = smooth(run["discrete"][what], window)
-    error = np.abs(actual - run["central"][what]) / np.abs(actual)
-    error = error[at_edge(run) & np.isfinite(error)]
-    return float(np.median(error)) if len(error) else float("nan")
+    return [int(np.argmax(column > AT_EDGE)) for column in effective(run, "central").T if (column > AT_EDGE).any()]
 
 
 def step_excess(run: Run, window: float) -> float:
@@ -65,8 +54,7 @@ def step_excess(run: Run, window: float) -> float:
     The optimizer's nu swings, and the mean of 1 / sqrt(nu) is larger than 1 / sqrt of the mean.
     """
     ratio = smooth(run["discrete"].effective_step, window) / run["central"].effective_step
-    good = at_edge(run) & np.isfinite(ratio)
-    return float(np.mean(ratio[good]) - 1.0) if good.any() else float("nan")
+    return average(ratio[at_edge(run) & np.isfinite(ratio)]) - 1.0
 
 
 def loss_lag(run: Run, window: float) -> float:
@@ -75,19 +63,14 @@ def loss_lag(run: Run, window: float) -> float:
     predicted = np.log(run["central"].predicted_loss)
     slope = smooth(np.gradient(predicted), window)
     good = at_edge(run) & np.isfinite(actual) & np.isfinite(slope) & (slope < 0)
-    return float(np.median((actual - predicted)[good] / slope[good])) if good.any() else float("nan")
-
-
-def furthest_ratio(ratios: np.ndarray) -> float:
-    """The one of ``variance_ratio`` that is furthest from 1 (A8); NaN where there is none."""
-    return float(ratios[np.argmax(np.abs(np.log(ratios)))]) if len(ratios) else float("nan")
+    return median((actual - predicted)[good] / slope[good])
 
 
 def at_loss(run: Run, level: float, process: str = "central") -> int:
     """The first step at which the loss of a process is at or below ``level``.
 
     Raises:
-        InputError: it never is.
+        InputError: It never is.
     """
     below = np.flatnonzero(run[process].loss <= level)
     if len(below) == 0:
@@ -98,22 +81,16 @@ def at_loss(run: Run, level: float, process: str = "central") -> int:
 # --- single weights ------------------------------------------------------------------------------
 
 
-def _coordinates(run: Run, name: str, window: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Smoothed optimizer, flow's prediction (rows of time) and the steps at the edge at which both are known."""
-    actual = smooth(run["discrete"][f"{name}_at"], window)
-    predicted = run["central"][f"predicted_{name}_at" if name == "gradient2" else f"{name}_at"]
-    return actual, predicted, at_edge(run) & np.isfinite(actual).all(1) & np.isfinite(predicted).all(1)
-
-
 def coordinate_error(run: Run, window: float, name: str) -> float:
     """C2 ("gradient2"), C3 ("nu"): median over recorded weights and steps of |smoothed - flow| / smoothed.
 
     Weights whose gradient is zero throughout are left out.
     """
-    actual, predicted, good = _coordinates(run, name, window)
+    actual = smooth(run["discrete"][f"{name}_at"], window)
+    predicted = run["central"][f"predicted_{name}_at" if name == "gradient2" else f"{name}_at"]
+    good = at_edge(run) & np.isfinite(actual).all(1) & np.isfinite(predicted).all(1)
     moving = actual[good] > 0
-    error = np.abs(actual[good] - predicted[good])[moving] / actual[good][moving]
-    return float(np.median(error)) if error.size else float("nan")
+    return median(np.abs(actual[good] - predicted[good])[moving] / actual[good][moving])
 
 
 def oscillation_share(run: Run) -> float:
@@ -121,7 +98,7 @@ def oscillation_share(run: Run) -> float:
     edge = at_edge(run)
     whole, own = run["central"].predicted_gradient2_at[edge], run["central"].gradient2_at[edge]
     known = np.isfinite(whole) & np.isfinite(own) & (whole > 0)
-    return float(np.median(1.0 - own[known] / whole[known])) if known.any() else float("nan")
+    return median(1.0 - own[known] / whole[known])
 
 
 def spread_ratio(run: Run) -> float:

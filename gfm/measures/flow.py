@@ -6,24 +6,45 @@ on the plots of the Central Flows paper; ``window`` is its standard deviation in
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from gfm.central import Run
 
 __all__ = [
-    "apart_before_edge", "at_edge", "distance_ratio", "edge_level", "effective_top", "flow_excess", "largest_rise",
-    "prediction_error", "smooth", "stopped", "upright", "variance_ratio",
+    "AT_EDGE", "apart_before_edge", "at_edge", "average", "distance_ratio", "edge_level", "effective", "effective_top",
+    "flow_excess", "furthest", "largest_rise", "median", "prediction_error", "smooth", "stopped", "upright",
+    "variance_ratio",
 ]
 
-#: A flow that starts beyond the edge settles within its band above it: so near (relative), it has arrived.
+#: A flow that starts beyond the edge settles within its band above it; this near (relative) it has arrived.
 ARRIVED = 1e-3
+#: An effective eigenvalue above this is at the edge, which is at 2: within 0.05 %.
+AT_EDGE = 1.999
+
+
+def median(values: np.ndarray) -> float:
+    """The median; NaN of no values."""
+    return float(np.median(values)) if np.size(values) else float("nan")
+
+
+def average(values: np.ndarray) -> float:
+    """The mean; NaN of no values."""
+    return float(np.mean(values)) if np.size(values) else float("nan")
+
+
+def furthest(ratios: Iterable[float]) -> float:
+    """The ratio that is furthest from 1, by factor; NaN if none could be measured."""
+    known = [ratio for ratio in ratios if not np.isnan(ratio)]
+    return float(max(known, key=lambda ratio: abs(np.log(ratio)))) if known else float("nan")
 
 
 def upright(swing: np.ndarray) -> np.ndarray:
     """(steps + 1,) a swing along an eigenvector, of its two signs the one that makes the largest swing positive.
 
-    Which of the two a solver finds hangs on the machine.
+    Which of the two a solver finds depends on the machine.
     """
     known = swing[np.isfinite(swing)]
     return -swing if len(known) and known.max() < -known.min() else swing
@@ -45,14 +66,19 @@ def smooth(values: np.ndarray, window: float) -> np.ndarray:
     return smoothed
 
 
+def effective(run: Run, process: str) -> np.ndarray:
+    """(steps + 1, k) eigenvalues of P^{-1} H, largest first, scaled so that the edge is at 2."""
+    return run[process].eigenvalues * 2.0 / run.settings["threshold"]
+
+
 def effective_top(run: Run, process: str) -> np.ndarray:
-    """(steps + 1,) largest eigenvalue of P^{-1} H, scaled so that the edge is at 2."""
-    return run[process].eigenvalues[:, 0] * 2.0 / run.settings["threshold"]
+    """(steps + 1,) the largest of the ``effective`` eigenvalues."""
+    return effective(run, process)[:, 0]
 
 
 def at_edge(run: Run) -> np.ndarray:
     """(steps + 1,) whether the central flow is at the edge of stability: within 0.05 % of it."""
-    return effective_top(run, "central") > 1.999
+    return effective_top(run, "central") > AT_EDGE
 
 
 def stopped(run: Run, process: str = "central") -> bool:
@@ -101,7 +127,7 @@ def edge_level(run: Run) -> float:
 
 
 def prediction_error(run: Run, window: float, what: str = "loss", predicted: bool = True) -> float:
-    """A4, A6: median over the edge of |smoothed optimizer - flow| / smoothed optimizer.
+    """A4, A6, B8: median over the edge of |smoothed optimizer - flow| / smoothed optimizer.
 
     what: "loss", "gradient_norm2", ... ; predicted: the time average that the flow predicts, or
     the bare value at the flow's own weights. Infinite where the flow stopped; NaN where it never
@@ -112,8 +138,7 @@ def prediction_error(run: Run, window: float, what: str = "loss", predicted: boo
     actual = smooth(run["discrete"][what], window)
     flow = run["central"][f"predicted_{what}" if predicted else what]
     error = np.abs(actual - flow) / actual
-    error = error[at_edge(run) & np.isfinite(error)]
-    return float(np.median(error)) if len(error) else float("nan")
+    return median(error[at_edge(run) & np.isfinite(error)])
 
 
 def distance_ratio(run: Run) -> float:

@@ -15,10 +15,10 @@ __all__ = ["interval", "ratio", "ratio_text", "readable"]
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
     """Mean of (replicates,) values and the ends of its two-sided Student interval.
 
-    The ends are NaN for fewer than three replicates: two say too little of their own spread.
+    The ends are NaN for fewer than three replicates: two say too little about their spread.
 
     Raises:
-        InputError: values that are not one-dimensional and finite.
+        InputError: The values are not one-dimensional and finite.
     """
     values = np.asarray(values, dtype=float)
     if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
@@ -39,7 +39,7 @@ def ratio(
     interval is Student's for the mean logarithm.
 
     Raises:
-        InputError: errors that are not one-dimensional, positive and finite, or not paired.
+        InputError: The errors are not one-dimensional, positive, finite and paired.
 
     Example:
         >>> mean, low, high = ratio([1.0, 1.0, 1.0], [2.0, 2.0, 2.0])
@@ -60,7 +60,7 @@ def ratio_text(ours: np.ndarray, theirs: np.ndarray) -> str:
 
 
 def readable(value: float, digits: int = 3) -> str:
-    """A number for reading: so many digits, powers of ten written out, a true minus sign.
+    """A number for reading: rounded to ``digits`` digits, with powers of ten written out and a true minus sign.
 
     Example:
         >>> readable(-0.12345), readable(1.5e-7)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from gfm.central import Run
-from gfm.measures.flow import at_edge, smooth
+from gfm.measures.flow import AT_EDGE, at_edge, average, effective, median, smooth
 
 __all__ = [
     "by_example", "edge_steps", "largest_gap", "locked", "loss_gap_share",
@@ -27,8 +27,7 @@ def rank(run: Run, share: float = 1e-6) -> np.ndarray:
 
 def locked(run: Run) -> np.ndarray:
     """(steps + 1,) how many effective eigenvalues of the flow are at the edge, within 0.05 %."""
-    values = run["central"].eigenvalues * 2.0 / run.settings["threshold"]
-    return (np.nan_to_num(values) > 1.999).sum(1)
+    return (np.nan_to_num(effective(run, "central")) > AT_EDGE).sum(1)
 
 
 def rank_agreement(run: Run) -> float:
@@ -71,7 +70,7 @@ def loss_gap_share(run: Run, window: float) -> float:
     """A5: share of the steps at the edge in which the flow's own loss lies below the smoothed loss of the optimizer."""
     steps = edge_steps(run, window)
     below = run["central"].loss[steps] < smooth(run["discrete"].loss, window)[steps]
-    return float(below.mean()) if len(steps) else float("nan")
+    return average(below)
 
 
 def own_gradient_share(run: Run, window: float) -> float:
@@ -82,7 +81,7 @@ def own_gradient_share(run: Run, window: float) -> float:
     steps = edge_steps(run, window)
     late = steps[len(steps) // 2 :]
     actual = smooth(run["discrete"].gradient_norm2, window)[late]
-    return float(np.median(run["central"].gradient_norm2[late] / actual)) if len(late) else float("nan")
+    return median(run["central"].gradient_norm2[late] / actual)
 
 
 def by_example(run: Run, examples: int) -> list[int]:
@@ -108,7 +107,7 @@ def output_error(run: Run, window: float, predicted: bool = False) -> float:
     steps = edge_steps(run, window)
     actual = smooth(run["discrete"].outputs, window)[steps]
     flow = run["central"]["predicted_outputs" if predicted else "outputs"][steps]
-    return float(np.median(np.abs(actual - flow))) if len(steps) else float("nan")
+    return median(np.abs(actual - flow))
 
 
 def variation_ratio(run: Run, window: float) -> float:

@@ -27,7 +27,7 @@ class Adam(RMSProp):
         beta2, eps, bias_correction: as for :class:`RMSProp`; the correction is that of m too.
 
     Raises:
-        InputError: ``lr`` not positive, ``beta1`` not in [0, 1), ``beta2`` not in (0, 1), ``eps`` negative.
+        InputError: ``beta1`` is not in [0, 1), or another argument is one that :class:`SecondMoment` refuses.
     """
 
     name: ClassVar[str] = "adam"
@@ -43,7 +43,7 @@ class Adam(RMSProp):
 
     @property
     def threshold(self) -> float:
-        """2 (1 + beta1) / (1 - beta1), an eigenvalue of P^{-1} H: 38 at 0.9."""
+        """Eigenvalue of P^{-1} H at which it starts to oscillate: 2 (1 + beta1) / (1 - beta1), 38 at 0.9."""
         return 2.0 * (1.0 + self.beta1) / (1.0 - self.beta1)
 
     def init(self, w: Tensor) -> State:

@@ -94,6 +94,11 @@ class Optimizer(ABC):
         """w_{t+1} from w_t (p,), the updated state and the gradient (p,)."""
         return w - self.direction(state, g) / self.preconditioner(state)
 
+    def advance(self, w: Tensor, state: State, g: Tensor) -> tuple[Tensor, State]:
+        """w_{t+1} and s_t from w_t (p,), s_{t-1} and the gradient (p,) at w_t."""
+        state = self.update(state, g)
+        return self.step(w, state, g), state
+
     # --- what the flows need ------------------------------------------------------------------
 
     def rates(self, state: State, g: Tensor) -> State:
@@ -118,7 +123,7 @@ class Optimizer(ABC):
         """The learning rate of step number ``t``, which comes after ``t - 1`` others; ``lr`` is asked at ``t - 1``.
 
         Raises:
-            InputError: the schedule fails, or gives zero, a negative number, NaN or no number.
+            InputError: The schedule fails, or gives zero, a negative number, NaN or no number.
         """
         if not callable(self.lr):
             return self.lr

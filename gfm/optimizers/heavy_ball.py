@@ -26,7 +26,7 @@ class HeavyBall(Optimizer):
         momentum: in [0, 1).
 
     Raises:
-        InputError: ``lr`` is not positive or ``momentum`` not in [0, 1).
+        InputError: ``lr`` is not positive, or ``momentum`` is not in [0, 1).
     """
 
     name: ClassVar[str] = "heavy_ball"

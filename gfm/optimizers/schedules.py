@@ -59,7 +59,7 @@ def named(name: str, lr: float, steps: int) -> Schedule:
     A rate that is not positive, or less than one step, is an ``InputError``.
 
     Raises:
-        UnknownNameError: none of constant, warmup, cosine.
+        UnknownNameError: The name is none of constant, warmup and cosine.
     """
     if not isinstance(name, str) or name not in SCHEDULES:
         raise UnknownNameError(f"unknown schedule {name!r}; choose one of {', '.join(SCHEDULES)}")

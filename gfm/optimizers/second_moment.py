@@ -29,8 +29,8 @@ class SecondMoment(Optimizer):
         bias_correction: whether nu is corrected for its start at zero.
 
     Raises:
-        InputError: ``lr`` not positive, ``beta2`` not in (0, 1), ``eps`` negative,
-            ``bias_correction`` neither True nor False.
+        InputError: ``lr`` is not positive, ``beta2`` is not in (0, 1), ``eps`` is negative, or
+            ``bias_correction`` is neither True nor False.
     """
 
     lr: Schedule

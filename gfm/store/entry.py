@@ -51,8 +51,8 @@ def read_entry(entry: Path, name: str, key: str) -> Result:
     checksum = payload.pop("checksum", None)
     if checksum != sha(canonical(payload)):
         raise UnreadableFileError(f"{entry.name}: result.json does not match its checksum")
-    parts = {part: payload.get(part) for part in ("info", "provenance")}
-    if not all(isinstance(part, dict) for part in parts.values()):
+    info, provenance = payload.get("info"), payload.get("provenance")
+    if not (isinstance(info, dict) and isinstance(provenance, dict)):
         raise UnreadableFileError(f"{entry.name}: result.json lacks info or provenance")
     if (payload.get("experiment"), payload.get("key")) != (name, key):
         raise UnreadableFileError(f"{entry.name}: it belongs to another experiment or key")
@@ -63,7 +63,7 @@ def read_entry(entry: Path, name: str, key: str) -> Result:
             arrays = {item: file[item] for item in file.files}
     except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         raise UnreadableFileError(f"{entry.name}: arrays.npz is not an archive of arrays") from error
-    return Result(arrays, **parts)
+    return Result(arrays, info, provenance)
 
 
 def _pack(arrays: Any) -> bytes:
@@ -73,7 +73,7 @@ def _pack(arrays: Any) -> bytes:
         if plain[name].dtype.hasobject:
             raise InputError(f"Result array {name!r} holds Python objects; store numbers or text.")
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **plain)
+    np.savez_compressed(buffer, allow_pickle=False, **plain)
     return buffer.getvalue()
 
 

@@ -55,8 +55,8 @@ class Result:
 class Experiment:
     """A computation named by its class and fixed by its fields.
 
-    Subclasses are frozen dataclasses whose fields are plain numbers, strings, booleans, None or tuples of
-    these; they set ``name`` and write ``compute``. :func:`gfm.store.obtain` keeps the results.
+    Subclasses are frozen dataclasses whose fields are plain numbers, strings, booleans, None, tuples of
+    these, or a dataclass of these; they set ``name`` and write ``compute``. :func:`gfm.store.obtain` keeps the results.
     """
 
     name: ClassVar[str] = ""
@@ -74,17 +74,21 @@ class Experiment:
         raise NotImplementedError
 
     def parameters(self) -> dict[str, Any]:
-        """The fields as a plain dict.
+        """The fields as a plain dict, those of a dataclass among them in its place.
 
         Raises:
             InputError: A field is not plain.
         """
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values: dict[str, Any] = {}
+        for name in (f.name for f in dataclasses.fields(self)):
+            value = getattr(self, name)
+            nested = dataclasses.is_dataclass(value) and not isinstance(value, type)
+            values |= dataclasses.asdict(value) if nested else {name: value}
         return {name: _plain(value, f"{self.name}.{name}") for name, value in values.items()}
 
 
 Obtain = Callable[[Experiment], Result]
-"""How to come by a result: :func:`gfm.store.obtain`, or a notebook's ``element.obtain``, which keeps a record."""
+"""Gives the result of an experiment: :func:`gfm.store.obtain`, or a notebook's ``element.obtain``."""
 
 
 def _plain(value: Any, where: str) -> Any:

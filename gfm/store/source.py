@@ -35,11 +35,11 @@ def closure(modules: Iterable[str], drawing: bool = False) -> tuple[str, ...]:
     while queue:
         name = queue.pop()
         outside = name == _PACKAGE if drawing else _OUTSIDE.match(name)
-        if name in seen or outside or _path(name) is None:
+        path = _path(name)
+        if name in seen or outside or path is None:
             continue
         seen.add(name)
-        parent = name.rpartition(".")[0]
-        queue.extend(filter(None, [parent, *_cached_imports(name, *_stamp(name))]))
+        queue.extend(filter(None, [name.rpartition(".")[0], *_parsed(name, path, path.stat().st_mtime_ns)[0]]))
     return tuple(sorted(seen))
 
 
@@ -51,7 +51,8 @@ def digest(modules: Iterable[str]) -> str:
 
 def module_digests(modules: Iterable[str], drawing: bool = False) -> dict[str, str]:
     """Module name -> sha256 of its code, for every module in the closure of ``modules``."""
-    return {name: _module_digest(name, *_stamp(name)) for name in closure(modules, drawing)}
+    paths = {name: _path(name) for name in closure(modules, drawing)}
+    return {name: _parsed(name, path, path.stat().st_mtime_ns)[1] for name, path in paths.items() if path}
 
 
 def imports_of(code: str, module: str = "", is_package: bool = False) -> set[str]:
@@ -69,8 +70,6 @@ def imports_of(code: str, module: str = "", is_package: bool = False) -> set[str
             for alias in node.names:
                 found.add(_member(base, alias.name))
                 local[alias.asname or alias.name] = _member(base, alias.name)
-        elif isinstance(node, ast.FunctionDef) and node.name == "__getattr__" and is_package:
-            found.update(_submodules(module))  # names loaded on first use: count them all
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
             found.add(_chain(node, local))
@@ -95,11 +94,6 @@ def _chain(node: ast.expr, local: dict[str, str]) -> str:
         base = _chain(node.value, local)
         return _member(base, node.attr) if base else ""
     return ""
-
-
-def _submodules(package: str) -> list[str]:
-    folder = _path(package).parent
-    return [f"{package}.{file.stem}" for file in folder.glob("*.py") if file.stem != "__init__"]
 
 
 def _member(base: str, name: str) -> str:
@@ -134,18 +128,8 @@ def _path(module: str) -> Path | None:
     return None
 
 
-def _stamp(module: str) -> tuple[int, int]:
-    stat = _path(module).stat()
-    return stat.st_mtime_ns, stat.st_size
-
-
 @cache
-def _cached_imports(module: str, mtime: int, size: int) -> frozenset[str]:
-    path = _path(module)
-    is_package = path.name == "__init__.py"
-    return frozenset(imports_of(path.read_text(encoding="utf-8"), module, is_package))
-
-
-@cache
-def _module_digest(module: str, mtime: int, size: int) -> str:
-    return digest_of_code(_path(module).read_text(encoding="utf-8"))
+def _parsed(module: str, path: Path, changed: int) -> tuple[frozenset[str], str]:
+    """What a module imports, and the digest of its code; ``changed`` is when its file was, in ns."""
+    code = path.read_text(encoding="utf-8")
+    return frozenset(imports_of(code, module, path.name == "__init__.py")), digest_of_code(code)

@@ -41,7 +41,7 @@ def key_of(experiment: Experiment) -> str:
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of results, and read-only folders (committed results) looked into after it.
+    """A folder of results, and read-only folders (committed results) that are searched after it.
 
     Attributes:
         folder: by default ``$GFM_STORE``, else ``build/store`` of the project (or of the current folder).
@@ -116,7 +116,7 @@ def obtain(experiment: Experiment, store: Store | Path | str | None = None,
     Args:
         experiment: What to compute.
         store: Where results are kept; a folder stands for a store without committed results.
-        progress: Called during a computation; by default it draws a bar.
+        progress: Called during a computation; by default a bar is drawn.
         only_stored: Compute nothing.
 
     Returns:
@@ -124,8 +124,8 @@ def obtain(experiment: Experiment, store: Store | Path | str | None = None,
         versions, seconds, threads and processor.
 
     Raises:
-        NotStoredError: Only stored results are asked for, and this is none, or the data that it is known by
-            cannot be read.
+        NotStoredError: Only stored results may be used, and there is none, or the data that its key depends
+            on cannot be read.
         InputError: The store cannot be written.
     """
     if not isinstance(store, Store):
@@ -139,15 +139,16 @@ def obtain(experiment: Experiment, store: Store | Path | str | None = None,
             f"{experiment.name} cannot be looked up, since its data are not here ({error})"
         ) from error
     found, why = store.find(name, key)
-    reused = found is not None
-    if not reused and only_stored:
+    reused = True
+    if found is None and only_stored:
         raise NotStoredError(f"{name} has not been run with these parameters ({why}).")
-    if not reused:
+    if found is None:
         with store.lock(name, key):
             found, again = store.find(name, key)
             if found is not None:
-                reused, why = True, again
+                why = again
             else:
+                reused = False
                 checkpoint = store.entry(name, f".{key}.checkpoint")
                 with nullcontext(progress) if progress else _bar(name) as report:
                     made = _compute(experiment, key, Context(report, checkpoint))

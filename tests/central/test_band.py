@@ -7,14 +7,17 @@ from torch import nn
 from toys import tiny_data, tiny_problem
 
 import gfm
+from gfm.central import Settings
 from gfm.optimizers import GradientDescent, ScalarRMSProp
 
 BAND, MOVING = 1e-4, 5e-4  # the defaults in float64: a constant preconditioner, one with second moments
 
 
-def excess(rule, steps, **options):
+def excess(rule, steps, warmup=0, **settings):
     """Largest relative excess (steps+1,) over the edge, and how often each step was taken again."""
-    found = gfm.central.run(tiny_problem(), rule, steps, processes=["central"], **options)["central"]
+    found = gfm.central.run(
+        tiny_problem(), rule, steps, processes=["central"], warmup=warmup, settings=Settings(**settings)
+    )["central"]
     return found.eigenvalues[:, 0] / rule.threshold - 1, found.retaken
 
 
@@ -44,7 +47,9 @@ def test_a_calm_run_takes_no_step_again():
 def test_the_dense_mode_finds_the_same_flow():
     rule = GradientDescent(lr=0.6)
     runs = [
-        gfm.central.run(tiny_problem(), rule, 30, processes=["central"], tolerance=1e-8, dense=dense)
+        gfm.central.run(
+            tiny_problem(), rule, 30, processes=["central"], settings=Settings(tolerance=1e-8, dense=dense)
+        )
         for dense in (False, True)
     ]
     tracked, exact = (found["central"] for found in runs)

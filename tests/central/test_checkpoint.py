@@ -9,7 +9,8 @@ import torch
 from toys import tiny_data, tiny_net, tiny_problem
 
 import gfm
-from gfm.central.processes import PROCESSES, Settings
+from gfm.central import Settings
+from gfm.central.processes import PROCESSES
 from gfm.errors import UnreadableFileError
 from gfm.optimizers import Adam, GradientDescent, HeavyBall, RMSProp, ScalarRMSProp
 
@@ -154,7 +155,7 @@ OTHER_CALLS = {
     "schedule": (tiny_problem, GradientDescent(lr=lambda t: 0.1 if t < 19 else 0.05), {}),
     "module": (with_tanh, GradientDescent(lr=0.1), {}),
     "loss": (lambda: tiny_problem(loss=lambda a, b: ((a - b) ** 4).mean()), GradientDescent(lr=0.1), {}),
-    "setting": (tiny_problem, GradientDescent(lr=0.1), {"track": 2}),
+    "setting": (tiny_problem, GradientDescent(lr=0.1), {"settings": Settings(track=2)}),
     "observables": (tiny_problem, GradientDescent(lr=0.1), {"observables": {"own": lambda w: w[:2]}}),
     "kept weights": (tiny_problem, GradientDescent(lr=0.1), {"keep_weights": 3}),
 }

@@ -16,9 +16,9 @@ import torch
 from torch import nn
 
 import gfm
-from gfm.central import complementarity
+from gfm.central import Settings, complementarity
 from gfm.central.complementarity import Solution
-from gfm.central.processes import Central, Settings
+from gfm.central.processes import Central
 from gfm.linalg.symmetric import pairs
 from gfm.optimizers import GradientDescent, RMSProp, State
 

@@ -6,9 +6,10 @@ import torch
 from toys import tiny_net, tiny_problem
 
 import gfm
+from gfm.central import Settings
 from gfm.central.processes import PROCESSES
 from gfm.central.request import RESERVED
-from gfm.errors import GfmError
+from gfm.errors import GfmError, InputError
 from gfm.optimizers import GradientDescent, RMSProp
 from gfm.problem import Costs
 
@@ -30,22 +31,12 @@ BAD = [
     ({"seed": "a"}, "seed"), ({"seed": -1}, "seed"), ({"progress": 3}, "progress"),
     ({"processes": ["discrete", "sideways"]}, "unknown process 'sideways'"), ({"processes": []}, "at least one"),
     ({"processes": ["central", "central"]}, "only once"), ({"processes": 3}, "names of processes"),
-    ({"processes": [["central"]]}, "unknown process"), ({"eigen_evry": 3}, "unknown setting 'eigen_evry'"),
+    ({"processes": [["central"]]}, "unknown process"), ({"settings": {"cap": 3}}, "must be gfm.central.Settings"),
     ({"optimizer": torch.optim.SGD(tiny_net().parameters(), lr=0.1)}, "rule of gfm.optimizers"),
-    ({"problem": tiny_net()}, "gfm.Problem"), ({"curvature_penalty": False}, "curvature penalty"),
+    ({"problem": tiny_net()}, "gfm.Problem"), ({"settings": Settings(curvature_penalty=False)}, "curvature penalty"),
     ({"w0": torch.zeros(3, dtype=torch.float64)}, "shape"), ({"w0": torch.zeros(433)}, "dtype"),
     ({"w0": np.zeros(433)}, "torch tensor"), ({"w0": torch.full((433,), NAN, dtype=torch.float64)}, "NaN"),
-    *(({"cap": value}, "cap must") for value in (0, -1, 1.5)),
-    *(({"track": value}, "track must") for value in (0, 1.5, True)),
-    ({"track": 5, "cap": 2}, "cap allows 2"), ({"track": 500, "cap": 500}, "only 433 weights"),
-    *(({"tolerance": value}, "tolerance must") for value in (-1, 0, NAN, "a")),
-    *(({"discrete_tolerance": value}, "discrete_tolerance must") for value in (-1, None)),
-    *(({"critical_share": value}, "critical_share must") for value in (2, -1, NAN)),
-    *(({"eigen_every": value}, "eigen_every must") for value in (0, 1.5)),
-    *(({"band": value}, "band must") for value in (-1, NAN, float("inf"))),
-    ({"adaptive": "x"}, "adaptive must"), ({"curvature_penalty": "no"}, "curvature_penalty must"),
-    *(({"max_effective": value}, "max_effective must") for value in (-1, NAN)),
-    *(({"coordinates": value}, "coordinates must") for value in (-3, 1.5)),
+    ({"settings": Settings(track=500, cap=500)}, "only 433 weights"),
     ({"observables": [1]}, "map names"), (observed(3), "must be a function"),
     (observed(lambda w: None), "finite real tensor"), (observed(lambda w: "x"), "finite real tensor"),
     (observed(lambda w: w.log()), "finite real tensor"), (observed(lambda w: w[999]), "fails at the start"),
@@ -59,6 +50,27 @@ BAD = [
     ({"checkpoint_every": 0}, "checkpoint_every"), ({"checkpoint_seconds": "a"}, "checkpoint_seconds"),
     ({"checkpoint_seconds": NAN}, "checkpoint_seconds"),
 ]
+
+
+BAD_SETTINGS = [
+    *(({"cap": value}, "cap must") for value in (0, -1, 1.5)),
+    *(({"track": value}, "track must") for value in (0, 1.5, True)),
+    ({"track": 5, "cap": 2}, "cap allows 2"), ({"substeps": 0}, "substeps must"),
+    *(({"tolerance": value}, "tolerance must") for value in (-1, 0, NAN, "a")),
+    *(({"discrete_tolerance": value}, "discrete_tolerance must") for value in (-1, None)),
+    *(({"critical_share": value}, "critical_share must") for value in (2, -1, NAN)),
+    *(({"eigen_every": value}, "eigen_every must") for value in (0, 1.5)),
+    *(({"band": value}, "band must") for value in (-1, NAN, float("inf"))),
+    ({"adaptive": "x"}, "adaptive must"), ({"curvature_penalty": "no"}, "curvature_penalty must"),
+    *(({"max_effective": value}, "max_effective must") for value in (-1, NAN)),
+    *(({"coordinates": value}, "coordinates must") for value in (-3, 1.5)),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), BAD_SETTINGS, ids=str)
+def test_bad_settings_are_refused_when_they_are_made(change, words):
+    with pytest.raises(InputError, match=words):
+        Settings(**change)
 
 
 @pytest.mark.parametrize(
@@ -76,8 +88,8 @@ def test_bad_input_gets_one_sentence_before_any_work(change, words):
 
 def test_a_run_never_uses_a_name_that_an_observable_could_have():
     found = run(
-        tiny_problem(), RMSProp(lr=lambda t: 0.01, beta2=0.9, eps=1e-3), 3, processes=tuple(PROCESSES), coordinates=2,
-        keep_weights=1, warmup=10,
+        tiny_problem(), RMSProp(lr=lambda t: 0.01, beta2=0.9, eps=1e-3), 3, processes=tuple(PROCESSES),
+        settings=Settings(coordinates=2), keep_weights=1, warmup=10,
     )
     for series in found.series.values():
         assert {name for name in series if not name.startswith("predicted_")} <= RESERVED
@@ -85,13 +97,27 @@ def test_a_run_never_uses_a_name_that_an_observable_could_have():
 
 
 def test_numbers_of_numpy_are_taken_and_saved(tmp_path):
-    plain = run(tiny_problem(), GradientDescent(lr=0.5), 3, track=2, warmup=1, seed=1)
+    plain = run(tiny_problem(), GradientDescent(lr=0.5), 3, settings=Settings(track=2), warmup=1, seed=1)
     rule = GradientDescent(lr=np.float64(0.5))
     numpy = run(
-        tiny_problem(), rule, np.int64(3), track=np.int32(2), warmup=np.int8(1), seed=np.uint8(1),
-        adaptive=np.bool_(True), critical_share=np.float64(0.975),
+        tiny_problem(), rule, np.int64(3), warmup=np.int8(1), seed=np.uint8(1),
+        settings=Settings(track=np.int32(2), adaptive=np.bool_(True), critical_share=np.float64(0.975)),
     )
     numpy.save(tmp_path / "run.npz")
     back = gfm.central.Run.load(tmp_path / "run.npz")
     assert np.array_equal(back["central"].loss, plain["central"].loss)
     assert {**back.settings, "seconds": 0} == {**plain.settings, "seconds": 0}
+
+
+def test_the_callers_random_numbers_are_left_alone_and_the_runs_own_follow_its_seed():
+    torch.manual_seed(7)
+    before = torch.random.get_rng_state()
+    drawn = [
+        run(
+            tiny_problem(), GradientDescent(lr=0.1), 2, processes=["discrete"], seed=seed,
+            observables={"draw": lambda w: torch.rand(2)},
+        )["discrete"].draw
+        for seed in (3, 3, 4)
+    ]
+    assert np.array_equal(drawn[0], drawn[1]) and not np.array_equal(drawn[0], drawn[2])
+    assert torch.equal(before, torch.random.get_rng_state())

@@ -10,7 +10,7 @@ from scipy.integrate import solve_ivp
 from toys import quadratic, tiny_problem
 
 import gfm
-from gfm.central import complementarity
+from gfm.central import Settings, complementarity
 from gfm.curvature import dense_hessian
 from gfm.errors import GfmError, UnreadableFileError
 from gfm.optimizers import GradientDescent, RMSProp, ScalarRMSProp
@@ -98,7 +98,10 @@ def test_oscillation_lives_where_the_edge_is(edge_run):
 def test_the_critical_share_does_not_matter(rule, steps, band, error):
     """D4: which directions are let into the condition early does not change the flow, but for what its band allows."""
     low, high = (
-        run(tiny_problem(), rule, steps, processes=["central"], warmup=3, critical_share=share, band=band)["central"]
+        run(
+            tiny_problem(), rule, steps, processes=["central"], warmup=3,
+            settings=Settings(critical_share=share, band=band),
+        )["central"]
         for share in (0.95, 0.995)
     )
     assert np.allclose(low.loss, high.loss, rtol=error, atol=0)
@@ -181,12 +184,12 @@ def test_warnings_come_when_they_happen_and_stay_in_the_notes():
         warnings.simplefilter("error")
         with pytest.raises(UserWarning, match="central at step 0: all 1 tracked"):
             run(
-                tiny_problem(), GradientDescent(lr=4.0), 5, processes=["central"], cap=1,
+                tiny_problem(), GradientDescent(lr=4.0), 5, processes=["central"], settings=Settings(cap=1),
                 progress=lambda a, b: reached.append(a),
             )
     assert reached == []
     with pytest.warns(UserWarning, match="raise the cap"):
-        found = run(tiny_problem(), GradientDescent(lr=4.0), 3, processes=["discrete"], cap=1)
+        found = run(tiny_problem(), GradientDescent(lr=4.0), 3, processes=["discrete"], settings=Settings(cap=1))
     assert len(found.notes) == 1 and found.notes[0].startswith("discrete at step 0: all 1 tracked")
 
 

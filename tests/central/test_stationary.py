@@ -122,7 +122,7 @@ def test_options_that_make_no_program_are_refused(call, words):
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    ({"steps": 0}, "steps"), ({"steps": 1.5}, "steps"), ({"substeps": 0}, "substeps"), ({"lr": -0.1}, "lr"),
+    ({"steps": 0}, "steps"), ({"steps": 1.5}, "steps"), ({"lr": -0.1}, "lr"),
     ({"lr": float("nan")}, "lr"), ({"curvature_penalty": 1}, "curvature_penalty"), ({"w": torch.zeros(3)}, "shape"),
     ({"w": torch.full((433,), float("inf"), dtype=torch.float64)}, "NaN"),
 ])

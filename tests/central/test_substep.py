@@ -6,9 +6,9 @@ import torch
 from toys import tiny_problem
 
 import gfm
-from gfm.central import complementarity
+from gfm.central import Settings, complementarity
 from gfm.central.complementarity import Solution
-from gfm.central.processes import Central, Settings
+from gfm.central.processes import Central
 from gfm.central.substep import local_flow
 from gfm.curvature import dense_hessian
 from gfm.linalg.symmetric import pairs, scale, to_half

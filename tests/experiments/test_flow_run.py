@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from gfm.central import Settings
 from gfm.errors import InputError, UnknownNameError
 from gfm.experiments.central import flow_run as module
 from gfm.experiments.central.continued_run import ContinuedRun
@@ -87,19 +88,33 @@ def test_a_constant_schedule_leaves_the_key_and_another_is_recorded():
     assert rates[0] == 0.2 and rates[-1] == pytest.approx(0.02) and (np.diff(rates) < 0).all()
 
 
+def test_settings_lie_flat_among_the_parameters_and_stored_keys_stay_valid():
+    own = {"n": 40, "hidden": (6,), "eigen_every": 3, "tolerance": 1e-3, "adaptive": False, "coordinates": 10**9}
+    run = module.FlowRun.from_parameters(**own)
+    settings = Settings(eigen_every=3, tolerance=1e-3, adaptive=False, coordinates=10**9)
+    assert run == module.FlowRun(n=40, hidden=(6,), settings=settings)
+    assert run.parameters() | own == run.parameters() | {"hidden": (6,)} and "band" not in run.parameters()
+    assert module.FlowRun(settings=Settings(band=1e-4)).parameters()["band"] == 1e-4
+    # The keys of results that were stored when a run's parameters were still one flat list.
+    assert key_of(SMALL).startswith("22400e0466e65b5219be31e9-")
+    assert key_of(run).startswith("ac674fca5eb0b3ada2754a12-")
+    with pytest.raises(InputError, match="no parameter 'rate'"):
+        module.FlowRun.from_parameters(rate=1)
+
+
 def test_a_continued_run_takes_every_parameter_of_its_own():
     kwargs = {
         "n": 40, "hidden": (4,), "optimizer": "scalar_rmsprop", "lr": 0.02, "steps": 4, "start_steps": 3,
         "processes": ("central",), "critical_share": 0.9, "tolerance": 1e-3, "adaptive": False, "coordinates": 4,
         "warmup": 2,
     }
-    found = ContinuedRun(**kwargs).compute(Context())
+    found = ContinuedRun.from_parameters(**kwargs).compute(Context())
     for name in ("critical_share", "tolerance", "adaptive", "coordinates", "warmup"):
         assert found.info["settings"][name] == kwargs[name], name
     assert found.arrays["central/gradient2_at"].shape == (5, 4)
     assert found.info["costs"]["start"]["gradients"] == 3 and found.info["costs"]["warmup"]["gradients"] == 2
     with pytest.raises(InputError, match="start_steps"):
-        ContinuedRun(**{**kwargs, "start_steps": -1}).compute(Context())
+        ContinuedRun.from_parameters(**{**kwargs, "start_steps": -1}).compute(Context())
 
 
 def test_a_killed_continued_run_goes_on(store):

@@ -11,7 +11,7 @@ from archives import write_cifar, write_mnist
 from gfm.data import digits
 from gfm.errors import UnknownNameError
 from gfm.experiments.learned.image_tasks import SETS, network, task
-from gfm.experiments.learned.nowcast_run import Run, recorded, trajectories
+from gfm.experiments.learned.nowcast_run import TrainingRun, recorded, trajectories
 from gfm.experiments.learned.nowcasting import Nowcasting
 from gfm.store import Context
 
@@ -52,7 +52,7 @@ def test_digits_are_all_images_in_one_random_order():
 
 def test_digits_still_give_the_numbers_they_gave():
     """The loss after 24 steps, from the sources before other images were to be had."""
-    run = Run(task(), 3e-3, 0, 6)
+    run = TrainingRun(task(), 3e-3, 0, 6)
     while run.steps < 24:
         run.step()
     assert run.loss(test=True)[0] == pytest.approx(2.09739232, rel=1e-4)
@@ -68,7 +68,7 @@ def test_the_perceptron_sees_the_same_digits_as_rows():
 def test_the_perceptron_learns_and_is_recorded_with_its_state():
     states = recorded(task("digits-mlp"), 3e-3, 7, 48)
     assert states.shape == (13, 3, 14_360) and (states[-1, 2] > 0).any()
-    run = Run(task("digits-mlp"), 3e-3, 7, 2)
+    run = TrainingRun(task("digits-mlp"), 3e-3, 7, 2)
     before = run.loss(test=True)[0]
     while run.steps < 48:
         run.step()
@@ -143,7 +143,7 @@ def test_the_images_are_part_of_the_key(folder):
 
 def test_recorded_runs_are_training_itself(folder):
     states = recorded(task("mnist"), 3e-3, 7, 8)
-    run = Run(task("mnist"), 3e-3, 7, 2)
+    run = TrainingRun(task("mnist"), 3e-3, 7, 2)
     assert states.shape == (3, 3, 14_378)
     while run.steps < 8:
         run.step()

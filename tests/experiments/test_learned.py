@@ -13,11 +13,11 @@ from gfm.experiments.learned.bayes_limits import BayesLimit, TowerProperty, True
 from gfm.experiments.learned.cost import ForecastCost, grown, image_net, training_operations
 from gfm.experiments.learned.image_tasks import task
 from gfm.experiments.learned.least_squares import LeastSquaresForecast, make_forecaster, replicate_set
-from gfm.experiments.learned.nowcast_run import Run, gate_cost
+from gfm.experiments.learned.nowcast_run import TrainingRun, gate_cost
 from gfm.experiments.learned.nowcasting import Nowcasting
 from gfm.experiments.learned.small_networks import NetworkForecast, losses_at, slopes, small_networks
 from gfm.experiments.learned.transfers import NetworkTransfer
-from gfm.experiments.learned.vector_field import valley_gradient
+from gfm.experiments.learned.vector_field import product_gradient
 from gfm.store import Context
 
 
@@ -55,11 +55,11 @@ def test_the_bayes_limit_lies_below_regression():
     assert bayes[-1] < linear[-1]
 
 
-def test_valley_gradient_is_the_gradient():
+def test_product_gradient_is_the_gradient():
     w = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
     loss = 0.5 * (w[:, 0] * w[:, 1] - 1) ** 2
     loss.sum().backward()
-    np.testing.assert_allclose(valley_gradient(w.detach().numpy()), w.grad)
+    np.testing.assert_allclose(product_gradient(w.detach().numpy()), w.grad)
 
 
 def test_expected_loss_of_a_linear_network():
@@ -154,7 +154,7 @@ class Offering:
 
 
 def test_a_gate_keeps_what_is_better_and_nothing_else():
-    run = Run(task(), 3e-3, 0, seen=2)
+    run = TrainingRun(task(), 3e-3, 0, seen=2)
     while run.steps < 40:
         run.step()
     before, better = run.weights(), run.twin()
@@ -168,7 +168,7 @@ def test_a_gate_keeps_what_is_better_and_nothing_else():
 
 
 def test_a_twin_goes_the_same_way_and_leaves_the_run_alone():
-    run = Run(task(), 3e-3, 1, seen=2)
+    run = TrainingRun(task(), 3e-3, 1, seen=2)
     run.step()
     twin, before = run.twin(), run.weights()
     for _ in range(5):

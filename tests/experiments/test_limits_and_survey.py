@@ -10,7 +10,7 @@ from gfm.central import Run
 from gfm.errors import NotStoredError
 from gfm.experiments.central.atlas import atlas, left_out
 from gfm.experiments.central.flow_limits import limit_claims, numerics_study, overshoot_study
-from gfm.experiments.central.survey import Setting, collect, furthest, judged, survey, worst
+from gfm.experiments.central.survey import Setting, collect, judged, survey, worst
 from gfm.figures import limits as draw_limits
 from gfm.figures import survey as draw_survey
 from gfm.measures import flow as flow_measures
@@ -63,7 +63,7 @@ def test_a_cell_whose_flow_stopped_fails_and_does_not_drop_out():
     assert [row["error"] == math.inf and row["excess"] == math.inf for row in rows] == [True, False]
     assert worst(row["error"] for row in rows) == math.inf and judged(row["error"] for row in rows) == 0.5
     assert flow_measures.largest_rise(broken) == math.inf
-    assert furthest([1.1, 0.5, math.nan]) == 0.5 and math.isnan(furthest([math.nan]))
+    assert flow_measures.furthest([1.1, 0.5, math.nan]) == 0.5 and math.isnan(flow_measures.furthest([math.nan]))
     assert "stopped" in [t.get_text() for t in draw_survey.survey(rows[:1]).axes[0].texts]
 
 

@@ -27,8 +27,8 @@ def run(tmp_path_factory):
     result = obtain(experiment, store=Store(folder=tmp_path_factory.mktemp("store"), committed=()))
     found = v.central.Run.from_arrays(result.arrays, result.info)
     for name in ("discrete", "stable", "central"):
-        found[name]._arrays["outputs"] = found[name].weights.astype(float)
-    found["central"]._arrays["predicted_outputs"] = found["central"].outputs
+        found[name]["outputs"] = found[name].weights.astype(float)
+    found["central"]["predicted_outputs"] = found["central"].outputs
     return found
 
 

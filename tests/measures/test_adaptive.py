@@ -10,6 +10,7 @@ from gfm.experiments.central.continued_run import ContinuedRun
 from gfm.experiments.central.flow_run import FlowRun
 from gfm.experiments.central.stationary_points import StationaryPoints
 from gfm.measures import adaptive as measures
+from gfm.measures.flow import furthest, prediction_error
 from gfm.store import Context
 
 
@@ -35,14 +36,14 @@ def made(steps=400, **central):
 def test_levels_and_crossings():
     run = made()
     assert measures.level_offset(run) == pytest.approx(0.05, abs=1e-3)
-    assert measures.crossings(run) == 20
-    assert measures.edge_steps(run) == [0]
+    assert measures.upward_crossings(run) == 20
+    assert measures.arrivals(run) == [0]
     assert measures.flow_sharpness(run, "central") == pytest.approx(np.full(401, 5.0))
 
 
 def test_errors_of_means():
     run = made()
-    assert measures.relative_error(run, 30, "nu_mean") == pytest.approx(0.1, rel=1e-3)
+    assert prediction_error(run, 30, "nu_mean", predicted=False) == pytest.approx(0.1, rel=1e-3)
     assert measures.step_excess(run, 30) == pytest.approx(0.25, rel=1e-3)
     # Smoothing an exponential adds (window / 100)^2 / 2 of itself, half a step here.
     assert measures.loss_lag(run, 10) == pytest.approx(5 - 0.5, abs=0.1)
@@ -58,16 +59,16 @@ def test_single_weights():
 
 def test_a_run_without_edge_measures_nothing():
     run = made(eigenvalues=np.ones((401, 1)))
-    for value in (measures.level_offset(run), measures.relative_error(run, 10, "nu_mean"),
+    for value in (measures.level_offset(run), prediction_error(run, 10, "nu_mean", predicted=False),
                   measures.oscillation_share(run),
                   measures.step_excess(run, 10), measures.loss_lag(run, 10)):
         assert np.isnan(value)
-    assert measures.edge_steps(run) == []
+    assert measures.arrivals(run) == []
 
 
 def test_the_furthest_ratio_is_by_factor():
-    assert measures.furthest_ratio(np.array([0.5, 1.6, 1.0])) == 0.5
-    assert np.isnan(measures.furthest_ratio(np.array([])))
+    assert furthest(np.array([0.5, 1.6, 1.0])) == 0.5
+    assert np.isnan(furthest(np.array([])))
 
 
 def test_the_step_at_a_loss():

@@ -119,7 +119,7 @@ def test_cells_suit_their_network():
     assert cell("cnn", hidden=[8])["hidden"] == (8,) and cell("cnn")["data"] == "digits"
     assert cell("vit", data="cifar10")["data"] == "cifar10"
     with pytest.raises(InputError, match="no parameter 'rate'"):
-        cell("cnn", rate=1)
+        atlas(store.obtain, {"cnn": {"lr": [0.1], "rate": 1}})
     with pytest.raises(UnknownNameError):
         cell("perceptron")
     with pytest.raises(InputError, match="list of learning rates"):

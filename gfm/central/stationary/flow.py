@@ -6,7 +6,7 @@ Pbar and Sigma_bar are those of :func:`gfm.central.stationary.stationary` at w, 
 the state. It stands for RMSProp at the edge of stability, once nu has caught up with the weights.
 
 Source: Central Flows (arXiv 2410.24206), section on RMSProp; that Sigma_bar is the program's multiplier
-is derived. Forward Euler steps of one unit of time or less, with a dense Hessian at each.
+is derived. Forward Euler steps of one unit of time, with a dense Hessian at each.
 """
 
 from __future__ import annotations
@@ -53,7 +53,6 @@ def stationary_flow(
     lr: float,
     steps: int,
     *,
-    substeps: int = 1,
     curvature_penalty: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> StationaryPath:
@@ -64,15 +63,14 @@ def stationary_flow(
         w: (p,) the start.
         lr: RMSProp's learning rate.
         steps: units of time, each one optimizer step.
-        substeps: Euler substeps in a step.
         curvature_penalty: False leaves out grad <H, Sigma_bar> (the ablated flow).
         progress: called with (steps done, steps).
 
     Raises:
-        InputError: steps or substeps below 1, lr not positive, weights that do not fit or are not finite.
-        NumericalError: as :func:`stationary`.
+        InputError: ``steps`` is below 1, ``lr`` is not positive, or the weights do not fit or are not finite.
+        NumericalError: As in :func:`stationary`.
     """
-    steps, substeps = whole("steps", steps, 1), whole("substeps", substeps, 1)
+    steps = whole("steps", steps, 1)
     lr = number("lr", lr, lambda x: 0 < x < math.inf, "a positive number")
     curvature_penalty = flag("curvature_penalty", curvature_penalty)
     problem.check(w)
@@ -81,22 +79,18 @@ def stationary_flow(
     loss, nu_sum, weights, gap = [], [], [], 0.0
     found: Stationary | None = None
     for t in range(steps + 1):
-        for s in range(substeps if t < steps else 1):
-            gradient = problem.gradient(w)
-            H = dense_hessian(problem, w).cpu().numpy()
-            found = stationary(H, gradient.cpu().numpy(), lr, start=found, tolerance=1e-6)
-            if s == 0:
-                loss.append(float(problem.loss(w)))
-                nu_sum.append(float(found.nu.sum()))
-                weights.append(w.cpu().numpy())
-                gap = max(gap, found.gap)
-            if t == steps:
-                break
-            push = gradient
+        push = problem.gradient(w)
+        H = dense_hessian(problem, w).cpu().numpy()
+        found = stationary(H, push.cpu().numpy(), lr, start=found, tolerance=1e-6)
+        loss.append(float(problem.loss(w)))
+        nu_sum.append(float(found.nu.sum()))
+        weights.append(w.cpu().numpy())
+        gap = max(gap, found.gap)
+        if t < steps:
             if curvature_penalty:
                 push = push + 0.5 * penalty_gradient(problem, w, found.oscillation)
             P = torch.tensor(found.P, dtype=w.dtype, device=w.device)
-            w = w - torch.where(P > 0, push / P.clamp(min=torch.finfo(P.dtype).tiny), 0.0) / substeps
+            w = w - torch.where(P > 0, push / P.clamp(min=torch.finfo(P.dtype).tiny), 0.0)
         if progress is not None:
             progress(t, steps)
     return StationaryPath(np.array(loss), np.array(nu_sum), np.array(weights), gap)

@@ -32,7 +32,7 @@ def follow(
     Newton's method on (2P - H) Lambda = mu, P s = mu and 1 - squares / P^2 - 2 diag Lambda - s = 0.
 
     Raises:
-        NumericalError: the relative gap does not reach ``tolerance``.
+        NumericalError: The relative gap does not reach ``tolerance``.
     """
     m = len(P)
     centring = 0.3

@@ -81,8 +81,8 @@ def stationary(
         rank: of Lambda in the first phase; critical directions, or more.
 
     Raises:
-        InputError: shapes that do not fit, entries that are not finite, lr, tolerance or rank not positive.
-        NumericalError: no convergence (of the interior-point method).
+        InputError: Shapes do not fit, an entry is not finite, or ``lr``, ``tolerance`` or ``rank`` is not positive.
+        NumericalError: The interior-point method does not converge.
     """
     lr = number("lr", lr, lambda x: 0 < x < math.inf, "a positive number")
     tolerance = number("tolerance", tolerance, lambda x: 0 < x < 1, "a number in (0, 1)")
@@ -99,8 +99,8 @@ def first_term(H: np.ndarray, *, tolerance: float = 1e-7) -> Stationary:
     """The diagonal P of least trace with 2P - H >= 0: the limit of :func:`stationary` for large lr.
 
     Raises:
-        InputError: as :func:`stationary`.
-        NumericalError: as :func:`stationary`.
+        InputError: As in :func:`stationary`.
+        NumericalError: As in :func:`stationary`.
     """
     H = _array("H", H)
     return stationary(H, np.zeros(H.shape[:1]), 1.0, tolerance=tolerance)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from gfm import nets
 from gfm.central import Run
 from gfm.errors import InputError, NotStoredError
-from gfm.experiments.central.flow_run import FlowRun, flow_run
+from gfm.experiments.central.flow_run import noted_run
 from gfm.store.experiment import Obtain
 
 __all__ = ["TITLES", "atlas", "cell", "left_out"]
@@ -27,7 +27,7 @@ def cell(net: str, **parameters: Any) -> dict[str, Any]:
     class). ``parameters`` are set over these, lists as tuples.
 
     Raises:
-        UnknownNameError: a network that does not exist. InputError: a parameter that a run lacks.
+        UnknownNameError: There is no such network.
     """
     if net in nets.available("tokens"):
         chosen: dict[str, Any] = {"data": "sorting", "length": 4}
@@ -35,10 +35,6 @@ def cell(net: str, **parameters: Any) -> dict[str, Any]:
         chosen = {"data": "digits", "classes": 4, "targets": "one_hot"}
         if net not in nets.available():
             nets.build(net)  # says which networks there are
-    known = set(FlowRun.__dataclass_fields__)
-    for name in parameters:
-        if name not in known:
-            raise InputError(f"a run has no parameter {name!r}; it has {', '.join(sorted(known))}")
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in parameters.items()}
     return {**chosen, "net": net, **values}
 
@@ -47,7 +43,7 @@ def atlas(obtain: Obtain, cells: Mapping[str, Mapping[str, Any]], **common: Any)
     """One run for every network and learning rate.
 
     Args:
-        obtain: how to come by a run: a notebook's ``element.obtain``.
+        obtain: gives the result of an experiment; a notebook's ``element.obtain``.
         cells: network -> its own parameters; ``lr`` is a list of learning rates. For example
             ``{"cnn": {"lr": [0.1, 0.2], "steps": 300}}``.
         common: parameters of all cells; a network's own come over them.
@@ -56,8 +52,8 @@ def atlas(obtain: Obtain, cells: Mapping[str, Mapping[str, Any]], **common: Any)
         (``gfm run --stored``), cells that were never run are left out.
 
     Raises:
-        InputError: a network without learning rates.
-        NotStoredError: no cell is stored; see also :func:`cell`.
+        InputError: A network has no learning rates.
+        NotStoredError: Only stored runs may be used, and no cell has one. See also :func:`cell`.
     """
     runs = {}
     for net, own in cells.items():
@@ -65,13 +61,8 @@ def atlas(obtain: Obtain, cells: Mapping[str, Mapping[str, Any]], **common: Any)
         if not isinstance(rates, (list, tuple)) or not rates:
             raise InputError(f"the atlas needs a list of learning rates for {net!r}: {{'lr': [0.1, 0.2], ...}}")
         for lr in rates:
-            # A run read from the store warns nobody; a fresh one should not print other things. See run.notes.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                try:
-                    runs[net, float(lr)] = flow_run(obtain, **cell(net, **{**common, **own, "lr": float(lr)}))
-                except NotStoredError:
-                    continue
+            with suppress(NotStoredError):
+                runs[net, float(lr)] = noted_run(obtain, **cell(net, **{**common, **own, "lr": float(lr)}))
     if not runs:
         raise NotStoredError("none of these cells has been run; run one, or leave --stored away")
     return runs

@@ -13,8 +13,9 @@ from gfm import central
 from gfm.checks import whole
 from gfm.errors import InputError
 from gfm.experiments.central.flow_run import FlowRun
-from gfm.optimizers import ScalarRMSProp, State
-from gfm.store.experiment import Context, Obtain, Result
+from gfm.optimizers import Optimizer, ScalarRMSProp, State
+from gfm.problem import Problem
+from gfm.store.experiment import Obtain
 
 __all__ = ["ContinuedRun", "continued_run"]
 
@@ -33,11 +34,11 @@ class _Continued(ScalarRMSProp):
 class ContinuedRun(FlowRun):
     """``start_steps`` discrete steps with ``start_lr`` and ``start_beta2``, then the run with ``lr`` and ``beta2``.
 
-    Weights and second moment go over; all processes start where the first part ends. The costs of the
-    first part are kept under "start".
+    All processes start with the weights and the second moment at which the first part ends. The costs of
+    the first part are kept under "start".
 
     Raises:
-        InputError: another optimizer than scalar_rmsprop, or start_steps below 0.
+        InputError: The optimizer is not scalar_rmsprop, or ``start_steps`` is negative.
     """
 
     name: ClassVar[str] = "continued-run"
@@ -46,31 +47,22 @@ class ContinuedRun(FlowRun):
     start_lr: float = 0.01
     start_beta2: float = 0.99
 
-    def compute(self, context: Context) -> Result:
-        """Run the first part with its own rates, then the processes in lockstep from where it ends."""
-        if self.optimizer != "scalar_rmsprop":
+    def _start(self, problem: Problem) -> tuple[Optimizer, Tensor, dict[str, dict[str, float]]]:
+        rule = self.rule()
+        if not isinstance(rule, ScalarRMSProp):
             raise InputError(f"only runs of scalar_rmsprop can be continued, but the optimizer is {self.optimizer!r}")
         started = time.perf_counter()
-        whole("start_steps", self.start_steps, 0)
-        problem, rule = self.problem(), self.rule()
-        assert isinstance(rule, ScalarRMSProp)
         first = replace(rule, lr=self.start_lr, beta2=self.start_beta2)
         w, state = problem.w0, first.init(problem.w0)
-        for _ in range(self.start_steps):
-            gradient = problem.gradient(w)
-            state = first.update(state, gradient)
-            w = first.step(w, state, gradient)
+        for _ in range(whole("start_steps", self.start_steps, 0)):
+            w, state = first.advance(w, state, problem.gradient(w))
         assert state.nu is not None
         spent = {**asdict(problem.costs), "seconds": time.perf_counter() - started}
         continued = _Continued(rule.lr, rule.beta2, rule.eps, rule.bias_correction, nu=float(state.nu))
-        run = self._run(problem, continued, w, context)
-        run.costs["start"] = spent
-        arrays, info = run.to_arrays()
-        info["seconds"] = time.perf_counter() - started
-        return Result(arrays, info)
+        return continued, w, {"start": spent}
 
 
 def continued_run(obtain: Obtain, **parameters) -> central.Run:
-    """The run with these parameters, come by with ``obtain`` (a notebook's ``element.obtain``)."""
-    result = obtain(ContinuedRun(**parameters))
+    """The run with these parameters, from ``obtain`` (a notebook's ``element.obtain``)."""
+    result = obtain(ContinuedRun.from_parameters(**parameters))
     return central.Run.from_arrays(result.arrays, result.info)

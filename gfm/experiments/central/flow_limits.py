@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
 
-from gfm.experiments.central.flow_run import flow_run
+from gfm.experiments.central.flow_run import noted_run
 from gfm.measures.flow import effective_top, prediction_error
 from gfm.store.experiment import Obtain
 
 __all__ = ["limit_claims", "numerics_study", "overshoot_study"]
-
-
-def _run(obtain: Obtain, **parameters: Any):
-    with warnings.catch_warnings():  # notes of a run are kept in it
-        warnings.simplefilter("ignore")
-        return flow_run(obtain, **parameters)
 
 
 def overshoot_study(
@@ -31,13 +24,13 @@ def overshoot_study(
     median error of the predicted loss, and the run's notes.
 
     obtain: a notebook's ``element.obtain``. families: name -> ``lr`` (a list) and further parameters of its runs,
-    over ``common``. The error is NaN where a run stays below the edge or comes to it too late for a time average,
-    infinite where its flow stopped.
+    which replace those of ``common``. The error is NaN where a run stays below the edge or comes to it too late for
+    a time average, and infinite where its flow stopped.
     """
     rows = []
     for family, own in families.items():
         for lr in own["lr"]:
-            run = _run(obtain, **{"processes": ("discrete", "central"), **common, **own, "lr": lr})
+            run = noted_run(obtain, **{"processes": ("discrete", "central"), **common, **own, "lr": lr})
             rows.append({
                 "family": family,
                 "lr": lr,
@@ -57,7 +50,7 @@ def numerics_study(obtain: Obtain, lr: float, substeps: Sequence[int], **common:
     given = {"lr": lr, "activation": "gelu", "processes": ("central",), "adaptive": False, **common}
 
     def final(**change: Any) -> float:
-        return float(_run(obtain, **{**given, "substeps": 4, **change})["central"].loss[-1])
+        return float(noted_run(obtain, **{**given, "substeps": 4, **change})["central"].loss[-1])
 
     losses = {count: final(substeps=count) for count in substeps}
     base = losses[4] if 4 in losses else final()

@@ -6,8 +6,8 @@ import inspect
 import time
 import warnings
 from dataclasses import dataclass, fields
-from functools import cached_property
-from typing import Any, ClassVar
+from functools import cached_property, partial
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -21,24 +21,38 @@ from gfm.optimizers import schedules
 from gfm.problem import Problem
 from gfm.store.experiment import Context, Experiment, Obtain, Result
 
-__all__ = ["FlowRun", "flow_run"]
+__all__ = ["FlowRun", "flow_run", "noted_run"]
 
 #: A run that was killed goes on from a checkpoint that is at most about so old.
 CHECKPOINT_SECONDS = 60.0
+
+
+#: Parameters that older results do not name, since they always had these values.
+_LATER = {
+    "schedule": "constant",
+    **{name: getattr(central.Settings(), name)
+       for name in ("refresh_substeps", "dense", "band", "discrete_tolerance", "max_effective")},
+}
 
 
 @dataclass(frozen=True)
 class FlowRun(Experiment):
     """Parameters of a lockstep run; those of ``gfm.data.load``, ``gfm.nets.build`` and ``gfm.central.run``.
 
-    hidden: widths of an MLP's hidden layers, over those of ``size``. length: of the sequences of the
-    sorting task (0: its own default). outputs: on so many test examples the network's outputs are
-    recorded. schedule: of the learning rate, whose largest is ``lr``; see ``gfm.optimizers.schedules``
-    (steps count from the start of the warm-up). Options that the data set or the optimizer does not have
-    (classes for sorting, beta2 for gradient descent, say) are not used.
+    Options that the data set or the optimizer does not have (classes for sorting, beta2 for gradient
+    descent, say) are not used.
+
+    Args:
+        hidden: widths of an MLP's hidden layers, in place of those of ``size``.
+        length: of the sequences of the sorting task (0: the task's own default).
+        schedule: of the learning rate, whose largest value is ``lr``; see ``gfm.optimizers.schedules``.
+            Its steps count from the start of the warm-up.
+        settings: how the flows are computed.
+        outputs: number of test examples on which the network's outputs are recorded.
 
     Raises:
-        InputError, UnknownNameError: values that no run can have, as soon as they are needed.
+        InputError: No run can have such a value; raised as soon as the value is needed.
+        UnknownNameError: A name is unknown; raised likewise.
     """
 
     name: ClassVar[str] = "flow-run"
@@ -60,38 +74,39 @@ class FlowRun(Experiment):
     beta2: float = 0.99
     eps: float = 0.0
     bias_correction: bool = False
+    schedule: str = "constant"
     steps: int = 200
-    substeps: int = 4
     warmup: int = 0
     processes: tuple[str, ...] = ("discrete", "stable", "central")
-    curvature_penalty: bool = True
-    eigen_every: int = 1
-    track: int = 1
-    cap: int = 12
-    tolerance: float | None = None
-    critical_share: float = 0.975
-    adaptive: bool = True
-    coordinates: int = 0
+    settings: central.Settings = central.Settings()
     outputs: int = 0
     keep_weights: int = 0
     dtype: str = "float64"
     seed: int = 0
     batch_size: int | None = None
-    schedule: str = "constant"
 
     def __post_init__(self) -> None:
         whole("outputs", self.outputs, 0)
         schedules.named(self.schedule, 1.0, 1)
 
-    def parameters(self) -> dict[str, Any]:
-        """The fields as a plain dict, without the schedule where it is constant.
+    @classmethod
+    def from_parameters(cls, **parameters: Any) -> Self:
+        """The run with these parameters, the fields of its settings among them; the inverse of ``parameters``.
 
-        Results from before there were other schedules do not name one either.
+        Raises:
+            InputError: A run has no such parameter, or a setting is out of range.
         """
+        own, flow = ({f.name for f in fields(kind)} - {"settings"} for kind in (cls, central.Settings))
+        for name in parameters:
+            if name not in own | flow:
+                raise InputError(f"a run has no parameter {name!r}; it has {', '.join(sorted(own | flow))}")
+        settings = central.Settings(**{name: parameters.pop(name) for name in flow & parameters.keys()})
+        return cls(**parameters, settings=settings)
+
+    def parameters(self) -> dict[str, Any]:
+        """The fields and those of the settings as one plain dict, without later ones that have their first value."""
         values = super().parameters()
-        if self.schedule == "constant":
-            del values["schedule"]
-        return values
+        return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -107,7 +122,7 @@ class FlowRun(Experiment):
         """The dtype named.
 
         Raises:
-            UnknownNameError: a name other than float32 and float64.
+            UnknownNameError: The name is neither float32 nor float64.
         """
         if self.dtype not in ("float32", "float64"):
             raise UnknownNameError(f"dtype must be float32 or float64, but it is {self.dtype!r}")
@@ -137,34 +152,33 @@ class FlowRun(Experiment):
         return kind(lr=lr, **{name: getattr(self, name) for name in names})
 
     def compute(self, context: Context) -> Result:
-        """Run the processes in lockstep; the arrays of ``central.Run``, and ``seconds`` in the info."""
-        started = time.perf_counter()
-        run = self._run(self.problem(), self.rule(), None, context)
-        arrays, info = run.to_arrays()
-        info["seconds"] = time.perf_counter() - started
-        return Result(arrays, info)
+        """Run the processes in lockstep; the arrays of ``central.Run``, and ``seconds`` in the info.
 
-    def _run(
-        self, problem: Problem, rule: optimizers.Optimizer, w0: Tensor | None, context: Context
-    ) -> central.Run:
-        """The lockstep run with these parameters; from its checkpoint, where a killed one has left it."""
-        file = context.checkpoint
-        arguments: dict[str, Any] = {
-            "processes": self.processes, "substeps": self.substeps, "warmup": self.warmup, "w0": w0,
-            "seed": self.seed, "observables": self._observables(problem), "keep_weights": self.keep_weights,
-            "progress": context.progress, "curvature_penalty": self.curvature_penalty, "eigen_every": self.eigen_every,
-            "track": self.track, "cap": self.cap, "tolerance": self.tolerance,
-            "critical_share": self.critical_share, "adaptive": self.adaptive, "coordinates": self.coordinates,
-            "checkpoint": file, "checkpoint_every": 1, "checkpoint_seconds": CHECKPOINT_SECONDS,
-        }
+        The run goes on from its checkpoint, where a killed one has left it.
+        """
+        started, file, problem = time.perf_counter(), context.checkpoint, self.problem()
+        rule, w0, spent = self._start(problem)
+        run = partial(
+            central.run, problem, rule, self.steps, processes=self.processes, settings=self.settings,
+            warmup=self.warmup, w0=w0, seed=self.seed, observables=self._observables(problem),
+            keep_weights=self.keep_weights, progress=context.progress,
+            checkpoint=file, checkpoint_every=1, checkpoint_seconds=CHECKPOINT_SECONDS,
+        )
         try:
-            return central.run(problem, rule, self.steps, **arguments)
+            found = run()
         except UnreadableFileError as failure:
             if file is None or not file.exists():
                 raise
             warnings.warn(f"{failure} (it is removed here, and the run starts anew)", stacklevel=2)
             file.unlink()
-            return central.run(problem, rule, self.steps, **arguments)
+            found = run()
+        found.costs |= spent
+        arrays, info = found.to_arrays()
+        return Result(arrays, info | {"seconds": time.perf_counter() - started})
+
+    def _start(self, problem: Problem) -> tuple[optimizers.Optimizer, Tensor | None, dict[str, dict[str, float]]]:
+        """The optimizer, the weights at the start (None: the module's own), and costs by name of coming there."""
+        return self.rule(), None, {}
 
     def _observables(self, problem: Problem) -> dict:
         if not self.outputs:
@@ -172,15 +186,17 @@ class FlowRun(Experiment):
         test = self.dataset.test_inputs
         if test is None:
             raise InputError(f"outputs needs test inputs, but the data set {self.data!r} has none")
-        inputs = test[: self.outputs]
+        return {"outputs": partial(problem.outputs, inputs=test[: self.outputs])}
 
-        def outputs(w: Tensor) -> Tensor:
-            return problem.outputs(w, inputs)
 
-        return {"outputs": outputs}
+def noted_run(obtain: Obtain, **parameters: Any) -> central.Run:
+    """As ``flow_run``, but without warnings: a run from the store gives none either. See the run's notes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return flow_run(obtain, **parameters)
 
 
 def flow_run(obtain: Obtain, **parameters) -> central.Run:
-    """The run with these parameters, come by with ``obtain`` (a notebook's ``element.obtain``)."""
-    result = obtain(FlowRun(**parameters))
+    """The run with these parameters, from ``obtain`` (a notebook's ``element.obtain``)."""
+    result = obtain(FlowRun.from_parameters(**parameters))
     return central.Run.from_arrays(result.arrays, result.info)

@@ -51,7 +51,7 @@ def quadratic(H: Sequence[Sequence[float]], w0: Sequence[float]) -> Problem:
     H: (p, p) symmetric, positive semidefinite. w0: (p,) start.
 
     Raises:
-        InputError: ``H`` or ``w0`` is not so.
+        InputError: ``H`` is not symmetric positive semidefinite, or ``w0`` does not fit it.
     """
     matrix = torch.as_tensor(H, dtype=torch.float64)
     start = torch.as_tensor(w0, dtype=torch.float64)
@@ -66,9 +66,7 @@ def descend(problem: Problem, optimizer: Optimizer | float, steps: int) -> np.nd
     optimizer = optimizer if isinstance(optimizer, Optimizer) else GradientDescent(float(optimizer))
     w, state, path = problem.w0, optimizer.init(problem.w0), [problem.w0]
     for _ in range(steps):
-        g = problem.gradient(w)
-        state = optimizer.update(state, g)
-        w = optimizer.step(w, state, g)
+        w, state = optimizer.advance(w, state, problem.gradient(w))
         path.append(w)
     return torch.stack(path).detach().numpy()
 

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, fields
-from functools import partial
 from typing import ClassVar
 
 import numpy as np
 import torch
 
 from gfm.central import Run
-from gfm.central.process import flat_value
+from gfm.central.base import flat_value
 from gfm.central.stationary.flow import stationary_flow
 from gfm.central.stationary.program import first_term, optimisation_speed, stationary
 from gfm.curvature import oracle
@@ -22,7 +21,7 @@ from gfm.errors import InputError
 from gfm.experiments.central.flow_run import FlowRun
 from gfm.optimizers.second_moment import SecondMoment
 from gfm.problem import Problem
-from gfm.store.experiment import Context, Progress, Result
+from gfm.store.experiment import Context, Result
 from gfm.store.store import obtain
 
 __all__ = ["StationaryPaths", "StationaryPoints"]
@@ -43,17 +42,6 @@ class _OverRun(FlowRun):
     def run(self) -> Run:
         result = obtain(self.base())
         return Run.from_arrays(result.arrays, result.info)
-
-
-def _second_moments(run: Run, process: str, p: int) -> np.ndarray:
-    nu = run[process].nu_at
-    if nu.shape[1] != p:
-        raise InputError(f"the run recorded {nu.shape[1]} of {p} second moments; set coordinates to {p} or more")
-    return nu
-
-
-def _half(progress: Progress, turn: int, done: int, total: int) -> None:
-    progress(turn * total + done, 2 * total)
 
 
 def _info(problem: Problem, started: float) -> dict[str, float]:
@@ -80,7 +68,11 @@ class StationaryPoints(_OverRun):
         """Compare the flow's nu with the stationary nu at each checkpoint."""
         started = time.perf_counter()
         run, problem, rule = self.run(), self.problem(), self.rule()
-        nu = _second_moments(run, "central", problem.p)
+        nu = run["central"].nu_at
+        if nu.shape[1] != problem.p:
+            raise InputError(
+                f"the run recorded {nu.shape[1]} of {problem.p} second moments; set coordinates to {problem.p} or more"
+            )
         kept = run["central"].weights_steps.astype(int)
         steps = [t for t in kept if t >= self.first and (t - self.first) % self.every == 0]
         if not steps:
@@ -138,9 +130,12 @@ class StationaryPaths(_OverRun):
         end = run["discrete"].weights[at_end]
         arrays = {"central_distance": np.array(np.linalg.norm(run["central"].weights[at_end] - end))}
         for turn, name in enumerate(("full", "ablated")):
+            def progress(done: int, total: int, turn: int = turn) -> None:
+                context.progress(turn * total + done, 2 * total)
+
             path = stationary_flow(
                 problem, w, self.lr, self.length, curvature_penalty=name == "full",
-                progress=partial(_half, context.progress, turn),
+                progress=progress,
             )
             arrays[f"{name}_loss"], arrays[f"{name}_nu_sum"] = path.loss, path.nu_sum
             arrays[f"{name}_distance"] = np.array(np.linalg.norm(path.weights[-1] - end))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,10 +11,10 @@ import numpy as np
 from gfm.central import Run
 from gfm.errors import NotStoredError
 from gfm.experiments.central.atlas import TITLES, atlas
-from gfm.measures.flow import at_edge, flow_excess, prediction_error, variance_ratio
+from gfm.measures.flow import at_edge, average, flow_excess, prediction_error, variance_ratio
 from gfm.store.experiment import Obtain
 
-__all__ = ["Setting", "collect", "furthest", "judged", "survey", "worst"]
+__all__ = ["Setting", "collect", "judged", "survey", "worst"]
 
 
 class Setting(NamedTuple):
@@ -27,7 +28,7 @@ def collect(obtain: Obtain, settings: Mapping[str, Mapping[str, Any]]) -> dict[s
     """The runs of each setting.
 
     Args:
-        obtain: how to come by a run: a notebook's ``element.obtain``.
+        obtain: gives the result of an experiment; a notebook's ``element.obtain``.
         settings: title -> parameters common to its cells, with ``cells`` (see ``atlas``) and
             ``window`` (steps of the Gaussian average) among them.
 
@@ -37,11 +38,9 @@ def collect(obtain: Obtain, settings: Mapping[str, Mapping[str, Any]]) -> dict[s
     for title, given in settings.items():
         common = dict(given)
         cells, window = common.pop("cells"), common.pop("window")
-        try:
+        with suppress(NotStoredError):  # none of this setting's cells, where only stored runs may be used
             runs = atlas(obtain, cells, processes=("discrete", "central"), eigen_every=3, **common)
-        except NotStoredError:  # none of this setting's cells, where only stored runs may be used
-            continue
-        found[title] = Setting(window, runs)
+            found[title] = Setting(window, runs)
     return found
 
 
@@ -65,7 +64,7 @@ def survey(collected: Mapping[str, Setting]) -> list[dict[str, Any]]:
                 "error": prediction_error(run, window),
                 "bare": prediction_error(run, window, predicted=False),
                 "excess": flow_excess(run)[0],
-                "variance": float(np.mean(ratios)) if len(ratios) else float("nan"),
+                "variance": average(ratios),
             })
     return rows
 
@@ -79,9 +78,3 @@ def worst(values: Iterable[float]) -> float:
     """The largest value over the cells, infinite where one failed; NaN only if none could be measured."""
     known = [v for v in values if not np.isnan(v)]
     return float(max(known)) if known else float("nan")
-
-
-def furthest(values: Iterable[float]) -> float:
-    """The ratio that is furthest from 1 over the cells; NaN if none could be measured."""
-    known = [v for v in values if not np.isnan(v)]
-    return float(max(known, key=lambda v: abs(np.log(v)))) if known else float("nan")

@@ -19,6 +19,7 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from gfm import central
+from gfm.central.closed_form import gradient_descent_variance
 from gfm.errors import InputError
 from gfm.optimizers import GradientDescent
 from gfm.problem import Problem
@@ -28,31 +29,27 @@ __all__ = ["Valley", "ValleyRun", "closed_form_variance", "floor", "landscape", 
 
 
 class Valley(nn.Module):
-    """The valley as a module: one example, outputs = residuals (their half squared sum is L).
+    """The valley of a run as a module: one example, outputs = residuals (their half squared sum is L).
 
-    Weights w = (x, y) or (x, y, z), starting ``offset`` beside the floor. bend: f(y) = bend sin y. tilt: h.
+    Weights w = (x, y) or (x, y, z), which start ``offset`` beside the floor; f(y) = bend sin y, h is ``tilt``.
     """
 
-    def __init__(
-        self, start: tuple[float, ...], edge_lr: float, steepening: float, pull: float, goal: float,
-        bend: float, offset: float = 0.0, tilt: float = 0.0, drift: float = 0.0, far: float = 0.0,
-    ):
+    def __init__(self, run: ValleyRun):
         super().__init__()
-        if len(start) not in (1, 2):
+        if len(run.start) not in (1, 2):
             raise InputError("a valley starts at (y,) or (y, z) on its floor")
-        self.constants = (edge_lr, steepening, pull, goal, bend, tilt, drift, far)
-        x = bend * np.sin(start[0]) + offset
-        self.w = nn.Parameter(torch.tensor([x, *start], dtype=torch.float64))
+        self.run = run
+        x = run.bend * np.sin(run.start[0]) + run.offset
+        self.w = nn.Parameter(torch.tensor([x, *run.start], dtype=torch.float64))
 
     def residuals(self, w: Tensor) -> Tensor:
         """(..., p) residuals at weights (..., p); half their squared sum is the loss."""
-        edge_lr, steepening, pull, goal, bend, tilt, drift, far = self.constants
-        x, y = w[..., 0], w[..., 1]
+        run, x, y = self.run, w[..., 0], w[..., 1]
         z = w[..., 2] if w.shape[-1] == 3 else torch.zeros_like(y)
-        root = (2.0 / edge_lr) ** 0.5 * torch.exp(0.5 * steepening * (y - tilt * z))
-        parts = [root * (x - bend * torch.sin(y)), pull**0.5 * (y - goal)]
+        root = (2.0 / run.edge_lr) ** 0.5 * torch.exp(0.5 * run.steepening * (y - run.tilt * z))
+        parts = [root * (x - run.bend * torch.sin(y)), run.pull**0.5 * (y - run.goal)]
         if w.shape[-1] == 3:
-            parts.append(drift**0.5 * (z - far))
+            parts.append(run.drift**0.5 * (z - run.far))
         return torch.stack(parts, -1)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -69,8 +66,8 @@ class Valley(nn.Module):
 class ValleyRun(Experiment):
     """Gradient descent, gradient flow and central flow from one point of a valley.
 
-    start: (y,) or (y, z). lr: learning rate; edge_lr: the one for which the edge is at y = tilt z. The
-    others: see :class:`Valley`. The weights of every step are kept.
+    start: (y,) or (y, z). lr: learning rate; edge_lr: the one for which the edge is at y = tilt z. In the
+    formulas above steepening is a, pull c, goal y*, drift b and far z*. The weights of every step are kept.
     """
 
     name: ClassVar[str] = "valley"
@@ -91,10 +88,7 @@ class ValleyRun(Experiment):
 
     def valley(self) -> Valley:
         """The loss, with its weights at the start."""
-        return Valley(
-            tuple(self.start), self.edge_lr, self.steepening, self.pull, self.goal, self.bend,
-            self.offset, self.tilt, self.drift, self.far,
-        )
+        return Valley(self)
 
     def compute(self, context: Context) -> Result:
         """Gradient descent and its flows in the valley, weights kept at every step; the arrays of ``central.Run``."""
@@ -106,7 +100,7 @@ class ValleyRun(Experiment):
 
 
 def valley_run(obtain: Obtain, **parameters) -> central.Run:
-    """The run with these parameters, come by with ``obtain`` (a notebook's ``element.obtain``)."""
+    """The run with these parameters, from ``obtain`` (a notebook's ``element.obtain``)."""
     result = obtain(ValleyRun(**parameters))
     return central.Run.from_arrays(result.arrays, result.info)
 
@@ -166,4 +160,4 @@ def closed_form_variance(run: ValleyRun, w: np.ndarray) -> float:
     at = torch.tensor(np.asarray(w, dtype=float))
     slope = torch.func.grad(loss)(at).detach()
     rise = torch.func.grad(lambda v: _sharpness(loss, v))(at).detach()
-    return float(2 * (-slope @ rise) / (rise @ rise))
+    return gradient_descent_variance(slope, rise)

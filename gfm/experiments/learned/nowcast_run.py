@@ -17,7 +17,7 @@ from gfm.forecasters import Forecaster
 from gfm.nets.seeding import seeding
 from gfm.trajectories import Trajectories, edges_of
 
-__all__ = ["EVERY", "GATE_ROWS", "Run", "gate_cost", "recorded", "trajectories"]
+__all__ = ["EVERY", "GATE_ROWS", "TrainingRun", "gate_cost", "recorded", "trajectories"]
 
 BATCH = 128
 EVERY = 4  # optimizer steps between recorded states
@@ -43,7 +43,7 @@ def gate_cost(candidates: int) -> float:
     return (candidates + 1) * GATE_ROWS / BATCH / 3
 
 
-class Run:
+class TrainingRun:
     """One training run: steps on seeded batches, recorded every EVERY steps, with jumps if asked.
 
     seen: recorded states after the first that a forecaster looks at.
@@ -124,7 +124,7 @@ class Run:
             self.recorded = [self.state()]  # the path is broken here
         return chosen is not None
 
-    def twin(self) -> Run:
+    def twin(self) -> TrainingRun:
         """An independent copy that goes the same way."""
         other = copy.copy(self)
         other.net, other.recorded = copy.deepcopy(self.net), list(self.recorded)
@@ -138,7 +138,7 @@ class Run:
 @lru_cache(maxsize=24)  # every forecaster of a table is fitted on the same runs
 def recorded(data: Dataset, lr: float, seed: int, steps: int) -> np.ndarray:
     """(states, 3, weights) of plain training, a state every EVERY steps, steps 0 to ``steps``."""
-    run = Run(data, lr, seed, 1)
+    run = TrainingRun(data, lr, seed, 1)
     while run.steps < steps:
         run.step()
     states = np.stack(run.recorded)

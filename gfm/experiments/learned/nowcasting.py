@@ -10,7 +10,7 @@ import numpy as np
 from gfm.data import Dataset
 from gfm.experiments.learned.image_tasks import SETS, network, task
 from gfm.experiments.learned.least_squares import make_forecaster
-from gfm.experiments.learned.nowcast_run import EVERY, Run, gate_cost, recorded, trajectories
+from gfm.experiments.learned.nowcast_run import EVERY, TrainingRun, gate_cost, recorded, trajectories
 from gfm.forecasters import Forecaster
 from gfm.forecasting.training import Training
 from gfm.matching import Conditioning
@@ -121,7 +121,7 @@ class Nowcasting(Experiment):
         return model.fit(*fitted.split(len(windows) - held, held))
 
     def _train(self, data: Dataset, seed: int, model: Forecaster | None) -> dict:
-        run, kept, jumps, reached = Run(data, self.lr, seed, self.seen), 0, 0, False
+        run, kept, jumps, reached = TrainingRun(data, self.lr, seed, self.seen), 0, 0, False
         result = {"at": np.full((3, len(self.ahead), 2), np.nan), "error": np.full(2, np.nan)}
         while run.steps < self.most and not reached:
             run.step()
@@ -137,7 +137,7 @@ class Nowcasting(Experiment):
         gates = jumps * gate_cost(len(self.ahead))
         return {**result, "steps": steps, "cost": steps + gates, "jumps": jumps, "kept": kept}
 
-    def _look_ahead(self, run: Run, model: Forecaster) -> dict:
+    def _look_ahead(self, run: TrainingRun, model: Forecaster) -> dict:
         """Held, forecast and trained on, at the tried horizons, in a copy of the run."""
         other = run.twin()
         hold, forecast = other.weights(), model.forecast(other.observed(), max(self.ahead))[0]

@@ -13,10 +13,10 @@ from gfm.matching import GradientFlowMatching, IncrementPath, Network, VectorFlo
 from gfm.store.experiment import Context, Experiment, Result
 from gfm.trajectories import Trajectories
 
-__all__ = ["FieldOnTheValley", "valley_gradient"]
+__all__ = ["LearnedField", "product_gradient"]
 
 
-def valley_gradient(w: np.ndarray) -> np.ndarray:
+def product_gradient(w: np.ndarray) -> np.ndarray:
     """(..., 2) gradient of 1/2 (w1 w2 - 1)^2, the loss of a two-layer linear network of two weights.
 
     Its minima form the hyperbola w1 w2 = 1; the origin is a saddle.
@@ -26,7 +26,7 @@ def valley_gradient(w: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class FieldOnTheValley(Experiment):
+class LearnedField(Experiment):
     """Gradient descent from N(0, 1) starts, a vector field fitted to it, both fields on a grid.
 
     noise: standard deviation of Gaussian noise on every gradient.
@@ -51,7 +51,7 @@ class FieldOnTheValley(Experiment):
         rng = np.random.default_rng(self.seed)
         states = [rng.normal(size=(self.runs, 2))]
         for _ in range(self.steps):
-            gradient = valley_gradient(states[-1]) + self.noise * rng.normal(size=(self.runs, 2))
+            gradient = product_gradient(states[-1]) + self.noise * rng.normal(size=(self.runs, 2))
             states.append(states[-1] - self.lr * gradient)
         weights = np.stack(states, axis=1)
         weights = weights[np.abs(weights).max(axis=(1, 2)) < 4]  # starts that overshoot far
@@ -70,14 +70,14 @@ class FieldOnTheValley(Experiment):
             return flow.velocity(torch.from_numpy(places)).numpy()
 
         grid = np.stack(np.meshgrid(*[np.linspace(-2.4, 2.4, 17)] * 2, indexing="xy"), axis=-1)
-        true = -self.lr * valley_gradient(grid)
+        true = -self.lr * product_gradient(grid)
         seen = train.weights.reshape(-1, 2)
         cells = np.round((seen + 2.4) / 0.3).astype(int)
         inside = ((cells >= 0) & (cells < 17)).all(axis=1)
         visited = np.zeros((17, 17), dtype=np.int64)
         np.add.at(visited, (cells[inside, 1], cells[inside, 0]), 1)
         places = test.weights[:, :-1].reshape(-1, 2)
-        exact = -self.lr * valley_gradient(places)
+        exact = -self.lr * product_gradient(places)
         size = np.linalg.norm(exact, axis=1)
         moving = size > 0.01 * np.median(np.linalg.norm(exact.reshape(test.runs, -1, 2)[:, 0], axis=1))
         found, exact, size = field(places)[moving], exact[moving], size[moving]

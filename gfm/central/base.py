@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,10 @@ from torch import Tensor
 from gfm.central.settings import Settings
 from gfm.curvature import Spectrum, Tracker
 from gfm.optimizers import Optimizer, State
-from gfm.problem import Costs, Problem
+from gfm.problem import Problem
 from gfm.problem.derivatives import Derivatives
 
-__all__ = ["Flow", "Observation", "Process", "Settings", "flat_value", "to_numpy"]
+__all__ = ["Flow", "Observation", "Process", "flat_value", "to_numpy"]
 
 Observation = dict[str, float | np.ndarray]
 
@@ -33,19 +32,15 @@ class Process(ABC):
     def __init__(self, problem: Problem, optimizer: Optimizer, settings: Settings, w: Tensor, state: State):
         self.problem, self.optimizer, self.settings = problem, optimizer, settings
         self.w, self.state = w, state
-        self.costs = Costs()
-        self.seconds = 0.0
         self.alive = True
         count = min(settings.coordinates, problem.p)
         self._chosen = torch.linspace(0, problem.p - 1, count).round().long()
-        self.tracker = self._tracker()
+        self.tracker = Tracker(
+            above=0.75 * optimizer.threshold, initial=settings.track, cap=settings.cap, dense=settings.dense,
+            **self._tracking(),
+        )
 
-    def _tracker(self) -> Tracker:
-        settings = self.settings
-        above = 0.75 * self.optimizer.threshold
-        return Tracker(above=above, initial=settings.track, cap=settings.cap, dense=settings.dense, **self._tracking())
-
-    def _tracking(self) -> dict[str, float | bool | None]:
+    def _tracking(self) -> dict[str, Any]:
         """Options of the tracker. The oscillating optimizer's path has period two: every second point is smooth."""
         return {"tolerance": self.settings.discrete_tolerance, "lag": 1 if self.settings.eigen_every % 2 == 0 else 2}
 
@@ -60,14 +55,12 @@ class Process(ABC):
     def state_dict(self) -> dict[str, Any]:
         """What the process carries from one step to the next."""
         return {
-            "w": self.w, "state": vars(self.state), "costs": asdict(self.costs), "seconds": self.seconds,
-            "alive": self.alive, "tracker": self.tracker.state_dict(),
+            "w": self.w, "state": vars(self.state), "alive": self.alive, "tracker": self.tracker.state_dict(),
         }
 
     def load_state_dict(self, kept: dict[str, Any]) -> None:
         """Go on from the ``state_dict`` of a process of the same kind, settings and problem."""
-        self.w, self.seconds, self.alive = kept["w"], kept["seconds"], kept["alive"]
-        self.state, self.costs = State(**kept["state"]), Costs(**kept["costs"])
+        self.w, self.state, self.alive = kept["w"], State(**kept["state"]), kept["alive"]
         self.tracker.load_state_dict(kept["tracker"])
 
     def _seen(self, point: Derivatives, spectrum: Spectrum | None) -> Observation:
@@ -101,7 +94,7 @@ class Flow(Process):
         super().__init__(problem, optimizer, settings, w, state)
         self.state = optimizer.update(state, problem.gradient(w))
 
-    def _tracking(self) -> dict[str, float | bool | None]:
+    def _tracking(self) -> dict[str, Any]:
         settings = self.settings
         tolerance = settings.tolerance if self.follows_all else settings.discrete_tolerance
         return {"tolerance": tolerance, "grow": self.follows_all}
