@@ -6,7 +6,7 @@ from gfm.nets.lstm import lstm
 from gfm.nets.mamba import mamba
 from gfm.nets.mlp import mlp
 from gfm.nets.norms import GroupNorm, LayerNorm, RMSNorm, fused_norms
-from gfm.nets.registry import SIZES, available, build
+from gfm.nets.registry import SIZES, available, build, register
 from gfm.nets.resnet import resnet
 from gfm.nets.transformer import transformer
 from gfm.nets.vit import vit
@@ -24,6 +24,7 @@ __all__ = [
     "lstm",
     "mamba",
     "mlp",
+    "register",
     "resnet",
     "transformer",
     "vit",

@@ -9,11 +9,16 @@ from torch import nn
 
 from gfm.errors import InputError
 from gfm.nets.activations import activation_layer
+from gfm.nets.registry import register
 from gfm.nets.seeding import seeded
 
 __all__ = ["cnn"]
 
 
+@register(
+    "cnn", "CNN", "images",
+    sizes={"tiny": {"channels": (2, 4), "hidden": 8}, "book": {"channels": (8, 16), "hidden": 32}},
+)
 def cnn(
     input_shape: tuple[int, int, int] = (3, 32, 32),
     outputs: int = 4,

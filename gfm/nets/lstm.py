@@ -7,12 +7,17 @@ from math import sqrt
 import torch
 from torch import Tensor, nn
 
+from gfm.nets.registry import register
 from gfm.nets.seeding import seeded
 from gfm.nets.tokens import Embedding
 
 __all__ = ["LSTM", "lstm"]
 
 
+@register(
+    "lstm", "LSTM", "tokens", activation=False,
+    sizes={"tiny": {"width": 6, "depth": 1}, "book": {"width": 16, "depth": 2}},
+)
 def lstm(
     vocabulary: int = 4,
     outputs: int = 4,

@@ -9,12 +9,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gfm.nets.norms import RMSNorm
+from gfm.nets.registry import register
 from gfm.nets.seeding import seeded
 from gfm.nets.tokens import Embedding
 
 __all__ = ["Mamba", "mamba"]
 
 
+@register(
+    "mamba", "Mamba", "tokens", activation=False,
+    sizes={
+        "tiny": {"width": 6, "depth": 1, "inner": 8, "state": 2, "kernel": 3, "rank": 2},
+        "book": {"width": 24, "depth": 1, "inner": 32, "state": 4, "kernel": 4, "rank": 2},
+    },
+)
 def mamba(
     vocabulary: int = 4,
     outputs: int = 4,

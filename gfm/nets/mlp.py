@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from math import prod
 
 import torch
 from torch import nn
 
 from gfm.errors import InputError
 from gfm.nets.activations import activation_layer
+from gfm.nets.registry import register
 from gfm.nets.seeding import seeded
 
 __all__ = ["mlp"]
@@ -42,3 +44,17 @@ def mlp(
                 layers.append(activation_layer(activation))
             layers.append(nn.Linear(int(a), int(b), bias=bias, device="cpu", dtype=torch.float32))
     return nn.Sequential(*layers).to(dtype)
+
+
+@register("mlp", "MLP", "anything", sizes={"tiny": {"hidden": (8, 8)}, "book": {"hidden": (32, 32)}})
+def _on_inputs(
+    input_shape: tuple[int, ...],
+    outputs: int,
+    activation: str = "gelu",
+    *,
+    hidden: tuple[int, ...] = (256, 256),
+    bias: bool = True,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+) -> nn.Module:
+    return mlp((prod(input_shape), *hidden, outputs), activation, bias=bias, dtype=dtype, seed=seed)

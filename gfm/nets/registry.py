@@ -4,24 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import prod
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from gfm.errors import InputError, UnknownNameError
-from gfm.nets.cnn import cnn
-from gfm.nets.lstm import lstm
-from gfm.nets.mamba import mamba
-from gfm.nets.mlp import mlp
-from gfm.nets.resnet import resnet
-from gfm.nets.transformer import transformer
-from gfm.nets.vit import vit
 
-__all__ = ["SIZES", "Architecture", "available", "build"]
+__all__ = ["SIZES", "Architecture", "available", "build", "register"]
 
 SIZES = ("tiny", "book", "paper")
+Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
 
 
 class _Data(Protocol):
@@ -41,95 +34,33 @@ class _Data(Protocol):
 class Architecture:
     """A builder with its sizes.
 
-    takes: "anything" (flattened), "images" ``(n, channels, height, width)`` or "tokens" ``(n, T)``.
-    activation: whether the activation can be chosen.
-    sizes: keyword arguments of the builder for "tiny" (tests, the smoke profile), "book" (a
-        gradient in a few milliseconds) and "paper" (the central-flows paper's).
+    Attributes:
+        builder: makes the module.
+        title: its name in figures.
+        takes: "anything" (flattened), "images" ``(n, channels, height, width)`` or "tokens" ``(n, T)``.
+        activation: whether the activation can be chosen.
+        sizes: keyword arguments of the builder for "tiny" (tests, the smoke profile), "book" (a gradient in a
+            few milliseconds) and "paper" (the central-flows paper's); none for a size that is left out.
     """
 
     builder: Callable[..., nn.Module]
+    title: str
     takes: str
     activation: bool = True
     sizes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def _mlp(
-    input_shape: tuple[int, ...],
-    outputs: int,
-    activation: str = "gelu",
-    *,
-    hidden: tuple[int, ...] = (256, 256),
-    bias: bool = True,
-    dtype: torch.dtype = torch.float32,
-    seed: int = 0,
-) -> nn.Module:
-    dims = (prod(input_shape), *hidden, outputs)
-    return mlp(dims, activation, bias=bias, dtype=dtype, seed=seed)
+ARCHITECTURES: dict[str, Architecture] = {}
 
 
-ARCHITECTURES: dict[str, Architecture] = {
-    "mlp": Architecture(
-        _mlp,
-        "anything",
-        sizes={
-            "tiny": {"hidden": (8, 8)},
-            "book": {"hidden": (32, 32)},
-            "paper": {},
-        },
-    ),
-    "cnn": Architecture(
-        cnn,
-        "images",
-        sizes={
-            "tiny": {"channels": (2, 4), "hidden": 8},
-            "book": {"channels": (8, 16), "hidden": 32},
-            "paper": {},
-        },
-    ),
-    "resnet": Architecture(
-        resnet,
-        "images",
-        sizes={
-            "tiny": {"width": 2, "stages": (1, 1), "groups": 2, "pool": 4},
-            "book": {"width": 4, "stages": (1, 1), "groups": 4, "pool": 2},
-            "paper": {},
-        },
-    ),
-    "vit": Architecture(
-        vit,
-        "images",
-        sizes={
-            "tiny": {"width": 8, "depth": 1, "heads": 2, "head_width": 4, "hidden": 8},
-            "book": {"width": 16, "depth": 2, "heads": 2, "head_width": 8, "hidden": 32},
-            "paper": {},
-        },
-    ),
-    "lstm": Architecture(
-        lstm,
-        "tokens",
-        activation=False,
-        sizes={"tiny": {"width": 6, "depth": 1}, "book": {"width": 16, "depth": 2}, "paper": {}},
-    ),
-    "transformer": Architecture(
-        transformer,
-        "tokens",
-        sizes={
-            "tiny": {"width": 8, "depth": 1, "heads": 2, "hidden": 8},
-            "book": {"width": 16, "depth": 1, "heads": 2, "hidden": 32},
-            "paper": {},
-        },
-    ),
-    "mamba": Architecture(
-        mamba,
-        "tokens",
-        activation=False,
-        sizes={
-            "tiny": {"width": 6, "depth": 1, "inner": 8, "state": 2, "kernel": 3, "rank": 2},
-            "book": {"width": 24, "depth": 1, "inner": 32, "state": 4, "kernel": 4, "rank": 2},
-            "paper": {},
-        },
-    ),
-}
+def register(name: str, title: str, takes: str, **entry: Any) -> Callable[[Builder], Builder]:
+    """Decorator: enter a builder under a name; the other arguments are fields of :class:`Architecture`."""
+
+    def enter(builder: Builder) -> Builder:
+        ARCHITECTURES[name] = Architecture(builder, title, takes, **entry)
+        return builder
+
+    return enter
 
 
 def available(takes: str | None = None) -> dict[str, Architecture]:
@@ -194,7 +125,7 @@ def build(
                 f"The network {name!r} has no option {option!r}: choose among "
                 f"{', '.join(sorted(allowed))}."
             )
-    settings = {**architecture.sizes[size], **options}
+    settings = {**architecture.sizes.get(size, {}), **options}
     if name == "transformer":
         settings.setdefault("steps", input_shape[0])
     return architecture.builder(**arguments, **settings, dtype=dtype or torch.float32, seed=seed)

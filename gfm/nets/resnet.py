@@ -11,11 +11,19 @@ from torch import Tensor, nn
 from gfm.errors import InputError
 from gfm.nets.activations import activation_layer
 from gfm.nets.norms import GroupNorm
+from gfm.nets.registry import register
 from gfm.nets.seeding import seeded
 
 __all__ = ["ResNet", "resnet"]
 
 
+@register(
+    "resnet", "ResNet", "images",
+    sizes={
+        "tiny": {"width": 2, "stages": (1, 1), "groups": 2, "pool": 4},
+        "book": {"width": 4, "stages": (1, 1), "groups": 4, "pool": 2},
+    },
+)
 def resnet(
     input_shape: tuple[int, int, int] = (3, 32, 32),
     outputs: int = 4,

@@ -9,12 +9,20 @@ from gfm.errors import InputError
 from gfm.nets.activations import activation_layer
 from gfm.nets.attention import Attention, causal_mask
 from gfm.nets.norms import LayerNorm
+from gfm.nets.registry import register
 from gfm.nets.seeding import seeded
 from gfm.nets.tokens import Embedding, sinusoids
 
 __all__ = ["Transformer", "transformer"]
 
 
+@register(
+    "transformer", "Transformer", "tokens",
+    sizes={
+        "tiny": {"width": 8, "depth": 1, "heads": 2, "hidden": 8},
+        "book": {"width": 16, "depth": 1, "heads": 2, "hidden": 32},
+    },
+)
 def transformer(
     vocabulary: int = 4,
     outputs: int = 4,

@@ -9,11 +9,19 @@ from gfm.errors import InputError
 from gfm.nets.activations import activation_layer
 from gfm.nets.attention import attend
 from gfm.nets.norms import LayerNorm
+from gfm.nets.registry import register
 from gfm.nets.seeding import seeded
 
 __all__ = ["ViT", "vit"]
 
 
+@register(
+    "vit", "ViT", "images",
+    sizes={
+        "tiny": {"width": 8, "depth": 1, "heads": 2, "head_width": 4, "hidden": 8},
+        "book": {"width": 16, "depth": 2, "heads": 2, "head_width": 8, "hidden": 32},
+    },
+)
 def vit(
     input_shape: tuple[int, int, int] = (3, 32, 32),
     outputs: int = 4,

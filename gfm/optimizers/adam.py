@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gfm.optimizers.base import Schedule, State, check_share
+from gfm.optimizers.base import Schedule, State, check_share, register
 from gfm.optimizers.rmsprop import RMSProp
 
 __all__ = ["Adam"]
 
 
+@register("adam")
 @dataclass(frozen=True)
 class Adam(RMSProp):
     """m <- beta1 m + (1 - beta1) g, nu as in RMSProp, both bias-corrected; w <- w - lr m / (sqrt(nu) + eps).

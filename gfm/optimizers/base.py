@@ -16,14 +16,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from torch import Tensor
 
 from gfm.checks import number
 from gfm.errors import InputError
 
-__all__ = ["Memory", "Optimizer", "Schedule", "State", "check_lr", "check_share"]
+__all__ = ["Memory", "Optimizer", "Schedule", "State", "available", "check_lr", "check_share", "register"]
 
 Schedule = float | Callable[[float], float]
 
@@ -134,6 +134,25 @@ class Optimizer(ABC):
             return 0.0
         h = 1e-3
         return (math.log(self.lr_at(t + h)) - math.log(self.lr_at(max(t - h, 1.0)))) / (t + h - max(t - h, 1.0))
+
+
+_registered: dict[str, type[Optimizer]] = {}
+T = TypeVar("T", bound="type[Optimizer]")
+
+
+def register(name: str) -> Callable[[T], T]:
+    """Class decorator: enter a rule under the name by which runs and notebooks choose it."""
+
+    def enter(cls: T) -> T:
+        _registered[name] = cls
+        return cls
+
+    return enter
+
+
+def available() -> dict[str, type[Optimizer]]:
+    """Names of the rules and their classes."""
+    return dict(_registered)
 
 
 def check_lr(lr: Schedule) -> Schedule:

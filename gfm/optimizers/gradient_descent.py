@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gfm.optimizers.base import Optimizer, Schedule, State, check_lr
+from gfm.optimizers.base import Optimizer, Schedule, State, check_lr, register
 
 __all__ = ["GradientDescent"]
 
 
+@register("gd")
 @dataclass(frozen=True)
 class GradientDescent(Optimizer):
     """w <- w - lr grad L(w). P = 1 / lr; at the edge of stability the sharpness is 2 / lr.

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gfm.optimizers.base import Optimizer, Schedule, State, check_lr, check_share
+from gfm.optimizers.base import Optimizer, Schedule, State, check_lr, check_share, register
 
 __all__ = ["HeavyBall"]
 
 
+@register("heavy_ball")
 @dataclass(frozen=True)
 class HeavyBall(Optimizer):
     """m <- momentum m + g, w <- w - lr m.

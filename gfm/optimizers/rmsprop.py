@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from gfm.optimizers.base import register
 from gfm.optimizers.second_moment import SecondMoment
 
 __all__ = ["RMSProp"]
 
 
+@register("rmsprop")
 @dataclass(frozen=True)
 class RMSProp(SecondMoment):
     """nu <- beta2 nu + (1 - beta2) g * g,  w <- w - lr g / (sqrt(nu) + eps); nu is (p,).

@@ -220,10 +220,9 @@ def _check_value(name: str, value: Any) -> None:
 def _names(name: str) -> list[str]:
     if name == "dtype":
         return ["float32", "float64"]
-    from gfm import data, nets
-    from gfm.experiments.central.flow_run import OPTIMIZERS
+    from gfm import data, nets, optimizers
     from gfm.nets.activations import ACTIVATIONS
     from gfm.problem import losses  # torch is loaded only where it is needed
 
     return {"data": list(data.available()), "net": list(nets.available()), "loss": losses.available(),
-            "optimizer": list(OPTIMIZERS), "activation": ["", *ACTIVATIONS]}[name]
+            "optimizer": list(optimizers.available()), "activation": ["", *ACTIVATIONS]}[name]

@@ -21,15 +21,8 @@ from gfm.optimizers import schedules
 from gfm.problem import Problem
 from gfm.store.experiment import Context, Experiment, Obtain, Result
 
-__all__ = ["FlowRun", "OPTIMIZERS", "flow_run"]
+__all__ = ["FlowRun", "flow_run"]
 
-OPTIMIZERS = {
-    "gd": optimizers.GradientDescent,
-    "heavy_ball": optimizers.HeavyBall,
-    "scalar_rmsprop": optimizers.ScalarRMSProp,
-    "rmsprop": optimizers.RMSProp,
-    "adam": optimizers.Adam,
-}
 #: A run that was killed goes on from a checkpoint that is at most about so old.
 CHECKPOINT_SECONDS = 60.0
 
@@ -135,10 +128,11 @@ class FlowRun(Experiment):
 
     def rule(self) -> optimizers.Optimizer:
         """The optimizer with those of its options that it has."""
-        if self.optimizer not in OPTIMIZERS:
-            raise UnknownNameError(f"unknown optimizer {self.optimizer!r}; choose one of {', '.join(OPTIMIZERS)}")
-        kind: Any = OPTIMIZERS[self.optimizer]
-        names = {f.name for f in fields(kind)} & {"momentum", "beta1", "beta2", "eps", "bias_correction"}
+        known = optimizers.available()
+        if self.optimizer not in known:
+            raise UnknownNameError(f"unknown optimizer {self.optimizer!r}; choose one of {', '.join(known)}")
+        kind: Any = known[self.optimizer]
+        names = {f.name for f in fields(kind)} & {f.name for f in fields(FlowRun)} - {"lr"}
         lr = schedules.named(self.schedule, self.lr, self.warmup + self.steps)
         return kind(lr=lr, **{name: getattr(self, name) for name in names})
 
