@@ -6,7 +6,7 @@ import torch
 from toys import tiny_net, tiny_problem
 
 from gfm.errors import InputError
-from gfm.optimizers import Adam, GradientDescent, HeavyBall, RMSProp, ScalarRMSProp, available
+from gfm.optimizers import Adam, GradientDescent, HeavyBall, RMSProp, ScalarRMSProp
 
 PAIRS = {
     "gd": (GradientDescent(lr=0.1), lambda q: torch.optim.SGD(q, lr=0.1)),
