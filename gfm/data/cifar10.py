@@ -39,11 +39,11 @@ def cifar10(
     ``numpy.random.default_rng(seed)``. The test set is all test images of these classes. The
     central-flows paper uses the defaults.
 
-    folder: holds the binary version's files, as they are or in ``cifar-10-batches-bin``; the
-        number of rows is taken from the files' sizes. Without it, the folder named by the
-        environment variable GFM_DATA is tried; else the archive (170 MB) is downloaded into the
-        user's cache and its MD5 checked.
-    targets: "one_hot" ``(n, classes)``, "indices" ``(n,)``, or "signs" ``(n, 1)`` of two classes.
+    Args:
+        folder: holds the binary version's files, as they are or in ``cifar-10-batches-bin``; the number of rows is
+            taken from the files' sizes. Without it, the folder named by the environment variable GFM_DATA is tried;
+            else the archive (170 MB) is downloaded into the user's cache and its MD5 checked.
+        targets: "one_hot" ``(n, classes)``, "indices" ``(n,)``, or "signs" ``(n, 1)`` of two classes.
 
     Raises:
         InputError: impossible n, classes or targets.

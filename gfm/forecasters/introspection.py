@@ -29,7 +29,7 @@ def _at(series: Tensor, times: Tensor) -> Tensor:
 class Introspection(Forecaster):
     """f(w_t, w_0.7t, w_0.4t, w_0) = w_2t: one hidden layer of 40, L1, times t drawn from 1..T/2.
 
-    Weights that move most are drawn most: half of a batch from the upper half by |w_t - w_0|, a quarter
+    Weights that move most are drawn most: half of a batch from the upper half by ``|w_t - w_0|``, a quarter
     from the next quarter, a quarter from the rest. Beyond 2n the map is applied to its own forecasts;
     between, straight lines. Values enter as differences from w_0 in units of their typical size (the
     published 1000 times is a fixed unit for small networks).

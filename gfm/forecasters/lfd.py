@@ -24,7 +24,7 @@ class _Ends(nn.Module):
 
 @register
 class LFD2(DirectForecaster):
-    """y = A (w_0, w_n) + b, L1, plus ``penalty`` times the mean of max(|step j+1| - |step j|, 0).
+    """y = A (w_0, w_n) + b, L1, plus ``penalty`` times the mean of ``max(|step j+1| - |step j|, 0)``.
 
     The penalty stands for the first-order optimality condition: predicted steps shrink. Its published
     form was readable only in part and its weight is unknown, so both are our completion.

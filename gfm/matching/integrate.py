@@ -24,10 +24,12 @@ def integrate(
 ) -> Tensor:
     """States at the times 1..horizon of dx/dt = field(t, x), x(0) = start; a unit is one step.
 
-    method: a fixed-step scheme of torchdiffeq. With ``"euler"`` and one substep a step of the flow is
-    a step of the optimizer; more substeps follow the curve between recorded states instead.
+    Args:
+        method: a fixed-step scheme of torchdiffeq. With ``"euler"`` and one substep a step of the flow is a step of the
+            optimizer; more substeps follow the curve between recorded states instead.
 
-    Returns (horizon, *start.shape).
+    Returns:
+        (horizon, ...), of the shape of ``start``.
 
     Raises:
         InputError: an unknown method.

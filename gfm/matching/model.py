@@ -39,29 +39,33 @@ class GradientFlowMatching(Forecaster):
     doubt for the simpler (:mod:`gfm.matching.choice`); without a validation set the last fifth of the
     training runs serves.
 
-    observed: n, the number of the last observed step (default: a tenth of the steps).
-    view: ``"coordinate"``, ``"vector"`` or ``"auto"`` (the vector view is tried up to 64 weights).
-    context: what the drive and the correction see of the prefix: ``"ends"`` or ``"prefix"``.
-    aware: whether the optimizer's recorded state enters the context (:mod:`gfm.matching.aware`);
-        ``"auto"`` tries it where the training runs hold one.
-    products: whether an aware context is also taken times the powers of each weight's second moment, so
-        that steep and flat directions have fields of their own (off by default: thrice the coefficients).
-    scale: unit of a run's coordinates, ``"none"``, ``"run"``, ``"layer"`` (one a layer, by the groups) or
-        ``"auto"``, the better of the first two (see :class:`Frame`).
-    ridges: strengths of the drive to choose from; 0 is plain least squares, infinity no drive.
-    correction: ``"auto"`` (trained, kept if it validates better by two standard errors), True (kept anyway) or False.
-    state, time: whether the coordinate correction sees the state of the flow, and the time. hidden: layers.
-    target: what the coordinate correction is matched to: ``"velocity"`` (conditional flow matching),
-        ``"end-point"`` (where the flow arrives, through its integration) or ``"both"``.
-    path: the conditional path. samples: places on paths a training step.
-    damping: ``"auto"`` lets the coordinate view damp runs that slow faster than the fitted ones
-        (:mod:`gfm.matching.damping`), for networks unlike those; ``"cautious"`` also holds forecasts to
-        what a run's own speed lets one expect (:mod:`gfm.matching.trust`); ``"none"`` does neither.
-    method, substeps: the solver's; the default is one Euler step per optimizer step.
-    memory: bytes that a forecast of the coordinate view works in, beside the prefix and the result;
-        weights beyond what fits are carried in chunks. (The vector view has at most 64 weights.)
-    dtype: of the affine part, the solver and the vector view's network, ``"float64"`` or ``"float32"``.
-    training: rate, batch (runs), epochs, patience, seed.
+    Args:
+        observed: n, the number of the last observed step (default: a tenth of the steps).
+        view: ``"coordinate"``, ``"vector"`` or ``"auto"`` (the vector view is tried up to 64 weights).
+        context: what the drive and the correction see of the prefix: ``"ends"`` or ``"prefix"``.
+        aware: whether the optimizer's recorded state enters the context (:mod:`gfm.matching.aware`); ``"auto"`` tries
+            it where the training runs hold one.
+        products: whether an aware context is also taken times the powers of each weight's second moment, so that steep
+            and flat directions have fields of their own (off by default: thrice the coefficients).
+        scale: unit of a run's coordinates, ``"none"``, ``"run"``, ``"layer"`` (one a layer, by the groups) or
+            ``"auto"``, the better of the first two (see :class:`Frame`).
+        ridges: strengths of the drive to choose from; 0 is plain least squares, infinity no drive.
+        correction: ``"auto"`` (trained, kept if it validates better by two standard errors), True (kept anyway) or
+            False.
+        state, time: whether the coordinate correction sees the state of the flow, and the time.
+        hidden: layers.
+        target: what the coordinate correction is matched to: ``"velocity"`` (conditional flow matching),
+            ``"end-point"`` (where the flow arrives, through its integration) or ``"both"``.
+        path: the conditional path.
+        samples: places on paths a training step.
+        damping: ``"auto"`` lets the coordinate view damp runs that slow faster than the fitted ones
+            (:mod:`gfm.matching.damping`), for networks unlike those; ``"cautious"`` also holds forecasts to what a
+            run's own speed lets one expect (:mod:`gfm.matching.trust`); ``"none"`` does neither.
+        method, substeps: the solver's; the default is one Euler step per optimizer step.
+        memory: bytes that a forecast of the coordinate view works in, beside the prefix and the result; weights beyond
+            what fits are carried in chunks. (The vector view has at most 64 weights.)
+        dtype: of the affine part, the solver and the vector view's network, ``"float64"`` or ``"float32"``.
+        training: rate, batch (runs), epochs, patience, seed.
     """
 
     name = "gfm"

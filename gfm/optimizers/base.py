@@ -32,7 +32,10 @@ Schedule = float | Callable[[float], float]
 class State:
     """An optimizer's state, or its rate of change: time in steps, and running averages.
 
-    t: steps taken. nu: second-moment average, 0-d or (p,). momentum: (p,).
+    Attributes:
+        t: steps taken.
+        nu: second-moment average, 0-d or (p,).
+        momentum: (p,).
     """
 
     t: float = 0.0
@@ -51,9 +54,10 @@ class State:
 class Memory(NamedTuple):
     """How oscillations reach the preconditioner: nu moves at ``rate`` times the observed square.
 
-    rate: (1 - beta2) / beta2. The flow's nu stands for the average *after* the step's update, and
-        nu_t - nu_{t-1} = rate * (g_t^2 - nu_t) holds exactly.
-    sensitivity: dP / dnu, of nu's shape.
+    Attributes:
+        rate: (1 - beta2) / beta2. The flow's nu stands for the average *after* the step's update, and nu_t - nu_{t-1} =
+            rate * (g_t^2 - nu_t) holds exactly.
+        sensitivity: dP / dnu, of nu's shape.
     """
 
     rate: float

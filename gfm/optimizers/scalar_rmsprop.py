@@ -15,7 +15,7 @@ __all__ = ["ScalarRMSProp"]
 @register("scalar_rmsprop")
 @dataclass(frozen=True)
 class ScalarRMSProp(SecondMoment):
-    """nu <- beta2 nu + (1 - beta2) |g|^2,  w <- w - lr g / (sqrt(nu) + eps); nu is 0-d.
+    """nu <- beta2 nu + (1 - beta2) (g . g),  w <- w - lr g / (sqrt(nu) + eps); nu is 0-d.
 
     lr, beta2, eps, bias_correction: see :class:`SecondMoment`.
     """

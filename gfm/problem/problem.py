@@ -276,7 +276,7 @@ class Problem:
     ) -> tuple[Tensor, ...]:
         """The k largest Hessian eigenvalues (k,), largest first, and eigenvectors (p, k).
 
-        With ``return_residuals`` also |Hv - value v| / max|value| (k,). Cold start.
+        With ``return_residuals`` also ``|Hv - value v| / max|value|`` (k,). Cold start.
 
         Raises:
             InputError: k is not in 1..p. NumericalError: no convergence or no finite products.

@@ -172,6 +172,9 @@ def table_of_contents(register: Register, staged: set[str], pages: set[str]) -> 
         chapters = [section] * (section in pages) + [f"notebooks/{n}" for n in notebooks]
         if chapters:
             parts.append({"caption": title, "chapters": [{"file": c} for c in chapters]})
+    package = sorted(p for p in pages if p == "api" or p.startswith("api-"))
+    if package:
+        parts.append({"caption": "The package", "chapters": [{"file": p} for p in package]})
     about = [p for p in ("status", "benchmarks", "how-to-run", "how-to-cite", "limits", "symbols", "references")
              if p in pages]
     parts.append({"caption": "About this book", "chapters": [{"file": p} for p in about]})
