@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -238,12 +239,9 @@ def _display_markdown(text: str, output: Output) -> None:
 
 
 def _display(bundle: dict[str, Any], output: Output) -> None:
-    try:
-        from IPython import get_ipython
-        from IPython.display import display
-    except ImportError:
-        get_ipython = display = None
-    if display is None or get_ipython() is None:  # a plain script: show what can be read
-        print(bundle["text/plain"])
+    if "IPython" not in sys.modules or sys.modules["IPython"].get_ipython() is None:
+        print(bundle["text/plain"])  # a plain script: show what can be read
         return
+    from IPython.display import display
+
     display(bundle, raw=True, metadata=output.metadata())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Self
 
 from gfm.book.register import VARIES
 from gfm.errors import InputError
@@ -47,7 +47,7 @@ class Output:
         kind = {known.__name__.lower(): known for known in Output.__subclasses__()}[flag["kind"]]
         return kind(**{f.name: flag[f.name] for f in fields(kind) if f.name in flag})
 
-    def checked(self, names: Iterable[str] = ()) -> Output:
+    def checked(self, names: Iterable[str] = ()) -> Self:
         """Itself, if what it asks of a rerun makes sense.
 
         Args:
