@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gfm.book import datafiles, verdicts
-from gfm.book.outputs import TOLERANCE, Caption, Figure, Output, Prose, Table, Verdicts
+from gfm.book.outputs import TOLERANCE, Caption, Figure, Output, Prose, Table, Verdicts, cell, markdown_table
 from gfm.book.paths import build_folder, check_profile
 from gfm.book.register import Bound, Register
 from gfm.book.runs.handover import Handover
@@ -161,9 +161,7 @@ class Element:
         table = [[row.get(c) if isinstance(row, Mapping) else row[i] for i, c in enumerate(columns)]
                  for row in rows]
         datafiles.write_table(self.folder / "data" / self._stem, name, columns, table)
-        head = "| " + " | ".join(columns) + " |\n|" + "---|" * len(columns) + "\n"
-        body = "\n".join("| " + " | ".join(_cell(v) for v in row) + " |" for row in table)
-        _display_markdown(head + body, shown)
+        _display_markdown(markdown_table(columns, ([_cell(v) for v in row] for row in table)), shown)
         _display_markdown(shown.caption, Caption(name=name, tolerance=shown.tolerance))
 
     def judge(self, **values: float | None) -> list[verdicts.Verdict]:
@@ -188,11 +186,10 @@ class Element:
             )
         found = [verdicts.judge(c, values[c.id], self.profile) for c in self.entry.claims]
         verdicts.write(self.register.root, self.entry, self.profile, found, self._meta())
-        head = ("| Claim | | Measured | Value | Bound | Verdict |\n|---|---|---|---|---|---|\n")
-        body = "\n".join(
-            f"| {v.claim.id} | {_cell(v.claim.sentence)} | {_cell(v.claim.quantity)} | {v.shown} "
-            f"| {v.bound} | **{v.verdict}** |" for v in found)
-        _display_markdown(head + body, Verdicts(
+        rows = ([v.claim.id, cell(v.claim.sentence), cell(v.claim.quantity), v.shown, str(v.bound), f"**{v.verdict}**"]
+                for v in found)
+        head = ["Claim", "", "Measured", "Value", "Bound", "Verdict"]
+        _display_markdown(markdown_table(head, rows), Verdicts(
             element=self.entry.id, tolerance={v.claim.id: v.claim.tolerance for v in found},
             varies={v.claim.id: v.claim.varies for v in found if v.claim.varies}))
         return found
@@ -231,7 +228,7 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, (float, np.floating)):
         return verdicts.show_value(float(value))
-    return str(value).replace("|", "\\|").replace("\n", " ")
+    return cell(value)
 
 
 def _display_markdown(text: str, output: Output) -> None:

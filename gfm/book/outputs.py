@@ -13,7 +13,7 @@ from typing import Any, Self
 from gfm.book.register import VARIES
 from gfm.errors import InputError
 
-__all__ = ["TOLERANCE", "Caption", "Figure", "Output", "Prose", "Table", "Verdicts"]
+__all__ = ["TOLERANCE", "Caption", "Figure", "Output", "Prose", "Table", "Verdicts", "cell", "markdown_table"]
 
 TOLERANCE = 0.02
 """Relative, of a number in printed text."""
@@ -103,3 +103,14 @@ class Verdicts(Output):
     """The table of an element's claims."""
 
     element: str
+
+
+def cell(text: Any) -> str:
+    """A text that may stand in a cell of a Markdown table."""
+    return str(text).replace("|", "\\|").replace("\n", " ")
+
+
+def markdown_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table; the cells are taken as they are."""
+    lines = ["| " + " | ".join(row) + " |" for row in (columns, *rows)]
+    return "\n".join([lines[0], "|" + "---|" * len(list(columns)), *lines[1:]])

@@ -40,10 +40,14 @@ def cifar10(
     central-flows paper uses the defaults.
 
     Args:
+        n: training images in all.
+        classes: how many classes, the first ones.
         folder: holds the binary version's files, as they are or in ``cifar-10-batches-bin``; the number of rows is
             taken from the files' sizes. Without it, the folder named by the environment variable GFM_DATA is tried;
             else the archive (170 MB) is downloaded into the user's cache and its MD5 checked.
         targets: "one_hot" ``(n, classes)``, "indices" ``(n,)``, or "signs" ``(n, 1)`` of two classes.
+        seed: of the order.
+        dtype: of the images and of floating targets.
 
     Raises:
         InputError: impossible n, classes or targets.

@@ -118,21 +118,13 @@ def zoom(run: Run, window: float, span: tuple[int, int], outputs: Sequence[int],
     with style.use():
         figure, (loss, gradient, output) = plt.subplots(1, 3, figsize=(12.0, 3.7))
         for ax, name in ((loss, "loss"), (gradient, "squared gradient norm")):
-            ax.plot(
-                step, data[f"{name} of gradient descent"], label="gradient descent",
-                **style.line("discrete", alpha=0.45, linewidth=0.7)
-            )
-            ax.plot(
-                step, data[f"{name}, smoothed"], label="the same, smoothed", **style.line("smoothed", linewidth=2.8)
-            )
-            ax.plot(
-                step, data[f"{name}, predicted"], label="central flow: predicted",
-                **style.line("predicted", linewidth=2.0)
-            )
-            ax.plot(
-                step, data[f"{name} at the flow's weights"], label="at the flow's own weights",
-                **style.line("stable", linestyle=(0, (1, 1)))
-            )
+            for what, label, role, look in (
+                (" of gradient descent", "gradient descent", "discrete", {"alpha": 0.45, "linewidth": 0.7}),
+                (", smoothed", "the same, smoothed", "smoothed", {"linewidth": 2.8}),
+                (", predicted", "central flow: predicted", "predicted", {"linewidth": 2.0}),
+                (" at the flow's weights", "at the flow's own weights", "stable", {"linestyle": (0, (1, 1))}),
+            ):
+                ax.plot(step, data[name + what], label=label, **style.line(role, **look))
             ax.set(xlabel="step")
         loss.set(ylabel="training loss", title="The loss")
         gradient.set(ylabel="squared gradient norm", title="The squared gradient", yscale="log")

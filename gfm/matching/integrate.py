@@ -25,8 +25,12 @@ def integrate(
     """States at the times 1..horizon of dx/dt = field(t, x), x(0) = start; a unit is one step.
 
     Args:
-        method: a fixed-step scheme of torchdiffeq. With ``"euler"`` and one substep a step of the flow is a step of the
-            optimizer; more substeps follow the curve between recorded states instead.
+        field: (time, states) -> rates, of the states' shape.
+        start: (...) the states at time 0.
+        horizon: the last time.
+        method: a fixed-step scheme of torchdiffeq.
+        substeps: steps of the scheme in a unit of time. With ``"euler"`` and one substep a step of the flow is a step
+            of the optimizer; more substeps follow the curve between recorded states instead.
 
     Returns:
         (horizon, ...), of the shape of ``start``.

@@ -38,7 +38,7 @@ class Adam(RMSProp):
 
     @property
     def threshold(self) -> float:
-        """Eigenvalue of P^{-1} H at which it starts to oscillate: 2 (1 + beta1) / (1 - beta1)."""
+        """Eigenvalue of P^{-1} H at which it starts to oscillate, 2 (1 + beta1) / (1 - beta1)."""
         return 2.0 * (1.0 + self.beta1) / (1.0 - self.beta1)
 
     def init(self, w: Tensor) -> State:

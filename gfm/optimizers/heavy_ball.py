@@ -35,7 +35,7 @@ class HeavyBall(Optimizer):
 
     @property
     def threshold(self) -> float:
-        """Eigenvalue of P^{-1} H at which it starts to oscillate: 2 (1 + momentum) / (1 - momentum)."""
+        """Eigenvalue of P^{-1} H at which it starts to oscillate, 2 (1 + momentum) / (1 - momentum)."""
         return 2.0 * (1.0 + self.momentum) / (1.0 - self.momentum)
 
     def init(self, w: Tensor) -> State:

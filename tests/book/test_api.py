@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -29,15 +30,17 @@ def html(tmp_path_factory) -> Path:
     for page in (ROOT / "book" / "api.md", *PAGES):
         (folder / page.name).write_text(page.read_text())
     (folder / "index.md").write_text("# Index\n\n```{toctree}\n:glob:\napi*\n```\n")
-    built = subprocess.run([sys.executable, "-m", "sphinx", "-b", "html", "-W", "-n", "--keep-going", "-q", ".", "html"],
-                           cwd=folder, capture_output=True, text=True)
+    words = ["-m", "sphinx", "-b", "html", "-W", "-n", "--keep-going", "-q", ".", "html"]
+    built = subprocess.run([sys.executable, *words],
+                           cwd=folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert built.returncode == 0, built.stderr
     return folder / "html"
 
 
 def test_every_public_name_is_on_a_page(html):
     text = "".join(page.read_text() for page in html.glob("api-*.html"))
-    missing = [f"{module.__name__}.{name}" for module in map(importlib.import_module, MODULES) for name in module.__all__
+    modules = map(importlib.import_module, MODULES)
+    missing = [f"{module.__name__}.{name}" for module in modules for name in module.__all__
                if getattr(getattr(module, name), "__module__", "").startswith("gfm.")
                and not re.search(rf'id="gfm\.[\w.]*\b{name}"', text)]
     assert not missing
