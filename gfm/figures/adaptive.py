@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gfm.central import Run
+from gfm.central import Run, Series
 from gfm.figures import style
 from gfm.figures.panels import ABLATED, Curve, Panel, averaged, effective_eigenvalues, steps_of
 from gfm.measures.adaptive import at_loss, flow_sharpness
@@ -62,18 +62,17 @@ def start(run: Run, until: int) -> list[Panel]:
 
 def many(run: Run, most: int = 4) -> list[Panel]:
     """The largest eigenvalues of the optimizer, effective and (where P is one number) of the Hessian."""
-    step, looks = steps_of(run), style.cycle(most)
-    names = ["largest", "second", "third", "fourth", "fifth", "sixth"][:most]
+    names = ("largest", "second", "third", "fourth", "fifth", "sixth")
     found = effective_eigenvalues(run, "discrete", most)
-    effective = [
-        Curve(step, v, names[i], look={**looks[i], "alpha": 0.7, "linewidth": 1.1}) for i, v in enumerate(found)
-    ]
-    panels = [Panel("Effective eigenvalues", "effective eigenvalues", effective, level=2.0, level_label="edge")]
+
+    def curves(step_size: np.ndarray | float) -> list[Curve]:
+        return [Curve(steps_of(run), values / step_size, name, look={**look, "alpha": 0.7, "linewidth": 1.1})
+                for values, name, look in zip(found, names, style.cycle(most), strict=False)]
+
+    panels = [Panel("Effective eigenvalues", "effective eigenvalues", curves(1.0), level=2.0, level_label="edge")]
     if run.settings["optimizer"] in _ONE_STEP:
-        raw = [Curve(step, v / run["discrete"].effective_step, names[i],
-                     look={**looks[i], "alpha": 0.7, "linewidth": 1.1})
-               for i, v in enumerate(found)]
-        panels.append(Panel("The Hessian's own", "eigenvalues of the Hessian", raw, legend=False))
+        own = curves(run["discrete"].effective_step)
+        panels.append(Panel("The Hessian's own", "eigenvalues of the Hessian", own, legend=False))
     return panels
 
 
@@ -215,16 +214,13 @@ def ablation(
     sharpness: "discrete", "central" (of ``full``) and "ablated" to (steps, values).
     """
     step = steps_of(full)
-    names: dict[str, tuple[str, str, dict[str, Any]]] = {
-        "discrete": (name, "discrete", _PALE), "central": ("its central flow", "central", {}),
-        "ablated": ("flow without curvature penalty", "stable", ABLATED),
-    }
-    sharp = [Curve(*sharpness[q], label, role, look) for q, (label, role, look) in names.items()]
-    length = [
-        Curve(step, full["discrete"].effective_step, *names["discrete"]),
-        Curve(step, full["central"].effective_step, *names["central"]),
-        Curve(step, ablated["central"].effective_step, *names["ablated"]),
+    drawn: list[tuple[str, Series, str, str, dict[str, Any]]] = [
+        ("discrete", full["discrete"], name, "discrete", _PALE),
+        ("central", full["central"], "its central flow", "central", {}),
+        ("ablated", ablated["central"], "flow without curvature penalty", "stable", ABLATED),
     ]
+    sharp = [Curve(*sharpness[key], label, role, look) for key, _, label, role, look in drawn]
+    length = [Curve(step, series.effective_step, label, role, look) for _, series, label, role, look in drawn]
     return [
         Panel("The loss", "training loss", [
             Curve(step, smooth(full["discrete"].loss, window), f"{name}, smoothed", "smoothed"),

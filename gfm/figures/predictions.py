@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from gfm.central import Run
 from gfm.figures import style
+from gfm.figures.panels import Curve, effective_eigenvalues
 from gfm.measures.flow import smooth
 from gfm.measures.prediction import rank
 
@@ -153,14 +154,12 @@ def overview(run: Run, output: int) -> Figure:
     with style.use():
         figure, (loss, values, out) = plt.subplots(1, 3, figsize=(12.0, 3.4))
         for name, label in (("discrete", "gradient descent"), ("stable", "gradient flow"), ("central", "central flow")):
-            loss.plot(
-                step, run[name].predicted_loss if name == "central" else run[name].loss, label=label, **style.line(name)
-            )
-            most = 1 if name == "stable" else 4
-            for i, column in enumerate(run[name].eigenvalues.T[:most] * 2.0 / run.settings["threshold"] / lr):
-                known = np.isfinite(column)
+            series = run[name]
+            seen = series.predicted_loss if name == "central" else series.loss
+            loss.plot(step, seen, label=label, **style.line(name))
+            for i, column in enumerate(effective_eigenvalues(run, name, 1 if name == "stable" else 4)):
                 thinner = {"linewidth": style.ROLES[name]["linewidth"] * (1.0 if i == 0 else 0.7)}
-                values.plot(step[known], column[known], label=label if i == 0 else None, **style.line(name, **thinner))
+                Curve(step, column / lr, "" if i else label, name, thinner).draw(values)
             out.plot(step, run[name].outputs[:, output], label=label, **style.line(name))
         values.axhline(2 / lr, **style.line("threshold"))
         values.set(xlabel="step", ylabel="Hessian eigenvalues", title="Largest eigenvalues", ylim=(0, 4.0 / lr))
