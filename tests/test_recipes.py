@@ -12,6 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from gfm.book import verdicts
+from gfm.book.register import Register
+from gfm.book.runs.notebooks import Notebook, profile_parameters
+from gfm.book.site.guards import what_a_run_lacks
+from gfm.book.site.overview import table_of_contents
+
 ROOT = Path(__file__).parent.parent
 RECIPES = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Recipes")[2].partition("\n## ")[0]
 
@@ -106,30 +112,23 @@ def test_the_projects_own_tests_and_lint_take_the_new_parts(project):
     python(project, "-m", "ruff", "check", "--no-cache", "gfm", "tests/optimizers")
 
 
-def test_a_new_element_runs_and_becomes_a_page(project):
+def test_a_new_element_runs_and_becomes_a_page(project, monkeypatch):
     ((language, commands),) = blocks("An element")
     assert language == "sh"
     for line in commands.splitlines():
         program, *words = shlex.split(line)
         assert program == "gfm"
         python(project, "-m", "gfm.cli", *words)
-    python(project, "-c", """
-from gfm.book.register import Register
-from gfm.book.runs.notebooks import Notebook, profile_parameters
-from gfm.book.site.guards import what_a_run_lacks
-from gfm.book.site.overview import table_of_contents
-from gfm.book.verdicts import load
-
-register = Register.load()
-entry = register["median-page"]
-notebook = Notebook(register.root, entry.notebook)
-assert entry.section == "both" and notebook.title == entry.title == "A page of its own"
-assert profile_parameters(register.root, notebook, "book")
-assert not what_a_run_lacks(register, entry.notebook, "smoke", notebook.path)
-(verdict,) = load(register, entry, "smoke").verdicts
-assert verdict.verdict == "holds", verdict
-assert f"notebooks/{entry.notebook}" in str(table_of_contents(register, {entry.notebook}, set()))
-""")
+    monkeypatch.setenv("GFM_BUILD", str(project / "build"))
+    register = Register.load(project)
+    entry = register["median-page"]
+    notebook = Notebook(project, entry.notebook)
+    assert entry.section == "both" and notebook.title == entry.title == "A page of its own"
+    assert profile_parameters(project, notebook, "book")["profile"] == "book"
+    assert not what_a_run_lacks(register, entry.notebook, "smoke", notebook.path)
+    (verdict,) = verdicts.load(register, entry, "smoke").verdicts
+    assert verdict.verdict == "holds", verdict
+    assert f"notebooks/{entry.notebook}" in str(table_of_contents(register, {entry.notebook}, set()))
 
 
 @pytest.mark.parametrize(("words", "why"), [

@@ -45,9 +45,9 @@ profile = "smoke"       # smoke, book or paper
 data = "digits"         # a data set: see "How to run"
 n = 64                  # training examples
 hidden = [8, 8]         # widths of the hidden layers
-lr = 0.2
-steps = 120
-window = 8              # standard deviation, in steps, of the Gaussian average
+lr = 0.12
+steps = 80
+window = 6              # standard deviation, in steps, of the Gaussian average
 seed = 0""")),
     ("code", "hide-input", Template("""\
 from gfm import book
