@@ -73,7 +73,7 @@ class Element:
 
         Args:
             fig: matplotlib Figure; closed afterwards.
-            name: label of the figure, unique in the book; refer to it with ``{numref}`` in prose.
+            name: label of the figure, unique in the book, by which prose refers to it (role ``numref``).
             alt: the finding in words, for those who do not see the figure.
             caption: Markdown that can be read alone.
             data: name -> numbers that were drawn, so that the figure redraws from its files.
