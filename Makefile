@@ -16,6 +16,8 @@ CROSSCHECK := curvlinops-for-pytorch einconv einops linear_operator
 SHARE ?= 1/1
 PYTEST := $(BIN)/python -m pytest
 UNIT := tests --ignore tests/notebooks --ignore tests/site
+# Lines and branches that the tests' own processes reach; the floor stands in pyproject.toml.
+COVER := --cov --cov-report=term
 
 .DEFAULT_GOAL := help
 .PHONY: help env book paper smoke pages test anywhere unit test-python notebooks site check status refresh bench clean
@@ -65,8 +67,8 @@ smoke: $(STAMP) ## the same with tiny settings (minutes)
 pages: $(STAMP) ## only the pages, from what was run before
 	@$(BIN)/gfm build --profile book --no-run
 
-test: $(STAMP) ## all tests: unit, committed notebooks, built pages
-	@$(PYTEST) notebooks $(UNIT) -n $(JOBS) --dist loadfile --no-loadscope-reorder --nbval --nbval-current-env
+test: $(STAMP) ## all tests: unit (with coverage), committed notebooks, built pages
+	@$(PYTEST) notebooks $(UNIT) -n $(JOBS) --dist loadfile --no-loadscope-reorder --nbval --nbval-current-env $(COVER)
 	@$(PYTEST) tests/notebooks tests/site --keep-outputs -n $(JOBS)
 
 anywhere: $(STAMP) ## the committed notebooks under other machines' arithmetic (SHARE=2/5: a part of them)

@@ -1,8 +1,9 @@
-"""The command line: run, build, check, status, data, forecast, keep, cite."""
+"""The command line. Each command imports what it needs, so that ``gfm --help`` is quick."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -28,10 +29,34 @@ def run(
         "--stored", help="compute nothing: show what is stored, leave out cells never run")] = False,
 ) -> None:
     """Execute one notebook and print where it lies and what became of its claims."""
-    from gfm.book import commands
+    from gfm.book import Register, reports
+    from gfm.book.runs.execute import NotebookFailed
+    from gfm.book.runs.execute import in_place as refresh
+    from gfm.book.runs.plans import plan, run_all
+    from gfm.book.verdicts import load
 
-    pairs = [(name, value) for name, value in (text.split(_JOIN, 1) for text in parameter or [])]
-    commands.run(notebook, profile, pairs, in_place, stored)
+    register = Register.load()
+    if in_place and (profile != "smoke" or parameter):
+        raise InputError("--in-place keeps the smoke outputs; it takes no other profile and no -p.")
+    pairs = [(name, value) for name, _, value in (text.partition(_JOIN) for text in parameter or [])]
+    item = plan(register, notebook, profile, pairs)
+    if in_place:
+        try:
+            changed = refresh(item.notebook.path)
+        except NotebookFailed as error:
+            sys.exit(f"gfm: {error}")
+        print(f"notebooks/{item.notebook.name}: outputs {'changed' if changed else 'unchanged'}")
+        return
+    given = ", ".join(f"{k} = {v!r}" for k, v in item.parameters.items()) or "its defaults"
+    print(f"Running {item.notebook.name} with {given} ...", flush=True)
+    outcome = run_all([replace(item, only_stored=stored)])[0]
+    if outcome.error:
+        print(f"gfm: {outcome.error}\n     log: {item.target.with_suffix('.log')}", file=sys.stderr)
+        sys.exit(1)
+    for entry in register:
+        if entry.notebook == item.notebook.name and entry.claims:
+            reports.print_verdicts(load(register, entry, item.profile))
+    print(f"{outcome.seconds:.0f} s. The executed notebook: {item.target}")
 
 
 @app.command()
@@ -42,9 +67,17 @@ def build(
     force: Annotated[bool, typer.Option("--force", help="run every notebook again")] = False,
 ) -> None:
     """Run the notebooks that are not current, build the pages, print where they lie."""
-    from gfm.book import commands
+    from gfm.book import Register, building
 
-    commands.build(profile, jobs, no_run, force)
+    report = building.build(Register.load(), profile, jobs, rerun=not no_run, force=force)
+    if report.rerun or report.reused:
+        print(f"Notebooks: {len(report.reused)} reused, {len(report.rerun)} run.")
+    for problem in report.problems:
+        print(f"gfm: {problem}", file=sys.stderr)
+    if report.site:
+        print(f"The book: {report.site.index}")
+    if report.problems:
+        sys.exit(1)
 
 
 @app.command()
@@ -52,17 +85,17 @@ def check(
     profile: Annotated[str | None, typer.Option(help="default: the best that was run")] = None,
 ) -> None:
     """Hold stored values against the register's bounds; exit code 1 and a table if any falls short."""
-    from gfm.book import commands
+    from gfm.book import reports
 
-    commands.check(profile)
+    reports.check(profile)
 
 
 @app.command()
 def status() -> None:
     """The matrix of elements: notebook, profile, claims, state."""
-    from gfm.book import commands
+    from gfm.book import reports
 
-    commands.status()
+    reports.status()
 
 
 @app.command()
@@ -71,9 +104,18 @@ def data(
     name: Annotated[str | None, typer.Argument(help="data set to fetch")] = None,
 ) -> None:
     """List the data sets, or fetch one with its checksum verified."""
-    from gfm.book import commands
+    from gfm import data as sets
+    from gfm.book.reports import table
 
-    commands.data(action, name)
+    if action == "list" and name is None:
+        rows = [[n, (load.__doc__ or "").strip().splitlines()[0]] for n, load in sets.available().items()]
+        print(table(["name", "what it is"], rows))
+    elif action == "fetch" and name:
+        found = sets.load(name)
+        shape = " x ".join(str(n) for n in found.inputs.shape)
+        print(f"{found.name}: inputs {shape}, fingerprint {found.fingerprint[:16]}")
+    else:
+        raise InputError("Say `gfm data list` or `gfm data fetch NAME`.")
 
 
 @app.command()
@@ -85,9 +127,27 @@ def forecast(
     train: Annotated[str | None, typer.Option(help="longer runs to learn from")] = None,
 ) -> None:
     """Forecast weights from recorded ones: checkpoints in, trajectories out."""
-    from gfm.book import commands
+    from gfm.forecasters.files import forecast_files
 
-    commands.forecast(observed, output, horizon, method, train)
+    found = forecast_files(observed, horizon, method, train)
+    path = found.save(output)
+    print(f"{path}: {found.runs} run(s), {found.parameters} weights, steps {found.steps[0]} (observed) to "
+          f"{found.steps[-1]}, by {method}.")
+
+
+@app.command()
+def new(
+    element: Annotated[str, typer.Argument(help="its name: small letters, digits and hyphens")],
+    section: Annotated[str, typer.Option(help="central-flows, gradient-flow-matching or both")] = "central-flows",
+    title: Annotated[str, typer.Option(help="heading of its page; default: the name in words")] = "",
+) -> None:
+    """Begin an element: a notebook that runs, its entry in the register, its profile."""
+    from gfm.book import Register, scaffold
+
+    root = Register.load().root
+    for path in scaffold.new_element(root, element, section, title):
+        print(f"wrote {path.relative_to(root)}")
+    print(f"Next: gfm run {element} --in-place")
 
 
 @app.command()
@@ -96,9 +156,15 @@ def keep(
     profile: Annotated[str, typer.Option(help="smoke, book or paper")] = "paper",
 ) -> None:
     """Copy a run's results into book/results, where they are committed and reused."""
-    from gfm.book import commands
+    from gfm.book import Register
+    from gfm.book.runs import committed
 
-    commands.keep(notebook, profile)
+    kept = committed.keep(Register.load(), notebook, profile)
+    size = sum(f.stat().st_size for f in kept.files) / 1e6
+    print(f"{len(kept.files)} files ({size:.1f} MB) kept in book/results/{profile}; commit them.")
+    if kept.left_out:
+        print(f"Left out, since their arrays are too large to be committed: {', '.join(kept.left_out)}. "
+              "The pages, data and verdicts made from them are kept.")
 
 
 @app.command()
@@ -106,9 +172,10 @@ def cite(
     notebook: Annotated[str | None, typer.Argument(help="a notebook; default: the book")] = None,
 ) -> None:
     """BibTeX of the book and of what a notebook builds on."""
-    from gfm.book import commands
+    from gfm.book import Register
+    from gfm.book.site.citing import bibtex
 
-    commands.cite(notebook)
+    print(bibtex(Register.load(), notebook))
 
 
 def join_parameters(arguments: list[str]) -> list[str]:

@@ -127,5 +127,5 @@ def test_cite_prints_bibtex(project):
 
 def test_help_names_every_command(project):
     text = gfm(project, "--help").stdout
-    for name in ("run", "build", "check", "status", "data", "forecast", "keep", "cite"):
+    for name in ("run", "build", "check", "status", "data", "forecast", "new", "keep", "cite"):
         assert name in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gfm.book import datafiles, verdicts
-from gfm.book.outputs import TOLERANCE, Caption, Figure, Output, Prose, Table, Verdicts
+from gfm.book.outputs import TOLERANCE, Caption, Figure, Output, Prose, Table, Verdicts, cell, markdown_table
 from gfm.book.paths import build_folder, check_profile
 from gfm.book.register import Bound, Register
 from gfm.book.runs.handover import Handover
@@ -72,7 +73,7 @@ class Element:
 
         Args:
             fig: matplotlib Figure; closed afterwards.
-            name: label of the figure, unique in the book; refer to it with ``{numref}`` in prose.
+            name: label of the figure, unique in the book, by which prose refers to it (role ``numref``).
             alt: the finding in words, for those who do not see the figure.
             caption: Markdown that can be read alone.
             data: name -> numbers that were drawn, so that the figure redraws from its files.
@@ -160,9 +161,7 @@ class Element:
         table = [[row.get(c) if isinstance(row, Mapping) else row[i] for i, c in enumerate(columns)]
                  for row in rows]
         datafiles.write_table(self.folder / "data" / self._stem, name, columns, table)
-        head = "| " + " | ".join(columns) + " |\n|" + "---|" * len(columns) + "\n"
-        body = "\n".join("| " + " | ".join(_cell(v) for v in row) + " |" for row in table)
-        _display_markdown(head + body, shown)
+        _display_markdown(markdown_table(columns, ([_cell(v) for v in row] for row in table)), shown)
         _display_markdown(shown.caption, Caption(name=name, tolerance=shown.tolerance))
 
     def judge(self, **values: float | None) -> list[verdicts.Verdict]:
@@ -187,11 +186,10 @@ class Element:
             )
         found = [verdicts.judge(c, values[c.id], self.profile) for c in self.entry.claims]
         verdicts.write(self.register.root, self.entry, self.profile, found, self._meta())
-        head = ("| Claim | | Measured | Value | Bound | Verdict |\n|---|---|---|---|---|---|\n")
-        body = "\n".join(
-            f"| {v.claim.id} | {_cell(v.claim.sentence)} | {_cell(v.claim.quantity)} | {v.shown} "
-            f"| {v.bound} | **{v.verdict}** |" for v in found)
-        _display_markdown(head + body, Verdicts(
+        rows = ([v.claim.id, cell(v.claim.sentence), cell(v.claim.quantity), v.shown, str(v.bound), f"**{v.verdict}**"]
+                for v in found)
+        head = ["Claim", "", "Measured", "Value", "Bound", "Verdict"]
+        _display_markdown(markdown_table(head, rows), Verdicts(
             element=self.entry.id, tolerance={v.claim.id: v.claim.tolerance for v in found},
             varies={v.claim.id: v.claim.varies for v in found if v.claim.varies}))
         return found
@@ -230,7 +228,7 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, (float, np.floating)):
         return verdicts.show_value(float(value))
-    return str(value).replace("|", "\\|").replace("\n", " ")
+    return cell(value)
 
 
 def _display_markdown(text: str, output: Output) -> None:
@@ -238,12 +236,9 @@ def _display_markdown(text: str, output: Output) -> None:
 
 
 def _display(bundle: dict[str, Any], output: Output) -> None:
-    try:
-        from IPython import get_ipython
-        from IPython.display import display
-    except ImportError:
-        get_ipython = display = None
-    if display is None or get_ipython() is None:  # a plain script: show what can be read
-        print(bundle["text/plain"])
+    if "IPython" not in sys.modules or sys.modules["IPython"].get_ipython() is None:
+        print(bundle["text/plain"])  # a plain script: show what can be read
         return
+    from IPython.display import display
+
     display(bundle, raw=True, metadata=output.metadata())

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Self
 
 from gfm.book.register import VARIES
 from gfm.errors import InputError
 
-__all__ = ["TOLERANCE", "Caption", "Figure", "Output", "Prose", "Table", "Verdicts"]
+__all__ = ["TOLERANCE", "Caption", "Figure", "Output", "Prose", "Table", "Verdicts", "cell", "markdown_table"]
 
 TOLERANCE = 0.02
 """Relative, of a number in printed text."""
@@ -47,7 +47,7 @@ class Output:
         kind = {known.__name__.lower(): known for known in Output.__subclasses__()}[flag["kind"]]
         return kind(**{f.name: flag[f.name] for f in fields(kind) if f.name in flag})
 
-    def checked(self, names: Iterable[str] = ()) -> Output:
+    def checked(self, names: Iterable[str] = ()) -> Self:
         """Itself, if what it asks of a rerun makes sense.
 
         Args:
@@ -103,3 +103,14 @@ class Verdicts(Output):
     """The table of an element's claims."""
 
     element: str
+
+
+def cell(text: Any) -> str:
+    """A text that may stand in a cell of a Markdown table."""
+    return str(text).replace("|", "\\|").replace("\n", " ")
+
+
+def markdown_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table; the cells are taken as they are."""
+    lines = ["| " + " | ".join(row) + " |" for row in (columns, *rows)]
+    return "\n".join([lines[0], "|" + "---|" * len(list(columns)), *lines[1:]])

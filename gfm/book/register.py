@@ -135,8 +135,17 @@ class Register:
             RegisterError: An entry is wrong; the message says which.
         """
         root = project_root(root)
+        return cls.read((root / "book" / "elements.yml").read_text(encoding="utf-8"), root)
+
+    @classmethod
+    def read(cls, text: str, root: Path) -> Register:
+        """The register of a project from its text.
+
+        Raises:
+            RegisterError: An entry is wrong; the message says which.
+        """
         try:
-            data = yaml.safe_load((root / "book" / "elements.yml").read_text(encoding="utf-8"))
+            data = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise RegisterError(f"book/elements.yml is not YAML: {error}") from error
         if not isinstance(data, list):

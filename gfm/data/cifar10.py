@@ -38,11 +38,15 @@ def cifar10(
     deviation of each channel over the chosen images; order shuffled by ``numpy.random.default_rng(seed)``. The test
     set is all test images of these classes. The central-flows paper uses the defaults.
 
-    folder: holds the binary version's files, as they are or in ``cifar-10-batches-bin``; the
-        number of rows is taken from the files' sizes. Without it, the folder named by the
-        environment variable GFM_DATA is tried; else the archive (170 MB) is downloaded into the
-        user's cache and its MD5 checked.
-    targets: as for ``digits``.
+    Args:
+        n: training images in all.
+        classes: how many classes, the first ones.
+        folder: holds the binary version's files, as they are or in ``cifar-10-batches-bin``; the number of rows is
+            taken from the files' sizes. Without it, the folder named by the environment variable GFM_DATA is tried;
+            else the archive (170 MB) is downloaded into the user's cache and its MD5 checked.
+        targets: "one_hot" ``(n, classes)``, "indices" ``(n,)``, or "signs" ``(n, 1)`` of two classes.
+        seed: of the order.
+        dtype: of the images and of floating targets.
 
     Impossible n, classes or targets are an ``InputError``; files that are missing, truncated or not of this format an
     ``UnreadableFileError``.

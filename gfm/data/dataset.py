@@ -24,15 +24,14 @@ _ARRAYS = ("inputs", "targets", "test_inputs", "test_targets")
 class Dataset:
     """Training and test arrays, in the form that losses take.
 
-    name: what it is, e.g. ``"digits"``.
-    inputs: ``(n, ...)`` floating, or ``(n, T)`` int64 tokens.
-    targets: one of
-        ``(n, outputs)`` floating (one-hot rows, +-1 signs, or regression values), for "mse";
-        ``(n,)`` int64 class indices;
-        ``(n, T)`` int64 class indices of a sequence, ``IGNORE`` (-1) where masked.
-    outputs: the number of a network's outputs (a position).
-    vocabulary: the number of tokens of token inputs, else None.
-    test_inputs, test_targets: the same for the test set, or None.
+    Attributes:
+        name: what it is, e.g. ``"digits"``.
+        inputs: ``(n, ...)`` floating, or ``(n, T)`` int64 tokens.
+        targets: one of ``(n, outputs)`` floating (one-hot rows, +-1 signs, or regression values), for "mse"; ``(n,)``
+            int64 class indices; ``(n, T)`` int64 class indices of a sequence, ``IGNORE`` (-1) where masked.
+        outputs: the number of a network's outputs (a position).
+        vocabulary: the number of tokens of token inputs, else None.
+        test_inputs, test_targets: the same for the test set, or None.
     """
 
     name: str

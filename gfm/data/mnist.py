@@ -39,13 +39,17 @@ def mnist(
 ) -> Dataset:
     """Images ``(n, 1, 28, 28)`` of the first ``classes`` digits, chosen as those of CIFAR-10.
 
-    split: "train" chooses n training images and tests on all test images of these digits; "t10k"
-        takes both from the test file, for a folder that holds only that: the n chosen images to
-        train, the rest to test.
-    folder: holds the four gzipped IDX files, as they are or in ``mnist``. Without it, the folder
-        named by the environment variable GFM_DATA is tried; else the files (12 MB) are downloaded
-        into the user's cache and their MD5s checked.
-    targets, seed, dtype: as for ``cifar10``.
+    Args:
+        n: training images in all.
+        classes: how many digits, the first ones.
+        split: "train" chooses n training images and tests on all test images of these digits; "t10k" takes both from
+            the test file, for a folder that holds only that: the n chosen images to train, the rest to test.
+        folder: holds the four gzipped IDX files, as they are or in ``mnist``. Without it, the folder named by the
+            environment variable GFM_DATA is tried; else the files (12 MB) are downloaded into the user's cache and
+            their MD5s checked.
+        targets: as for ``cifar10``.
+        seed: as for ``cifar10``.
+        dtype: as for ``cifar10``.
 
     Impossible n, classes or targets are an ``InputError`` too; files that are missing, truncated or not of this format
     an ``UnreadableFileError``.

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from gfm.central import Run
+from gfm.central import Run, Series
 from gfm.figures import style
-from gfm.figures.panels import Curve, Panel
+from gfm.figures.panels import ABLATED, Curve, Panel, averaged, effective_eigenvalues, steps_of
 from gfm.measures.adaptive import at_loss, flow_sharpness
-from gfm.measures.flow import effective, effective_top, smooth, upright
+from gfm.measures.flow import effective_top, smooth, upright
 
 __all__ = [
     "ablation", "central_flow", "continued", "equal_loss", "first_lead", "many", "product", "start", "two_rates",
@@ -25,10 +25,6 @@ _PALE = {"alpha": 0.55}
 _ONE_STEP = ("GradientDescent", "ScalarRMSProp")
 
 
-def _steps(run: Run) -> np.ndarray:
-    return np.arange(run.steps + 1)
-
-
 def _settled(curves: list[Curve], share: float = 0.08) -> tuple[float, float]:
     """Limits of y that fit the curves after the first share of the steps, where all change fast."""
     late = [c.y[(c.x >= share * c.x[-1]) & np.isfinite(c.y)] for c in curves]
@@ -37,15 +33,10 @@ def _settled(curves: list[Curve], share: float = 0.08) -> tuple[float, float]:
     return float(values.min() - room), float(values.max() + room)
 
 
-def _eigenvalues(run: Run, process: str, most: int) -> list[np.ndarray]:
-    values = effective(run, process)
-    return [column for column in values.T[:most] if np.isfinite(column).sum() > 1]
-
-
 def start(run: Run, until: int) -> list[Panel]:
     """Loss, squared gradient with its average, sharpness, effective sharpness, step and one output of the optimizer."""
     cut = slice(0, until + 1)
-    step, seen = _steps(run)[cut], run["discrete"]
+    step, seen = steps_of(run)[cut], run["discrete"]
     return [
         Panel(
             "The loss falls, with spikes", "training loss", [Curve(step, seen.loss[cut], "Scalar RMSProp")], log=True,
@@ -71,18 +62,17 @@ def start(run: Run, until: int) -> list[Panel]:
 
 def many(run: Run, most: int = 4) -> list[Panel]:
     """The largest eigenvalues of the optimizer, effective and (where P is one number) of the Hessian."""
-    step, looks = _steps(run), style.cycle(most)
-    names = ["largest", "second", "third", "fourth", "fifth", "sixth"][:most]
-    found = _eigenvalues(run, "discrete", most)
-    effective = [
-        Curve(step, v, names[i], look={**looks[i], "alpha": 0.7, "linewidth": 1.1}) for i, v in enumerate(found)
-    ]
-    panels = [Panel("Effective eigenvalues", "effective eigenvalues", effective, level=2.0, level_label="edge")]
+    names = ("largest", "second", "third", "fourth", "fifth", "sixth")
+    found = effective_eigenvalues(run, "discrete", most)
+
+    def curves(step_size: np.ndarray | float) -> list[Curve]:
+        return [Curve(steps_of(run), values / step_size, name, look={**look, "alpha": 0.7, "linewidth": 1.1})
+                for values, name, look in zip(found, names, style.cycle(most), strict=False)]
+
+    panels = [Panel("Effective eigenvalues", "effective eigenvalues", curves(1.0), level=2.0, level_label="edge")]
     if run.settings["optimizer"] in _ONE_STEP:
-        raw = [Curve(step, v / run["discrete"].effective_step, names[i],
-                     look={**looks[i], "alpha": 0.7, "linewidth": 1.1})
-               for i, v in enumerate(found)]
-        panels.append(Panel("The Hessian's own", "eigenvalues of the Hessian", raw, legend=False))
+        own = curves(run["discrete"].effective_step)
+        panels.append(Panel("The Hessian's own", "eigenvalues of the Hessian", own, legend=False))
     return panels
 
 
@@ -110,7 +100,7 @@ def continued(runs: Mapping[str, Run], before: int, until: int, flows: bool) -> 
     ):
         curves = []
         for colour, (name, run) in zip(colours, runs.items(), strict=False):
-            step = before + _steps(run)[: until + 1]
+            step = before + steps_of(run)[: until + 1]
             look = {"color": style.COLOURS[colour]}
             dash = {"linestyle": "-" if colour == "blue" else (0, (6, 2))}
             curves.append(Curve(
@@ -130,20 +120,17 @@ def continued(runs: Mapping[str, Run], before: int, until: int, flows: bool) -> 
 
 def central_flow(run: Run, window: float, name: str, most: int = 3) -> list[Panel]:
     """Loss, eigenvalues, second moments and distances of the optimizer and its flows."""
-    step, discrete, central = _steps(run), run["discrete"], run["central"]
-    losses = [
-        Curve(step, discrete.loss, name, look=_PALE),
-        Curve(step, smooth(discrete.loss, window), "the same, smoothed", "smoothed"),
-        Curve(step, central.predicted_loss, "central flow: predicted average", "predicted"),
-    ]
+    step, discrete, central = steps_of(run), run["discrete"], run["central"]
+    losses = averaged(step, discrete.loss, central.predicted_loss, window, name, look=_PALE,
+                      prediction="central flow: predicted average")
     panels = [Panel("The loss: predicted on average", "training loss", losses, log=True)]
     curves = [
         Curve(step, v, name if i == 0 else "", look={"alpha": 0.45, "linewidth": 0.9})
-        for i, v in enumerate(_eigenvalues(run, "discrete", most))
+        for i, v in enumerate(effective_eigenvalues(run, "discrete", most))
     ]
     curves += [
         Curve(step, v, "central flow" if i == 0 else "", "central")
-        for i, v in enumerate(_eigenvalues(run, "central", most))
+        for i, v in enumerate(effective_eigenvalues(run, "central", most))
     ]
     top = np.nanmax(np.nan_to_num(effective_top(run, "discrete")))
     if "stable" in run.series:
@@ -153,11 +140,11 @@ def central_flow(run: Run, window: float, name: str, most: int = 3) -> list[Pane
         "Effective eigenvalues: held at 2", "effective eigenvalues", curves, level=2.0, level_label="edge",
         ylim=(0, min(top * 1.05, 5))
     ))
-    panels.append(Panel("The second moments: predicted", "mean of nu", [
-        Curve(step, discrete.nu_mean, name, look=_PALE),
-        Curve(step, smooth(discrete.nu_mean, window), "the same, smoothed", "smoothed"),
-        Curve(step, central.nu_mean, "central flow", "predicted"),
-    ], log=bool(np.nanmax(central.nu_mean) > 10 * np.nanmin(central.nu_mean))))
+    panels.append(Panel(
+        "The second moments: predicted", "mean of nu",
+        averaged(step, discrete.nu_mean, central.nu_mean, window, name, look=_PALE, prediction="central flow"),
+        log=bool(np.nanmax(central.nu_mean) > 10 * np.nanmin(central.nu_mean)),
+    ))
     far = []
     if "stable" in run.series:
         far = [Curve(step, run.distance("discrete", "stable"), "to the stable flow", "stable")]
@@ -168,9 +155,9 @@ def central_flow(run: Run, window: float, name: str, most: int = 3) -> list[Pane
 
 def product(run: Run, window: float) -> list[Panel]:
     """The largest eigenvalues, effective step size and their products, of optimizer and central flow."""
-    step = _steps(run)
+    step = steps_of(run)
     size = [(q, run[q].effective_step) for q in ("discrete", "central")]
-    both = [(q, v) for q in ("discrete", "central") for v in _eigenvalues(run, q, 3)]
+    both = [(q, v) for q in ("discrete", "central") for v in effective_eigenvalues(run, q, 3)]
     sharp = [(q, v / run[q].effective_step) for q, v in both]
 
     def curves(pairs: list[tuple[str, np.ndarray]]) -> list[Curve]:
@@ -204,7 +191,7 @@ def equal_loss(runs: Mapping[str, Run], level: float) -> list[Panel]:
     for look, (name, run) in zip(looks, runs.items(), strict=True):
         flow, last = run["central"], at_loss(run, level)
         over_time.append(
-            Curve(_steps(run)[: last + 1], flow.loss[: last + 1], name, "central", {**look, "linewidth": 1.6})
+            Curve(steps_of(run)[: last + 1], flow.loss[: last + 1], name, "central", {**look, "linewidth": 1.6})
         )
         over_loss.append(Curve(
             flow.loss[: last + 1], flow_sharpness(run, "central")[: last + 1], name, "central",
@@ -226,24 +213,20 @@ def ablation(
 
     sharpness: "discrete", "central" (of ``full``) and "ablated" to (steps, values).
     """
-    step = _steps(full)
-    bare: dict[str, Any] = {"color": style.COLOURS["purple"], "linestyle": (0, (6, 2, 1.5, 2))}
-    names: dict[str, tuple[str, str, dict[str, Any]]] = {
-        "discrete": (name, "discrete", _PALE), "central": ("its central flow", "central", {}),
-        "ablated": ("flow without curvature penalty", "stable", bare),
-    }
-    sharp = [Curve(*sharpness[q], label, role, look) for q, (label, role, look) in names.items()]
-    length = [
-        Curve(step, full["discrete"].effective_step, *names["discrete"]),
-        Curve(step, full["central"].effective_step, *names["central"]),
-        Curve(step, ablated["central"].effective_step, *names["ablated"]),
+    step = steps_of(full)
+    drawn: list[tuple[str, Series, str, str, dict[str, Any]]] = [
+        ("discrete", full["discrete"], name, "discrete", _PALE),
+        ("central", full["central"], "its central flow", "central", {}),
+        ("ablated", ablated["central"], "flow without curvature penalty", "stable", ABLATED),
     ]
+    sharp = [Curve(*sharpness[key], label, role, look) for key, _, label, role, look in drawn]
+    length = [Curve(step, series.effective_step, label, role, look) for _, series, label, role, look in drawn]
     return [
         Panel("The loss", "training loss", [
             Curve(step, smooth(full["discrete"].loss, window), f"{name}, smoothed", "smoothed"),
             Curve(step, full["central"].predicted_loss, "its central flow, predicted average", "predicted"),
             Curve(step, full["central"].loss, "its central flow", "central"),
-            Curve(step, ablated["central"].loss, "flow without curvature penalty", "stable", bare),
+            Curve(step, ablated["central"].loss, "flow without curvature penalty", "stable", ABLATED),
         ], log=True),
         Panel("Sharpness", "sharpness", sharp, ylim=_settled(sharp), legend=False),
         Panel("Effective step", "effective step", length, ylim=_settled(length), legend=False),
@@ -252,15 +235,14 @@ def ablation(
 
 def first_lead(full: Run, ablated: Run, first: int, last: int) -> list[Panel]:
     """Loss and sharpness of both flows just after the edge, from step ``first`` to ``last``."""
-    step, cut = _steps(full)[first : last + 1], slice(first, last + 1)
-    bare = {"color": style.COLOURS["purple"], "linestyle": (0, (6, 2, 1.5, 2))}
+    step, cut = steps_of(full)[first : last + 1], slice(first, last + 1)
     lead = 100 * (full["central"].loss - ablated["central"].loss)[cut] / full["central"].loss[cut]
     return [
         Panel("The ablated flow's lead", "lead in loss (per cent)",
-              [Curve(step, lead, "flow without curvature penalty", "stable", bare)], level=0.0, level_label="equal"),
+              [Curve(step, lead, "flow without curvature penalty", "stable", ABLATED)], level=0.0, level_label="equal"),
         Panel("... and its sharpness", "sharpness", [
             Curve(step, flow_sharpness(full, "central")[cut], "central flow", "central"),
-            Curve(step, flow_sharpness(ablated, "central")[cut], "flow without curvature penalty", "stable", bare),
+            Curve(step, flow_sharpness(ablated, "central")[cut], "flow without curvature penalty", "stable", ABLATED),
         ]),
     ]
 
@@ -276,9 +258,9 @@ def two_rates(runs: Mapping[str, Run], window: float) -> list[Panel]:
         for colour, (name, run) in zip(("blue", "vermilion"), runs.items(), strict=True):
             look = {"color": style.COLOURS[colour], "linestyle": "-" if colour == "blue" else (0, (6, 2))}
             curves.append(
-                Curve(_steps(run), quantity(run, "discrete"), "", look={**look, "alpha": 0.4, "linewidth": 0.8})
+                Curve(steps_of(run), quantity(run, "discrete"), "", look={**look, "alpha": 0.4, "linewidth": 0.8})
             )
-            curves.append(Curve(_steps(run), quantity(run, "central"), name, "central", look))
+            curves.append(Curve(steps_of(run), quantity(run, "central"), name, "central", look))
         loss = label == "training loss"
         limits = (None, None) if loss else _settled(curves)
         panels.append(Panel(label.capitalize(), label, curves, log=loss, ylim=limits, legend=loss))

@@ -9,8 +9,7 @@ import numpy as np
 
 from gfm.central import Run
 from gfm.figures import style
-from gfm.figures.panels import Curve, Panel
-from gfm.measures.flow import smooth
+from gfm.figures.panels import Curve, Panel, averaged, steps_of
 
 __all__ = ["limits", "oscillation"]
 
@@ -20,15 +19,13 @@ def oscillation(run: Run, window: float, steps: np.ndarray, variances: np.ndarra
 
     In squared weights: Sigma = X u u^T / P for the unit u, and 1 / P is the effective step.
     """
-    step, flow = np.arange(run.steps + 1), run["central"]
+    step, flow = steps_of(run), run["central"]
     squared = flow.displacement[:, 0] ** 2 * flow.effective_step
     predicted = flow.sigma[:, 0] * flow.effective_step
-    seen = np.where(np.isfinite(squared), smooth(squared, window), np.nan)
-    highest = 3 * max(np.nanmax(np.nan_to_num(seen)), np.nanmax(np.nan_to_num(predicted[run.steps // 10 :])))
+    curves = averaged(step, squared, predicted, window, "Scalar RMSProp, squared", look={"alpha": 0.35})
+    highest = 3 * max(np.nanmax(np.nan_to_num(curves[1].y)), np.nanmax(np.nan_to_num(predicted[run.steps // 10 :])))
     return [Panel("The variance of the swing: predicted, and in closed form", "squared oscillation (weights²)", [
-        Curve(step, squared, "Scalar RMSProp, squared", look={"alpha": 0.35}),
-        Curve(step, seen, "the same, smoothed", "smoothed"),
-        Curve(step, predicted, "central flow: predicted", "predicted"),
+        *curves,
         Curve(
             steps, variances, "closed form", "central",
             {"linestyle": "", "marker": "o", "markersize": 6, "markerfacecolor": "none"}

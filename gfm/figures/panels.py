@@ -12,9 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from gfm.central import Run
 from gfm.figures import style
+from gfm.measures.flow import smooth
 
-__all__ = ["Curve", "Panel", "data_of", "draw"]
+__all__ = ["ABLATED", "Curve", "Panel", "averaged", "data_of", "draw", "effective_eigenvalues", "steps_of"]
+
+#: How the flow without its curvature penalty is drawn.
+ABLATED: dict[str, Any] = {"color": style.COLOURS["purple"], "linestyle": (0, (6, 2, 1.5, 2))}
 
 
 @dataclass(frozen=True)
@@ -50,13 +55,45 @@ class Panel:
     legend: bool = True
 
 
-def draw(panels: Sequence[Panel], columns: int = 2, height: float = 2.8) -> Figure:
-    """The panels, row by row; x axes are shared where all have the same label."""
+def steps_of(run: Run) -> np.ndarray:
+    """(steps + 1,) the steps of a run."""
+    return np.arange(run.steps + 1)
+
+
+def effective_eigenvalues(run: Run, process: str, most: int) -> list[np.ndarray]:
+    """The largest effective eigenvalues of a process that are known, each (steps + 1,); the edge is at 2."""
+    values = run[process].eigenvalues * 2.0 / run.settings["threshold"]
+    return [column for column in values.T[:most] if np.isfinite(column).sum() > 1]
+
+
+def averaged(step: np.ndarray, seen: np.ndarray, predicted: np.ndarray, window: float, name: str, *,
+             look: dict[str, Any], prediction: str = "central flow: predicted") -> list[Curve]:
+    """The optimizer's values, their average, and what the central flow predicts for it."""
+    average = np.where(np.isfinite(seen), smooth(seen, window), np.nan)
+    return [
+        Curve(step, seen, name, look=look),
+        Curve(step, average, "the same, smoothed", "smoothed"),
+        Curve(step, predicted, prediction, "predicted"),
+    ]
+
+
+def draw(panels: Sequence[Panel], columns: int = 2, height: float = 2.8, width: float | None = None,
+         align: bool = True) -> Figure:
+    """The panels, row by row; x axes are shared where all have the same label.
+
+    Args:
+        panels: in reading order.
+        columns: panels side by side.
+        height: of a row, in inches.
+        width: of the figure, in inches; by default 8.6, or 5.6 for one column.
+        align: whether the labels of the y axes stand below each other.
+    """
     rows = -(-len(panels) // columns)
     shared = len({p.xlabel for p in panels}) == 1
     with style.use():
         figure, grid = plt.subplots(
-            rows, columns, figsize=(8.6 if columns > 1 else 5.6, height * rows), sharex=shared, squeeze=False
+            rows, columns, figsize=(width or (8.6 if columns > 1 else 5.6), height * rows), sharex=shared,
+            squeeze=False,
         )
         for axes, panel in zip(grid.flat, panels, strict=False):
             for curve in panel.curves:
@@ -77,7 +114,8 @@ def draw(panels: Sequence[Panel], columns: int = 2, height: float = 2.8) -> Figu
             if not shared or place >= len(panels) - columns:
                 axes.set_xlabel(panel.xlabel)
                 axes.tick_params(labelbottom=True)
-        figure.align_ylabels()
+        if align:
+            figure.align_ylabels()
     return figure
 
 

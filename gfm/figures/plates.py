@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gfm.central import Run
-from gfm.figures import style
-from gfm.figures.panels import Curve, Panel
-from gfm.measures.flow import effective, smooth
+from gfm.figures.panels import Curve, Panel, averaged, effective_eigenvalues, steps_of
 
 __all__ = ["plate"]
 
@@ -19,15 +17,15 @@ def plate(run: Run, window: float, most: int = 3) -> list[Panel]:
     for long enough), squared gradient norm, effective step (where it is not constant), and distance.
     window: standard deviation, in steps, of the Gaussian average.
     """
-    step, seen, flow = np.arange(run.steps + 1), run["discrete"], run["central"]
+    step, seen, flow = steps_of(run), run["discrete"], run["central"]
     panels = [_averaged("Loss", "training loss", step, seen.loss, flow.predicted_loss, window, legend=True)]
     curves = [
         Curve(step, v, "optimizer" if i == 0 else "", look={"alpha": 0.5, "linewidth": 0.9})
-        for i, v in enumerate(_effective(run, "discrete", most))
+        for i, v in enumerate(effective_eigenvalues(run, "discrete", most))
     ]
     curves += [
         Curve(step, v, "central flow" if i == 0 else "", "central")
-        for i, v in enumerate(_effective(run, "central", most))
+        for i, v in enumerate(effective_eigenvalues(run, "central", most))
     ]
     top = np.nanmax([np.nanmax(c.y) for c in curves])
     panels.append(Panel(
@@ -54,18 +52,9 @@ def plate(run: Run, window: float, most: int = 3) -> list[Panel]:
     return panels
 
 
-def _effective(run: Run, process: str, most: int) -> list[np.ndarray]:
-    values = effective(run, process)
-    return [column for column in values.T[:most] if np.isfinite(column).sum() > 1]
-
-
 def _averaged(title: str, label: str, step: np.ndarray, seen: np.ndarray, predicted: np.ndarray, window: float,
               log: bool = True, legend: bool = False) -> Panel:
     """The optimizer's values, their average, and the flow's prediction of it."""
-    average = np.where(np.isfinite(seen), smooth(seen, window), np.nan)
-    high = max(np.nanmax(np.nan_to_num(average)), np.nanmax(np.nan_to_num(predicted)))
-    return Panel(title, label, [
-        Curve(step, seen, "optimizer", look={"alpha": 0.4, "linewidth": 0.8}),
-        Curve(step, average, "the same, smoothed", "smoothed"),
-        Curve(step, predicted, "central flow: predicted", "predicted", {"color": style.COLOURS["black"]}),
-    ], log=log, ylim=(None, None) if log else (0, 3 * high), legend=legend)
+    curves = averaged(step, seen, predicted, window, "optimizer", look={"alpha": 0.4, "linewidth": 0.8})
+    high = max(np.nanmax(np.nan_to_num(curve.y)) for curve in curves[1:])
+    return Panel(title, label, curves, log=log, ylim=(None, None) if log else (0, 3 * high), legend=legend)

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from gfm.central import Run
 from gfm.figures import style
+from gfm.figures.panels import Curve, effective_eigenvalues
 from gfm.measures.flow import smooth
 from gfm.measures.prediction import rank
 
@@ -118,21 +119,13 @@ def zoom(run: Run, window: float, span: tuple[int, int], outputs: Sequence[int],
     with style.use():
         figure, (loss, gradient, output) = plt.subplots(1, 3, figsize=(12.0, 3.7))
         for ax, name in ((loss, "loss"), (gradient, "squared gradient norm")):
-            ax.plot(
-                step, data[f"{name} of gradient descent"], label="gradient descent",
-                **style.line("discrete", alpha=0.45, linewidth=0.7)
-            )
-            ax.plot(
-                step, data[f"{name}, smoothed"], label="the same, smoothed", **style.line("smoothed", linewidth=2.8)
-            )
-            ax.plot(
-                step, data[f"{name}, predicted"], label="central flow: predicted",
-                **style.line("predicted", linewidth=2.0)
-            )
-            ax.plot(
-                step, data[f"{name} at the flow's weights"], label="at the flow's own weights",
-                **style.line("stable", linestyle=(0, (1, 1)))
-            )
+            for what, label, role, look in (
+                (" of gradient descent", "gradient descent", "discrete", {"alpha": 0.45, "linewidth": 0.7}),
+                (", smoothed", "the same, smoothed", "smoothed", {"linewidth": 2.8}),
+                (", predicted", "central flow: predicted", "predicted", {"linewidth": 2.0}),
+                (" at the flow's weights", "at the flow's own weights", "stable", {"linestyle": (0, (1, 1))}),
+            ):
+                ax.plot(step, data[name + what], label=label, **style.line(role, **look))
             ax.set(xlabel="step")
         loss.set(ylabel="training loss", title="The loss")
         gradient.set(ylabel="squared gradient norm", title="The squared gradient", yscale="log")
@@ -161,14 +154,12 @@ def overview(run: Run, output: int) -> Figure:
     with style.use():
         figure, (loss, values, out) = plt.subplots(1, 3, figsize=(12.0, 3.4))
         for name, label in (("discrete", "gradient descent"), ("stable", "gradient flow"), ("central", "central flow")):
-            loss.plot(
-                step, run[name].predicted_loss if name == "central" else run[name].loss, label=label, **style.line(name)
-            )
-            most = 1 if name == "stable" else 4
-            for i, column in enumerate(run[name].eigenvalues.T[:most] * 2.0 / run.settings["threshold"] / lr):
-                known = np.isfinite(column)
+            series = run[name]
+            seen = series.predicted_loss if name == "central" else series.loss
+            loss.plot(step, seen, label=label, **style.line(name))
+            for i, column in enumerate(effective_eigenvalues(run, name, 1 if name == "stable" else 4)):
                 thinner = {"linewidth": style.ROLES[name]["linewidth"] * (1.0 if i == 0 else 0.7)}
-                values.plot(step[known], column[known], label=label if i == 0 else None, **style.line(name, **thinner))
+                Curve(step, column / lr, "" if i else label, name, thinner).draw(values)
             out.plot(step, run[name].outputs[:, output], label=label, **style.line(name))
         values.axhline(2 / lr, **style.line("threshold"))
         values.set(xlabel="step", ylabel="Hessian eigenvalues", title="Largest eigenvalues", ylim=(0, 4.0 / lr))

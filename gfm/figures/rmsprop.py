@@ -8,8 +8,8 @@ import numpy as np
 
 from gfm.central import Run
 from gfm.figures import style
-from gfm.figures.panels import Curve, Panel
-from gfm.measures.flow import effective, effective_top, smooth
+from gfm.figures.panels import ABLATED, Curve, Panel, averaged, effective_eigenvalues, steps_of
+from gfm.measures.flow import effective_top
 
 __all__ = ["paths", "rest", "single_weights", "speeds", "start", "variances", "weights_predicted"]
 
@@ -18,9 +18,8 @@ _PALE = {"alpha": 0.5}
 
 def start(run: Run) -> list[Panel]:
     """Loss and largest effective eigenvalues of RMSProp."""
-    step = np.arange(run.steps + 1)
-    values = effective(run, "discrete")
-    shown = [v for v in values.T[:4] if np.isfinite(v).sum() > 1]
+    step = steps_of(run)
+    shown = effective_eigenvalues(run, "discrete", 4)
     names = ["largest", "second", "third", "fourth"]
     return [
         Panel("The loss", "training loss", [Curve(step, run["discrete"].loss, "RMSProp")], log=True, legend=False),
@@ -33,7 +32,7 @@ def start(run: Run) -> list[Panel]:
 
 def single_weights(run: Run, chosen: list[int]) -> list[Panel]:
     """Squared gradient and nu of single weights; chosen: columns of those recorded."""
-    step, seen = np.arange(run.steps + 1), run["discrete"]
+    step, seen = steps_of(run), run["discrete"]
     return [
         Panel(f"Weight {number}", "squared gradient", [
             Curve(step, seen.gradient2_at[:, c], "g²", look={"alpha": 0.4, "linewidth": 0.7}),
@@ -44,33 +43,31 @@ def single_weights(run: Run, chosen: list[int]) -> list[Panel]:
 
 def variances(run: Run, window: float, name: str = "RMSProp") -> list[Panel]:
     """Squared displacement along each eigenvector of Sigma, smoothed, and its predicted variance, of one optimizer."""
-    step, flow = np.arange(run.steps + 1), run["central"]
+    step, flow = steps_of(run), run["central"]
     names = ["first", "second", "third", "fourth"]
     panels: list[Panel] = []
     for i in range(min(flow.sigma.shape[1], 4)):
         if np.isfinite(flow.sigma[:, i]).sum() < 4 * window:
             continue
-        seen = np.where(np.isfinite(flow.displacement[:, i]), smooth(flow.displacement[:, i] ** 2, window), np.nan)
-        both = np.concatenate([seen[np.isfinite(seen)], flow.sigma[np.isfinite(flow.sigma[:, i]), i]])
-        panels.append(Panel(f"Along the {names[i]} eigenvector of Σ", "variance (loss)", [
-            Curve(step, flow.displacement[:, i] ** 2, f"{name}, squared", look={"alpha": 0.3, "linewidth": 0.7}),
-            Curve(step, seen, "the same, smoothed", "smoothed"),
-            Curve(step, flow.sigma[:, i], "central flow: predicted", "predicted"),
-        ], ylim=(0, 2.2 * both.max()), legend=not panels))
+        curves = averaged(step, flow.displacement[:, i] ** 2, flow.sigma[:, i], window, f"{name}, squared",
+                          look={"alpha": 0.3, "linewidth": 0.7})
+        highest = max(np.nanmax(curve.y) for curve in curves[1:])
+        panels.append(Panel(f"Along the {names[i]} eigenvector of Σ", "variance (loss)", curves,
+                            ylim=(0, 2.2 * highest), legend=not panels))
     return panels
 
 
 def weights_predicted(run: Run, window: float, chosen: list[int]) -> list[Panel]:
     """Squared gradients and second moments of single weights, measured and predicted."""
-    step, seen, flow = np.arange(run.steps + 1), run["discrete"], run["central"]
+    step, seen, flow = steps_of(run), run["discrete"], run["central"]
     squares, moments = [], []
     for number, c in enumerate(chosen, 1):
-        averaged = smooth(seen.gradient2_at[:, c], window)
-        top = np.nanmax(averaged[len(step) // 4 :]) if np.isfinite(averaged).any() else None
+        curves = averaged(step, seen.gradient2_at[:, c], flow.predicted_gradient2_at[:, c], window, "RMSProp",
+                          look={"alpha": 0.3, "linewidth": 0.6}, prediction="predicted average")
+        mean = curves[1].y
+        top = np.nanmax(mean[len(step) // 4 :]) if np.isfinite(mean).any() else None
         squares.append(Panel(f"Weight {number}", "squared gradient", [
-            Curve(step, seen.gradient2_at[:, c], "RMSProp", look={"alpha": 0.3, "linewidth": 0.6}),
-            Curve(step, averaged, "the same, smoothed", "smoothed"),
-            Curve(step, flow.predicted_gradient2_at[:, c], "predicted average", "predicted"),
+            *curves,
             Curve(step, flow.gradient2_at[:, c], "without oscillation", "stable"),
         ], ylim=(0, 2.5 * top if top else None), legend=number == 1))
         moments.append(Panel("", "its average nu", [
@@ -107,17 +104,11 @@ def speeds(found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Panel]:
     panels: list[Panel] = []
     for place, (name, points) in enumerate(found.items()):
         panels.append(Panel(name, "optimisation speed", [
-            Curve(
-                points["step"], points["speed_first"], "first term only", "smoothed", {"marker": "s", "markersize": 4}
-            ),
-            Curve(
-                points["step"], points["speed_stationary"], "stationary RMSProp", "central",
-                {"marker": "o", "markersize": 4}
-            ),
-            Curve(
-                points["step"], points["speed_descent"], "gradient descent, largest step", "stable",
-                {"marker": "^", "markersize": 4}
-            ),
+            Curve(points["step"], points[f"speed_{what}"], label, role, {"marker": marker, "markersize": 4})
+            for what, label, role, marker in (
+                ("first", "first term only", "smoothed", "s"), ("stationary", "stationary RMSProp", "central", "o"),
+                ("descent", "gradient descent, largest step", "stable", "^"),
+            )
         ], log=True, legend=place == len(found) - 1))
     return panels
 
@@ -130,25 +121,21 @@ def paths(run: Run, found: Mapping[str, np.ndarray], first: int, p: int) -> list
     length = len(found["full_loss"])
     cut = slice(first, first + length)
     step = np.arange(first, first + length)
-    bare = {"color": style.COLOURS["purple"], "linestyle": (0, (6, 2, 1.5, 2))}
     still = {"color": style.COLOURS["green"], "linestyle": (0, (2, 1.5)), "linewidth": 2.0}
     column = int(np.argmax(run["central"].outputs[-1]))
     panels: list[Panel] = []
-    for title, label, values in (
-        ("Loss", "training loss", (
-            run["discrete"].loss[cut], run["central"].loss[cut], found["full_loss"], found["ablated_loss"])),
-        ("Second moments", "sum of nu", (
-            p * run["discrete"].nu_mean[cut], p * run["central"].nu_mean[cut],
-            found["full_nu_sum"], found["ablated_nu_sum"])),
-        ("One output", "output on a test example", (
-            run["discrete"].outputs[cut, column], run["central"].outputs[cut, column],
-            found["full_outputs"][:, column], found["ablated_outputs"][:, column])),
+    for title, label, measured, key in (
+        ("Loss", "training loss", lambda series: series.loss, "loss"),
+        ("Second moments", "sum of nu", lambda series: p * series.nu_mean, "nu_sum"),
+        ("One output", "output on a test example", lambda series: series.outputs[:, column], "outputs"),
     ):
-        optimizer, central, full, ablated = values
+        full, ablated = (found[f"{flow}_{key}"] for flow in ("full", "ablated"))
+        if key == "outputs":
+            full, ablated = full[:, column], ablated[:, column]
         panels.append(Panel(title, label, [
-            Curve(step, optimizer, "RMSProp", look=_PALE),
-            Curve(step, central, "central flow", "central"),
+            Curve(step, measured(run["discrete"])[cut], "RMSProp", look=_PALE),
+            Curve(step, measured(run["central"])[cut], "central flow", "central"),
             Curve(step, full, "stationary flow", "central", still),
-            Curve(step, ablated, "stationary flow without penalty", "stable", bare),
+            Curve(step, ablated, "stationary flow without penalty", "stable", ABLATED),
         ], legend=not panels))
     return panels

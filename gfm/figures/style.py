@@ -36,6 +36,7 @@ ROLES: dict[str, dict[str, Any]] = {
     "truth": {"color": COLOURS["black"], "linestyle": "-", "linewidth": 1.8},
 }
 
+_ORDER = [COLOURS[name] for name in ("blue", "vermilion", "green", "black", "orange", "purple", "sky", "grey")]
 _DASHES = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)), (0, (1, 1)), (0, (9, 3)),
            (0, (4, 1.5, 1, 1.5, 1, 1.5)), (0, (3, 1, 1, 1)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -71,9 +72,7 @@ def use() -> Iterator[None]:
     import matplotlib as mpl
     from cycler import cycler
 
-    colours = [COLOURS[c] for c in
-               ("blue", "vermilion", "green", "black", "orange", "purple", "sky", "grey")]
-    with mpl.rc_context({**_RC, "axes.prop_cycle": cycler(color=colours, linestyle=_DASHES)}):
+    with mpl.rc_context({**_RC, "axes.prop_cycle": cycler(color=_ORDER, linestyle=_DASHES)}):
         yield
 
 
@@ -84,12 +83,6 @@ def line(role: str, **changes: Any) -> dict[str, Any]:
 
 def cycle(number: int, markers: bool = False) -> list[dict[str, Any]]:
     """Keywords for ``number`` lines that differ in colour and dash (and marker, if asked)."""
-    colours = ("blue", "vermilion", "green", "black", "orange", "purple", "sky", "grey")
-    out = []
-    for i in range(number):
-        kw: dict[str, Any] = {"color": COLOURS[colours[i % 8]],
-                              "linestyle": _DASHES[(i + i // 8) % 8]}
-        if markers:
-            kw["marker"] = _MARKERS[i % 8]
-        out.append(kw)
-    return out
+    marked = [{"marker": _MARKERS[i % 8]} if markers else {} for i in range(number)]
+    return [{"color": _ORDER[i % 8], "linestyle": _DASHES[(i + i // 8) % 8], **marked[i]}
+            for i in range(number)]

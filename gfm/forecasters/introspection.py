@@ -26,7 +26,7 @@ def _at(series: Tensor, times: Tensor) -> Tensor:
 class Introspection(IteratedForecaster):
     """f(w_t, w_0.7t, w_0.4t, w_0) = w_2t: one hidden layer of 40, L1, times t drawn from 1..T/2.
 
-    Weights that move most are drawn most: half of a batch from the upper half by |w_t - w_0|, a quarter
+    Weights that move most are drawn most: half of a batch from the upper half by ``|w_t - w_0|``, a quarter
     from the next quarter, a quarter from the rest. Values enter as differences from w_0 in units of their
     typical size (the published 1000 times is a fixed unit for small networks).
     """

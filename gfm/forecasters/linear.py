@@ -61,10 +61,11 @@ class LFS(_Linear):
 
 @register
 class LFD2(_Linear):
-    """y = A (w_0, w_n) + b, L1, plus ``penalty`` times the mean of max(|step j+1| - |step j|, 0).
+    """y = A (w_0, w_n) + b, L1, with a penalty on steps that grow.
 
-    The penalty stands for the first-order optimality condition: predicted steps shrink. Its published
-    form was readable only in part and its weight is unknown, so both are our completion.
+    It is ``penalty`` times the mean of ``max(|step j+1| - |step j|, 0)`` and stands for the first-order optimality
+    condition: predicted steps shrink. Its published form was readable only in part and its weight is unknown, so
+    both are our completion.
     """
 
     name = "lfd-2"

@@ -30,8 +30,9 @@ def register(cls: T) -> T:
 class Forecaster(ABC):
     """A method that continues observed weights.
 
-    observed: the number n of the last observed state: states 0..n are the prefix. Default (None): a
-        tenth of the training trajectories' steps, as in the least-squares sets (20 of 200).
+    Args:
+        observed: the number n of the last observed state: states 0..n are the prefix. Default (None): a tenth of the
+            training trajectories' steps, as in the least-squares sets (20 of 200).
 
     Subclasses write ``_fit(train, validation)`` and ``_forecast(prefix, horizon)`` on checked NumPy
     arrays of shape (runs, states, parameters).
@@ -97,9 +98,10 @@ class Forecaster(ABC):
     def forecast(self, prefix: Any, horizon: int | None = None) -> Any:
         """The ``horizon`` states after the prefix, of shape (runs, horizon, parameters).
 
-        prefix: Trajectories, NumPy array or torch tensor of shape (runs, n+1, parameters), the states
-            0..n of new runs. A tensor in gives a tensor out, of the same dtype and device.
-        horizon: how many states to forecast; default: as many as in the training trajectories.
+        Args:
+            prefix: Trajectories, NumPy array or torch tensor of shape (runs, n+1, parameters), the states 0..n of new
+                runs. A tensor in gives a tensor out, of the same dtype and device.
+            horizon: how many states to forecast; default: as many as in the training trajectories.
 
         Raises:
             GfmError: the forecaster is not fitted yet.

@@ -19,12 +19,13 @@ __all__ = ["Solver", "integrate"]
 class Solver:
     """How a flow is integrated.
 
-    method: a fixed-step scheme of torchdiffeq, ``"euler"``, ``"midpoint"`` or ``"rk4"``.
-    substeps: solver steps in an optimizer step. With ``"euler"`` and one substep a step of the flow is a step of
-        the optimizer; more substeps follow the curve between recorded states instead.
-    dtype: of the closed-form part, the integration and the vector view's network, ``"float64"`` or ``"float32"``.
-    memory: bytes that a forecast of the coordinate view works in, beside the prefix and the result; weights beyond
-        what fits are carried in chunks. (The vector view has at most 64 weights.)
+    Args:
+        method: a fixed-step scheme of torchdiffeq, ``"euler"``, ``"midpoint"`` or ``"rk4"``.
+        substeps: solver steps in an optimizer step. With ``"euler"`` and one substep a step of the flow is a step of
+            the optimizer; more substeps follow the curve between recorded states instead.
+        dtype: of the closed-form part, the integration and the vector view's network, ``"float64"`` or ``"float32"``.
+        memory: bytes that a forecast of the coordinate view works in, beside the prefix and the result; weights beyond
+            what fits are carried in chunks. (The vector view has at most 64 weights.)
 
     Raises:
         InputError: a value that is none of these.
@@ -58,7 +59,8 @@ def integrate(
 
     The dtype is that of ``start``; of the solver only the method and the substeps are used.
 
-    Returns (horizon, *start.shape).
+    Returns:
+        (horizon, ...), of the shape of ``start``.
 
     Raises:
         NumericalError: the flow leaves the finite numbers.

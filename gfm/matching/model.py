@@ -44,14 +44,15 @@ class GradientFlowMatching(Forecaster):
     within the noise the simpler model is taken (:mod:`gfm.matching.selection`). Without a validation set the last
     fifth of the training runs is held out instead.
 
-    observed: n, the number of the last observed step (default: a tenth of the steps).
-    view: ``"coordinate"``, ``"vector"`` or ``"auto"`` (the vector view is tried up to 64 weights).
-    conditioning: how the coordinate view's field depends on the prefix.
-    network: the network that corrects the affine part where that validates better; None for none.
-    path: the conditional path; its span is cut to half the horizon where runs are short.
-    solver: how the flow is integrated; the default is one Euler step per optimizer step.
-    damping: ``"none"``, ``"auto"`` or ``"cautious"``, see :class:`FlowOptions`.
-    training: of the network: rate, batch (runs), epochs, patience, seed.
+    Args:
+        observed: n, the number of the last observed step (default: a tenth of the steps).
+        view: ``"coordinate"``, ``"vector"`` or ``"auto"`` (the vector view is tried up to 64 weights).
+        conditioning: how the coordinate view's field depends on the prefix.
+        network: the network that corrects the affine part where that validates better; None for none.
+        path: the conditional path; its span is cut to half the horizon where runs are short.
+        solver: how the flow is integrated; the default is one Euler step per optimizer step.
+        damping: ``"none"``, ``"auto"`` or ``"cautious"``, see :class:`FlowOptions`.
+        training: of the network: rate, batch (runs), epochs, patience, seed.
 
     Raises:
         InputError: an unknown view or damping. (The other groups refuse bad values themselves.)

@@ -24,15 +24,16 @@ TARGETS = ("velocity", "end-point", "both")
 class Conditioning:
     """How the coordinate view's field depends on the prefix of the weight that it moves.
 
-    context: what the field sees of the prefix: ``"prefix"``, all observed states, or ``"ends"``, the first and
-        the last.
-    scale: unit of a run's coordinates, ``"none"``, ``"run"``, ``"layer"`` (one for each layer, by the groups) or
-        ``"auto"``, the better of the first two (see :class:`Frame`).
-    optimizer_state: whether the optimizer's recorded state enters the context
-        (:mod:`gfm.matching.optimizer_state`); ``"auto"`` tries it where the training runs hold one.
-    products: whether a context with the optimizer's state is also multiplied by powers of each weight's second
-        moment, so that steep and flat directions have fields of their own (three times the coefficients).
-    ridges: strengths of the ridge penalty on the drive to choose from; 0 is plain least squares, infinity no drive.
+    Args:
+        context: what the field sees of the prefix: ``"prefix"``, all observed states, or ``"ends"``, the first and the
+            last.
+        scale: unit of a run's coordinates, ``"none"``, ``"run"``, ``"layer"`` (one for each layer, by the groups) or
+            ``"auto"``, the better of the first two (see :class:`Frame`).
+        optimizer_state: whether the optimizer's recorded state enters the context
+            (:mod:`gfm.matching.optimizer_state`); ``"auto"`` tries it where the training runs hold one.
+        products: whether a context with the optimizer's state is also multiplied by powers of each weight's second
+            moment, so that steep and flat directions have fields of their own (three times the coefficients).
+        ridges: strengths of the ridge penalty on the drive to choose from; 0 is plain least squares, infinity no drive.
 
     Raises:
         InputError: a value that is none of these.
@@ -56,13 +57,14 @@ class Conditioning:
 class Network:
     """The network that corrects the affine field, and what it is matched to.
 
-    hidden: widths of its hidden layers.
-    state, time: whether it sees the state of the flow, and the time (coordinate view only; the vector view's
-        network sees the weights and nothing else).
-    target: what it is matched to in the coordinate view: ``"velocity"`` (conditional flow matching),
-        ``"end-point"`` (where the flow arrives, through its integration) or ``"both"``.
-    samples: places on paths in a training step.
-    always: keep the network even where it does not forecast the validation runs better by two standard errors.
+    Args:
+        hidden: widths of its hidden layers.
+        state, time: whether it sees the state of the flow, and the time (coordinate view only; the vector view's
+            network sees the weights and nothing else).
+        target: what it is matched to in the coordinate view: ``"velocity"`` (conditional flow matching),
+            ``"end-point"`` (where the flow arrives, through its integration) or ``"both"``.
+        samples: places on paths in a training step.
+        always: keep the network even where it does not forecast the validation runs better by two standard errors.
 
     Raises:
         InputError: a value that is none of these.
@@ -85,10 +87,12 @@ class Network:
 class FlowOptions:
     """All that a :class:`Flow` is told beside the number of observed states; see the groups.
 
-    network: None for no network. damping: ``"auto"`` lets the coordinate view damp runs that slow down faster
-        than the fitted ones (:mod:`gfm.matching.damping`), for networks unlike those; ``"cautious"`` also shrinks
-        forecasts that go farther than the run's own speed suggests (:mod:`gfm.matching.shrinkage`); ``"none"`` does
-        neither.
+    Args:
+        network: None for no network.
+        damping: ``"auto"`` lets the coordinate view damp runs that slow down faster than
+            the fitted ones (:mod:`gfm.matching.damping`), for networks unlike those; ``"cautious"`` also shrinks
+            forecasts that go farther than the run's own speed suggests (:mod:`gfm.matching.shrinkage`); ``"none"`` does
+            neither.
 
     Raises:
         InputError: an unknown damping.

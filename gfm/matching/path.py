@@ -22,11 +22,12 @@ __all__ = ["IncrementPath"]
 class IncrementPath:
     """Straight from x0 to x1 in ``span`` steps, with Gaussian noise of size ``noise`` around it.
 
-    within: ``"grid"`` matches at x0 itself; ``"linear"`` at a random point on the way to x1. With
-        stochastic gradients that point already holds a share of the step's own noise, which a
-        regression of the velocity then learns as if it were signal; hence the default.
-    noise: sigma of the path's Gaussian, in the units of x.
-    span: steps from x0 to x1, so that a unit of time is one optimizer step.
+    Attributes:
+        within: ``"grid"`` matches at x0 itself; ``"linear"`` at a random point on the way to x1. With stochastic
+            gradients that point already holds a share of the step's own noise, which a regression of the velocity then
+            learns as if it were signal; hence the default.
+        noise: sigma of the path's Gaussian, in the units of x.
+        span: steps from x0 to x1, so that a unit of time is one optimizer step.
 
     The location is (1-t) x0 + t x1 + noise * e, the velocity (x1 - x0) / span (arXiv 2505.20221's
     interpolation; the velocity target is inferred from it).

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import stats
 
 from gfm.errors import InputError
 
@@ -26,6 +25,8 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, flo
     mean = float(values.mean())
     if len(values) < 3:
         return mean, float("nan"), float("nan")
+    from scipy import stats  # slow to load, and needed here only
+
     reach = stats.t.ppf(0.5 + level / 2, len(values) - 1) * stats.sem(values)
     return mean, mean - float(reach), mean + float(reach)
 

@@ -15,7 +15,7 @@ __all__ = ["cnn"]
 
 
 @network(
-    "cnn", takes="images",
+    "cnn", title="CNN", takes="images",
     tiny={"channels": (2, 4), "hidden": 8},
     book={"channels": (8, 16), "hidden": 32},
 )

@@ -63,4 +63,6 @@ class _Layer(nn.Module):
         return torch.stack(states, dim=1)
 
 
-lstm = network("lstm", takes="tokens", tiny={"width": 6, "depth": 1}, book={"width": 16, "depth": 2})(seeded(LSTM))
+lstm = network(
+    "lstm", title="LSTM", takes="tokens", tiny={"width": 6, "depth": 1}, book={"width": 16, "depth": 2}
+)(seeded(LSTM))

@@ -110,7 +110,7 @@ def _linear(inputs: int, outputs: int, bias: bool) -> nn.Linear:
 
 
 mamba = network(
-    "mamba", takes="tokens",
+    "mamba", title="Mamba", takes="tokens",
     tiny={"width": 6, "depth": 1, "inner": 8, "state": 2, "kernel": 3, "rank": 2},
     book={"width": 24, "depth": 1, "inner": 32, "state": 4, "kernel": 4, "rank": 2},
 )(seeded(Mamba))

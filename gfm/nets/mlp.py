@@ -37,7 +37,7 @@ def mlp(dims: Sequence[int], activation: str = "gelu", *, bias: bool = True) -> 
     return nn.Sequential(*layers[:-1])
 
 
-@network("mlp", takes="anything", tiny={"hidden": (8, 8)}, book={"hidden": (32, 32)})
+@network("mlp", title="MLP", takes="anything", tiny={"hidden": (8, 8)}, book={"hidden": (32, 32)})
 def _for_shape(
     input_shape: tuple[int, ...],
     outputs: int,

@@ -30,12 +30,14 @@ _NETWORKS: dict[str, Architecture] = {}
 class Architecture:
     """A builder with its sizes.
 
+    title: its name in figures.
     takes: "anything" (flattened), "images" ``(n, channels, height, width)`` or "tokens" ``(n, T)``.
     sizes: keyword arguments of the builder for "tiny" (tests, the smoke profile), "book" (a
         gradient in a few milliseconds) and "paper" (the central-flows paper's).
     """
 
     builder: Callable[..., nn.Module]
+    title: str
     takes: str
     sizes: dict[str, dict[str, Any]]
 
@@ -46,7 +48,7 @@ class Architecture:
 
 
 def network(
-    name: str, *, takes: str, tiny: dict[str, Any], book: dict[str, Any]
+    name: str, *, title: str, takes: str, tiny: dict[str, Any], book: dict[str, Any]
 ) -> Callable[[Callable[..., Network]], Callable[..., Network]]:
     """A decorator that registers a builder under ``name``; its defaults are the size "paper".
 
@@ -55,7 +57,7 @@ def network(
     """
 
     def register(builder: Callable[..., Network]) -> Callable[..., Network]:
-        _NETWORKS[name] = Architecture(builder, takes, {"tiny": tiny, "book": book, "paper": {}})
+        _NETWORKS[name] = Architecture(builder, title, takes, {"tiny": tiny, "book": book, "paper": {}})
         return builder
 
     return register

@@ -99,7 +99,7 @@ def _conv(before: int, after: int, stride: int = 1) -> nn.Conv2d:
 
 
 resnet = network(
-    "resnet", takes="images",
+    "resnet", title="ResNet", takes="images",
     tiny={"width": 2, "stages": (1, 1), "groups": 2, "pool": 4},
     book={"width": 4, "stages": (1, 1), "groups": 4, "pool": 2},
 )(seeded(ResNet))

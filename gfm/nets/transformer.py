@@ -95,7 +95,7 @@ class _DecoderLayer(nn.Module):
 
 
 transformer = network(
-    "transformer", takes="tokens",
+    "transformer", title="Transformer", takes="tokens",
     tiny={"width": 8, "depth": 1, "heads": 2, "hidden": 8},
     book={"width": 16, "depth": 1, "heads": 2, "hidden": 32},
 )(seeded(Transformer))

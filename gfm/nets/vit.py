@@ -105,7 +105,7 @@ def _positions(rows: int, columns: int, width: int) -> Tensor:
 
 
 vit = network(
-    "vit", takes="images",
+    "vit", title="ViT", takes="images",
     tiny={"width": 8, "depth": 1, "heads": 2, "head_width": 4, "hidden": 8},
     book={"width": 16, "depth": 2, "heads": 2, "head_width": 8, "hidden": 32},
 )(seeded(ViT))

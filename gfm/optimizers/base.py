@@ -51,9 +51,10 @@ class State:
 class Memory(NamedTuple):
     """How oscillations reach the preconditioner: nu moves at ``rate`` times the observed square.
 
-    rate: (1 - beta2) / beta2. The flow's nu stands for the average *after* the step's update, and
-        nu_t - nu_{t-1} = rate * (g_t^2 - nu_t) holds exactly.
-    sensitivity: dP / dnu, of nu's shape.
+    Args:
+        rate: (1 - beta2) / beta2. The flow's nu stands for the average *after* the step's update, and
+            nu_t - nu_{t-1} = rate * (g_t^2 - nu_t) holds exactly.
+        sensitivity: dP / dnu, of nu's shape.
     """
 
     rate: float

@@ -117,7 +117,7 @@ class RMSProp(SecondMoment):
 
 @dataclass(frozen=True)
 class ScalarRMSProp(SecondMoment):
-    """One step size for all weights: nu <- beta2 nu + (1 - beta2) |g|^2,  w <- w - lr g / (sqrt(nu) + eps); nu is 0-d.
+    """One step size for all weights: nu <- beta2 nu + (1 - beta2) g.g, w <- w - lr g / (sqrt(nu) + eps); nu is 0-d.
 
     lr, beta2, eps, bias_correction: see :class:`SecondMoment`.
     """

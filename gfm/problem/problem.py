@@ -198,7 +198,7 @@ class Problem:
     ) -> tuple[Tensor, ...]:
         """The k largest Hessian eigenvalues (k,), largest first, and eigenvectors (p, k).
 
-        With ``return_residuals`` also |Hv - value v| / max|value| (k,). Cold start. A k outside 1..p is an
+        With ``return_residuals`` also ``|Hv - value v| / max|value|`` (k,). Cold start. A k outside 1..p is an
         ``InputError``.
 
         Raises:

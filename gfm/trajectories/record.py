@@ -51,23 +51,32 @@ def record(
     The weights of all runs are stacked and trained by one torch optimizer on the sum of their losses;
     these optimizers act on each number alone, so every run goes exactly as it would alone.
 
-    build: makes a module; called once a run, with torch's generator seeded by (seed, run).
-    inputs, targets: (n, ...) shared by all runs, or (runs, n, ...) one data set a run.
-    loss: (outputs, targets) of one batch -> scalar mean.
-    optimizer: a name in :data:`OPTIMIZERS`; options go to its class. lr: learning rate.
-    batch: examples a step, reshuffled every epoch and run; the last batch of an epoch holds the rest.
-        None: all of them.
-    every: states are kept at steps 0, every, 2 every, ...; or the steps themselves, a sequence of whole
-        numbers from 1 to ``steps`` (step 0 is kept in any case). states: also keep the optimizer's state.
-    progress: called as ``progress(step, steps)`` every 20 steps.
-    checkpoint: a file written every ``checkpoint_every`` steps (with all states kept so far, so not too
-        often where they are large) and removed at the end. Where it exists, recording goes on from it
-        with the result of an unbroken run, bit for bit on the same machine. The call must be the same in
-        data, start weights and options; of ``build`` and ``loss`` the layers and the name are compared.
+    Args:
+        build: makes a module; called once a run, with torch's generator seeded by (seed, run).
+        inputs: (n, ...) shared by all runs, or (runs, n, ...) one data set a run.
+        targets: likewise.
+        loss: (outputs, targets) of one batch -> scalar mean.
+        optimizer: a name in ``OPTIMIZERS``.
+        lr: learning rate.
+        runs: how many networks.
+        steps: how long they train.
+        batch: examples a step, reshuffled every epoch and run; the last batch of an epoch holds the rest. None: all of
+            them.
+        every: states are kept at steps 0, every, 2 every, ...; or the steps themselves, a sequence of whole numbers
+            from 1 to ``steps`` (step 0 is kept in any case).
+        states: also keep the optimizer's state.
+        seed: of the start weights and the batches.
+        progress: called as ``progress(step, steps)`` every 20 steps.
+        checkpoint: a file written every ``checkpoint_every`` steps (with all states kept so far, so not too often where
+            they are large) and removed at the end. Where it exists, recording goes on from it with the result of an
+            unbroken run, bit for bit on the same machine. The call must be the same in data, start weights and options;
+            of ``build`` and ``loss`` the layers and the name are compared.
+        checkpoint_every: steps.
+        **options: of the optimizer's class.
 
-    Returns trajectories in the module's dtype, groups named after the parameters' tensors, with the
-    optimizer, its options and lr in ``meta``, and the weights' graph (:func:`edges_of`) where there is
-    one.
+    Returns:
+        Trajectories in the module's dtype, groups named after the parameters' tensors, with the optimizer, its options
+        and lr in ``meta``, and the weights' graph (:func:`edges_of`) where there is one.
 
     Raises:
         UnknownNameError: an unknown optimizer.

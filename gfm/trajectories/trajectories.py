@@ -20,13 +20,13 @@ class Trajectories:
     From arrays here; from a folder of checkpoints by :meth:`from_checkpoints`; from a file of
     :meth:`save` by :meth:`load`; from training by :func:`gfm.trajectories.record`.
 
-    weights: (runs, steps+1, parameters), floating point; NumPy array or torch tensor (kept as a NumPy
-        array of the same dtype, not copied where that is possible). State 0 is the first recorded one.
-    steps: (steps+1,) optimizer steps at which the states were recorded, increasing;
-        default 0, 1, 2, ...
-    groups: one label per parameter (for example the tensor that it belongs to); default: none.
-    meta: anything JSON can hold (optimizer, learning rate, task, ...).
-    states: recorded optimizer state by name (``"momentum"``, ``"second"``), each of the weights' shape.
+    Args:
+        weights: (runs, steps+1, parameters), floating point; NumPy array or torch tensor (kept as a NumPy array of the
+            same dtype, not copied where that is possible). State 0 is the first recorded one.
+        steps: (steps+1,) optimizer steps at which the states were recorded, increasing; default 0, 1, 2, ...
+        groups: one label per parameter (for example the tensor that it belongs to); default: none.
+        meta: anything JSON can hold (optimizer, learning rate, task, ...).
+        states: recorded optimizer state by name (``"momentum"``, ``"second"``), each of the weights' shape.
 
     Raises:
         InputError: a wrong shape, a dtype that is not floating point, no runs, fewer than two states, values that

@@ -9,7 +9,7 @@ import pkgutil
 import pytest
 
 import gfm.experiments
-from gfm.book import Element, commands, verdicts
+from gfm.book import Element, reports, verdicts
 from gfm.book.register import Register
 from gfm.book.site import origins, overview
 from gfm.store import Experiment, provenance, source
@@ -82,7 +82,7 @@ def test_check_counts_and_names_results_of_an_earlier_source(project, rests_on, 
     rests_on(result(1), result(2, why="committed result from an earlier source"), result(3, source="0" * 64),
              result(4, experiment="of a notebook", source="0" * 64), result(5, source=None))
     with pytest.raises(SystemExit):  # T2 holds in shape only: the results of old do not matter
-        commands.check(None)
+        reports.check(None)
     told = capsys.readouterr().out
     assert "\n2 of 5 stored results come from an earlier state of the source.\n" in told
     assert "\nFrom an earlier state of the source: toy (2 of 5, book)\n" in told
@@ -92,14 +92,14 @@ def test_old_results_are_no_error_and_new_ones_are_not_named(project, rests_on, 
     register = project / "book/elements.yml"
     register.write_text(register.read_text().replace("at_most: 0.0001", "at_most: 0.5"))
     rests_on(result(1, source="0" * 64))
-    commands.check("book")
+    reports.check("book")
     assert "toy (1 of 1, book)" in capsys.readouterr().out
     rests_on(result(1))
-    commands.check("book")
+    reports.check("book")
     told = capsys.readouterr().out
     assert "\n0 of 1 stored results come from" in told and "From an earlier" not in told
     rests_on()
-    commands.check("book")
+    reports.check("book")
     assert "stored results" not in capsys.readouterr().out
 
 

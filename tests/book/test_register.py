@@ -12,8 +12,8 @@ from gfm.errors import RegisterError, UnknownNameError
 
 def test_the_real_register_holds_every_element(pytestconfig):
     register = Register.load(pytestconfig.rootpath)
-    assert len(register.elements) == 35
-    assert [sum(e.section == s for e in register) for s in SECTIONS] == [19, 11, 5]
+    written = [sum(e.section == s for e in register) for s in SECTIONS]
+    assert all(found >= least for found, least in zip(written, (19, 11, 5), strict=True)), written
     for entry in register:
         if entry.notebook:
             assert (register.root / "notebooks" / entry.notebook).is_file(), entry.id

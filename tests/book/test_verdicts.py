@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from gfm.book import Element, commands, verdicts
+from gfm.book import Element, reports, verdicts
 from gfm.book.register import Bound, Register
 from gfm.book.runs.handover import Handover
 from gfm.book.site import overview
@@ -151,9 +151,9 @@ def test_one_broken_file_is_named_and_stops_neither_status_nor_check(project, ca
     path = verdicts.verdict_file(project, "smoke", "toy")
     Element("toy").judge(**VALUES)
     path.write_text(path.read_text()[:60])
-    commands.status()
+    reports.status()
     shown = capsys.readouterr().out
     assert "unreadable verdicts" in shown and len(shown.splitlines()) > len(Register.load(project).elements)
     with pytest.raises(SystemExit):
-        commands.check(None)
+        reports.check(None)
     assert "Cannot be read: toy (" in capsys.readouterr().out

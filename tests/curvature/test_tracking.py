@@ -121,7 +121,8 @@ def test_a_pair_that_was_missed_is_found_by_the_regular_cold_solve():
     point = problem.at(problem.w0, 4)
     true = Tracker(initial=4, grow=False).refresh(point, 1.0)
     tracker = Tracker(initial=2, grow=False, check_every=3)
-    tracker.load_state_dict(tracker.state_dict() | {"rows": true.U[2:]})  # eigenvectors, but not the first ones: no warm refresh leaves them
+    # Eigenvectors, but not the first ones: no warm refresh leaves them.
+    tracker.load_state_dict(tracker.state_dict() | {"rows": true.U[2:]})
     values = torch.stack([tracker.refresh(point, 1.0).values for _ in range(4)])
     assert torch.allclose(values, true.values[torch.tensor([[2, 3]] * 3 + [[0, 1]])], rtol=1e-6)
 

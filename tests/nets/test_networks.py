@@ -79,7 +79,7 @@ def test_paper_sizes_have_the_papers_parameter_counts(name):
     assert Flat(net).p == PAPER[name]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "mlp"])
+@pytest.mark.parametrize("name", [name for name in PAPER if name != "mlp"])
 def test_the_defaults_of_the_builders_are_the_papers(name):
     assert Flat(getattr(nets, name)()).p == PAPER[name]
 

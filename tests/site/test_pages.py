@@ -14,9 +14,10 @@ REGISTER = Register.load(ROOT)
 NOTEBOOKS = [f"notebooks/{Path(n).with_suffix('.html').as_posix()}" for n in REGISTER.notebooks()]
 MAIN = ["index.html", "status.html", "central-flows.html", "gradient-flow-matching.html",
         "notebooks/central-flows/gd-central-flow.html",
-        "notebooks/gradient-flow-matching/forecasting-least-squares.html"]
+        "notebooks/gradient-flow-matching/forecasting-least-squares.html", "api-optimizers.html"]
 PAGES = [*NOTEBOOKS, *MAIN[:4], "both.html", "benchmarks.html", "how-to-run.html", "how-to-cite.html", "limits.html",
-         "symbols.html", "references.html", "search.html", "genindex.html"]
+         "symbols.html", "references.html", "search.html", "genindex.html",
+         *(f"{page.stem}.html" for page in sorted((ROOT / "book").glob("api*.md")))]
 MOST_BYTES = 1_000_000
 
 pytestmark = pytest.mark.site

@@ -31,6 +31,9 @@ from gfm.store import source
 
 __all__ = ["Outcome", "Plan", "executed", "plan", "run_all"]
 
+_CHANGED = {"text": "the notebook has changed", "parameters": "its parameters have changed",
+            "register": "its entry in the register has changed"}
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -127,15 +130,14 @@ def _fingerprint(register: Register, notebook: Notebook, parameters: dict[str, A
              for c in notebook.cells]
     entries = [repr(e) for e in register if e.notebook == notebook.name]
     used = source.imports_of(notebook.code()) or {"gfm.store"}
-    return {"text": _sha(cells), "parameters": parameters, "register": _sha(entries),
+    return {"text": _sha(cells), "parameters": json.loads(json.dumps(parameters)), "register": _sha(entries),
             "modules": source.module_digests(used, drawing=True)}
 
 
 def _why(register: Register, name: str, now: dict[str, Any], target: Path, profile: str) -> str:
     try:
         then = json.loads(target.with_suffix(".run.json").read_text(encoding="utf-8"))
-        parts = {"text", "parameters", "register", "modules"}
-        if not target.is_file() or not parts <= set(then):
+        if not target.is_file() or not set(now) <= set(then):
             return "it has not been run"
     except (OSError, ValueError, TypeError):
         return "it has not been run"
@@ -143,12 +145,9 @@ def _why(register: Register, name: str, now: dict[str, Any], target: Path, profi
         json.loads(target.read_text(encoding="utf-8"))["cells"]
     except (OSError, ValueError, TypeError, KeyError):
         return "its executed notebook cannot be read"
-    if then["text"] != now["text"]:
-        return "the notebook has changed"
-    if then["parameters"] != json.loads(json.dumps(now["parameters"])):
-        return "its parameters have changed"
-    if then["register"] != now["register"]:
-        return "its entry in the register has changed"
+    for part, why in _CHANGED.items():
+        if then[part] != now[part]:
+            return why
     changed = sorted(m for m in set(then["modules"]) | set(now["modules"])
                      if then["modules"].get(m) != now["modules"].get(m))
     if changed:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from gfm.book.outputs import markdown_table
 from gfm.book.verdicts import show_value
 from gfm.errors import UnreadableFileError
 
@@ -61,11 +62,8 @@ def benchmarks_page(root: Path) -> str:
 
 def _table(rows: list[dict[str, Any]]) -> str:
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    heads = [_HEADS.get(name, name) for name in columns]
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(columns)]
-    for row in rows:
-        lines.append("| " + " | ".join(_cell(row.get(name), row, name) for name in columns) + " |")
-    return "\n".join(lines)
+    return markdown_table([_HEADS.get(name, name) for name in columns],
+                          ([_cell(row.get(name), row, name) for name in columns] for row in rows))
 
 
 def _cell(value: Any, row: dict[str, Any], name: str) -> str:

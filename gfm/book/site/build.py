@@ -74,13 +74,11 @@ def build_site(register: Register, profiles: tuple[str, ...] = PROFILES) -> Site
 
 
 def _digest(source: Path) -> str:
-    """Of all staged files, and of the code and the builders that turn them into pages."""
-    code = [Path(__file__).with_name(f"{name}.py") for name in ("build", "mathematics", "tidy")]
+    """Of all staged files, of the builders, and of the package, whose docstrings are pages too."""
     total = hashlib.sha256(str(guards.builders()).encode())
-    for file in [*sorted(source.rglob("*")), *code]:
-        if file.is_file():
-            name = file.relative_to(source).as_posix() if file not in code else file.name
-            total.update(f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    for folder, pattern in ((source, "*"), (Path(__file__).parents[2], "*.py")):
+        for file in sorted(f for f in folder.rglob(pattern) if f.is_file()):
+            total.update(f"{file.relative_to(folder)} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
     return total.hexdigest()
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from gfm.book.outputs import cell
 from gfm.book.paths import PROFILES
 from gfm.book.register import SECTIONS, Claim, ElementEntry, Register
 from gfm.book.site.origins import computed_day, computed_line
@@ -115,9 +116,9 @@ def status_page(register: Register, staged: set[str]) -> str:
         if stored.verdicts:
             lines += ["{.verdicts}", "| Claim | | Our value | Bound | Paper's value | Verdict |",
                       "|---|---|---|---|---|---|"]
-            lines += [f"| {v.claim.id} | {_cell(v.claim.sentence)} *({_cell(v.claim.quantity)})* | "
+            lines += [f"| {v.claim.id} | {cell(v.claim.sentence)} *({cell(v.claim.quantity)})* | "
                       f"{v.shown}{_elsewhere(register, entry, stored.profile, v.claim.id)} "
-                      f"| {v.bound} | {_cell(v.claim.paper)} | {badge(v.verdict)} |"
+                      f"| {v.bound} | {cell(v.claim.paper)} | {badge(v.verdict)} |"
                       for v in stored.verdicts]
             lines += [""]
         lines += [computed_line(stored.meta, register.root) + "\\",
@@ -172,6 +173,9 @@ def table_of_contents(register: Register, staged: set[str], pages: set[str]) -> 
         chapters = [section] * (section in pages) + [f"notebooks/{n}" for n in notebooks]
         if chapters:
             parts.append({"caption": title, "chapters": [{"file": c} for c in chapters]})
+    package = sorted(p for p in pages if p == "api" or p.startswith("api-"))
+    if package:
+        parts.append({"caption": "The package", "chapters": [{"file": p} for p in package]})
     about = [p for p in ("status", "benchmarks", "how-to-run", "how-to-cite", "limits", "symbols", "references")
              if p in pages]
     parts.append({"caption": "About this book", "chapters": [{"file": p} for p in about]})
@@ -191,10 +195,6 @@ def _link(entry: ElementEntry, staged: set[str]) -> str:
 
 def _origin(entry: ElementEntry) -> str:
     if entry.paper == "ours":
-        return f"ours: {_cell(entry.items)}" if entry.items else "ours"
+        return f"ours: {cell(entry.items)}" if entry.items else "ours"
     name = {"central-flows": "central flows", "gfm": "gradient flow matching"}[entry.paper]
-    return f"{name}: {_cell(entry.items)}" if entry.items else name
-
-
-def _cell(text: str) -> str:
-    return str(text).replace("|", "\\|").replace("\n", " ")
+    return f"{name}: {cell(entry.items)}" if entry.items else name

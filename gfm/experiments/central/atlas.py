@@ -14,10 +14,7 @@ from gfm.store.experiment import Obtain
 
 __all__ = ["TITLES", "atlas", "cell", "left_out"]
 
-TITLES = {
-    "mlp": "MLP", "cnn": "CNN", "resnet": "ResNet", "vit": "ViT",
-    "lstm": "LSTM", "transformer": "Transformer", "mamba": "Mamba",
-}
+TITLES = {name: net.title for name, net in nets.available().items()}
 
 
 def cell(net: str, **parameters: Any) -> dict[str, Any]:

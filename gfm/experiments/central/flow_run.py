@@ -147,7 +147,7 @@ class FlowRun(Experiment):
         if self.optimizer not in known:
             raise UnknownNameError(f"unknown optimizer {self.optimizer!r}; choose one of {', '.join(known)}")
         kind = known[self.optimizer]
-        names = {f.name for f in fields(kind)} & {f.name for f in fields(self)} - {"lr"}
+        names = {f.name for f in fields(kind)} & {f.name for f in fields(FlowRun)} - {"lr"}
         lr = schedules.named(self.schedule, self.lr, self.warmup + self.steps)
         return kind(lr=lr, **{name: getattr(self, name) for name in names})
 

@@ -9,7 +9,7 @@ import pytest
 
 from gfm.book import verdicts
 from gfm.book.register import Register
-from gfm.book.runs import keeping
+from gfm.book.runs import committed
 from gfm.book.site.build import build_site
 from gfm.errors import InputError, UnknownNameError, UnreadableFileError
 
@@ -20,7 +20,7 @@ NAME = "part/toy.ipynb"
 def kept(ran, project):
     """The toy's book run, kept; then the build folder is thrown away, as in a fresh checkout."""
     shutil.copytree(ran / "build", project / "build", dirs_exist_ok=True)
-    keeping.keep(Register.load(project), NAME, "book")
+    committed.keep(Register.load(project), NAME, "book")
     shutil.rmtree(project / "build")
     return project
 
@@ -46,21 +46,21 @@ def test_its_stored_result_is_reused(kept):
 def test_what_cannot_be_kept(project, monkeypatch, ran):
     register = Register.load(project)
     with pytest.raises(UnreadableFileError, match="has not been run under paper"):
-        keeping.keep(register, NAME, "paper")
+        committed.keep(register, NAME, "paper")
     with pytest.raises(UnknownNameError):
-        keeping.keep(register, NAME, "huge")
+        committed.keep(register, NAME, "huge")
     shutil.copytree(ran / "build", project / "build", dirs_exist_ok=True)
-    monkeypatch.setattr(keeping, "MOST_BYTES", 1000)
+    monkeypatch.setattr(committed, "MOST_BYTES", 1000)
     with pytest.raises(InputError, match="MB are kept"):
-        keeping.keep(register, NAME, "book")
+        committed.keep(register, NAME, "book")
     assert not (project / "book" / "results").exists()
 
 
 def test_a_large_result_is_left_out_and_what_was_made_from_it_kept(project, monkeypatch, ran):
     shutil.copytree(ran / "build", project / "build", dirs_exist_ok=True)
-    monkeypatch.setattr(keeping, "MOST_OF_ONE", 100)
+    monkeypatch.setattr(committed, "MOST_OF_ONE", 100)
     register = Register.load(project)
-    found = keeping.keep(register, NAME, "book")
+    found = committed.keep(register, NAME, "book")
     assert len(found.left_out) == 1 and not (project / "book/results/book/store").exists()
     shutil.rmtree(project / "build")
     assert verdicts.best(register, register["toy"]).meta["committed"]

@@ -1,4 +1,4 @@
-"""Committed results: long runs kept in ``book/results`` with their provenance, small enough to commit."""
+"""Committed results: long runs copied to ``book/results`` with their provenance, small enough to commit."""
 
 from __future__ import annotations
 

@@ -1,0 +1,90 @@
+"""What ``gfm check`` and ``gfm status`` print."""
+
+from __future__ import annotations
+
+import sys
+
+from gfm.book.paths import check_profile
+from gfm.book.register import SECTIONS, Register
+from gfm.book.site.origins import earlier, results
+from gfm.book.site.overview import state_of
+from gfm.book.verdicts import FAILS, HOLDS, NOT_RUN, SHAPE, Stored, best, load
+from gfm.errors import UnreadableFileError
+
+__all__ = ["check", "print_verdicts", "status", "table"]
+
+
+def check(profile: str | None) -> None:
+    """Print which claims fall short or were not run; exit code 1 if one falls short, is stale or cannot be read."""
+    if profile is not None:
+        check_profile(profile)
+    register = Register.load()
+    short, stale, held, absent, broken = [], [], 0, [], []
+    rests, old, aged = 0, 0, []
+    for entry in register:
+        try:
+            stored = load(register, entry, profile) if profile else best(register, entry)
+        except UnreadableFileError as error:
+            broken.append(f"{entry.id} ({str(error).rstrip('.')})")
+            continue
+        if stored is None:
+            absent += [entry.id] * bool(entry.notebook and entry.claims)
+            continue
+        held += sum(v.verdict == HOLDS for v in stored.verdicts)
+        short += [(entry.id, stored.profile, v) for v in stored.verdicts
+                  if v.verdict in (FAILS, SHAPE)]
+        absent += [f"{entry.id} {v.claim.id}" for v in stored.verdicts if v.verdict == NOT_RUN]
+        stale += [f"{entry.id} {name}" for name in stored.stale]
+        of, then = len(results(stored.meta)), len(earlier(stored.meta))
+        rests, old = rests + of, old + then
+        aged += [f"{entry.id} ({then} of {of}, {stored.profile})"] * bool(then)
+    print(f"{held} claims hold; {len(short)} fall short; {len(absent)} not run.")
+    if rests:
+        print(f"{old} of {rests} stored results come from an earlier state of the source.")
+    if short:
+        print("\n" + table(["element", "claim", "profile", "value", "bound", "verdict"], [
+            [name, v.claim.id, p, v.shown, str(v.bound), v.verdict] for name, p, v in short]))
+    if absent:
+        print("\nNot run: " + ", ".join(absent))
+    if stale:
+        print("\nThe register has changed since these were judged; run them again: " + ", ".join(stale))
+    if aged:
+        print("\nFrom an earlier state of the source: " + ", ".join(aged))
+    if broken:
+        print("\nCannot be read: " + ", ".join(broken))
+    if short or stale or broken:
+        sys.exit(1)
+
+
+def status() -> None:
+    """Print the matrix of elements."""
+    register = Register.load()
+    rows = []
+    for section, title in SECTIONS.items():
+        rows.append([title.upper(), "", "", "", ""])
+        for entry in (e for e in register if e.section == section):
+            try:
+                stored = best(register, entry)
+            except UnreadableFileError:
+                rows.append([entry.id, entry.notebook or "–", "–", "–", "unreadable verdicts: run it again"])
+                continue
+            held = sum(v.verdict == HOLDS for v in stored.verdicts) if stored else 0
+            rows.append([entry.id, entry.notebook or "–", stored.profile if stored else "–",
+                         f"{held}/{len(entry.claims)}", state_of(entry, stored)])
+    print(table(["element", "notebook", "profile", "hold", "state"], rows))
+
+
+def print_verdicts(stored: Stored | None) -> None:
+    """Print the verdicts of one element, if it has any."""
+    if stored and stored.verdicts:
+        print(table(["claim", "value", "bound", "verdict", "sentence"], [
+            [v.claim.id, v.shown, str(v.bound), v.verdict, v.claim.sentence]
+            for v in stored.verdicts]))
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Columns of text under their headings."""
+    lines = [head, ["-" * len(h) for h in head], *rows]
+    widths = [max(len(str(line[i])) for line in lines) for i in range(len(head))]
+    return "\n".join("  ".join(str(c).ljust(w) for c, w in zip(line, widths, strict=True)).rstrip()
+                     for line in lines)

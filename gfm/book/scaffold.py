@@ -1,0 +1,129 @@
+"""``gfm new``: a notebook that runs, its entry in the register and its profile, to be filled in by its author."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import ExitStack
+from pathlib import Path
+from string import Template
+
+from gfm.book.register import SECTIONS, Register
+from gfm.errors import InputError, UnknownNameError
+from gfm.files import replacing
+
+__all__ = ["new_element"]
+
+_ENTRY = Template("""
+- id: $id
+  title: $title
+  section: $section
+  notebook: $notebook
+  source: {paper: ours, items: ""}
+  claims:
+    - id: C1
+      sentence: "The central flow predicts the time average of the loss."
+      quantity: "median relative error of the predicted loss while the flow is at the edge"
+      bound: {at_most: 0.3}
+  cost: {smoke: "15 s", book: unknown, paper: unknown}
+""")
+
+_PROFILE = Template("""
+$notebook:
+  book: {n: 350, hidden: [16, 16], steps: 220}
+""")
+
+_CELLS = [
+    ("markdown", "", Template("""\
+# $title
+
+Say here what the page asks, and why a reader wants to know.
+
+**What is claimed.** The central flow predicts the time average of the loss (C1).""")),
+    ("code", "parameters", Template("""\
+profile = "smoke"       # smoke, book or paper
+data = "digits"         # a data set: see "How to run"
+n = 64                  # training examples
+hidden = [8, 8]         # widths of the hidden layers
+lr = 0.12
+steps = 80
+window = 6              # standard deviation, in steps, of the Gaussian average
+seed = 0""")),
+    ("code", "hide-input", Template("""\
+from gfm import book
+from gfm.experiments.central.flow_run import flow_run
+from gfm.figures import panels as draw
+from gfm.figures.plates import plate
+from gfm.measures import flow as measures
+
+element = book.Element("$id", profile=profile)""")),
+    ("markdown", "", Template("## The run")),
+    ("code", "", Template("""\
+run = flow_run(
+    element.obtain, data=data, n=n, hidden=tuple(hidden), lr=lr, steps=steps, seed=seed, dtype="float64",
+    processes=("discrete", "central"),
+)
+error = measures.prediction_error(run, window)
+panels = plate(run, window)
+element.show(
+    draw.draw(panels), "$id",
+    alt="Say here what the panels show, in words, for those who do not see them. Write every number as a computed one: "
+        f"the predicted loss is off by {100 * error:.2g} per cent.",
+    caption=f"Gradient descent (blue, lr = {lr:g}), its average (orange), and what the central flow predicts (black).",
+    data=draw.data_of(panels), tolerance=0.05,
+)""")),
+    ("markdown", "", Template("""\
+**How to read it.** Say here what to look at first.
+
+## Is it so?""")),
+    ("code", "", Template("""verdicts = element.judge(**{"C1": error})""")),
+    ("markdown", "", Template("**Try it.** `gfm run $id -p lr 0.15`")),
+]
+
+
+def new_element(root: Path, name: str, section: str = "central-flows", title: str = "") -> list[Path]:
+    """Write a new element's notebook, its register entry and its profile; return the three files.
+
+    Nothing is written unless all three can be.
+
+    Args:
+        root: the project's folder.
+        name: the element's id, also the notebook's file name and the label of its figure.
+        section: which part of the book it belongs to; a folder below ``notebooks/``.
+        title: heading of the page; by default the name in words.
+
+    Raises:
+        InputError: The name is not made of small letters, digits and hyphens, or is taken.
+        UnknownNameError: An unknown section.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
+        raise InputError(f"An element's name is made of small letters, digits and single hyphens; got {name!r}.")
+    if section not in SECTIONS:
+        raise UnknownNameError(f"Unknown section {section!r}; it is one of {', '.join(SECTIONS)}.")
+    file = root / "notebooks" / section / f"{name}.ipynb"
+    taken = {e.id for e in Register.load(root)} | {f.stem for f in (root / "notebooks").rglob("*.ipynb")}
+    if name in taken:
+        raise InputError(f"The book has an element or a notebook {name!r} already; choose another name.")
+    title = title.strip() or name.replace("-", " ").capitalize()
+    words = {"id": name, "section": section, "notebook": f"{section}/{name}.ipynb"}
+    cells = [_cell(number, kind, tag, text.substitute(words, title=title))
+             for number, (kind, tag, text) in enumerate(_CELLS)]
+    notebook = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    entry = _ENTRY.substitute(words, title=json.dumps(title, ensure_ascii=False))
+    profiles, register = root / "notebooks" / "profiles.yml", root / "book" / "elements.yml"
+    texts = {
+        file: json.dumps(notebook, indent=1, ensure_ascii=False) + "\n",
+        profiles: profiles.read_text(encoding="utf-8").rstrip("\n") + "\n" + _PROFILE.substitute(words),
+        register: register.read_text(encoding="utf-8").rstrip("\n") + "\n" + entry,
+    }
+    Register.read(texts[register], root)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as files:  # all are written before the first takes its place
+        for path, text in texts.items():
+            files.enter_context(replacing(path)).write_text(text, encoding="utf-8")
+    return list(texts)
+
+
+def _cell(number: int, kind: str, tag: str, text: str) -> dict:
+    cell = {"cell_type": kind, "id": f"cell-{number:02}", "metadata": {"tags": [tag]} if tag else {}, "source": text}
+    return cell if kind == "markdown" else {**cell, "execution_count": None, "outputs": []}
