@@ -89,9 +89,9 @@ def plan(register: Register, name: str | Path, profile: str,
 
 
 def run_all(plans: Sequence[Plan], jobs: int = 2, title: str = "Running") -> list[Outcome]:
-    """Run plans side by side, each in its own process, under one bar that shows how far each one is."""
+    """Run plans side by side, each in its own process; on a terminal a bar shows how far each one is."""
     with ThreadPoolExecutor(max(1, jobs)) as pool, \
-            tqdm(total=len(plans), unit="notebook", desc=title, dynamic_ncols=True) as bar:
+            tqdm(total=len(plans), unit="notebook", desc=title, dynamic_ncols=True, disable=None) as bar:
         runs = {pool.submit(_run, item): item for item in plans}
         left = set(runs)
         while left:
