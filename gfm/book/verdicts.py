@@ -65,7 +65,7 @@ def judge(claim: Claim, value: float | None, profile: str) -> Verdict:
     shape = claim.shape
     found = HOLDS if bound.admits(value) else SHAPE if shape is not None and shape.admits(value) else FAILS
     ends = [end for b in (bound, shape) if b is not None for end in (b.low, b.high) if math.isfinite(end)]
-    close = profile != "smoke" and any(
+    close = profile != "smoke" and claim.spread > 0 and any(
         abs(value - end) <= claim.spread * max(abs(value), abs(end)) for end in ends)
     return Verdict(claim, value, found, bound, close=close)
 

@@ -41,6 +41,11 @@ def test_a_verdict_that_hangs_on_the_machine_says_so(project, value, verdict, cl
     assert not verdicts.judge(replace(claim, spread=0.0), value, "book").close
 
 
+def test_a_value_at_its_bound_is_close_only_where_machines_were_seen_to_differ(project):
+    claim = replace(Register.load(project)["toy"].claim("T2"), bound=Bound(high=0.0), shape=None)
+    assert not verdicts.judge(claim, 0.0, "book").close
+
+
 def test_the_table_says_why_a_profile_does_not_judge_a_claim(project):
     claim = Register.load(project)["toy"].claim("T4")
     assert verdicts.judge(claim, 12, "smoke").shown == "not judged: the run is too short"
