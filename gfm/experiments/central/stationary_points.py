@@ -51,7 +51,7 @@ def _info(problem: Problem, started: float) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class StationaryPoints(_OverRun):
-    """The flow's nu and the stationary nu at the kept weights of the central flow, every ``every`` steps from ``first``.
+    """The flow's nu and the stationary nu at kept weights of the central flow, every ``every`` steps from ``first``.
 
     Arrays, one row per checkpoint: step; cosine of nu and stationary nu; nu_seen, nu_still (m, 10), both for ten
     weights (nu corrected for bias); gap, residual, violation (the worse of the two programs);
@@ -104,7 +104,7 @@ class StationaryPoints(_OverRun):
 
 @dataclass(frozen=True)
 class StationaryPaths(_OverRun):
-    """The stationary flow, with and without its penalty, for ``length`` steps from the central flow's weights at ``start``.
+    """The stationary flow with and without its penalty, for ``length`` steps from the central flow at ``start``.
 
     Arrays (length + 1,): loss and nu_sum of "full" and "ablated" (full_loss, ...); if ``outputs`` is positive, the
     network's outputs on test examples, flattened (length + 1, outputs x width). Scalars: the optimizer's final
