@@ -41,7 +41,7 @@ class Process(ABC):
         )
 
     def _tracking(self) -> dict[str, Any]:
-        """Options of the tracker. The optimizer oscillates with period two, so every second point lies on a smooth path."""
+        """Options of the tracker. The optimizer oscillates with period two: every second point is on a smooth path."""
         return {"tolerance": self.settings.discrete_tolerance, "lag": 1 if self.settings.eigen_every % 2 == 0 else 2}
 
     @abstractmethod
