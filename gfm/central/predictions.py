@@ -1,4 +1,6 @@
-"""What the central flow predicts about the oscillating optimizer: averages over w + delta, E delta delta^T = Sigma::
+"""What the central flow predicts about the oscillating optimizer.
+
+The predictions are averages over w + delta with E delta delta^T = Sigma::
 
     E L(w + delta)     = L + c/2 <P, Sigma>                 (H = c P on the support of Sigma)
     E |grad L|^2       = |grad L|^2 + tr(H Sigma H)
