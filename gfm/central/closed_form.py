@@ -97,7 +97,7 @@ def effective_sharpness_rate(
     because nu = (lr S / 2)^2 changes at the rate ``(1 - beta2) / beta2 (|grad L|^2 + variance S^2 - nu)``.
 
     Raises:
-        InputError: beta2 is not in (0, 1], or as in :func:`scalar_rmsprop_variance`.
+        InputError: A value is out of range (beta2 must lie in (0, 1]), or the shapes differ.
     """
     if not 0.0 < beta2 <= 1.0:
         raise InputError(f"beta2 must lie in (0, 1], but it is {beta2!r}")

@@ -79,7 +79,10 @@ class _Nowcaster(nn.Module):
 
 @register
 class WNNPlus(DirectForecaster):
-    """WNN+: a linear layer from 5 states to ``width``, an MLP to 40 horizons, relative to the last state; L1 loss."""
+    """WNN+: a linear layer from 5 states to ``width``, then a three-layer MLP to 40 horizons; L1 loss.
+
+    The outputs are relative to the last state.
+    """
 
     name = "wnn-plus"
     title = "WNN+"

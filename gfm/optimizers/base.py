@@ -65,7 +65,7 @@ class Memory(NamedTuple):
 
 
 class Optimizer(ABC):
-    """An update rule; immutable, without state of its own.
+    """An immutable update rule; its state is kept separately, in a :class:`State`.
 
     ``name`` identifies it in runs and on the command line. ``lr`` is a number or a function of the step.
     """
