@@ -140,12 +140,14 @@ def test_overridden_parameters_never_reach_a_profile(copy):
     assert item.target == copy / "build/custom/run" / NAME
 
 
-def test_a_failing_notebook_is_named_and_leaves_no_result(project):
+def test_a_failing_notebook_is_named_and_leaves_no_result(project, capfd):
     notebook = project / "notebooks" / NAME
     notebook.write_text(notebook.read_text().replace("print(f", "1 / 0; print(f"))
     report = quiet(project)
     (problem,) = report.problems
     assert NAME in problem and "ZeroDivisionError" in problem
+    told = capfd.readouterr()  # no terminal: one line for each notebook, and no bar
+    assert told.out.count("\n") == 1 and f"{NAME}: FAILED" in told.out and not told.err
     assert not (project / "build/book/run" / NAME).exists()
     assert (project / "build/book/run/part/toy.failed.ipynb").exists()
     assert plan(Register.load(project), NAME, "book").why == "it has not been run"

@@ -89,9 +89,9 @@ def plan(register: Register, name: str | Path, profile: str,
 
 
 def run_all(plans: Sequence[Plan], jobs: int = 2, title: str = "Running") -> list[Outcome]:
-    """Run plans in parallel, each in its own process, with one progress bar for all."""
+    """Run plans in parallel, each in its own process; on a terminal, a progress bar shows how far each one is."""
     with ThreadPoolExecutor(max(1, jobs)) as pool, \
-            tqdm(total=len(plans), unit="notebook", desc=title, dynamic_ncols=True) as bar:
+            tqdm(total=len(plans), unit="notebook", desc=title, dynamic_ncols=True, disable=None) as bar:
         runs = {pool.submit(_run, item): item for item in plans}
         left = set(runs)
         while left:
