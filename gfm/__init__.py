@@ -1,6 +1,6 @@
 """Flows that describe training: derived ones (central flows) and learned ones (gradient flow matching).
 
-Names are loaded on first use, so that ``import gfm`` and the command line stay quick.
+Submodules are loaded on first use, so that ``import gfm`` and the command line start quickly.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checks of single arguments: a number, a whole number, a switch, one of several; Python's or NumPy's values."""
+"""Checks of single arguments, which may be Python's or NumPy's: a number, a whole number, a flag, one of several."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["flag", "number", "one_of", "whole"]
 
 
 def number(name: str, value: object, holds: Callable[[float], bool], words: str) -> float:
-    """``value`` as a float if it is a number of which ``holds`` is true; ``words`` say what it must be.
+    """``value`` as a float if it is a number for which ``holds`` is true; ``words`` describe the condition.
 
     Raises:
-        InputError: it is no number, or ``holds`` is false.
+        InputError: The value is not a number, or ``holds`` is false.
     """
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real) or not holds(float(value)):
         raise InputError(f"{name} must be {words}, but it is {value!r}")
@@ -27,7 +27,7 @@ def whole(name: str, value: object, least: int) -> int:
     """``value`` as an int if it is a whole number of at least ``least``.
 
     Raises:
-        InputError: it is no whole number, or a smaller one.
+        InputError: The value is not a whole number, or is smaller.
     """
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral) or value < least:
         raise InputError(f"{name} must be a whole number of at least {least}, but it is {value!r}")
@@ -38,7 +38,7 @@ def flag(name: str, value: object) -> bool:
     """``value`` as a bool if it is True or False.
 
     Raises:
-        InputError: it is anything else.
+        InputError: The value is anything else.
     """
     if not isinstance(value, (bool, np.bool_)):
         raise InputError(f"{name} must be True or False, but it is {value!r}")
@@ -46,10 +46,10 @@ def flag(name: str, value: object) -> bool:
 
 
 def one_of(name: str, value: object, known: Collection) -> None:
-    """Refuse a value that is none of the known ones.
+    """Check that a value is one of the known ones.
 
     Raises:
-        InputError: it is another.
+        InputError: The value is not known.
     """
     if value not in known:
         raise InputError(f"{name} must be one of {tuple(known)}; got {value!r}.")

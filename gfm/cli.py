@@ -179,10 +179,10 @@ def cite(
 
 
 def join_parameters(arguments: list[str]) -> list[str]:
-    """``-p name value`` (and ``-p name=value``) as one argument each: options here take one word.
+    """Join ``-p name value`` (or ``-p name=value``) into one argument, because options here take a single word.
 
     Raises:
-        InputError: A ``-p`` without its value.
+        InputError: A ``-p`` has no value.
     """
     out: list[str] = []
     rest = iter(arguments)
@@ -198,7 +198,7 @@ def join_parameters(arguments: list[str]) -> list[str]:
 
 
 def main() -> None:
-    """Entry point: errors of the package are one sentence on stderr and exit code 2."""
+    """Entry point; errors of the package become one sentence on stderr and exit code 2."""
     try:
         app(join_parameters(sys.argv[1:]), standalone_mode=True)
     except GfmError as error:

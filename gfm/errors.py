@@ -1,4 +1,4 @@
-"""Exceptions of the package: one sentence that says what was wrong and what to do."""
+"""Exceptions of the package; each message is one sentence that says what was wrong and, if possible, what to do."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ __all__ = [
 
 
 class GfmError(Exception):
-    """Base of every exception that this package raises on purpose."""
+    """Base class of every exception that this package raises on purpose."""
 
 
 class InputError(GfmError, ValueError):
-    """A value, shape or dtype that the call cannot use."""
+    """A value, shape or dtype is unsuitable."""
 
 
 class UnknownNameError(GfmError, KeyError):
-    """A name (process, forecaster, profile, ...) that nothing answers to."""
+    """A name (of a process, forecaster, profile, ...) is unknown."""
 
     def __str__(self) -> str:  # KeyError would show the message in quotes
         return str(self.args[0]) if self.args else ""
 
 
 class UnreadableFileError(GfmError, OSError):
-    """A file that is missing, truncated, foreign or of the wrong format."""
+    """A file is missing, truncated, in the wrong format, or belongs to something else."""
 
 
 class NotStoredError(GfmError):
-    """A result that is not stored, where only stored ones were asked for."""
+    """A result is not stored, although only stored results may be used."""
 
 
 class NumericalError(GfmError, ArithmeticError):
-    """A computation that left the finite numbers or did not converge."""
+    """A computation produced numbers that are not finite, or did not converge."""
 
 
 class RegisterError(GfmError):
-    """The register of elements and what a notebook reports do not fit together."""
+    """The register of elements is invalid, or does not agree with what a notebook reports."""

@@ -1,4 +1,4 @@
-"""Files and folders that are replaced as a whole."""
+"""Atomic replacement of files and folders."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["replacing", "write_text"]
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a sibling of ``path`` to write to, which takes the place of ``path`` when the block ends.
+    """Context that gives a temporary path next to ``path`` to write to, and moves it to ``path`` at the end.
 
-    A block that raises leaves ``path`` as it was and nothing beside it.
+    If the block raises an error, ``path`` is unchanged and the temporary path is removed.
 
     Yields:
-        The sibling, to be made a file or a folder; a folder can replace an empty folder only.
+        The temporary path, for a file or a folder; a folder can only replace an empty folder.
     """
     partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
     try:
@@ -33,7 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole text file, UTF-8, in one step; its folder is made where it is missing."""
+    """Write a text file (UTF-8) atomically; its folder is created if necessary."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")

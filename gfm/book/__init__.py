@@ -1,4 +1,4 @@
-"""The book: the register of elements, the verdicts on claims, and what a notebook shows of itself."""
+"""The book: the register of elements, the verdicts on claims, and the interface that notebooks use."""
 
 from gfm.book.element import Element, below
 from gfm.book.register import Claim, ElementEntry, Register

@@ -1,4 +1,4 @@
-"""``gfm build``: run what is not current, build the pages, say what was done and where they lie."""
+"""``gfm build``: run the notebooks that are not current, build the pages, and report what was done."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Report", "bring_up_to_date", "build"]
 
 @dataclass
 class Report:
-    """What a build did: reused and rerun notebooks, failures, the site (None if it could not be built)."""
+    """What a build did: notebooks reused and rerun, problems, the site (None if it could not be built)."""
 
     reused: list[Plan] = field(default_factory=list)
     rerun: list[Outcome] = field(default_factory=list)
@@ -32,19 +32,19 @@ def build(register: Register, profile: str, jobs: int = 2, rerun: bool = True, f
     """Bring every notebook of a profile up to date and build the book.
 
     Args:
-        register: the book's.
+        register: the book's register.
         profile: smoke, book or paper.
-        jobs: notebooks run side by side.
-        rerun: run what is not current; without it the pages show what is there (committed outputs where nothing
-            was run).
+        jobs: number of notebooks run in parallel.
+        rerun: run the notebooks that are not current; if false, the pages show existing outputs (the
+            committed ones of notebooks that were never run).
         force: run every notebook; stored results are still reused.
         say: prints a line.
 
     Raises:
-        UnknownNameError: An unknown profile.
+        UnknownNameError: The profile is unknown.
     """
     check_profile(profile)
-    if wrong := other_builders(register.root):  # said before hours of runs
+    if wrong := other_builders(register.root):  # reported before hours of runs
         return Report(problems=[wrong])
     report = bring_up_to_date(register, profile, jobs, force, say) if rerun else Report()
     start = time.perf_counter()
@@ -62,9 +62,9 @@ def build(register: Register, profile: str, jobs: int = 2, rerun: bool = True, f
 
 def bring_up_to_date(register: Register, profile: str, jobs: int = 2, force: bool = False,
                      say: Callable[[str], None] = print) -> Report:
-    """Run the notebooks of a profile that are not current, saying for each what was done and why.
+    """Run the notebooks that are not current under a profile, and say for each notebook what is done and why.
 
-    A notebook without that profile is left out; one that fails does not stop the others.
+    A notebook that lacks the profile is left out; one that fails does not stop the others.
     """
     report = Report()
     todo: list[Plan] = []

@@ -21,8 +21,8 @@ __all__ = ["summary", "write", "write_table"]
 def write(folder: Path, name: str, data: Mapping[str, Any]) -> None:
     """Save arrays as ``name.json`` (any shapes) and ``name.csv`` (columns, padded with blanks).
 
-    Arrays of more than one dimension become columns ``name[0]``, ``name[1]``, ... along the first axis'
-    rows; NaN and infinities become null and blanks.
+    In the CSV the first axis runs down the rows; an array of more dimensions becomes the columns ``name[0]``,
+    ``name[1]``, ... NaN and infinities become null in JSON and blanks in CSV.
     """
     arrays = {key: _array(key, value) for key, value in data.items()}
     plain = {key: _plain(value) for key, value in arrays.items()}
@@ -31,7 +31,7 @@ def write(folder: Path, name: str, data: Mapping[str, Any]) -> None:
 
 
 def write_table(folder: Path, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Save a table as ``name.csv`` and ``name.json`` (a list of mappings), digits kept."""
+    """Save a table as ``name.csv`` (9 digits) and ``name.json`` (a list of mappings, all digits)."""
     listed = [dict(zip(columns, (_plain(v) for v in row), strict=True)) for row in rows]
     _save(folder / name, json.dumps(listed, ensure_ascii=False, indent=1), columns, rows)
 
@@ -43,7 +43,7 @@ def _save(stem: Path, text: str, columns: Iterable[str], rows: Iterable[Sequence
 
 
 def summary(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Shape and a few numbers of each numeric array, to compare a rerun with (six digits kept)."""
+    """Shape and a few statistics (six digits) of each numeric array, with which a rerun is compared."""
     out = {}
     for key, value in data.items():
         array = _array(key, value)

@@ -1,4 +1,4 @@
-"""What a notebook calls: obtain results, show a figure, say a sentence, print a table, judge the claims."""
+"""What a notebook calls to obtain results, show figures, sentences and tables, and judge its claims."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ _MOST_BYTES = 200_000
 
 
 def below(value: float, bound: float) -> str:
-    """A number for reading; one that lies two orders of magnitude within its bound is said to be below that.
+    """A number for reading; if it is more than 100 times smaller than its bound, only that is said.
 
-    What is left by rounding or by a solver has other digits on every machine, and they say nothing.
+    The digits of what rounding or a solver leaves differ between machines and carry no meaning.
     """
     return verdicts.show_value(value, Bound(high=bound))
 
 
 class Element:
-    """One element of the register, as its notebook sees it.
+    """One element of the register, as its notebook uses it.
 
     Args:
         name: the element's id in ``book/elements.yml``.
-        profile: the notebook's parameter: smoke, book, paper, or custom (changed parameters, which
-            never reach the status page).
+        profile: the notebook's parameter of that name: smoke, book, paper, or custom (changed parameters;
+            such a run never appears on the status page).
 
     Raises:
-        RegisterError: There is no project here.
-        UnknownNameError: An unknown element or profile.
+        RegisterError: The current folder is not inside a project.
+        UnknownNameError: The element or the profile is unknown.
     """
 
     def __init__(self, name: str, profile: str = "smoke") -> None:
@@ -57,10 +57,10 @@ class Element:
         self._obtained: list[Mapping[str, Any]] = []
 
     def obtain(self, experiment: Experiment) -> Result:
-        """The experiment's result, from the store or computed now; the element's verdicts record it.
+        """The experiment's result, stored or computed now; the verdict file records its provenance.
 
         Raises:
-            NotStoredError: It is not stored, and only stored results may be shown (``gfm run --stored``).
+            NotStoredError: The result is not stored, and only stored results may be used (``gfm run --stored``).
         """
         result = obtain(experiment, progress=self._handover.reporter(), only_stored=self._handover.only_stored)
         self._obtained.append(result.provenance)
@@ -69,24 +69,24 @@ class Element:
     def show(self, fig: Any, name: str, *, alt: str, caption: str,
              data: Mapping[str, Any] | None = None, tolerance: float = 1e-3,
              varies: Mapping[str, str] | None = None) -> None:
-        """Show a figure with its caption, and save it as SVG with its data as CSV and JSON.
+        """Show a figure with its caption, and save it as SVG and PNG with its data as CSV and JSON.
+
+        The notebook holds a PNG of at most 200 kB, at a lower resolution if necessary.
 
         Args:
             fig: matplotlib Figure; closed afterwards.
             name: label of the figure, unique in the book, by which prose refers to it (role ``numref``).
-            alt: the finding in words, for those who do not see the figure.
-            caption: Markdown that can be read alone.
-            data: name -> numbers that were drawn, so that the figure redraws from its files.
-            tolerance: at which a rerun elsewhere must reproduce the data, relative to the largest of each
-                array, and the numbers in the texts.
-            varies: names of data that no two machines share -> their kind (``register.VARIES``); a rerun
-                must reproduce their shape only.
-
-        The notebook holds a PNG of at most 200 kB, coarser where it must be.
+            alt: the finding in words, for readers who do not see the figure.
+            caption: Markdown that can be understood on its own.
+            data: name -> numbers that were drawn, so that the figure can be redrawn from its files.
+            tolerance: within which a rerun on another machine must reproduce the data, relative to the
+                largest value of each array, and the numbers in alt text and caption.
+            varies: names of data that differ between machines -> their kind (``register.VARIES``); a rerun
+                must reproduce only their shape.
 
         Raises:
-            InputError: A missing alt text or caption, an image above 200 kB at half the resolution, or a
-                tolerance or kind that makes no sense.
+            InputError: The alt text or caption has fewer than 20 characters, the image exceeds 200 kB even at
+                half the resolution, or a tolerance or kind is invalid.
         """
         alt, caption = " ".join(alt.split()), caption.strip()
         if len(alt) < 20 or len(caption) < 20:
@@ -119,21 +119,24 @@ class Element:
                           Caption(name=name, tolerance=figure.tolerance))
 
     def say(self, markdown: str, *, tolerance: float = TOLERANCE, varies: str | None = None) -> None:
-        """A sentence with computed numbers, set as prose (Markdown, with mathematics).
+        """Show a sentence with computed numbers as prose (Markdown, with mathematics).
 
         Args:
             markdown: the text.
-            tolerance: relative, at which a rerun elsewhere must reproduce the numbers.
-            varies: the kind (``register.VARIES``) of numbers that no two machines share; then only the words
-                must be the same.
+            tolerance: relative, within which a rerun on another machine must reproduce the numbers.
+            varies: the kind (``register.VARIES``) of the numbers, if they differ between machines; then only
+                the words must be the same.
+
+        Raises:
+            InputError: The tolerance or the kind is invalid.
         """
         _display_markdown(markdown, Prose(tolerance=float(tolerance), varies=varies or None).checked())
 
     def say_notes(self, runs: Mapping[Any, Any]) -> None:
-        """Say what runs noted of themselves (a limit reached, a process that stopped), if anything.
+        """Show the notes that runs made about themselves (a limit reached, a process that stopped), if any.
 
         Args:
-            runs: name -> ``central.Run`` (or its notes); a name is text, or a network and its learning rate.
+            runs: name -> ``central.Run`` (or its notes); a name is text or a pair (network, learning rate).
         """
         lines = []
         for name, run in runs.items():
@@ -145,16 +148,19 @@ class Element:
     def table(self, rows: Sequence[Mapping[str, Any] | Sequence[Any]], columns: Sequence[str],
               name: str, caption: str, *, tolerance: float = TOLERANCE,
               varies: Mapping[str, str] | None = None) -> None:
-        """A table, shown as Markdown and saved as CSV and JSON.
+        """Show a table as Markdown and save it as CSV and JSON.
 
         Args:
-            rows: mappings by column, or sequences in the columns' order; numbers are rounded to three
-                digits for reading and kept whole in the files.
+            rows: mappings by column, or sequences in the order of the columns; numbers are rounded to three
+                digits for reading but not in the files.
             columns: the headings, in order.
             name: label of the table, unique in the book.
-            caption: Markdown that can be read alone.
-            tolerance: relative, at which a rerun elsewhere must reproduce the numbers.
-            varies: columns of numbers that no two machines share -> their kind (``register.VARIES``).
+            caption: Markdown that can be understood on its own.
+            tolerance: relative, within which a rerun on another machine must reproduce the numbers.
+            varies: columns whose numbers differ between machines -> their kind (``register.VARIES``).
+
+        Raises:
+            InputError: A tolerance or kind is invalid, or ``varies`` names no column.
         """
         shown = Table(name=name, caption=caption.strip(), element=self.entry.id, tolerance=float(tolerance),
                       varies=varies or None).checked(columns)
@@ -165,17 +171,17 @@ class Element:
         _display_markdown(shown.caption, Caption(name=name, tolerance=shown.tolerance))
 
     def judge(self, **values: float | None) -> list[verdicts.Verdict]:
-        """Hold every claim of the element against its bound; show the table and store the values.
+        """Compare every claim of the element with its bound, show the verdicts in a table, and store the values.
 
         Args:
-            values: claim id -> measured value; None where it could not be measured ("not run").
-                Ids that are no Python names: ``judge(**{"A2-top": value})``.
+            values: claim id -> measured value; None if it could not be measured ("not run").
+                Ids that are not Python names are passed as ``judge(**{"A2-top": value})``.
 
         Returns:
             The verdicts, in the register's order.
 
         Raises:
-            RegisterError: A claim that the register lacks or that is left out here.
+            RegisterError: A claim is not in the register, or a claim of the element has no value here.
         """
         for name in values:
             self.entry.claim(name)
@@ -204,14 +210,14 @@ class Element:
         wall = time.perf_counter() - self._start
         saved = sum(r["seconds"] for r in used if r["reused"])
         return {
-            "seconds": round(wall + saved, 2),  # what it takes from nothing, stored parts included
+            "seconds": round(wall + saved, 2),  # time to compute everything, stored parts included
             "results": [{k: r.get(k) for k in ("experiment", "key", "parameters", "data", "source",
                                                "seconds", "when", "threads", "machine", "reused",
                                                "why")} for r in used],
             "versions": provenance.versions(), "machine": provenance.machine(),
             "threads": provenance.threads(), "commit": provenance.commit(str(self.register.root)),
             "when": provenance.now(),
-            # cells never run may have been left out (gfm run --stored): no verdict on the whole
+            # runs that are not stored may have been left out (gfm run --stored): no verdict on the whole
             **({"partial": True} if self._handover.only_stored else {}),
         }
 

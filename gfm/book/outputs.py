@@ -1,7 +1,7 @@
-"""What the outputs of an element's notebook say of themselves, in the metadata ``gfm`` of each.
+"""The metadata ``gfm`` that each output of an element's notebook carries.
 
-An :class:`~gfm.book.Element` writes it; pages and guards read it. Its keys are ``kind`` (a class's name in small
-letters) and the fields below. Committed notebooks hold them, so none may be renamed.
+An :class:`~gfm.book.Element` writes them; pages and guards read them. Their keys are ``kind`` (a class's name in
+lower case) and the fields below. Committed notebooks contain them, so none may be renamed.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ TOLERANCE = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """The part that all kinds share.
+    """The fields that all kinds share.
 
     Attributes:
-        tolerance: relative, at which a rerun on another machine must reproduce the numbers; for verdicts, of
-            each claim by its id.
-        varies: what no two machines share -> its kind (``register.VARIES``): names of data, columns of a table,
-            ids of claims; a kind alone stands for all numbers of a prose output.
+        tolerance: relative, within which a rerun on another machine must reproduce the numbers; for verdicts,
+            claim id -> tolerance.
+        varies: what differs between machines (names of data, columns of a table, ids of claims) -> its kind
+            (``register.VARIES``); a kind alone applies to all numbers of a prose output.
     """
 
     tolerance: float | Mapping[str, float] | None = None
     varies: str | Mapping[str, str] | None = None
 
     def metadata(self) -> dict[str, Any]:
-        """This as an output's metadata; fields that are None are left out."""
+        """The output's metadata; fields that are None are left out."""
         known = {name: value for name, value in asdict(self).items() if value is not None}
         return {"gfm": {"kind": type(self).__name__.lower(), **known}}
 
     @staticmethod
     def read(output: Mapping[str, Any]) -> Output | None:
-        """What a notebook's output says of itself; None for one that no element displayed."""
+        """The metadata of a notebook's output; None if no element displayed it."""
         flag = output.get("metadata", {}).get("gfm")
         if flag is None:
             return None
@@ -48,13 +48,13 @@ class Output:
         return kind(**{f.name: flag[f.name] for f in fields(kind) if f.name in flag})
 
     def checked(self, names: Iterable[str] = ()) -> Self:
-        """Itself, if what it asks of a rerun makes sense.
+        """Return itself after checking ``tolerance`` and ``varies``.
 
         Args:
-            names: What ``varies`` may name.
+            names: The names that ``varies`` may contain.
 
         Raises:
-            InputError: A tolerance that is not between 0 and 1, an unknown kind or name of varying numbers.
+            InputError: The tolerance is not between 0 and 1, or a kind or name in ``varies`` is unknown.
         """
         if not isinstance(self.tolerance, (int, float)) or not 0 < self.tolerance < 1:
             raise InputError(f"A tolerance is relative, above 0 and below 1; got {self.tolerance!r}.")
@@ -68,7 +68,7 @@ class Output:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure(Output):
-    """A drawing: its label, the finding in words, its caption, and a summary of what was drawn."""
+    """A figure: its label, alt text and caption, its element, and a summary of the data drawn."""
 
     name: str
     alt: str = ""
@@ -79,7 +79,7 @@ class Figure(Output):
 
 @dataclass(frozen=True, kw_only=True)
 class Table(Output):
-    """A table: its label and caption."""
+    """A table: its label, caption and element."""
 
     name: str
     caption: str = ""
@@ -88,7 +88,7 @@ class Table(Output):
 
 @dataclass(frozen=True, kw_only=True)
 class Caption(Output):
-    """The caption under the figure or table of that name, for those who read the notebook itself."""
+    """The caption under the figure or table of that name, for readers of the notebook itself."""
 
     name: str
 
@@ -106,11 +106,11 @@ class Verdicts(Output):
 
 
 def cell(text: Any) -> str:
-    """A text that may stand in a cell of a Markdown table."""
+    """The text, escaped for a cell of a Markdown table."""
     return str(text).replace("|", "\\|").replace("\n", " ")
 
 
 def markdown_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table; the cells are taken as they are."""
+    """A Markdown table; cells are not escaped."""
     lines = ["| " + " | ".join(row) + " |" for row in (columns, *rows)]
     return "\n".join([lines[0], "|" + "---|" * len(list(columns)), *lines[1:]])

@@ -1,4 +1,4 @@
-"""Where things lie: the project's root, and the build folder with one part per profile."""
+"""Paths: the project's root, and the build folder, which has a subfolder for each profile."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ PROFILES = ("smoke", "book", "paper")
 
 
 def check_profile(profile: str) -> None:
-    """Raise UnknownNameError for a profile that does not exist."""
+    """Check that a profile exists.
+
+    Raises:
+        UnknownNameError: The profile is unknown.
+    """
     if profile not in PROFILES:
         raise UnknownNameError(f"Unknown profile {profile!r}; it is one of {', '.join(PROFILES)}.")
 
 
 def project_root(start: Path | str | None = None) -> Path:
-    """The folder at or above ``start`` (default: here) that holds ``book/elements.yml``.
+    """The folder at or above ``start`` (default: the current one) that contains ``book/elements.yml``.
 
     Raises:
         RegisterError: There is none.

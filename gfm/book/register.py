@@ -1,4 +1,4 @@
-"""The register ``book/elements.yml``: every element, its claims, and each claim's bound by profile."""
+"""The register ``book/elements.yml``: every element, its claims, and each claim's bounds by profile."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class Bound:
 
     @classmethod
     def read(cls, spec: Any, where: str) -> Bound:
-        """From the register's mapping.
+        """Read a bound from the register's mapping.
 
         Raises:
-            RegisterError: It is not a bound.
+            RegisterError: The mapping is not a bound.
         """
         if not isinstance(spec, Mapping) or not spec or set(spec) - {"at_most", "at_least", "between"}:
             raise RegisterError(f"{where}: a bound is a mapping of at_most, at_least or between.")
@@ -60,7 +60,7 @@ class Bound:
         return cls(low, high)
 
     def admits(self, value: float) -> bool:
-        """Whether the value lies within; NaN never does."""
+        """Whether the value satisfies the bound; NaN never does."""
         return self.low <= value <= self.high
 
     def __str__(self) -> str:
@@ -73,7 +73,7 @@ class Bound:
 
 @dataclass(frozen=True)
 class Claim:
-    """One sentence with the quantity that is measured for it and the bound set beforehand."""
+    """One sentence, the quantity measured to test it, and the bound set in advance."""
 
     id: str
     sentence: str
@@ -83,13 +83,13 @@ class Claim:
     paper: str = "unknown"
     profiles: tuple[str, ...] = PROFILES  # where it is judged; elsewhere "not run"
     exceptions: Mapping[str, Bound] = field(default_factory=dict)  # profile -> its own bound
-    tolerance: float = 0.02  # relative, at which a rerun elsewhere must reproduce the value
-    varies: str = ""  # kind of a value that it need not reproduce; the verdict it must
-    spread: float = 0.0  # relative, by which the value was seen to differ between machines, above smoke
+    tolerance: float = 0.02  # relative, within which a rerun on another machine must reproduce the value
+    varies: str = ""  # kind of a value that differs between machines; a rerun must reproduce only the verdict
+    spread: float = 0.0  # relative difference of the value seen between machines, in profiles above smoke
     unjudged: str = ""  # why the claim is not judged in the profiles that are left out
 
     def bound_in(self, profile: str) -> Bound:
-        """The bound that counts under a profile: its own where it has one, else the claim's."""
+        """The bound under a profile: the profile's own if it has one, else the claim's."""
         return self.exceptions.get(profile, self.bound)
 
 
@@ -108,10 +108,10 @@ class ElementEntry:
     part: str = ""  # which part of the notebook, where it shows more than one element
 
     def claim(self, name: str) -> Claim:
-        """The claim of this id.
+        """The claim with this id.
 
         Raises:
-            RegisterError: There is none.
+            RegisterError: There is no such claim.
         """
         for claim in self.claims:
             if claim.id == name:
@@ -139,7 +139,7 @@ class Register:
 
     @classmethod
     def read(cls, text: str, root: Path) -> Register:
-        """The register of a project from its text.
+        """Parse the register of the project at ``root`` from its text.
 
         Raises:
             RegisterError: An entry is wrong; the message says which.
@@ -164,7 +164,7 @@ class Register:
         raise UnknownNameError(f"The register has no element {name!r}; see book/elements.yml.")
 
     def notebooks(self) -> list[str]:
-        """Notebooks named in the register, each once, in order."""
+        """The notebooks named in the register, each once, in order."""
         return list(dict.fromkeys(e.notebook for e in self.elements if e.notebook))
 
 
@@ -222,7 +222,7 @@ def _tolerance(value: Any, where: str) -> float:
 
 
 def _bounds(spec: Any, where: str) -> tuple[Bound, dict[str, Bound]]:
-    """A claim's bound, and those of single profiles: ``{at_most: 0.05, paper: {at_most: 0.02}}``."""
+    """A claim's bound, and those of single profiles, as in ``{at_most: 0.05, paper: {at_most: 0.02}}``."""
     if not isinstance(spec, Mapping):
         return Bound.read(spec, where), {}
     own = {p: Bound.read(spec[p], f"{where}, profile {p}") for p in PROFILES if p in spec}

@@ -15,7 +15,7 @@ __all__ = ["check", "print_verdicts", "status", "table"]
 
 
 def check(profile: str | None) -> None:
-    """Print which claims fall short or were not run; exit code 1 if one falls short, is stale or cannot be read."""
+    """Print which claims fall short or were not run; exit with code 1 if any falls short, is stale or unreadable."""
     if profile is not None:
         check_profile(profile)
     register = Register.load()
@@ -83,7 +83,7 @@ def print_verdicts(stored: Stored | None) -> None:
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """Columns of text under their headings."""
+    """A plain-text table with aligned columns."""
     lines = [head, ["-" * len(h) for h in head], *rows]
     widths = [max(len(str(line[i])) for line in lines) for i in range(len(head))]
     return "\n".join("  ".join(str(c).ljust(w) for c, w in zip(line, widths, strict=True)).rstrip()

@@ -1,4 +1,4 @@
-"""``gfm new``: a notebook that runs, its entry in the register and its profile, to be filled in by its author."""
+"""``gfm new``: a runnable notebook, its register entry and its profile, for the author to fill in."""
 
 from __future__ import annotations
 
@@ -84,17 +84,17 @@ element.show(
 def new_element(root: Path, name: str, section: str = "central-flows", title: str = "") -> list[Path]:
     """Write a new element's notebook, its register entry and its profile; return the three files.
 
-    Nothing is written unless all three can be.
+    All three are written, or none.
 
     Args:
         root: the project's folder.
         name: the element's id, also the notebook's file name and the label of its figure.
-        section: which part of the book it belongs to; a folder below ``notebooks/``.
+        section: the part of the book it belongs to; a folder below ``notebooks/``.
         title: heading of the page; by default the name in words.
 
     Raises:
-        InputError: The name is not made of small letters, digits and hyphens, or is taken.
-        UnknownNameError: An unknown section.
+        InputError: The name contains more than lower-case letters, digits and single hyphens, or is taken.
+        UnknownNameError: The section is unknown.
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
         raise InputError(f"An element's name is made of small letters, digits and single hyphens; got {name!r}.")
@@ -118,7 +118,7 @@ def new_element(root: Path, name: str, section: str = "central-flows", title: st
     }
     Register.read(texts[register], root)
     file.parent.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as files:  # all are written before the first takes its place
+    with ExitStack() as files:  # all are written before the first is moved into place
         for path, text in texts.items():
             files.enter_context(replacing(path)).write_text(text, encoding="utf-8")
     return list(texts)

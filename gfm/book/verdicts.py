@@ -1,7 +1,7 @@
-"""Verdicts: a measured value against the register's bound, kept as JSON per element and profile.
+"""Verdicts: measured values compared with the register's bounds, kept as JSON per element and profile.
 
-The bound is always read from the register, never from the stored file: what is stored is the value,
-so that a verdict that no longer agrees with the register is noticed.
+Bounds are always read from the register, never from the stored file, so a stored verdict that no longer
+agrees with the register is noticed.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _SCHEMA = "gfm-verdicts/1"
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim, the value measured for it (None: not measured), what follows, and the profile's bound."""
+    """A claim, the value measured for it (None: not measured), the verdict, and the profile's bound."""
 
     claim: Claim
     value: float | None
     verdict: str
     bound: Bound
     why: str = ""  # why the profile does not judge the claim
-    close: bool = False  # whether a bound lies within what the value was seen to differ between machines
+    close: bool = False  # whether the value is so near a bound that another machine may judge otherwise
 
     @property
     def shown(self) -> str:
-        """The value, rounded for reading; why there is none, where the register says so."""
+        """The value, rounded for reading, or the register's reason why there is none."""
         if self.why:
             return f"not judged: {self.why}"
         return show_value(self.value, self.bound) + " (another machine may judge otherwise)" * self.close
@@ -46,7 +46,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Stored:
-    """One verdict file: the verdicts as the register stands now, and how the values came about."""
+    """One verdict file: the verdicts under the register's present bounds, and the values' provenance."""
 
     element: ElementEntry
     profile: str
@@ -56,7 +56,7 @@ class Stored:
 
 
 def judge(claim: Claim, value: float | None, profile: str) -> Verdict:
-    """The verdict on one value; None, and profiles in which the claim is not judged, are "not run"."""
+    """The verdict on one value; "not run" if it is None or the claim is not judged in this profile."""
     bound = claim.bound_in(profile)
     left_out = profile in PROFILES and profile not in claim.profiles
     if value is None or left_out:
@@ -71,7 +71,7 @@ def judge(claim: Claim, value: float | None, profile: str) -> Verdict:
 
 
 def show_value(value: float | None, bound: Bound | None = None) -> str:
-    """A value for reading, three digits; rounding noise far below its bound is not spelt out."""
+    """A value for reading, to three digits; rounding noise far below its bound is not spelt out."""
     if value is None:
         return NOT_RUN
     if bound is not None and bound.low == -math.inf and 0 < bound.high < math.inf:
@@ -102,9 +102,9 @@ def write(root: Path, element: ElementEntry, profile: str, verdicts: list[Verdic
 
 
 def load(register: Register, element: ElementEntry, profile: str) -> Stored | None:
-    """The stored verdicts of one element and profile, judged by the register as it is now; None if absent.
+    """The stored verdicts of one element and profile, judged by the present register; None if absent.
 
-    Committed results (``book/results/<profile>/verdicts``) are looked into after the build folder.
+    The build folder is searched first, then the committed results (``book/results/<profile>/verdicts``).
 
     Raises:
         UnreadableFileError: The file is not a verdict file of this element.
@@ -131,7 +131,7 @@ def load(register: Register, element: ElementEntry, profile: str) -> Stored | No
 
 
 def best(register: Register, element: ElementEntry) -> Stored | None:
-    """The verdicts of the most complete profile that has been run; one run in part comes last."""
+    """The verdicts of the most complete profile that has been run; partial runs come last."""
     found = [s for profile in reversed(PROFILES) if (s := load(register, element, profile)) is not None]
     whole = [s for s in found if not s.meta.get("partial")]
     return next(iter(whole or found), None)

@@ -1,4 +1,4 @@
-"""Derived flows: the optimizer, its midpoints, and its stable and central flows, side by side from one start."""
+"""Derived flows: the optimizer, its midpoints, and its stable and central flows, run in lockstep from one start."""
 
 from gfm.central.result import Run, Series
 from gfm.central.run import run

@@ -1,4 +1,4 @@
-"""What every process of a run is: weights and optimizer state, observed and advanced step by step."""
+"""The common part of all processes of a run: weights and optimizer state, observed and advanced step by step."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Observation = dict[str, float | np.ndarray]
 
 
 class Process(ABC):
-    """One way of moving; ``alive`` turns False when its numbers are no longer finite or it is stopped.
+    """A sequence of weights; ``alive`` becomes False when its numbers are no longer finite or it is stopped.
 
-    A subclass that carries more from one step to the next than this class extends ``state_dict`` and
-    ``load_state_dict``: a run resumed from them goes on bit for bit. They are taken between steps,
-    after ``advance`` and before ``observe``, and hold tensors and plain containers only.
+    A subclass with more state than this class extends ``state_dict`` and ``load_state_dict``, so that a resumed
+    run continues bit for bit. State dicts are taken between steps, after ``advance`` and before ``observe``, and
+    contain only tensors and plain containers.
     """
 
     def __init__(self, problem: Problem, optimizer: Optimizer, settings: Settings, w: Tensor, state: State):
@@ -41,25 +41,25 @@ class Process(ABC):
         )
 
     def _tracking(self) -> dict[str, Any]:
-        """Options of the tracker. The oscillating optimizer's path has period two: every second point is smooth."""
+        """Options of the tracker. The optimizer oscillates with period two: every second point is on a smooth path."""
         return {"tolerance": self.settings.discrete_tolerance, "lag": 1 if self.settings.eigen_every % 2 == 0 else 2}
 
     @abstractmethod
     def observe(self, t: int) -> Observation:
-        """Measure at the start of step ``t``; what is not measured is absent, and NaN in the result."""
+        """Measure at the start of step ``t``; quantities left out are NaN in the result."""
 
     @abstractmethod
     def advance(self) -> None:
         """Move by one step, after ``observe``."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What the process carries from one step to the next."""
+        """All state that the process needs to continue."""
         return {
             "w": self.w, "state": vars(self.state), "alive": self.alive, "tracker": self.tracker.state_dict(),
         }
 
     def load_state_dict(self, kept: dict[str, Any]) -> None:
-        """Go on from the ``state_dict`` of a process of the same kind, settings and problem."""
+        """Continue from the ``state_dict`` of a process of the same kind, with the same settings and problem."""
         self.w, self.state, self.alive = kept["w"], State(**kept["state"]), kept["alive"]
         self.tracker.load_state_dict(kept["tracker"])
 
@@ -86,7 +86,7 @@ class Process(ABC):
 
 
 class Flow(Process):
-    """A flow starts from one discrete update of the state: its nu is the average after the update."""
+    """A flow; it starts after one discrete update of the state, since its nu is the average after the update."""
 
     follows_all = True  # every critical eigenvalue is tracked
 
@@ -110,11 +110,11 @@ class Flow(Process):
 
 
 def flat_value(function: Callable[[Tensor], Tensor], w: Tensor) -> np.ndarray:
-    """The value of a function of the weights (p,), flattened, without a graph."""
+    """The value of a function of the weights (p,), flattened, without a gradient graph."""
     with torch.no_grad():
         return to_numpy(function(w)).reshape(-1)
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:
-    """The same numbers in float64, on the host, without a graph."""
+    """The tensor as a float64 array on the host."""
     return tensor.detach().double().cpu().numpy()

@@ -1,4 +1,4 @@
-"""Checkpoints of a lockstep run: a run that was killed goes on from one with the same result.
+"""Checkpoints of a lockstep run, from which a killed run resumes with the same result.
 
 A checkpoint is a file of tensors and plain containers, read with ``weights_only`` so that nothing in it
 is executed. It carries a fingerprint of the call and is refused by any other call.
@@ -24,24 +24,25 @@ from gfm.problem import Problem
 __all__ = ["Fingerprint", "fingerprint", "read", "write"]
 
 _FORMAT = "gfm-checkpoint/4"
-# Settings that no fingerprint holds: threads may differ between machines, a schedule is known by its rates.
+# Settings left out of the fingerprint: threads may differ between machines, a schedule is identified by its rates.
 _ASIDE = ("threads", "schedule")
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What tells one call from another.
+    """What distinguishes one call from another.
 
-    digest: of data, start, module, optimizer with its learning rates, settings and what is recorded.
-    losses: at the start and near it, since losses and modules may look alike; compared with a
-    tolerance, since their last digits depend on the number of threads.
+    Attributes:
+        digest: of data, start, module, optimizer with its learning rates, settings and recorded quantities.
+        losses: at the start and near it, because different losses and modules may have the same description;
+            compared within a tolerance, because their last digits depend on the number of threads.
     """
 
     digest: str
     losses: list[float]
 
     def same(self, other: Fingerprint) -> bool:
-        """Whether both belong to one call."""
+        """Whether both belong to the same call."""
         return self.digest == other.digest and np.allclose(self.losses, other.losses, rtol=1e-4, atol=0, equal_nan=True)
 
 
@@ -50,7 +51,7 @@ def fingerprint(problem: Problem, told: Mapping[str, Any], w: Tensor) -> Fingerp
 
     Args:
         problem: the training problem.
-        told: everything else that tells the call from another, as plain data.
+        told: everything else that distinguishes the call, as plain data.
         w: the start.
     """
     told = {name: value for name, value in told.items() if name not in _ASIDE}
@@ -66,7 +67,7 @@ def fingerprint(problem: Problem, told: Mapping[str, Any], w: Tensor) -> Fingerp
 def write(
     path: Path, call: Fingerprint, t: int, processes: dict[str, Process], costs: dict, seen: dict, notes: list[str]
 ) -> None:
-    """Write a checkpoint of step ``t``, before it is observed; atomically."""
+    """Write a checkpoint at step ``t``, before it is observed, atomically."""
     content = {
         "format": _FORMAT,
         "fingerprint": asdict(call),

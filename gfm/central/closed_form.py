@@ -1,16 +1,16 @@
-"""The oscillation's variance under Scalar RMSProp in closed form, where one eigenvalue is critical.
+"""The oscillation's variance under Scalar RMSProp in closed form, if one eigenvalue is critical.
 
 Scalar RMSProp divides by one number, sqrt(nu). Its effective sharpness S_eff = lr S / sqrt(nu) can be
-held at 2 in two ways: by moving the weights to where the sharpness S is lower, or by letting the
-oscillation raise nu. The variance sigma^2 (of the displacement along the unit top eigenvector) that
-holds it is a weighted mean of the two values that each way alone would need:
+held at 2 in two ways: the weights move to where the sharpness S is lower, or the oscillation raises nu. The
+variance sigma^2 (of the displacement along the unit top eigenvector) that holds it at 2 is a weighted mean of
+the two values that each way alone would require::
 
     sigma^2 = (a sigma_gd^2 + b sigma_ngd^2) / (a + b),   a = beta2 |grad S|^2 / 2,
                                                           b = (1 - beta2) S^2 / lr^2
 
-with sigma_gd^2 = 2 <-grad L, grad S> / |grad S|^2, gradient descent's (beta2 = 1: nu never moves), and
-sigma_ngd^2 = lr^2 / 4 - |grad L|^2 / S^2, that of normalised gradient descent (beta2 = 0: nu is the
-present squared gradient). A negative mean means that there is no oscillation.
+with ``sigma_gd^2 = 2 <-grad L, grad S> / |grad S|^2`` of gradient descent (beta2 = 1: nu is constant), and
+``sigma_ngd^2 = lr^2 / 4 - |grad L|^2 / S^2`` of normalised gradient descent (beta2 = 0: nu is the
+present squared gradient). If the mean is negative, there is no oscillation.
 
 Source: Central Flows (arXiv 2410.24206), section on Scalar RMSProp; derived from d S_eff / dt = 0.
 """
@@ -29,7 +29,7 @@ __all__ = [
 
 
 def gradient_descent_variance(gradient: Tensor, sharpness_gradient: Tensor) -> float:
-    """sigma^2 = 2 <-grad L, grad S> / |grad S|^2, in squared weights; negative: the sharpness falls anyway.
+    """``sigma^2 = 2 <-grad L, grad S> / |grad S|^2``, in squared weights; negative if the sharpness falls anyway.
 
     Args:
         gradient: (p,) grad L.
@@ -45,10 +45,10 @@ def gradient_descent_variance(gradient: Tensor, sharpness_gradient: Tensor) -> f
 
 
 def normalised_variance(gradient: Tensor, sharpness: float, lr: float) -> float:
-    """sigma^2 = lr^2 / 4 - |grad L|^2 / S^2 of normalised gradient descent, w <- w - lr g / |g|.
+    """``sigma^2 = lr^2 / 4 - |grad L|^2 / S^2`` of normalised gradient descent, ``w <- w - lr g / |g|``.
 
-    Its effective sharpness lr S / |g| is 2 on average exactly if the mean squared gradient,
-    |grad L|^2 + sigma^2 S^2, is (lr S / 2)^2.
+    Its effective sharpness ``lr S / |g|`` is held at 2 if the mean squared gradient,
+    ``|grad L|^2 + sigma^2 S^2``, equals (lr S / 2)^2.
 
     Raises:
         InputError: ``sharpness`` or ``lr`` is not positive.
@@ -60,7 +60,7 @@ def normalised_variance(gradient: Tensor, sharpness: float, lr: float) -> float:
 def scalar_rmsprop_variance(
     gradient: Tensor, sharpness_gradient: Tensor, sharpness: float, lr: float, beta2: float
 ) -> float:
-    """sigma^2 at the edge of stability, 0 where the effective sharpness would fall without oscillation.
+    """sigma^2 at the edge of stability; 0 if the effective sharpness would fall without oscillation.
 
     Args:
         gradient: (p,) grad L.
@@ -70,10 +70,10 @@ def scalar_rmsprop_variance(
         beta2: from 0 (normalised gradient descent) to 1 (gradient descent).
 
     Returns:
-        E of the squared displacement along u, in squared weights; it rises with ``lr``.
+        The mean squared displacement along u, in squared weights; it increases with ``lr``.
 
     Raises:
-        InputError: A value is out of its range, the shapes differ, or beta2 = 1 and grad S vanishes.
+        InputError: A value is out of range, the shapes differ, or beta2 = 1 and grad S vanishes.
     """
     if not 0.0 <= beta2 <= 1.0:
         raise InputError(f"beta2 must lie in [0, 1], but it is {beta2!r}")
@@ -82,7 +82,7 @@ def scalar_rmsprop_variance(
     by_memory = (1.0 - beta2) * (sharpness / lr) ** 2
     if by_weights + by_memory == 0:
         raise InputError("the sharpness has no gradient here, so no oscillation can hold it in place")
-    # Multiplied out, so that a vanishing grad S needs no case of its own.
+    # Multiplied out, so that a vanishing grad S is not a special case.
     pull = -beta2 * float(gradient @ sharpness_gradient)
     pull += by_memory * normalised_variance(gradient, sharpness, lr)
     return max(0.0, pull / (by_weights + by_memory))
@@ -93,11 +93,11 @@ def effective_sharpness_rate(
 ) -> float:
     """D log S_eff / dt per step along the central flow with this variance, at the edge of stability.
 
-    S_eff = lr S / sqrt(nu) changes as S changes along dw/dt = -(2 / S)(grad L + variance grad S / 2), and as
-    nu = (lr S / 2)^2 moves at (1 - beta2) / beta2 times |grad L|^2 + variance S^2 - nu.
+    S_eff = lr S / sqrt(nu) changes because S changes along dw/dt = -(2 / S)(grad L + variance grad S / 2), and
+    because nu = (lr S / 2)^2 changes at the rate ``(1 - beta2) / beta2 (|grad L|^2 + variance S^2 - nu)``.
 
     Raises:
-        InputError: beta2 is not in (0, 1], or as in :func:`scalar_rmsprop_variance`.
+        InputError: A value is out of range (beta2 must lie in (0, 1]), or the shapes differ.
     """
     if not 0.0 < beta2 <= 1.0:
         raise InputError(f"beta2 must lie in (0, 1], but it is {beta2!r}")

@@ -1,12 +1,12 @@
-"""The semidefinite complementarity problem that fixes the oscillation covariance.
+"""The semidefinite complementarity problem that determines the oscillation covariance.
 
 Given a symmetric A (k, k) and a symmetric positive semidefinite B that maps symmetric matrices to
 symmetric matrices, find X with
 
     X >= 0,    S = A + B[X] >= 0,    <X, S> = 0        (>= in the semidefinite order)
 
-which are the optimality conditions of min over X >= 0 of <X, B[X]> / 2 + <A, X>. Small k, so all
-of it is NumPy in float64: hundreds of tiny tensor operations would cost more than the derivatives.
+These are the optimality conditions of min over X >= 0 of <X, B[X]> / 2 + <A, X>. Since k is small, everything
+is NumPy in float64: hundreds of tiny tensor operations would cost more than the derivatives.
 """
 
 from __future__ import annotations
@@ -25,11 +25,15 @@ __all__ = ["Solution", "solve"]
 
 @dataclass(frozen=True)
 class Solution:
-    """X (k, k) with its certificate; all three numbers are relative to the size of A.
+    """X (k, k) with its certificate: residual, gap and violation of the problem scaled so that A has size 1.
 
-    residual: |X - proj(X - S)| over |A|, with X and S scaled alike; zero exactly at a solution.
-    gap: <X, S> of the scaled problem. violation: how far the least eigenvalue of S lies below 0.
-    iterations: Newton and gradient iterations (0: a closed form). converged: residual within tolerance.
+    Attributes:
+        X: the solution.
+        residual: the largest entry of ``|X - proj(X - S)|``; zero exactly at a solution.
+        gap: ``|<X, S>|``.
+        violation: how far the least eigenvalue of S lies below 0.
+        iterations: Newton and gradient iterations (0 for a closed form).
+        converged: whether the residual is within the tolerance.
     """
 
     X: np.ndarray
@@ -43,9 +47,8 @@ class Solution:
 def solve(A: np.ndarray, B: np.ndarray, *, tolerance: float = 1e-10, max_iterations: int = 500) -> Solution:
     """Solve the problem for A (k, k) and B (m, m), m = k(k+1)/2, acting on half vectors.
 
-    k = 1 has a closed form, and so has the case of all directions active; otherwise a
-    semismooth Newton method runs on the natural residual, helped by accelerated projected
-    gradient steps where Newton does not descend.
+    There is a closed form for k = 1 and if all directions are active. Otherwise a semismooth Newton method
+    is applied to the natural residual, with accelerated projected gradient steps where Newton's do not descend.
 
     Raises:
         InputError: Shapes do not fit, an entry is not finite, or an option is out of range.

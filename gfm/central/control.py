@@ -1,10 +1,10 @@
 """The step-size control of the central flow: accept a substep, halve it, or take a whole step again.
 
-The flow may pass the edge of stability by a small band. A substep that ends beyond it is taken again at
-half length. Within a step the eigenvectors are those of its start; where fresh ones at its end show the
-flow beyond the band, they have turned during the step, which is then taken again with new ones in every
+The flow may exceed the edge of stability by a small band. A substep that ends beyond the band is repeated at
+half length. Within a step the eigenvectors are those of its start. If fresh eigenvectors at its end show the
+flow beyond the band, they have rotated during the step, which is then repeated with new ones in every
 substep. An excess that shorter substeps do not reduce is a jump of the curvature (a kink of the
-activation); the band is then widened for a while, so that no work is lost on it.
+activation); the band is then widened for a while, so that no work is wasted on it.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Any, NamedTuple
 
 __all__ = ["Control"]
 
-#: How often a step may be taken again, and by how much its substeps may shrink.
+#: How often a step may be repeated, and the largest factor by which its substeps may shrink.
 _RETAKES, _SHRINK = 5, 16
-#: Half the length leaves about half the excess, or less; where more than this share stays, it has another cause.
+#: Halving a substep leaves at most about half of the excess; if more than this share remains, it has another cause.
 _HELPED = 0.7
-#: How far jumps of the curvature may widen the band, as a share of the threshold; the same where even the
-#: shortest substep ends beyond it; and what is left of the widening one step later.
+#: How far jumps of the curvature may widen the band, as a share of the threshold; how far if even the shortest
+#: substep ends beyond it; and the share of the widening that remains one step later.
 _JUMP, _ROUGH, _LASTING = 2e-3, 2e-2, 0.9
 
 
 class _Halved(NamedTuple):
-    """A substep taken again at half length: its end and excess, and the control's state before it."""
+    """A substep to be repeated at half length: its end and excess, and the control's state before it."""
 
     end: float
     excess: float
@@ -35,20 +35,20 @@ class Control:
     """Chooses substeps that keep the top effective eigenvalue within its band.
 
     Args:
-        substeps: substeps in a step, at least.
+        substeps: least number of substeps in a step.
         threshold: the edge of stability.
-        band: the excess over the threshold that is accepted, relative; ``math.inf`` accepts everything.
+        band: the accepted excess, relative to the threshold; ``math.inf`` accepts everything.
     """
 
     def __init__(self, substeps: int, threshold: float, band: float):
         self._substeps, self._threshold, self._band = substeps, threshold, band
         self._shrink = 1  # the present substep is 1 / (substeps * shrink)
-        self._jump = 0.0  # by how much the band is wider, after jumps of the curvature
+        self._jump = 0.0  # widening of the band after jumps of the curvature
         self._begin()
 
     @property
     def count(self) -> int:
-        """Substeps in a step of equal ones."""
+        """Number of substeps of the present length in a step."""
         return self._substeps * self._shrink
 
     @property
@@ -57,20 +57,20 @@ class Control:
         return 1.0 / self.count
 
     def _begin(self) -> None:
-        self.retaken = 0  # how often this step was taken again
-        self._excess, self._tried = 0.0, self._shrink  # at its last end, and the shrinkage before its last doubling
+        self.retaken = 0  # how often this step was repeated
+        self._excess, self._tried = 0.0, self._shrink  # at its last end; the shrinkage before the last doubling
         self._quiet = True
         self._halved: _Halved | None = None
 
     def accept(self, top: float, end: float) -> bool:
         """Whether a substep that ends at time ``end`` of its step with top eigenvalue ``top`` is accepted.
 
-        If not, ``dt`` is halved and the substep is to be taken again.
+        If not, ``dt`` is halved and the substep must be repeated.
         """
         halved = self._halved
         if self._beyond(top):
             excess = top - self._threshold
-            if halved is not None and excess > _HELPED * halved.excess:  # a jump: as large in the shortest substep
+            if halved is not None and excess > _HELPED * halved.excess:  # a jump: halving did not help
                 self._shrink, self._quiet, self._halved = halved.shrink, halved.quiet, None
                 self._widen(excess, _JUMP)
             elif self._shrink < _SHRINK:
@@ -85,14 +85,14 @@ class Control:
         return True
 
     def finish(self, grow: bool) -> None:
-        """End a step; with ``grow`` substeps double after a step without halving."""
+        """End a step; with ``grow``, substeps double in length after a step without halving."""
         if grow and self._quiet and self._shrink > 1:
             self._shrink //= 2
         self._jump *= _LASTING
         self._begin()
 
     def take_again(self, top: float) -> bool:
-        """Whether the step just finished is to be taken again, given the top eigenvalue ``top`` at its end."""
+        """Whether the step just finished must be repeated, given the top eigenvalue ``top`` at its end."""
         excess = top - self._threshold
         if self.retaken > 1 and not excess < _HELPED * self._excess:
             self._shrink = self._tried
@@ -107,11 +107,11 @@ class Control:
         return True
 
     def state_dict(self) -> dict[str, Any]:
-        """What lasts from one step to the next."""
+        """The state that is kept between steps."""
         return {"shrink": self._shrink, "jump": self._jump}
 
     def load_state_dict(self, kept: dict[str, Any]) -> None:
-        """Go on from a ``state_dict``."""
+        """Continue from a ``state_dict``."""
         self._shrink, self._jump = kept["shrink"], kept["jump"]
         self._begin()
 
@@ -119,5 +119,5 @@ class Control:
         return top > self._threshold * (1 + self._band) + self._jump
 
     def _widen(self, excess: float, most: float) -> None:
-        """Accept such an excess for a while, up to the share ``most`` of the threshold."""
+        """Accept this excess for a while, up to the share ``most`` of the threshold."""
         self._jump = max(self._jump, min(excess, most * self._threshold))

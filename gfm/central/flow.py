@@ -21,12 +21,12 @@ from gfm.problem.derivatives import Derivatives
 
 __all__ = ["Central"]
 
-#: Relative residual of eigenvectors that serve a single substep, unless the settings name a tolerance.
+#: Relative residual of eigenvectors used for a single substep, unless the settings give a tolerance.
 _COARSE = 3e-4
 
 
 class _Start(NamedTuple):
-    """Where the last step began, in case it is taken again; rows: of the tracker, None where they are large."""
+    """The start of the last step, in case it is repeated; rows: the tracker's, None if they are large."""
 
     w: Tensor
     state: State
@@ -34,21 +34,21 @@ class _Start(NamedTuple):
 
 
 class Central(Flow):
-    """The central flow. Eigenvectors are computed once a step; within it, eigenvalues are their Rayleigh quotients.
+    """The central flow. Eigenvectors are computed once per step; within it, eigenvalues are their Rayleigh quotients.
 
-    Large tensors are released as soon as they are not needed: at millions of weights memory is the limit.
+    Large tensors are released as early as possible: with millions of weights memory is the limit.
     """
 
     def __init__(self, problem: Problem, optimizer: Optimizer, settings: Settings, w: Tensor, state: State):
         super().__init__(problem, optimizer, settings, w, state)
         band = settings.band
         if band is None:
-            # A preconditioner that moves turns the eigenvectors within each step: 1e-4 would redo them all.
+            # A changing preconditioner rotates the eigenvectors within each step: with 1e-4 every step would repeat.
             moves = optimizer.memory(self.state) is not None
             band = 1e-3 if w.dtype != torch.float64 else 5e-4 if moves else 1e-4
         self.control = Control(settings.substeps, optimizer.threshold, band if settings.adaptive else math.inf)
         self.oscillation: Oscillation | None = None
-        self._candidates = self._no_rows = w.new_empty((0, len(w)))  # directions that may turn critical in this step
+        self._candidates = self._no_rows = w.new_empty((0, len(w)))  # directions that may become critical in this step
         self._local: Local | None = None
         self._rates: Rates | None = None
         self._before: np.ndarray | None = None  # eigenvalues one step earlier
@@ -72,7 +72,7 @@ class Central(Flow):
         self._began = None if began is None else _Start(**{**began, "state": State(**began["state"])})
 
     def observe(self, t: int) -> Observation:
-        """See ``Process``; takes the last step again first, where the control asks for it."""
+        """See ``Process``; first repeats the last step if the control requires it."""
         self.oscillation, self._candidates = None, self._no_rows  # free memory before new eigenvectors are sought
         point, spectrum = self._open()
         while self._began is not None and self.control.take_again(float(spectrum.values[0])):
@@ -116,10 +116,10 @@ class Central(Flow):
         self.control.finish(grow=not self.settings.refresh_substeps)
 
     def _advance_along(self) -> None:
-        """One step along the eigenvectors of its start.
+        """One step with the eigenvectors of its start.
 
-        A rejected substep goes back to its start, whose derivatives serve the shorter one too. Where these
-        are large they are not kept: it goes back to the step's start, where they are computed again.
+        A rejected substep returns to its start, whose derivatives are reused for the shorter one. Large derivatives
+        are not kept: the flow then returns to the step's start, where they are computed again.
         """
         local, rates, done = self._local, self._rates, 0.0
         assert local is not None and rates is not None  # from ``observe``
@@ -145,7 +145,7 @@ class Central(Flow):
                 del following
             else:
                 del following
-                assert back is not None  # nothing is rejected where substeps are fixed
+                assert back is not None  # nothing is rejected if substeps are fixed
                 self.w, self.state, done, before = back
                 local = local or self._derivatives(self._here(), before)
             rates = local.rates(min(self.control.dt, 1.0 - done))
@@ -179,7 +179,7 @@ class Central(Flow):
 
 
 def _risen(values: np.ndarray, before: np.ndarray | None) -> np.ndarray:
-    """By how much each eigenvalue (k,) rose since ``before`` (any number of them); falls count as zero."""
+    """The rise of each eigenvalue (k,) since ``before`` (which may have another length); falls count as zero."""
     rise = np.zeros(len(values))
     if before is not None:
         shared = min(len(values), len(before))

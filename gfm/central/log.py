@@ -1,4 +1,4 @@
-"""What a run records: observations by process and step, and notes that also warn."""
+"""The records of a run: observations by process and step, and notes that are also warnings."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["Log", "Notes"]
 
 
 class Notes(list[str]):
-    """Sentences about the result; each is also a warning, given as soon as the work it concerns is done."""
+    """Sentences about the result; each is also issued as a warning once the work concerned is done."""
 
     @contextmanager
     def listening(self, process: str, t: int) -> Iterator[None]:
-        """Turn warnings of a process's work into notes: the first of each kind, with its step."""
+        """Turn warnings raised during a process's work into notes: the first of each kind, with its step."""
         known = len(self)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -27,11 +27,11 @@ class Notes(list[str]):
             if not any(note.startswith(f"{process} at ") and note.endswith(f": {text}") for note in self):
                 self.append(f"{process} at step {t}: {text}")
         for note in self[known:]:
-            warnings.warn(note, stacklevel=4)  # past this function and its context, at the run's caller
+            warnings.warn(note, stacklevel=4)  # attributed to the run's caller
 
 
 class Log:
-    """Observations by process, step and name; rows of different length are padded with NaN."""
+    """Observations by process, name and step; rows of different length are padded with NaN."""
 
     def __init__(self, steps: int):
         self.steps = steps
@@ -43,7 +43,7 @@ class Log:
             self.seen.setdefault(process, {}).setdefault(name, {})[t] = value
 
     def arrays(self, process: str) -> dict[str, np.ndarray]:
-        """What was written of a process, (steps + 1, ...) by name; weights only at their steps."""
+        """A process's observations by name, (steps + 1, ...); weights only at the steps where they were kept."""
         arrays: dict[str, np.ndarray] = {}
         for name, rows in self.seen.get(process, {}).items():
             if name == "weights":

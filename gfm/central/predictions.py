@@ -1,4 +1,6 @@
-"""What the central flow predicts of the oscillating optimizer: averages over w + delta, E delta delta^T = Sigma.
+"""What the central flow predicts about the oscillating optimizer.
+
+The predictions are averages over w + delta with E delta delta^T = Sigma::
 
     E L(w + delta)     = L + c/2 <P, Sigma>                 (H = c P on the support of Sigma)
     E |grad L|^2       = |grad L|^2 + tr(H Sigma H)
@@ -27,14 +29,14 @@ def averages(
     """Predicted loss and squared gradient, and the oscillation itself.
 
     Args:
-        seen: loss, gradient_norm2 and perhaps gradient2_at of the flow.
-        found: the oscillation, None where there is none.
+        seen: loss, gradient_norm2 and possibly gradient2_at of the flow.
+        found: the oscillation, None if there is none.
         threshold: c, the edge of stability.
         P: the preconditioner, a number, 0-d or (p,).
         chosen: indices of the weights whose squared gradients are predicted one by one.
 
     Returns:
-        The new entries, with sigma (k,) the eigenvalues of X, largest first.
+        The new entries; sigma (k,) are the eigenvalues of X, largest first.
     """
     coordinates = "gradient2_at" in seen
     if found is None:
@@ -67,10 +69,10 @@ def expectation(function: Callable[[Tensor], Tensor], w: Tensor, found: Oscillat
     Args:
         function: of the weights (p,).
         w: (p,) the flow's weights.
-        found: the oscillation, None where there is none.
+        found: the oscillation, None if there is none.
 
     Returns:
-        Its mean value, flattened.
+        The function's mean value, flattened.
     """
     center = flat_value(function, w)
     if found is None:
@@ -92,12 +94,12 @@ def displacement(delta: Tensor, P: Tensor | float, found: Oscillation | None) ->
     """u^T P delta along each eigenvector u of Sigma, largest variance first; its mean square is the variance.
 
     Args:
-        delta: (p,) the optimizer's weights less the flow's.
+        delta: (p,) the optimizer's weights minus the flow's.
         P: the preconditioner, a number, 0-d or (p,).
-        found: the oscillation, None where there is none.
+        found: the oscillation, None if there is none.
 
     Returns:
-        (k,), empty where there is no oscillation.
+        (k,), empty if there is no oscillation.
     """
     if found is None:
         return np.zeros(0)

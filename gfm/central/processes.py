@@ -34,7 +34,7 @@ class Discrete(Process):
 
 
 class Midpoint(Process):
-    """(w_{t-1} + 2 w_t + w_{t+1}) / 4 along the optimizer's path: period-two oscillation cancels."""
+    """(w_{t-1} + 2 w_t + w_{t+1}) / 4 along the optimizer's path, so that period-two oscillation cancels."""
 
     def __init__(self, problem: Problem, optimizer: Optimizer, settings: Settings, w: Tensor, state: State):
         super().__init__(problem, optimizer, settings, w, state)
@@ -70,7 +70,7 @@ class Midpoint(Process):
 
 
 class Stable(Flow):
-    """The flow without oscillation: gradient flow for gradient descent."""
+    """The flow without oscillation; for gradient descent it is gradient flow."""
 
     follows_all = False  # only the largest eigenvalue bounds its substeps
 
@@ -85,7 +85,7 @@ class Stable(Flow):
 
     def advance(self) -> None:
         """See ``Process``."""
-        # Euler is stable on this flow only while its step times the top eigenvalue is below 2.
+        # Euler's method is stable on this flow only if its step times the top eigenvalue is below 2.
         count = max(self.settings.substeps, math.ceil(2 * self._top))
         gradient = self._gradient
         del self._gradient

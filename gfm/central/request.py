@@ -1,4 +1,4 @@
-"""Checks of what a run is asked for, made before it starts."""
+"""Checks of a run's arguments, made before it starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["RESERVED", "Observables", "checkpoint_path", "observables_at", "proc
 
 Observables = Mapping[str, Callable[[Tensor], Tensor]]
 
-#: Names that a run's series use themselves; so is every name that begins with ``predicted_``.
+#: Names used by a run's own series; names that begin with ``predicted_`` are reserved too.
 RESERVED = frozenset({
     "loss", "gradient_norm2", "effective_step", "lr", "nu_mean", "gradient2_at", "nu_at", "eigenvalues",
     "residuals", "eigen_products", "sigma", "critical", "complementarity_residual", "complementarity_gap",
@@ -27,10 +27,10 @@ RESERVED = frozenset({
 
 
 def process_names(processes: Iterable[str]) -> list[str]:
-    """The names of ``processes``, known and each only once.
+    """The names of ``processes`` as a list, after checking that each is known and occurs only once.
 
     Raises:
-        InputError: They are no names, none, or one of them twice.
+        InputError: ``processes`` is not a collection of names, is empty, or contains a name twice.
         UnknownNameError: There is no such process.
     """
     try:
@@ -49,7 +49,7 @@ def start_of(problem: Problem, w0: Tensor | None) -> Tensor:
     """The weights (p,) from which a run starts: ``w0``, or the module's own.
 
     Raises:
-        InputError: ``w0`` is no finite tensor with the module's shape, dtype and device.
+        InputError: ``w0`` is not a finite tensor with the problem's shape, dtype and device.
     """
     if w0 is None:
         return problem.w0
@@ -64,10 +64,10 @@ def start_of(problem: Problem, w0: Tensor | None) -> Tensor:
 
 
 def observables_at(observables: Observables | None, w: Tensor) -> Observables:
-    """The functions by name, each tried at the weights (p,).
+    """The functions by name, after trying each at the weights (p,).
 
     Raises:
-        InputError: A name is taken, or a function gives no finite real tensor.
+        InputError: A name is reserved, or a function does not return a finite real tensor.
     """
     if observables is None:
         return {}
@@ -96,10 +96,10 @@ def observables_at(observables: Observables | None, w: Tensor) -> Observables:
 
 
 def checkpoint_path(checkpoint: str | Path | None) -> Path | None:
-    """The checkpoint's path; makes its folder.
+    """The checkpoint's path, whose folder is created if necessary.
 
     Raises:
-        InputError: No file can be written there.
+        InputError: A file cannot be written there.
     """
     if checkpoint is None:
         return None

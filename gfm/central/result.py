@@ -19,7 +19,7 @@ _FORMAT = "gfm-run/1"
 
 
 class Series(dict[str, np.ndarray]):
-    """What one process measured: arrays ``(steps + 1, ...)`` by name, also as attributes. NaN = not measured."""
+    """The measurements of one process: arrays ``(steps + 1, ...)`` by name, also as attributes; NaN if not measured."""
 
     def __missing__(self, name: str) -> np.ndarray:
         raise UnknownNameError(f"{name!r} was not measured; measured were {', '.join(sorted(self))}")
@@ -37,9 +37,12 @@ class Series(dict[str, np.ndarray]):
 class Run:
     """Processes run in lockstep. ``run["discrete"].loss`` is (steps + 1,).
 
-    series: one ``Series`` for each process. distances: ``"a-b"`` to (steps + 1,) Euclidean distances.
-    settings: the call's settings. costs: by process, gradients, hvps, thirds and seconds.
-    notes: warnings about the result, in words.
+    Args:
+        series: one ``Series`` for each process.
+        distances: ``"a-b"`` -> (steps + 1,) Euclidean distances between processes a and b.
+        settings: the call's settings.
+        costs: gradients, hvps, thirds and seconds of each process.
+        notes: warnings about the result, in words.
     """
 
     series: dict[str, Series]
@@ -55,7 +58,7 @@ class Run:
 
     @property
     def steps(self) -> int:
-        """Steps that were run."""
+        """Number of steps."""
         return len(next(iter(self.series.values()))["loss"]) - 1
 
     def distance(self, a: str, b: str) -> np.ndarray:
@@ -68,7 +71,7 @@ class Run:
     # --- plain data ---------------------------------------------------------------------------
 
     def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Arrays and a JSON-able description that together hold everything."""
+        """Arrays and a description in plain JSON data that together contain the whole run."""
         arrays = {f"{p}/{n}": a for p, series in self.series.items() for n, a in series.items()}
         arrays |= {f"distance/{n}": a for n, a in self.distances.items()}
         info = {
@@ -85,7 +88,7 @@ class Run:
         """The inverse of ``to_arrays``.
 
         Raises:
-            UnreadableFileError: It is not a stored run, or not a complete one.
+            UnreadableFileError: The data are not a complete stored run.
         """
         if not isinstance(info, Mapping):
             raise UnreadableFileError("this is not a stored run (its description is no mapping); run it again")
@@ -108,7 +111,7 @@ class Run:
             raise UnreadableFileError(f"this is not a complete stored run ({failure!r}); run it again") from failure
 
     def save(self, path: str | Path) -> None:
-        """Write one NPZ file, atomically; its entry ``info`` is JSON.
+        """Write one NPZ file atomically; its entry ``info`` is JSON.
 
         Raises:
             InputError: The path does not end in .npz or cannot be written.

@@ -1,4 +1,4 @@
-"""Run processes side by side, step by step, from one start."""
+"""Run processes in lockstep from one start."""
 
 from __future__ import annotations
 
@@ -50,31 +50,32 @@ def run(
     checkpoint_every: int = 100,
     checkpoint_seconds: float = 0.0,
 ) -> Run:
-    """Run the optimizer and its flows side by side and measure them at every step.
+    """Run the optimizer and its flows in lockstep and measure them at every step.
 
     Args:
         problem: the training problem.
         optimizer: a rule of ``gfm.optimizers``.
-        steps: optimizer steps, equal to units of flow time.
-        processes: of "discrete", "midpoint", "stable", "central".
-        substeps: Euler substeps of the flows in each step, in place of the settings' own.
-        settings: how the flows are computed; default ``Settings()``.
+        steps: number of optimizer steps, each one unit of flow time.
+        processes: any of "discrete", "midpoint", "stable", "central".
+        substeps: least number of Euler substeps of the flows in each step, replacing the settings' value.
+        settings: how the flows are computed; by default ``Settings()``.
         warmup: discrete steps before all processes start (RMSProp starts beyond the edge).
-        w0: (p,) start; default the module's own weights.
-        seed: of torch's generator while the run lasts, for observables that draw; eigen-solvers seed themselves.
-        observables: name to a function of the weights (p,) whose value is recorded, flattened; the
+        w0: (p,) start; by default the module's own weights.
+        seed: of torch's generator during the run, for observables that draw random numbers; eigen-solvers have
+            seeds of their own.
+        observables: name -> function of the weights (p,) whose value is recorded, flattened; the
             central flow adds ``predicted_<name>``, its time average over the oscillation.
         keep_weights: steps between stored weights of every process (0: none are stored).
         progress: True for a bar with an estimate of the time left, or a function of (steps done, steps).
-        checkpoint: a file to resume from. Where it exists the run goes on from it, with the result of an
-            uninterrupted run, and removes it at its end.
+        checkpoint: a file to resume from. If it exists, the run resumes from it, with the result of an
+            uninterrupted run; it is removed at the end.
         checkpoint_every: steps between writes of the checkpoint.
         checkpoint_seconds: least time between writes.
 
     Returns:
-        A ``Run``. Every series holds loss, gradient_norm2, eigenvalues (of P^{-1} H, largest first),
-        effective_step and more, lr where it is scheduled; the central flow's also predicted_loss and sigma.
-        A process whose numbers are no longer finite stops, is NaN from there on, and is noted. Costs are by
+        A ``Run``. Every series has loss, gradient_norm2, eigenvalues (of P^{-1} H, largest first),
+        effective_step and more, and lr if it is scheduled; the central flow also has predicted_loss and sigma.
+        A process whose numbers are no longer finite stops, is NaN from then on, and is noted. Costs are given by
         process; those of a warm-up are under "warmup".
 
     Raises:
@@ -168,7 +169,7 @@ def run(
 def _fitting(
     settings: Settings | None, substeps: int | None, problem: Problem, optimizer: Optimizer, w: Tensor
 ) -> Settings:
-    """The settings of a run that starts at w (p,), if problem and optimizer allow them."""
+    """The settings of a run that starts at w (p,), after checking them against problem and optimizer."""
     settings = Settings() if settings is None else settings
     if not isinstance(settings, Settings):
         raise InputError(f"settings must be gfm.central.Settings, but they are a {type(settings).__name__}")
@@ -189,7 +190,7 @@ def _described(optimizer: Optimizer) -> dict[str, Any]:
     return {
         "optimizer": type(optimizer).__name__,
         **{name: value for name, value in vars(optimizer).items() if not callable(value)},
-        # A schedule that is a dataclass says itself what it is; the rates themselves are in the series.
+        # A schedule that is a dataclass describes itself; the rates are in the series.
         "schedule": "constant" if not callable(lr) else repr(lr) if is_dataclass(lr) else "a function of the step",
         "threshold": optimizer.threshold,
     }
@@ -197,7 +198,7 @@ def _described(optimizer: Optimizer) -> dict[str, Any]:
 
 @contextmanager
 def _stopping(process: Process, name: str, t: int, notes: Notes) -> Iterator[None]:
-    """Stop and note a process whose numbers are no longer finite."""
+    """Stop a process that raises NumericalError, and add a note."""
     try:
         yield
     except NumericalError as failure:
@@ -207,7 +208,7 @@ def _stopping(process: Process, name: str, t: int, notes: Notes) -> Iterator[Non
 
 @contextmanager
 def _costing(problem: Problem, costs: dict[str, float]) -> Iterator[None]:
-    """Add to ``costs`` what the work takes: derivatives of the problem by kind, and seconds."""
+    """Add the cost of the work to ``costs``: derivatives of the problem by kind, and seconds."""
     before, started = problem.costs.copy(), time.perf_counter()
     yield
     spent = {**asdict(problem.costs.since(before)), "seconds": time.perf_counter() - started}
@@ -228,7 +229,7 @@ def _extras(process: Process, observables: request.Observables, keep: bool) -> O
 
 
 def _compare(running: dict[str, Process], optimizer: Optimizer, log: Log, t: int) -> None:
-    """Distances between processes, and the discrete one's displacement along the flow's Sigma."""
+    """Record distances between processes, and the optimizer's displacement along the eigenvectors of Sigma."""
     for a, b in combinations(running, 2):
         if running[a].alive and running[b].alive:
             log.write("distance", t, {f"{a}-{b}": float((running[a].w - running[b].w).norm())})

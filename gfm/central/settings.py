@@ -13,29 +13,29 @@ __all__ = ["Settings"]
 
 @dataclass(frozen=True)
 class Settings:
-    """How the flows of a run are computed; checked when it is made.
+    """How the flows of a run are computed; values are checked on creation.
 
     Args:
         substeps: least number of Euler substeps in a step.
-        adaptive: shorten the central flow's substeps where it passes the edge; see ``gfm.central.control``.
-        refresh_substeps: compute eigenvectors in every substep, not once a step.
-        dense: compute them from the whole Hessian; exact, for small p.
-        band: how far the central flow may pass the edge, relative; None: in float64 1e-4, or 5e-4 for an
-            optimizer with second moments, otherwise 1e-3.
+        adaptive: shorten the central flow's substeps if it exceeds the edge; see ``gfm.central.control``.
+        refresh_substeps: compute eigenvectors in every substep, not once per step.
+        dense: compute them from the full Hessian; exact, for small p.
+        band: how far the central flow may exceed the edge, relative to it. None: 1e-4 in float64, or 5e-4 for an
+            optimizer with second moments; 1e-3 in float32.
         critical_share: see ``gfm.central.substep.local_flow``.
         curvature_penalty: see ``gfm.central.substep.local_flow``.
         eigen_every: steps between eigenvalue measurements of the discrete and midpoint processes.
         track: least number of eigenpairs; the stable flow has exactly this many.
         cap: largest number of eigenpairs.
         tolerance: relative residual of the central flow's eigenpairs; None: chosen by the dtype.
-        discrete_tolerance: the same for the other processes, which do not depend on their eigenpairs; an
-            eigenvalue's error is about its square.
-        max_effective: the stable flow stops at a larger effective eigenvalue: the larger it is, the more
-            substeps the flow needs.
+        discrete_tolerance: the same for the other processes, whose paths do not depend on their eigenpairs; the
+            error of an eigenvalue is about its square.
+        max_effective: the stable flow stops at a larger effective eigenvalue, because it would need ever more
+            substeps.
         coordinates: number of evenly spaced weights whose squared gradient and second moment are recorded.
 
     Raises:
-        InputError: A value is outside its range, or ``track`` is above ``cap``.
+        InputError: A value is out of range, or ``track`` exceeds ``cap``.
     """
 
     substeps: int = 4

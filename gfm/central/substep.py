@@ -1,19 +1,19 @@
-"""One substep of the central flow, to be read beside the paper.
+"""One substep of the central flow, to be read alongside the paper.
 
 The optimizer's iterates are modelled as w(t) + delta with E delta = 0 and E delta delta^T = Sigma.
 Averaging the update rule over the oscillation gives
 
     dw/dt = -P^{-1} [ grad L + 1/2 grad <H, Sigma> ]
-    ds/dt = the state's rates at the gradient, plus what oscillation adds to the squares it averages
+    ds/dt = the state's rates at the gradient, plus the oscillation's contribution to the averaged squares
 
-and Sigma is the one covariance for which no eigenvalue of P^{-1} H passes the threshold c (2
+and Sigma is the covariance for which no eigenvalue of P^{-1} H exceeds the threshold c (2
 without momentum):   0 <= Sigma  perp  c P - H >= 0.
 
 With Sigma = U^T X U on the k critical directions, a substep of length dt linearises the condition,
 
     0 <= X  perp  A + dt (alpha + beta[X]) >= 0,    A = U (c P - H) U^T,  d/dt A = alpha + beta[X]
 
-so that drift off the edge is corrected; then w and s move along their rates at that X.
+so that drift away from the edge is corrected; then w and s move at their rates for this X.
 
     paper           here                            authors' code (src/flows.py)
     -----           ----                            ----------------------------
@@ -70,9 +70,12 @@ __all__ = ["Critical", "Local", "Oscillation", "Rates", "local_flow"]
 class Oscillation:
     """Sigma = U^T X U on the critical directions.
 
-    U: (k, p) rows, P-orthonormal at the step's start. X: (k, k) positive semidefinite.
-    UPU: (k, k) U P U^T. slack: (k, k), U (c P - H) U^T after the substep, to first order.
-    solution: the complementarity solver's certificate.
+    Attributes:
+        U: (k, p) rows, P-orthonormal at the step's start.
+        X: (k, k) positive semidefinite.
+        UPU: (k, k) U P U^T.
+        slack: (k, k) U (c P - H) U^T after the substep, to first order.
+        solution: the complementarity solver's certificate.
     """
 
     U: Tensor
@@ -82,7 +85,7 @@ class Oscillation:
     solution: complementarity.Solution
 
     def trace(self) -> float:
-        """<P, Sigma>; oscillation raises the mean loss by threshold / 2 times this."""
+        """<P, Sigma>; the oscillation raises the mean loss by threshold / 2 times this."""
         return float(np.sum(self.X * self.UPU))
 
 
@@ -90,8 +93,12 @@ class Oscillation:
 class Rates:
     """Time derivatives at one point of the flow; a unit of time is one optimizer step.
 
-    w: (p,). state: of the optimizer's state. oscillation: None where nothing is critical. nu_push: the
-    oscillation's part of the rate of nu, of nu's shape; None where a rule has no nu.
+    Attributes:
+        w: (p,) rate of the weights.
+        state: rate of the optimizer's state.
+        oscillation: None if no direction is critical.
+        nu_push: the oscillation's part of the rate of nu, of nu's shape; None if the rule has no nu or no
+            direction is critical.
     """
 
     w: Tensor
@@ -102,9 +109,11 @@ class Rates:
 
 @dataclass(frozen=True)
 class Local:
-    """All derivatives that a substep from one point needs, whatever its length; here nothing is critical.
+    """All derivatives needed for a substep of any length from one point, if no direction is critical.
 
-    w_rate, state_rate: of the stable flow. quotients: (candidates,) Rayleigh quotients of P^{-1} H.
+    Attributes:
+        w_rate, state_rate: rates of the stable flow.
+        quotients: (candidates,) Rayleigh quotients of P^{-1} H.
     """
 
     w_rate: Tensor
@@ -118,11 +127,16 @@ class Local:
 
 @dataclass(frozen=True)
 class Critical(Local):
-    """The same with critical directions.
+    """The derivatives if there are critical directions.
 
-    U: (k, p) critical rows. UPU: (k, k) U P U^T. residual: (k, k) A. drift: (k, k) alpha. B: (m, m) beta.
-    w_push: (m, p) rates of w by X as a half vector; None without curvature penalty. nu_push: (m, p) or
-    (m, 1), the same of nu; None where a rule has no nu.
+    Attributes:
+        U: (k, p) critical rows.
+        UPU: (k, k) U P U^T.
+        residual: (k, k) A.
+        drift: (k, k) alpha.
+        B: (m, m) beta.
+        w_push: (m, p) rate of w for each entry of X as a half vector; None without curvature penalty.
+        nu_push: (m, p) or (m, 1), the same for nu; None if the rule has no nu.
     """
 
     U: Tensor
@@ -134,9 +148,9 @@ class Critical(Local):
     nu_push: Tensor | None
 
     def rates(self, dt: float) -> Rates:
-        """The rates for a substep of length ``dt``: solves for Sigma.
+        """Solve for Sigma and return the rates for a substep of length ``dt``.
 
-        Warns where Sigma was found, but not to the solver's tolerance.
+        Warns if Sigma was not found to the solver's tolerance.
 
         Raises:
             NumericalError: No covariance holds the flow at the edge.
@@ -156,7 +170,7 @@ class Critical(Local):
         x = to_half(solution.X)
         slack = A + dt * from_half(self.B @ x)
         found = Oscillation(self.U, solution.X, self.UPU, slack, solution)
-        # dw/dt = (dw/dt at X = 0) + (dw/dt by X) x, and so for nu
+        # dw/dt = (dw/dt at X = 0) + (dw/dt by X) x, and likewise for nu
         weights = torch.tensor(x, dtype=self.U.dtype, device=self.U.device)
         w_rate, state_rate, nu_push = self.w_rate, self.state_rate, None
         if self.w_push is not None:
@@ -183,13 +197,13 @@ def local_flow(
         point: the weights with the loss's derivatives there.
         optimizer: the rule.
         state: its state, with nu as it is after the step's update.
-        U: (candidates, p) rows near the top eigenvectors of P^{-1} H, from the last refresh;
-            between refreshes they need be neither eigenvectors nor normalised.
-        rise: (candidates,) by how much the quotients are expected to rise in the substep, if known.
-        critical_share: directions above this share of the threshold (1.95 of 2), or expected to
-            pass the threshold, may carry oscillation; the condition decides which do.
+        U: (candidates, p) rows close to the top eigenvectors of P^{-1} H, from the last refresh;
+            between refreshes they need not be eigenvectors or normalised.
+        rise: (candidates,) expected rise of the quotients in the substep, if known.
+        critical_share: directions above this share of the threshold (1.95 for a threshold of 2), or expected to
+            exceed the threshold, may oscillate; the complementarity condition decides which do.
         curvature_penalty: False leaves the term grad <H, Sigma> out of dw/dt (the ablated flow);
-            only the optimizer's state then holds the flow at the edge.
+            then only the optimizer's state holds the flow at the edge.
     """
     P = optimizer.preconditioner(state)
     c = optimizer.threshold

@@ -1,4 +1,4 @@
-"""Curvature along a run: tracked eigenpairs of the effective Hessian, and the dense oracle."""
+"""Curvature along a run: tracked eigenpairs of the effective Hessian, and the dense Hessian as a reference."""
 
 from gfm.curvature.oracle import dense_hessian
 from gfm.curvature.tracking import Spectrum, Tracker

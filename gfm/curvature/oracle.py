@@ -1,4 +1,4 @@
-"""The whole Hessian as a matrix: exact, for small p, against which everything else is tested."""
+"""The full Hessian as a matrix: exact, for small p, and the reference in tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def dense_hessian(problem: Problem, w: Tensor, *, limit: int = 5000) -> Tensor:
     """H(w) (p, p), by p products on one kept graph.
 
     Raises:
-        InputError: p is above ``limit``; p^2 numbers would be stored.
+        InputError: p exceeds ``limit``, which guards against storing p^2 numbers by accident.
     """
     if problem.p > limit:
         raise InputError(

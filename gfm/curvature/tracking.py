@@ -20,7 +20,7 @@ from gfm.problem.derivatives import Derivatives
 
 __all__ = ["Spectrum", "Tracker"]
 
-#: Refreshes that starts are extrapolated through; only the last one where a block is large (``deflation.LARGE``).
+#: Number of refreshes used for extrapolation; only the last one if a block is large (``deflation.LARGE``).
 PAST = 6
 
 
@@ -28,8 +28,12 @@ PAST = 6
 class Spectrum:
     """Tracked eigenpairs at one point, largest first.
 
-    values: (k,) eigenvalues of P^{-1} H. U: (k, p) rows with U P U^T = I.
-    residuals: (k,) relative. products: Hessian-vector products spent. converged: see ``Eigenpairs``.
+    Attributes:
+        values: (k,) eigenvalues of P^{-1} H.
+        U: (k, p) rows with U P U^T = I.
+        residuals: (k,) relative residuals.
+        products: number of Hessian-vector products.
+        converged: see ``Eigenpairs``.
     """
 
     values: Tensor
@@ -40,24 +44,24 @@ class Spectrum:
 
 
 class Tracker:
-    """Warm-started eigenpairs whose number follows the run.
+    """Warm-started eigenpairs whose number adapts to the run.
 
-    One pair below ``above`` is always kept as a guard; when the guard rises past ``above`` another
-    pair is added (by a cold solve, so that none is missed), and when two lie well below it the
-    last is dropped. Starts are extrapolated through the last refreshes, whose vectors are first
-    sharpened by one power step (it costs no product): what a tolerance leaves of error in them
-    would be amplified by the extrapolation, and most of it lies in the far, small eigenvalues.
+    One pair below ``above`` is always kept as a guard. When the guard rises above ``above``, another pair is
+    added (by a cold solve, so that none is missed); when two lie well below it, the last is dropped. Starting
+    vectors are extrapolated from the last refreshes. These are first sharpened by one power step, which costs
+    no product: extrapolation would amplify their remaining errors, most of which lie along eigenvectors with
+    small eigenvalues.
 
     Args:
-        above: eigenvalues above this are all tracked (1.5, or 0.75 of the optimizer's threshold).
-        initial: pairs at the start, and the least that is kept.
-        cap: the most pairs; a warning says when it binds.
+        above: all eigenvalues above this are tracked (runs use 0.75 of the optimizer's threshold).
+        initial: number of pairs at the start, and the least number kept.
+        cap: largest number of pairs; a warning is given when it is too small.
         tolerance: relative residual of pairs above ``above``; by default chosen by the dtype.
-        check_every: refreshes between cold solves that look for a pair that was missed.
+        check_every: refreshes between cold solves, which find pairs that were missed.
         grow: False keeps the number at ``initial``.
-        lag: 1 where the path is smooth, 2 where it has period two (the oscillating optimizer):
-            starts come from that many refreshes ago; a smooth path is also extrapolated.
-        dense: take every refresh from the whole Hessian, for small p: exact, p products each.
+        lag: 1 if the path is smooth, 2 if it has period two (the oscillating optimizer):
+            starting vectors are those of that many refreshes ago; on a smooth path they are also extrapolated.
+        dense: compute every refresh from the full Hessian, for small p; exact, with p products each.
     """
 
     def __init__(
@@ -76,7 +80,7 @@ class Tracker:
         self.tolerance, self.check_every = tolerance, check_every
         self.grow, self.lag, self.dense = grow, lag, dense
         self._rows: Tensor | None = None  # (k, p) orthonormal, symmetric form
-        self.past: list[Tensor] = []  # the same at the last refreshes, sharpened; newest first, in one frame
+        self.past: list[Tensor] = []  # the same at the last refreshes, sharpened and aligned; newest first
         self.refreshes = 0
         self._warned = False
 
@@ -88,13 +92,16 @@ class Tracker:
 
     @property
     def width(self) -> int:
-        """Vectors of the next block product."""
+        """Number of vectors in the next block product."""
         return self.initial if self._rows is None else len(self._rows)
 
     def refresh(self, point: Derivatives, P: Tensor | float, *, tolerance: float = 0.0) -> Spectrum:
-        """The tracked pairs at ``point`` under preconditioner ``P`` (number, 0-d or (p,)).
+        """The tracked pairs at ``point``.
 
-        tolerance: a coarser one than the tracker's own, for this time.
+        Args:
+            point: the derivatives there.
+            P: the preconditioner, a number, 0-d or (p,).
+            tolerance: used this time if it is coarser than the tracker's own.
 
         Raises:
             NumericalError: The Hessian's products are not finite.
@@ -128,18 +135,18 @@ class Tracker:
         return Spectrum(pairs.values, rows / root, pairs.residuals, spent, pairs.converged)
 
     def restart(self, rows: Tensor) -> None:
-        """Start the next refresh from ``rows`` (k, p), those of a point that is returned to.
+        """Start the next refresh from ``rows`` (k, p), those of an earlier point to which the run returns.
 
-        Pairs that were found beyond it stay.
+        Additional pairs found since then are kept.
         """
         self._rows, self.past = torch.cat([rows, self.rows[len(rows) :]]), []
 
     def state_dict(self) -> dict[str, Any]:
-        """What a later refresh depends on: tensors and plain containers."""
+        """The state on which later refreshes depend: tensors and plain containers."""
         return {"rows": self._rows, "past": list(self.past), "refreshes": self.refreshes, "warned": self._warned}
 
     def load_state_dict(self, kept: dict[str, Any]) -> None:
-        """Go on from the ``state_dict`` of a tracker with the same options."""
+        """Continue from the ``state_dict`` of a tracker with the same options."""
         self._rows, self.past = kept["rows"], kept["past"]
         self.refreshes, self._warned = kept["refreshes"], kept["warned"]
 
@@ -150,7 +157,7 @@ class Tracker:
         return min(self.cap, point.problem.p)
 
     def _kept(self, values: Tensor) -> int:
-        """One guard below ``above``; a second one may go once both are clearly below."""
+        """Number of pairs to keep: one guard below ``above``; a second one is dropped once both are clearly below."""
         clearly_below = int((values < 0.8 * self.above).sum())
         return max(self.initial, len(values) - max(clearly_below - 1, 0)) if self.grow else len(values)
 
@@ -163,7 +170,7 @@ class Tracker:
         }
         if k * w.numel() <= deflation.LARGE or self._rows is None:
             return deflation.largest(product, w.numel(), k, **options)
-        # Of large rows only what tells their signs is kept while new ones are sought.
+        # Of large rows, only enough to determine their signs is kept while new ones are computed.
         before, self._rows, self.past = self._rows[:, ::1000].clone(), None, []
         pairs = deflation.largest(product, w.numel(), k, **options)
         shared = min(len(before), k)
@@ -180,11 +187,11 @@ class Tracker:
         return eigen.refine(product, self._start(), wanted=wanted, tolerance=tolerance)
 
     def _wanted(self, count: int) -> int:
-        """Pairs that must converge: all but the guard."""
+        """Number of pairs that must converge: all but the guard."""
         return max(1, count - 1) if self.grow else count
 
     def _start(self) -> Tensor:
-        """Rows extrapolated through the last refreshes."""
+        """Rows extrapolated from the last refreshes."""
         if not self.past:
             return self.rows
         if self.lag == 2:
@@ -196,7 +203,7 @@ class Tracker:
         return start
 
     def _remember(self, pairs: eigen.Eigenpairs, kept: int) -> None:
-        """The first ``kept`` vectors, sharpened, turned onto the frame of those before where their number agrees."""
+        """Store the first ``kept`` vectors, sharpened and, if their number has not grown, rotated onto earlier ones."""
         if pairs.images is None:
             self.past = []  # the rows are the start
             return
@@ -211,7 +218,7 @@ class Tracker:
         self.past.insert(0, rows)
 
     def _aligned(self, rows: Tensor) -> Tensor:
-        """Signs that agree with the last refresh, so that curves along eigenvectors are continuous."""
+        """The rows with signs that agree with the last refresh, so that curves along eigenvectors are continuous."""
         if self._rows is None:
             return rows
         m = min(len(rows), len(self._rows))
@@ -225,14 +232,15 @@ class Tracker:
 def _extrapolation(count: int) -> tuple[float, ...]:
     """Weights, newest first, that continue a cubic through ``count`` equidistant points by one step.
 
-    Fewer than four points: a polynomial of lower degree; more: least squares, which amplifies errors less.
+    With fewer than four points the polynomial has a lower degree; with more it is fitted by least squares, which
+    amplifies errors less.
     """
     powers = np.vander(-np.arange(1.0, count + 1), min(4, count), increasing=True)
     return tuple(np.linalg.pinv(powers)[0].tolist())
 
 
 def _turned(rows: Tensor, onto: Tensor) -> Tensor:
-    """``rows`` turned within their span to lie best on the rows ``onto`` (Procrustes), in new memory."""
+    """``rows`` rotated within their span to match the rows ``onto`` as closely as possible (Procrustes); a copy."""
     overlap = onto @ rows.T
     if len(rows) == 1:
         return torch.copysign(torch.ones_like(overlap), overlap) * rows

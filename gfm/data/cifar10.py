@@ -34,22 +34,24 @@ def cifar10(
 ) -> Dataset:
     """Images ``(n, 3, 32, 32)`` of the first ``classes`` classes, chosen as in the paper.
 
-    The first ``n // classes`` training images of each class in file order, normalised by the mean and standard
-    deviation of each channel over the chosen images; order shuffled by ``numpy.random.default_rng(seed)``. The test
-    set is all test images of these classes. The central-flows paper uses the defaults.
+    They are the first ``n // classes`` training images of each class in file order, normalised by the mean and
+    standard deviation of each channel over the chosen images, and shuffled by ``numpy.random.default_rng(seed)``.
+    The test set contains all test images of these classes. The central-flows paper uses the defaults.
 
     Args:
-        n: training images in all.
-        classes: how many classes, the first ones.
-        folder: holds the binary version's files, as they are or in ``cifar-10-batches-bin``; the number of rows is
+        n: total number of training images (rounded down to a multiple of ``classes``).
+        classes: number of classes, the first ones.
+        folder: contains the binary version's files, directly or in ``cifar-10-batches-bin``; the number of rows is
             taken from the files' sizes. Without it, the folder named by the environment variable GFM_DATA is tried;
-            else the archive (170 MB) is downloaded into the user's cache and its MD5 checked.
-        targets: "one_hot" ``(n, classes)``, "indices" ``(n,)``, or "signs" ``(n, 1)`` of two classes.
+            otherwise the archive (170 MB) is downloaded into the user's cache and its MD5 checked.
+        targets: "one_hot" ``(n, classes)``, "indices" ``(n,)``, "signs" ``(n, 1)`` for two classes, or "parity"
+            ``(n, 1)``.
         seed: of the order.
         dtype: of the images and of floating targets.
 
-    Impossible n, classes or targets are an ``InputError``; files that are missing, truncated or not of this format an
-    ``UnreadableFileError``.
+    Raises:
+        InputError: n, classes or targets are impossible.
+        UnreadableFileError: A file is missing, truncated or not of this format.
     """
     place = locate("CIFAR-10", INNER, TRAIN[0], folder, _download)
     images, labels = (np.concatenate(part) for part in zip(*(read_batch(place / name) for name in TRAIN), strict=True))
@@ -63,7 +65,7 @@ def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Images ``(rows, 3, 32, 32)`` uint8 and labels ``(rows,)`` uint8 of one file.
 
     Raises:
-        UnreadableFileError: missing, not a whole number of rows, or labels beyond 9.
+        UnreadableFileError: The file is missing, has no whole number of rows, or has labels above 9.
     """
     try:
         raw = np.fromfile(path, dtype=np.uint8)

@@ -22,15 +22,15 @@ _ARRAYS = ("inputs", "targets", "test_inputs", "test_targets")
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Training and test arrays, in the form that losses take.
+    """Training and test arrays, in the form that losses expect.
 
     Attributes:
-        name: what it is, e.g. ``"digits"``.
+        name: for example ``"digits"``.
         inputs: ``(n, ...)`` floating, or ``(n, T)`` int64 tokens.
         targets: one of ``(n, outputs)`` floating (one-hot rows, +-1 signs, or regression values), for "mse"; ``(n,)``
             int64 class indices; ``(n, T)`` int64 class indices of a sequence, ``IGNORE`` (-1) where masked.
-        outputs: the number of a network's outputs (a position).
-        vocabulary: the number of tokens of token inputs, else None.
+        outputs: the number of a network's outputs (per position, for sequences).
+        vocabulary: the number of different tokens for token inputs, else None.
         test_inputs, test_targets: the same for the test set, or None.
     """
 
@@ -47,7 +47,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 (hex) of every array's dtype, shape and bytes."""
+        """SHA-256 digest (hex) of every array's dtype, shape and bytes."""
         digest = sha256()
         for array in (getattr(self, name) for name in _ARRAYS):
             if array is None:
@@ -69,10 +69,10 @@ class Dataset:
 
 
 def one_hot(indices: Tensor, classes: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Class indices ``(...)`` as one-hot rows ``(..., classes)``; ``IGNORE`` gives a zero row.
+    """Class indices ``(...)`` as one-hot rows ``(..., classes)``; ``IGNORE`` gives a row of zeros.
 
     Raises:
-        InputError: an index outside 0..classes-1 that is not ``IGNORE``.
+        InputError: An index is neither in 0..classes-1 nor ``IGNORE``.
     """
     if indices.numel() and (int(indices.max()) >= classes or int(indices.min()) < IGNORE):
         raise InputError(f"Class indices must lie in 0..{classes - 1} (or be {IGNORE}, masked).")

@@ -20,15 +20,20 @@ def digits(
 ) -> Dataset:
     """Images ``(n, 1, 8, 8)`` of the first ``classes`` digits, about 180 of each at most.
 
-    The first ``n // classes`` images of each digit in the file's order are the training set
-    (so n is rounded down to a multiple of classes), the remaining ones of these digits are the test
-    set. Normalised by the training images' mean and standard deviation; order shuffled by
-    ``numpy.random.default_rng(seed)``.
+    The first ``n // classes`` images of each digit in file order are the training set, the remaining images of
+    these digits the test set. All are normalised by the training images' mean and standard deviation, and the
+    training set is shuffled by ``numpy.random.default_rng(seed)``.
 
-    targets: "one_hot" ``(n, classes)`` for "mse"; "indices" ``(n,)`` for "cross_entropy";
-        "signs" ``(n, 1)``, two classes only; "parity" ``(n, 1)``, +1 for odd digits.
+    Args:
+        n: total number of training images (rounded down to a multiple of ``classes``).
+        classes: number of digits, the first ones.
+        targets: "one_hot" ``(n, classes)`` for "mse"; "indices" ``(n,)`` for "cross_entropy";
+            "signs" ``(n, 1)``, for two classes only; "parity" ``(n, 1)``, +1 for odd digits.
+        seed: of the order.
+        dtype: of the images and of floating targets.
 
-    Impossible n, classes or targets are an ``InputError``.
+    Raises:
+        InputError: n, classes or targets are impossible.
     """
     from sklearn.datasets import load_digits  # slow to import, so only when used
 

@@ -1,15 +1,15 @@
 """Weight trajectories of least squares, as in the paper before GFM (arXiv 2505.02714).
 
 Every trajectory i has its own 100 x d matrix X_i ~ N(0, 1) and its own optimum w*_i ~ N(0, 1), starts
-from w_0 ~ U(0, 1)^d and descends the *summed* squares 1/2 |X_i (w - w*_i)|^2:
+from w_0 ~ U(0, 1)^d and descends the *sum* of squares ``1/2 |X_i (w - w*_i)|^2``:
 
-- ``"GD"``: full batch, rate 0.01 / lambda_max(X_i' X_i);
-- ``"SGD"``: 8 rows without replacement at every step, rate 0.001.
+- ``"GD"``: full batch, learning rate 0.01 / lambda_max(X_i' X_i);
+- ``"SGD"``: 8 rows without replacement at every step, learning rate 0.001.
 
-The streams of random numbers are those of the published generator, so the sets are regenerated to
-rounding. A consequence worth knowing: only w* depends on the sample number; X_i, w_0 and the
-mini-batches are the same in all samples, so the spread over samples is not a full replicate's spread.
-Another number ``draw`` gives other streams for these three, by the same recipe: independent sets.
+The random numbers are those of the published generator, so the sets are reproduced up to rounding. As a
+consequence, only w* depends on the sample number; X_i, w_0 and the mini-batches are the same in all samples,
+so the spread over samples is less than that of full replicates. Another number ``draw`` gives other random
+numbers for these three, and so independent sets.
 """
 
 from __future__ import annotations
@@ -31,10 +31,14 @@ SGD_RATE = 0.001
 
 @dataclass(frozen=True)
 class LeastSquaresSet:
-    """A set of recorded descents and everything that made them.
+    """A set of recorded descents and the data that determine them.
 
-    weights: (runs, steps+1, d). optima: (runs, d). inputs: (runs, 100, d). rates: (runs,).
-    batches: (runs, steps, 8) row numbers of each step, or None for full batches.
+    Attributes:
+        weights: (runs, steps+1, d).
+        optima: (runs, d).
+        inputs: (runs, 100, d).
+        rates: (runs,) learning rates.
+        batches: (runs, steps, 8) row numbers of each step, or None for full batches.
     """
 
     name: str
@@ -48,11 +52,19 @@ class LeastSquaresSet:
 def least_squares(
     dimension: int = 1, optimizer: str = "GD", sample: int = 1, runs: int = 200, steps: int = 200, draw: int = 0
 ) -> LeastSquaresSet:
-    """One of the published sets: ``dimension`` 1 or 3, ``"GD"`` or ``"SGD"``, ``sample`` 1 to 5.
+    """One of the published sets (``dimension`` 1 or 3, ``"GD"`` or ``"SGD"``, ``sample`` 1 to 5), or another one.
 
-    draw: 0 for the published inputs, starts and mini-batches, another number for others.
+    Args:
+        dimension: number of weights.
+        optimizer: ``"GD"`` or ``"SGD"``.
+        sample: number of the sample, which determines the optima.
+        runs: number of trajectories.
+        steps: number of steps.
+        draw: 0 for the published inputs, starts and mini-batches; any other number for independent ones.
 
-    A size below one is an ``InputError``, another optimizer an ``UnknownNameError``.
+    Raises:
+        InputError: A size is below 1, or ``sample`` is negative.
+        UnknownNameError: The optimizer is unknown.
     """
     inputs, starts, optima, batches = _recipe(dimension, optimizer, sample, runs, steps, draw)
     name = f"least squares, {dimension} weights, {optimizer}, sample {sample}"
@@ -62,10 +74,10 @@ def least_squares(
 def shared_least_squares(
     dimension: int = 3, optimizer: str = "SGD", sample: int = 1, runs: int = 200, steps: int = 200
 ) -> LeastSquaresSet:
-    """The published set with one task for all runs: the X and the w* of run 0.
+    """The published set with one task for all runs: X and w* of run 0.
 
-    Starts and mini-batch rows are those of :func:`least_squares`; only they differ between runs. Sizes and names are
-    refused as there.
+    Starts and mini-batch rows are those of :func:`least_squares`; only they differ between runs. Arguments and
+    errors are also as there.
     """
     inputs, starts, optima, batches = _recipe(dimension, optimizer, sample, runs, steps)
     name = f"least squares, {dimension} weights, {optimizer}, sample {sample}, one shared task"
@@ -89,7 +101,7 @@ def _recipe(
 def _draws(
     dimension: int, stochastic: bool, runs: int, steps: int, draw: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Inputs, starts and mini-batches: one stream a trajectory, in the published order."""
+    """Inputs, starts and mini-batches, with one random stream per trajectory, in the published order."""
     inputs = np.empty((runs, ROWS, dimension))
     starts = np.empty((runs, dimension))
     batches = np.empty((runs, steps, BATCH), dtype=np.int64) if stochastic else None

@@ -40,22 +40,20 @@ def mnist(
     """Images ``(n, 1, 28, 28)`` of the first ``classes`` digits, chosen as those of CIFAR-10.
 
     Args:
-        n: training images in all.
-        classes: how many digits, the first ones.
+        n: total number of training images.
+        classes: number of digits, the first ones.
         split: "train" chooses n training images and tests on all test images of these digits; "t10k" takes both from
-            the test file, for a folder that holds only that: the n chosen images to train, the rest to test.
-        folder: holds the four gzipped IDX files, as they are or in ``mnist``. Without it, the folder named by the
-            environment variable GFM_DATA is tried; else the files (12 MB) are downloaded into the user's cache and
-            their MD5s checked.
+            the test file, for a folder that contains only that: the n chosen images to train, the others to test.
+        folder: contains the four gzipped IDX files, directly or in ``mnist``. Without it, the folder named by the
+            environment variable GFM_DATA is tried; otherwise the files (12 MB) are downloaded into the user's cache
+            and their MD5s checked.
         targets: as for ``cifar10``.
         seed: as for ``cifar10``.
         dtype: as for ``cifar10``.
 
-    Impossible n, classes or targets are an ``InputError`` too; files that are missing, truncated or not of this format
-    an ``UnreadableFileError``.
-
     Raises:
-        InputError: an impossible split.
+        InputError: split, n, classes or targets are impossible.
+        UnreadableFileError: A file is missing, truncated or not of this format.
     """
     if split not in ("train", "t10k"):
         raise InputError(f"split must be 'train' or 't10k', not {split!r}.")
@@ -80,7 +78,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     """The array of bytes in a gzipped IDX file.
 
     Raises:
-        UnreadableFileError: missing, truncated, or not IDX of bytes with this number of dimensions.
+        UnreadableFileError: The file is missing, truncated, or not IDX of bytes with this number of dimensions.
     """
     try:
         raw = gzip.decompress(path.read_bytes())

@@ -1,4 +1,4 @@
-"""Where a data set's files are: a folder the user names, or a checked download."""
+"""Where a data set's files are: in a folder named by the user, or downloaded and checked."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def locate(
     folder: str | os.PathLike[str] | None,
     download: Callable[[], Path],
 ) -> Path:
-    """The folder that holds ``marker``: ``folder`` or its subfolder ``inner``.
+    """The folder that contains ``marker``: ``folder`` or its subfolder ``inner``.
 
-    Without a folder the one named by ``GFM_DATA`` is tried, then ``download`` is called, with a
-    warning where that folder was named but lacks the file.
+    If no ``folder`` is given, the one named by ``GFM_DATA`` is tried, then ``download`` is called, with a
+    warning if ``GFM_DATA`` is set but that folder lacks the file.
 
     Raises:
-        UnreadableFileError: the folder was named, but holds no such file; the download failed or
-            does not match its checksum.
+        UnreadableFileError: The given folder contains no such file, or the download fails or does not match its
+            checksum.
     """
     named = folder if folder is not None else os.environ.get(FOLDER_VARIABLE)
     if named:

@@ -27,10 +27,10 @@ def available() -> dict[str, Callable[..., Dataset]]:
 
 
 def load(name: str, **options: Any) -> Dataset:
-    """The named data set; options go to its loader, which says what it raises.
+    """The named data set; options are passed to its loader, whose errors are described there.
 
     Raises:
-        UnknownNameError: unknown data set or option.
+        UnknownNameError: The data set or an option is unknown.
 
     Example:
         >>> load("moons", n=40).inputs.shape

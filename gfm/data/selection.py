@@ -1,4 +1,4 @@
-"""The central-flows paper's way of taking a small training set out of an image archive."""
+"""The central-flows paper's way of choosing a small training set from an image archive."""
 
 from __future__ import annotations
 
@@ -28,10 +28,12 @@ def image_dataset(
 ) -> Dataset:
     """The first ``n // classes`` images of each of the first ``classes`` classes as a data set.
 
-    Mean and standard deviation of each channel are those of the chosen images; all images are normalised by these
-    two numbers. The training images' order is shuffled by ``numpy.random.default_rng(seed)``. The test set is those
-    of ``test`` that belong to these classes, or the images of ``archive`` that were not chosen. Impossible n, classes
-    or targets are an ``InputError``.
+    All images are normalised by each channel's mean and standard deviation over the chosen images. The training
+    images are shuffled by ``numpy.random.default_rng(seed)``. The test set consists of the images of ``test`` that
+    belong to these classes or, without ``test``, of the images of ``archive`` that were not chosen.
+
+    Raises:
+        InputError: n, classes or targets are impossible.
     """
     images, labels = archive
     chosen = _first_of_each_class(labels, n, classes, name)
@@ -81,7 +83,7 @@ def target_tensor(labels: np.ndarray, targets: str, classes: int, dtype: torch.d
     "signs": class 1 is +1, class 0 is -1. "parity": odd classes are +1, even ones -1.
 
     Raises:
-        InputError: another word, or signs of more than two classes.
+        InputError: ``targets`` is unknown, or "signs" is used for other than two classes.
     """
     if targets not in TARGETS:
         raise InputError(f"targets must be one of {', '.join(TARGETS)}, not {targets!r}.")

@@ -21,16 +21,15 @@ def sorting(
 ) -> Dataset:
     """Sequences of ``length`` random tokens followed by the same tokens sorted.
 
-    inputs ``(n, 2 length - 1)`` int64: the unsorted tokens, then the sorted ones but the last.
-    targets ``(n, 2 length - 1)`` int64: at each position the next token; the first
-    ``length - 1`` positions, which only read, are masked with ``IGNORE`` (-1). Both "mse" (with
-    one-hot rows) and "cross_entropy" of ``gfm.Problem`` take these targets and count unmasked
-    positions only. Training and ``n_test`` (by default n) test sequences are drawn independently
-    from ``numpy.random.default_rng(seed)``. The central-flows paper's setting is the default, with
-    n=250 for Mamba.
+    Inputs are ``(n, 2 length - 1)`` int64: the unsorted tokens, then the sorted ones except the last.
+    Targets are ``(n, 2 length - 1)`` int64: the next token at each position; the first ``length - 1`` positions,
+    at which nothing is predicted, are masked with ``IGNORE`` (-1). Both "mse" (with one-hot rows) and
+    "cross_entropy" of ``gfm.Problem`` accept these targets and count only unmasked positions. Training and
+    ``n_test`` (by default n) test sequences are drawn independently from ``numpy.random.default_rng(seed)``. The
+    defaults are the central-flows paper's setting, except for Mamba, where n=250.
 
     Raises:
-        InputError: n, n_test, length or vocabulary too small.
+        InputError: n, n_test, length or vocabulary is too small.
     """
     n_test = n if n_test is None else n_test
     if n < 1 or n_test < 0 or length < 2 or vocabulary < 2:

@@ -22,11 +22,17 @@ def moons(
 ) -> Dataset:
     """Two interleaved half circles in the plane, ``n // 2`` points of each class.
 
-    inputs ``(n, 2)``; targets "signs" or "parity" ``(n, 1)``, "one_hot" ``(n, 2)`` or "indices" ``(n,)``, any other an
-    ``InputError``. The test set is as large and drawn from the same law.
+    Inputs are ``(n, 2)``. The test set has the same size and distribution.
+
+    Args:
+        n: number of points, rounded down to an even number.
+        noise: standard deviation of Gaussian noise on the points.
+        targets: "signs" or "parity" ``(n, 1)``, "one_hot" ``(n, 2)`` or "indices" ``(n,)``.
+        seed: of all random draws.
+        dtype: of the inputs and of floating targets.
 
     Raises:
-        InputError: n below 2, or negative noise.
+        InputError: n is below 2, noise is negative, or ``targets`` is unknown.
     """
     if n < 2 or noise < 0:
         raise InputError(f"n must be at least 2 and noise at least 0, not {n} and {noise}.")
@@ -56,11 +62,12 @@ def waves(
 ) -> Dataset:
     """A regression on normal inputs ``(n, dims)``: targets ``(n, 1)``, a random sum of waves.
 
-    y = c * sum_j sin(frequency * a_j . x + b_j) over ``terms`` waves, with normal a_j, b_j uniform
-    over a turn, and c such that y has unit variance in the training set. The test set is as large.
+    y = c * sum_j sin(frequency * a_j . x + b_j) over ``terms`` waves, with normal a_j of variance 1 / dims per
+    entry, b_j uniform in [0, 2 pi), and c such that y has unit variance in the training set. The test set has the
+    same size.
 
     Raises:
-        InputError: n below 2, dims or terms below 1.
+        InputError: n is below 2, or dims or terms is below 1.
     """
     if n < 2 or dims < 1 or terms < 1:
         raise InputError(f"n={n}, dims={dims}, terms={terms}: need n >= 2, dims and terms >= 1.")

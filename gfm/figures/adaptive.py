@@ -1,6 +1,6 @@
 """Panels of Scalar RMSProp and RMSProp: at the edge, on the central flow, with and without its penalty.
 
-Each function returns a list of ``Panel``; ``panels.draw`` makes the figure of it, ``panels.data_of`` its data.
+Each function returns a list of ``Panel``; ``panels.draw`` draws the figure, and ``panels.data_of`` gives its data.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ __all__ = [
 ]
 
 _PALE = {"alpha": 0.55}
-#: Optimizers whose preconditioner is one number: the Hessian's eigenvalues are the effective ones over the step.
+#: Optimizers whose preconditioner is one number: a Hessian eigenvalue is the effective one divided by the step size.
 _ONE_STEP = ("GradientDescent", "ScalarRMSProp")
 
 
 def _settled(curves: list[Curve], share: float = 0.08) -> tuple[float, float]:
-    """Limits of y that fit the curves after the first share of the steps, where all change fast."""
+    """Limits of y that fit the curves without the first share of the steps, in which they change fast."""
     late = [c.y[(c.x >= share * c.x[-1]) & np.isfinite(c.y)] for c in curves]
     values = np.concatenate([v for v in late if len(v)])
     room = 0.08 * (values.max() - values.min())
@@ -77,10 +77,11 @@ def many(run: Run, most: int = 4) -> list[Panel]:
 
 
 def continued(runs: Mapping[str, Run], before: int, until: int, flows: bool) -> list[Panel]:
-    """Loss, effective sharpness, sharpness and nu of runs that leave one path at step ``before``.
+    """Loss, effective sharpness, sharpness and nu of runs that leave a common path at step ``before``.
 
-    Without their central flows also the swing along the critical direction (distance from the central flow, in
-    weights; not drawn where no direction is critical) and the squared gradient.
+    If ``flows`` is false, the central flows are left out and two panels are added: the swing along the critical
+    direction (distance from the central flow, in weights; not drawn where no direction is critical) and the
+    squared gradient.
     """
     colours = ("blue", "vermilion", "green")
     panels = []
@@ -119,7 +120,7 @@ def continued(runs: Mapping[str, Run], before: int, until: int, flows: bool) -> 
 
 
 def central_flow(run: Run, window: float, name: str, most: int = 3) -> list[Panel]:
-    """Loss, eigenvalues, second moments and distances of the optimizer and its flows."""
+    """Loss, eigenvalues, second moments, and distances between the optimizer and its flows."""
     step, discrete, central = steps_of(run), run["discrete"], run["central"]
     losses = averaged(step, discrete.loss, central.predicted_loss, window, name, look=_PALE,
                       prediction="central flow: predicted average")
@@ -154,7 +155,7 @@ def central_flow(run: Run, window: float, name: str, most: int = 3) -> list[Pane
 
 
 def product(run: Run, window: float) -> list[Panel]:
-    """The largest eigenvalues, effective step size and their products, of optimizer and central flow."""
+    """The largest eigenvalues, the effective step size and their products, for optimizer and central flow."""
     step = steps_of(run)
     size = [(q, run[q].effective_step) for q in ("discrete", "central")]
     both = [(q, v) for q in ("discrete", "central") for v in effective_eigenvalues(run, q, 3)]
@@ -209,9 +210,14 @@ def equal_loss(runs: Mapping[str, Run], level: float) -> list[Panel]:
 def ablation(
     full: Run, ablated: Run, sharpness: Mapping[str, tuple[np.ndarray, np.ndarray]], window: float, name: str
 ) -> list[Panel]:
-    """Loss, sharpness and effective step: the optimizer, its flow, the flow without curvature penalty.
+    """Loss, sharpness and effective step of the optimizer, its flow, and the flow without curvature penalty.
 
-    sharpness: "discrete", "central" (of ``full``) and "ablated" to (steps, values).
+    Args:
+        full: run with the central flow.
+        ablated: run with the flow without its curvature penalty.
+        sharpness: "discrete", "central" (both of ``full``) and "ablated" -> (steps, values).
+        window: standard deviation, in steps, of the Gaussian average.
+        name: the optimizer's name.
     """
     step = steps_of(full)
     drawn: list[tuple[str, Series, str, str, dict[str, Any]]] = [
@@ -248,7 +254,7 @@ def first_lead(full: Run, ablated: Run, first: int, last: int) -> list[Panel]:
 
 
 def two_rates(runs: Mapping[str, Run], window: float) -> list[Panel]:
-    """Loss, sharpness and effective step of runs from one start: optimizer thin, central flow thick."""
+    """Loss, sharpness and effective step of runs from one start; thin: optimizer, thick: central flow."""
     panels = []
     for label, quantity in (
         ("training loss", lambda r, q: r[q].loss), ("sharpness", flow_sharpness),

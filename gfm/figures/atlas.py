@@ -47,11 +47,14 @@ def edges(runs: Runs, nets: Sequence[str]) -> Figure:
 def predictions(runs: Runs, nets: Sequence[str], window: float) -> Figure:
     """Loss of each network (panels) at each learning rate, with the time average that its central flow predicts.
 
-    window: standard deviation, in steps, of the Gaussian average.
+    Args:
+        runs: (network, learning rate) -> run.
+        nets: the networks, in order.
+        window: standard deviation, in steps, of the Gaussian average.
     """
     columns = min(len(nets), 3)
     rows = -(-len(nets) // columns)
-    every = max(1, int(window) // 4)  # an average over many steps is drawn at fewer
+    every = max(1, int(window) // 4)  # a smooth average needs fewer points
     with style.use():
         figure, axes = plt.subplots(rows, columns, figsize=(3.5 * columns, 2.7 * rows + 0.3), squeeze=False)
         for ax in axes.flat[len(nets) :]:

@@ -1,4 +1,4 @@
-"""Figures that compare named settings by one number each, with their spread."""
+"""Figures that compare named settings by one number each, with its spread."""
 
 from __future__ import annotations
 
@@ -22,10 +22,14 @@ def by_name(
     bold: Sequence[str] = (),
     log: bool = False,
 ) -> Figure:
-    """One panel a group, one row a setting: every replicate as a small dot, their mean as a large one.
+    """One panel per group, one row per setting: replicates as small dots, their mean as a large one.
 
-    panels: title -> setting -> (replicates,) values. reference: a value to mark, e.g. 1 for no gain.
-    bold: settings drawn in the flow's colour.
+    Args:
+        panels: title -> setting -> (replicates,) values.
+        xlabel: label of the x axis.
+        reference: a value to mark, e.g. 1 for no gain.
+        bold: settings drawn in the flow's colour.
+        log: whether the x axis is logarithmic.
     """
     names = list(next(iter(panels.values())))
     wide = 2.9 if len(panels) < 3 else 1.9
@@ -45,7 +49,7 @@ def by_name(
             if log:
                 ax.set_xscale("log")
                 low, high = ax.get_xlim()
-                if high < 30 * low:  # too narrow for powers of ten alone
+                if high < 30 * low:  # too narrow for ticks at powers of ten only
                     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
                     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
                 else:

@@ -1,4 +1,4 @@
-"""Figures of lockstep runs: what the optimizer does, and what its flows say of it."""
+"""Figures of lockstep runs: what the optimizer does, and what its flows say about it."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def enlarged_data(run: Run, window: float, span: tuple[int, int]) -> dict[str, n
 
 
 def enlarged(run: Run, window: float, span: tuple[int, int]) -> Figure:
-    """The edge from near: sawtooth of the sharpness, squared swing against its variance, distances.
+    """Close-up of the edge: sawtooth of the sharpness, squared swing and its predicted variance, distances.
 
     Args:
         run: gradient descent with processes discrete, stable and central.

@@ -15,9 +15,10 @@ __all__ = ["limits", "oscillation"]
 
 
 def oscillation(run: Run, window: float, steps: np.ndarray, variances: np.ndarray) -> list[Panel]:
-    """Squared displacement along the first eigenvector of Sigma, predicted variance, closed form at ``steps``.
+    """Squared displacement along the first eigenvector of Sigma, its predicted variance, and the closed form.
 
-    In squared weights: Sigma = X u u^T / P for the unit u, and 1 / P is the effective step.
+    The closed form's ``variances`` are given at ``steps``. All are in squared weights: Sigma = X u u^T / P for the
+    unit vector u, and 1 / P is the effective step.
     """
     step, flow = steps_of(run), run["central"]
     squared = flow.displacement[:, 0] ** 2 * flow.effective_step

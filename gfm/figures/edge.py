@@ -44,7 +44,7 @@ def cycle(run: Run, found: Cycle, window: tuple[int, int]) -> Figure:
     """One cycle of the edge and the sawtooth that follows.
 
     Args:
-        run: gradient descent with its central flow (the swing is measured along the flow's top eigenvector).
+        run: gradient descent with its central flow, along whose top eigenvector the swing is measured.
         found: the cycle, enlarged on the left.
         window: first and last step of the sawtooth on the right.
     """

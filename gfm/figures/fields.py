@@ -19,17 +19,22 @@ def fields(
     runs: np.ndarray,
     flows: np.ndarray,
 ) -> Figure:
-    """True and learned field as arrows over the plane, recorded and learned paths from the same starts.
+    """The true and the learned field as arrows over the plane, with recorded and learned paths from the same starts.
 
-    grid, learned, true: (g, g, 2). visited: (g, g) counts; arrows of unvisited cells are pale. runs,
-    flows: (paths, states, 2).
+    Args:
+        grid: (g, g, 2) places.
+        learned: (g, g, 2) learned field there.
+        true: (g, g, 2) true field there.
+        visited: (g, g) counts; arrows of unvisited cells are pale.
+        runs: (paths, states, 2) recorded paths.
+        flows: (paths, states, 2) paths along the learned field.
     """
     with style.use():
         fig, axes = plt.subplots(1, 2, figsize=(8.8, 4.3), sharex=True, sharey=True)
         titles = ("True field: minus gradient", "Learned field")
         for ax, field, lines, title in zip(axes, (true, learned), (runs, flows), titles, strict=True):
             size = np.linalg.norm(field, axis=-1, keepdims=True)
-            arrows = field / np.sqrt(np.maximum(size, 1e-6))  # the root: short ones stay visible
+            arrows = field / np.sqrt(np.maximum(size, 1e-6))  # length goes with the root, so short ones stay visible
             for mask, colour in ((visited > 0, style.COLOURS["grey"]), (visited == 0, "#D9D9D9")):
                 ax.quiver(grid[mask][:, 0], grid[mask][:, 1], arrows[mask][:, 0], arrows[mask][:, 1],
                           color=colour, angles="xy", scale=9, width=0.004)
@@ -59,7 +64,10 @@ def paths(
 ) -> Figure:
     """True and forecast weights of single runs against the step.
 
-    panels: title -> (truth (states,), forecaster -> (horizon,) forecast). observed: last observed step.
+    Args:
+        panels: title -> (truth (states,), forecaster -> (horizon,) forecast).
+        titles: forecaster -> name in the legend.
+        observed: last observed step.
     """
     with style.use():
         columns = 3

@@ -21,11 +21,15 @@ def error_panels(
     highlight: str = "gfm",
     limit: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> Figure:
-    """Error against step, one panel a data set, on a logarithmic axis.
+    """Error against step on a logarithmic axis, one panel per data set.
 
-    panels: title -> forecaster -> (samples, horizon) mean squared errors. titles: forecaster -> name in
-    the legend. first: step of the first error. floor: errors below it are drawn there (rounding).
-    highlight: the forecaster drawn bold. limit: panel title -> steps and errors that nobody can beat.
+    Args:
+        panels: title -> forecaster -> (samples, horizon) mean squared errors.
+        titles: forecaster -> name in the legend.
+        first: step of the first error.
+        floor: smaller errors, which are rounding, are drawn at this value.
+        highlight: the forecaster drawn bold.
+        limit: panel title -> steps and errors that no forecaster can beat.
     """
     names = [name for name in next(iter(panels.values())) if name != highlight]
     looks = dict(zip(names, style.cycle(len(names)), strict=True))

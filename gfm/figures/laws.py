@@ -1,4 +1,4 @@
-"""Figures of what a memoryless field cannot do, and of the law of the weights."""
+"""Figures of what a memoryless field cannot do, and of the distribution (law) of the weights."""
 
 from __future__ import annotations
 
@@ -21,10 +21,14 @@ def memoryless(
     monotone: np.ndarray,
     bars: Mapping[str, Mapping[str, float]],
 ) -> Figure:
-    """Left: where test weights are at step 20 and at the end, and the two maps; right: errors.
+    """Left: test weights at the end against those at step 20, and the two maps; right: errors.
 
-    now, later, flow, monotone: (points,) weights at step 20, at the end, and the flow's and the
-    monotone map's forecast of the end. bars: group -> forecaster -> error at the end.
+    Args:
+        now: (points,) weights at step 20.
+        later: (points,) weights at the end.
+        flow: (points,) the flow's forecast of the end.
+        monotone: (points,) the monotone map's forecast of the end.
+        bars: group -> forecaster -> error at the end.
     """
     order = np.argsort(now)
     with style.use():
@@ -56,10 +60,14 @@ def densities(
     optimum: float,
     labels: list[str],
 ) -> Figure:
-    """The law of one weight at some epochs, in small panels, one run's weight as a dot.
+    """The distribution of one weight at some epochs, in small panels, with one run's weight as a dot.
 
-    states, carried: (epochs, runs) recorded weights, and the initial ones carried by the learned flow.
-    path: (epochs,) the weight of one run.
+    Args:
+        states: (epochs, runs) recorded weights.
+        carried: (epochs, runs) initial weights carried along the learned flow.
+        path: (epochs,) the weight of one run.
+        optimum: the weight that minimises the loss.
+        labels: one per epoch.
     """
     low, high = states.min(), states.max()
     grid = np.linspace(low - 0.1 * (high - low), high + 0.1 * (high - low), 300)
@@ -75,7 +83,7 @@ def densities(
             ax.plot(path[number], 0, "o", color=style.COLOURS["vermilion"], markersize=7,
                     clip_on=False, zorder=5, label="one run")
             ax.set_title(label)
-        axes[0, 0].set_ylim(bottom=0)  # shared by all, after all are drawn
+        axes[0, 0].set_ylim(bottom=0)  # shared by all panels, so set once all are drawn
         for ax in axes[-1]:
             ax.set_xlabel("weight w")
         for ax in axes[:, 0]:

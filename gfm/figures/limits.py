@@ -1,4 +1,4 @@
-"""The figure of the flow's limits: error against overshoot, and what its computation changes."""
+"""The figure of the flow's limits: error against overshoot, and the effect of numerical settings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def limits(overshoot: Sequence[Mapping[str, Any]], changes: Sequence[Mapping[str
             known = (r for r in overshoot if r["family"] == name and np.isfinite(r["error"]))
             rows = sorted(known, key=lambda r: r["peak"])
             left.plot([r["peak"] for r in rows], [100 * r["error"] for r in rows], label=name, markersize=7, **look)
-            for r in rows[-1:]:  # more names would cover each other: rates rise along each line
+            for r in rows[-1:]:  # label only the largest learning rate: more labels would overlap
                 left.annotate(f"lr {r['lr']:g}", (r["peak"], 100 * r["error"]), textcoords="offset points",
                               xytext=(5, 5), fontsize=7.5)
         left.axvline(2.0, **style.line("threshold"))

@@ -21,8 +21,11 @@ def nowcasts(
 ) -> Figure:
     """Left: test loss some steps ahead; right: share of the training steps saved, seed by seed.
 
-    ahead: steps. losses: name -> (steps,) mean loss. saved: forecaster (and what sets it apart) -> (seeds,)
-    share in per cent. bold: how the names begin that are drawn as ours.
+    Args:
+        ahead: steps.
+        losses: name -> (steps,) mean loss.
+        saved: forecaster (and its variant) -> (seeds,) share in per cent.
+        bold: names that begin with this are drawn as ours.
     """
     with style.use():
         fig, (left, right) = plt.subplots(1, 2, figsize=(8.8, 3.4))

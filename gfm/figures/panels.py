@@ -1,4 +1,4 @@
-"""Rows of panels over training steps, all drawn one way: the ground of the adaptive optimizers' figures."""
+"""Rows of panels over training steps in a uniform style, from which many figures are made."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ABLATED: dict[str, Any] = {"color": style.COLOURS["purple"], "linestyle": (0, (6
 
 @dataclass(frozen=True)
 class Curve:
-    """y over x (both (m,)), drawn in a role of ``style.ROLES``, with changes; NaN is not drawn."""
+    """y over x (both (m,)), drawn in the style of a role (``style.ROLES``) with changes; NaN is not drawn."""
 
     x: np.ndarray
     y: np.ndarray
@@ -41,7 +41,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """One set of axes: curves, title (the finding), labels, a level drawn as the threshold."""
+    """One set of axes: curves, a title (the finding), labels, and a level drawn as the threshold."""
 
     title: str
     ylabel: str
@@ -56,12 +56,12 @@ class Panel:
 
 
 def steps_of(run: Run) -> np.ndarray:
-    """(steps + 1,) the steps of a run."""
+    """(steps + 1,) the step numbers of a run."""
     return np.arange(run.steps + 1)
 
 
 def effective_eigenvalues(run: Run, process: str, most: int) -> list[np.ndarray]:
-    """The largest effective eigenvalues of a process that are known, each (steps + 1,); the edge is at 2."""
+    """The largest effective eigenvalues that were measured, each (steps + 1,), at most ``most``; the edge is at 2."""
     values = run[process].eigenvalues * 2.0 / run.settings["threshold"]
     return [column for column in values.T[:most] if np.isfinite(column).sum() > 1]
 
@@ -79,14 +79,14 @@ def averaged(step: np.ndarray, seen: np.ndarray, predicted: np.ndarray, window: 
 
 def draw(panels: Sequence[Panel], columns: int = 2, height: float = 2.8, width: float | None = None,
          align: bool = True) -> Figure:
-    """The panels, row by row; x axes are shared where all have the same label.
+    """Draw the panels row by row; the x axis is shared if all panels have the same x label.
 
     Args:
         panels: in reading order.
-        columns: panels side by side.
+        columns: number of panels in a row.
         height: of a row, in inches.
         width: of the figure, in inches; by default 8.6, or 5.6 for one column.
-        align: whether the labels of the y axes stand below each other.
+        align: whether the labels of the y axes are aligned.
     """
     rows = -(-len(panels) // columns)
     shared = len({p.xlabel for p in panels}) == 1
@@ -120,7 +120,7 @@ def draw(panels: Sequence[Panel], columns: int = 2, height: float = 2.8, width: 
 
 
 def _log_x(axes: Axes) -> None:
-    """A logarithmic x axis whose labels do not run into each other."""
+    """Make the x axis logarithmic, with labels that do not overlap."""
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     wide = high > 200 * low
@@ -131,7 +131,7 @@ def _log_x(axes: Axes) -> None:
 
 
 def data_of(panels: Sequence[Panel]) -> dict[str, np.ndarray]:
-    """The curves' numbers by name ("panel: label"), with their x, so that a figure redraws from its files."""
+    """The curves' x and y by name ("panel: label"), so that a figure can be redrawn from its files."""
     data: dict[str, np.ndarray] = {}
     for panel in panels:
         for number, curve in enumerate(panel.curves):

@@ -1,4 +1,4 @@
-"""One run of the atlas on one plate: what is measured of every optimizer and network alike."""
+"""One run of the atlas on one plate: the same measurements for every optimizer and network."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ __all__ = ["plate"]
 def plate(run: Run, window: float, most: int = 3) -> list[Panel]:
     """Panels of a run with processes discrete and central, of any optimizer.
 
-    Loss, effective eigenvalues, squared swing along the first eigenvector of Sigma (if any direction was critical
-    for long enough), squared gradient norm, effective step (where it is not constant), and distance.
-    window: standard deviation, in steps, of the Gaussian average.
+    They show loss, effective eigenvalues, squared swing along the first eigenvector of Sigma (if a direction was
+    critical for long enough), squared gradient norm, effective step (if it is not constant), and distance.
+
+    Args:
+        run: with processes discrete and central.
+        window: standard deviation, in steps, of the Gaussian average.
+        most: number of eigenvalues.
     """
     step, seen, flow = steps_of(run), run["discrete"], run["central"]
     panels = [_averaged("Loss", "training loss", step, seen.loss, flow.predicted_loss, window, legend=True)]

@@ -33,9 +33,11 @@ def many_data(run: Run, window: float) -> dict[str, np.ndarray]:
 
 
 def many(run: Run, window: float) -> Figure:
-    """Several eigenvalues at the edge, the rank of Sigma, its variances against the swings, distances.
+    """Several eigenvalues at the edge, the rank of Sigma, its variances and the squared swings, distances.
 
-    window: standard deviation, in steps, of the Gaussian average of the squared swings.
+    Args:
+        run: gradient descent with its flows.
+        window: standard deviation, in steps, of the Gaussian average of the squared swings.
     """
     data = many_data(run, window)
     step, edge = data["step"], 2.0 / run.settings["lr"]
@@ -148,7 +150,11 @@ def zoom(run: Run, window: float, span: tuple[int, int], outputs: Sequence[int],
 def overview(run: Run, output: int) -> Figure:
     """Loss, several eigenvalues and one output of gradient descent, gradient flow and central flow over the run.
 
-    output: column of the recorded outputs. Of gradient flow only the largest eigenvalue is shown.
+    For gradient flow only the largest eigenvalue is shown.
+
+    Args:
+        run: with processes discrete, stable and central, and outputs recorded.
+        output: column of the recorded outputs.
     """
     step, lr = np.arange(run.steps + 1), run.settings["lr"]
     with style.use():

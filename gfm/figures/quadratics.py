@@ -21,10 +21,10 @@ def one_weight(
     """Gradient descent on a parabola, and how fast it grows or shrinks.
 
     Args:
-        paths: learning rate -> (steps + 1, 1) weights; a panel each.
+        paths: learning rate -> (steps + 1, 1) weights; one panel for each.
         curvature: of the parabola.
         products: (m,) learning rate times curvature.
-        factors: (m,) measured growth in a step.
+        factors: (m,) measured growth per step.
     """
     with style.use():
         figure, axes = plt.subplots(1, len(paths) + 1, figsize=(3.0 * (len(paths) + 1), 2.9))

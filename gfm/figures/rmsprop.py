@@ -31,7 +31,7 @@ def start(run: Run) -> list[Panel]:
 
 
 def single_weights(run: Run, chosen: list[int]) -> list[Panel]:
-    """Squared gradient and nu of single weights; chosen: columns of those recorded."""
+    """Squared gradient and nu of single weights; ``chosen``: columns of the recorded weights."""
     step, seen = steps_of(run), run["discrete"]
     return [
         Panel(f"Weight {number}", "squared gradient", [
@@ -42,7 +42,7 @@ def single_weights(run: Run, chosen: list[int]) -> list[Panel]:
 
 
 def variances(run: Run, window: float, name: str = "RMSProp") -> list[Panel]:
-    """Squared displacement along each eigenvector of Sigma, smoothed, and its predicted variance, of one optimizer."""
+    """Smoothed squared displacement along each eigenvector of Sigma, and its predicted variance."""
     step, flow = steps_of(run), run["central"]
     names = ["first", "second", "third", "fourth"]
     panels: list[Panel] = []
@@ -78,7 +78,7 @@ def weights_predicted(run: Run, window: float, chosen: list[int]) -> list[Panel]
 
 
 def rest(points: Mapping[str, np.ndarray], second: int | None) -> list[Panel]:
-    """Cosine between nu and stationary nu, and ten weights' values of both, over the checkpoints."""
+    """Cosine between nu and stationary nu, and both for ten weights, over the checkpoints."""
     step, dots = points["step"], {"marker": "o", "markersize": 4}
     colours = style.cycle(8)
     curves = []
@@ -116,7 +116,7 @@ def speeds(found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Panel]:
 def paths(run: Run, found: Mapping[str, np.ndarray], first: int, p: int) -> list[Panel]:
     """Loss, sum of nu and one output: RMSProp, its central flow, the stationary flow and its ablation.
 
-    Of the recorded outputs the one that is largest at the end of the central flow.
+    The output shown is the recorded one that is largest at the end of the central flow.
     """
     length = len(found["full_loss"])
     cut = slice(first, first + length)

@@ -1,4 +1,4 @@
-"""Figures over the share of a run that is observed."""
+"""Figures against the share of a run that is observed."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ def by_share(
     titles: Mapping[str, str],
     floor: float = 1e-17,
 ) -> Figure:
-    """Error at the last step against the observed share of the run, a panel a data set.
+    """Error at the last step against the observed share of the run, one panel per data set.
 
-    panels: title -> forecaster -> (shares, samples) errors; bars of one standard deviation are left out
-    for errors at rounding. shares: in per cent.
+    Args:
+        panels: title -> forecaster -> (shares, samples) errors; bars of one standard deviation are left out
+            where the errors are at the level of rounding.
+        shares: in per cent.
+        titles: forecaster -> name in the legend.
+        floor: smaller errors are drawn at this value.
     """
     names = [name for name in next(iter(panels.values())) if name != "gfm"]
     looks = dict(zip(names, style.cycle(len(names), markers=True), strict=True))

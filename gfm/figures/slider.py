@@ -1,7 +1,7 @@
-"""A figure with a slider over training steps: inline SVG and a little script, no kernel, no other files.
+"""A figure with a slider over training steps: inline SVG and a small script, without kernel or other files.
 
-Without scripts the whole curves are seen, as in any figure. With them a slider (and a button, unless the
-reader prefers reduced motion) draws the curves up to a step. The curves' points are stored once, in the SVG.
+If scripts are disabled, the whole curves are shown, as in any figure. Otherwise a slider (and a button, unless
+the reader prefers reduced motion) draws the curves up to a step. The curves' points are stored once, in the SVG.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MOST_BYTES = 150_000
 
 @dataclass(frozen=True)
 class Curve:
-    """A line drawn with the steps. x, y: (frames,); NaN breaks the line. role: of ``gfm.figures.style``."""
+    """A line that grows with the steps: x, y (frames,), with gaps at NaN, in a role of ``gfm.figures.style``."""
 
     label: str
     role: str
@@ -33,9 +33,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes. xlim, ylim: its ends; log: logarithmic y axis.
+    """One pair of axes.
 
-    areas: label -> (m, 2) corners of a shaded polygon. lines: label -> (m, 2) points of a line that does not move.
+    Attributes:
+        xlim, ylim: its limits.
+        log: whether the y axis is logarithmic.
+        areas: label -> (m, 2) corners of a shaded polygon.
+        lines: label -> (m, 2) points of a line that does not change with the steps.
     """
 
     title: str
@@ -54,14 +58,14 @@ def slider(panels: Sequence[Panel], steps: np.ndarray, *, name: str, alt: str,
     """The figure as HTML for a notebook's output.
 
     Args:
-        panels: side by side; each curve has one value a frame.
+        panels: drawn in a row; each curve has one value per frame.
         steps: (frames,) the training step of each frame.
-        name: of letters, digits and hyphens; unique on the page.
+        name: made of letters, digits and hyphens; unique on the page.
         alt: the finding in words.
         readings: label -> (frames,) numbers shown beside the slider.
 
     Raises:
-        InputError: a curve of another length, or more than 150 kB.
+        InputError: A curve has another length, or the figure exceeds 150 kB.
     """
     frames = len(steps)
     for panel in panels:

@@ -1,6 +1,6 @@
-"""One look for all figures: colours and line styles that survive colour blindness and grey print.
+"""One style for all figures: colours and lines that readers can distinguish despite colour blindness or grey print.
 
-Palette: Okabe and Ito's, ordered so that neighbours differ in lightness as well as in hue. Every role
+The palette is Okabe and Ito's, ordered so that neighbours differ in lightness as well as in hue. Every role
 also has its own line style, so that no figure depends on colour alone.
 """
 
@@ -68,7 +68,7 @@ _RC: dict[Any, Any] = {
 
 @contextmanager
 def use() -> Iterator[None]:
-    """Context in which figures are drawn: ``with style.use(): fig, ax = plt.subplots()``."""
+    """Context manager in which figures are drawn: ``with style.use(): fig, ax = plt.subplots()``."""
     import matplotlib as mpl
     from cycler import cycler
 
@@ -77,12 +77,12 @@ def use() -> Iterator[None]:
 
 
 def line(role: str, **changes: Any) -> dict[str, Any]:
-    """Keywords for ``ax.plot`` of a role in :data:`ROLES`, with changes."""
+    """Keyword arguments of ``ax.plot`` for a role in :data:`ROLES`, with changes."""
     return {**ROLES[role], **changes}
 
 
 def cycle(number: int, markers: bool = False) -> list[dict[str, Any]]:
-    """Keywords for ``number`` lines that differ in colour and dash (and marker, if asked)."""
+    """Keyword arguments for ``number`` lines that differ in colour and dashes (and markers, if asked for)."""
     marked = [{"marker": _MARKERS[i % 8]} if markers else {} for i in range(number)]
     return [{"color": _ORDER[i % 8], "linestyle": _DASHES[(i + i // 8) % 8], **marked[i]}
             for i in range(number)]

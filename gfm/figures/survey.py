@@ -1,4 +1,4 @@
-"""The atlas as one table of colours: how exact the predicted loss is, by network and setting."""
+"""The atlas as one coloured table: how accurate the predicted loss is, by network and setting."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def survey(rows: Sequence[dict[str, Any]]) -> Figure:
 
 
 def _text(found: Sequence[dict[str, Any]], errors: Sequence[float]) -> str:
-    """What a cell of the table says: its error, or why it has none."""
+    """The text of a table cell: its error, or why it has none."""
     if errors:
         return f"{max(errors):.2g} %" if np.isfinite(max(errors)) else "stopped"
     if not found:

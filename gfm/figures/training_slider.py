@@ -18,11 +18,11 @@ def training_slider(run: Run, name: str, alt: str) -> str:
     """Gradient descent, gradient flow and central flow up to a step, as HTML.
 
     Args:
-        run: of processes discrete, stable and central.
-        name: of letters, digits and hyphens; unique on the page.
+        run: with processes discrete, stable and central.
+        name: made of letters, digits and hyphens; unique on the page.
         alt: the finding in words.
 
-    At most 320 frames, an odd number of steps apart, since descent swings with period two.
+    There are at most 320 frames, an odd number of steps apart, because descent oscillates with period two.
     """
     every = -(-(run.steps + 1) // _FRAMES)
     take = slice(None, None, every + 1 - every % 2)
@@ -45,6 +45,6 @@ def training_slider(run: Run, name: str, alt: str) -> str:
 
 
 def _around(curves: dict[str, np.ndarray]) -> tuple[float, float]:
-    """Ends of a logarithmic axis that holds all curves."""
+    """Limits of a logarithmic axis that contains all curves."""
     values = np.concatenate([v[np.isfinite(v) & (v > 0)] for v in curves.values()])
     return float(values.min() / 1.15), float(values.max() * 1.15)

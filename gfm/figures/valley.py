@@ -1,4 +1,4 @@
-"""Figures of the valley: paths over the loss's contours, and paths seen on the floor."""
+"""Figures of the valley: paths over the contours of the loss, and paths projected on the floor."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def valley(run: Run, x: np.ndarray, y: np.ndarray, loss: np.ndarray, sharpness: 
     """The valley from above, its sharpness along the paths, and the last steps enlarged.
 
     Args:
-        run: two weights (x across the valley, y along it), weights kept at every step.
+        run: with two weights (x across the valley, y along it), kept at every step.
         x: grid across the valley.
         y: grid along it.
         loss: (len(y), len(x)) on the grid.
         sharpness: (len(y), len(x)) on the grid.
-        last: steps enlarged in the third panel.
+        last: number of steps enlarged in the third panel.
     """
     edge = 2.0 / run.settings["lr"]
     with style.use():
@@ -107,12 +107,12 @@ def valley(run: Run, x: np.ndarray, y: np.ndarray, loss: np.ndarray, sharpness: 
 def floor_plane(
     run: Run, y: np.ndarray, z: np.ndarray, loss: np.ndarray, sharpness: np.ndarray, lowest: np.ndarray
 ) -> Figure:
-    """Three weights: paths seen on the floor, and the swing across it with its predicted size.
+    """Three weights: paths projected on the floor, and the swing across it with its predicted size.
 
     Args:
-        run: weights (x, y, z) kept at every step.
-        y: grid of the floor.
-        z: grid of the floor.
+        run: with weights (x, y, z), kept at every step.
+        y: first coordinate of the grid on the floor.
+        z: second coordinate of the grid.
         loss: (len(z), len(y)) on the floor above the grid.
         sharpness: (len(z), len(y)) on the floor above the grid.
         lowest: (3,) the lowest point of the stable region.
@@ -147,12 +147,12 @@ def valley_slider(run: Run, border: np.ndarray, floor: np.ndarray, name: str, al
     """The two-weight valley with a slider over the steps, as HTML.
 
     Args:
-        run: two weights (x across the valley, y along it), weights kept at every step.
-        border: (m, 2) points (y, x) where the sharpness is 2 / lr, by x.
+        run: with two weights (x across the valley, y along it), kept at every step.
+        border: (m, 2) points (y, x) where the sharpness is 2 / lr, ordered by x.
         floor: (m, 2) points (y, x) of the floor.
-        name: of letters, digits and hyphens; unique on the page.
+        name: made of letters, digits and hyphens; unique on the page.
         alt: the finding in words.
-        every: steps between frames; odd, since descent swings with period two.
+        every: steps between frames; odd, because descent oscillates with period two.
     """
     take = slice(None, None, every)
     steps = np.arange(run.steps + 1)[take]

@@ -1,6 +1,6 @@
-"""Forecasters of weights: one interface, one file per method, a table from name to class.
+"""Forecasters of weights: one interface, one file per method, and a table of all classes by name.
 
-A forecaster is made with its options, learns from whole trajectories and continues observed ones::
+A forecaster is made with its options, learns from complete trajectories and continues observed ones::
 
     model = gfm.forecasters.available()["ols"]().fit(train, validation=val)
     model.forecast(prefix, horizon)        # (runs, horizon, parameters)
@@ -56,5 +56,5 @@ __all__ = [
 
 
 def available() -> dict[str, type[Forecaster]]:
-    """Names of all forecasters and their classes, the learned flows of :mod:`gfm.matching` included."""
+    """Name -> class of every forecaster, including the learned flows of :mod:`gfm.matching`."""
     return dict(sorted(registered.items()))

@@ -1,4 +1,4 @@
-"""Learned maps from the prefix to the whole future at once, trained by gradient."""
+"""Learned maps from the prefix to the whole future at once, trained by gradient descent."""
 
 from __future__ import annotations
 
@@ -22,10 +22,14 @@ __all__ = ["DirectForecaster"]
 class DirectForecaster(Forecaster):
     """A module from (series, n+1) to (series, horizon), shared by all weights.
 
-    training: see :class:`Training`; an item is a run with all its weights, or a series. loss: ``"l1"`` or
-    ``"mse"``. The split is by run, the validation loss is the training loss on the validation runs
-    (on the training runs where there is no validation set). A module's buffer ``unit`` is set to the root mean
-    square of the observed states' differences from the last one.
+    A training item is a run with all its weights, or a single series. The class variable ``loss`` is ``"l1"`` or
+    ``"mse"``. The validation loss is the training loss on the validation runs (on the training runs if there are
+    none). A module's buffer ``unit`` is set to the root mean square difference of the observed states from the
+    last one.
+
+    Args:
+        observed: see :class:`Forecaster`.
+        training: see :class:`Training`.
     """
 
     loss: ClassVar[str] = "mse"

@@ -1,4 +1,4 @@
-"""Dynamic mode decomposition: the best linear map from one state of a run to its next."""
+"""Dynamic mode decomposition: the best linear map from each state of a run to the next."""
 
 from __future__ import annotations
 
@@ -13,10 +13,16 @@ __all__ = ["DynamicModes"]
 
 @register
 class DynamicModes(Forecaster):
-    """Run by run, on its own prefix: x_{i+1} ~ K x_i for x = (w, 1), K by truncated least squares.
+    """x_{i+1} ~ K x_i with x = (w, 1), fitted to each run's own prefix by truncated least squares.
 
-    rank: singular values kept. The rest are noise where gradients are stochastic. Eigenvalues of K
-    beyond 1 are scaled back to 1, since a run that settles has none.
+    Eigenvalues of K outside the unit circle are scaled back to modulus 1, because a run that settles has none.
+
+    Args:
+        observed: see :class:`Forecaster`.
+        rank: number of singular values kept; with stochastic gradients the others are noise.
+
+    Raises:
+        InputError: ``rank`` is below 1.
     """
 
     name = "dmd"

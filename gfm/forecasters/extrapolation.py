@@ -12,7 +12,7 @@ __all__ = ["Geometric", "Hold", "Linear", "LinearEnds", "Quadratic"]
 
 
 class _Rule(Forecaster):
-    """A formula in the observed states."""
+    """A formula that uses only the observed states."""
 
     bounded = False
     states = 1
@@ -30,7 +30,7 @@ class _Rule(Forecaster):
 
 @register
 class Hold(_Rule):
-    """w_{n+k} = w_n: what every forecast must beat."""
+    """w_{n+k} = w_n: the baseline that every forecast must beat."""
 
     name = "hold"
     title = "Hold"
@@ -41,7 +41,7 @@ class Hold(_Rule):
 
 @register
 class Linear(_Rule):
-    """w_{n+k} = w_n + k (w_n - w_{n-1}): the last increment, kept."""
+    """w_{n+k} = w_n + k (w_n - w_{n-1}): the last increment repeated."""
 
     name = "linear"
     title = "Linear, last step"
@@ -52,7 +52,7 @@ class Linear(_Rule):
 
 @register
 class LinearEnds(_Rule):
-    """w_{n+k} = w_n + k (w_n - w_0) / n: the mean increment of the prefix, kept."""
+    """w_{n+k} = w_n + k (w_n - w_0) / n: the mean increment of the prefix repeated."""
 
     name = "linear-ends"
     title = "Linear, whole prefix"
@@ -63,7 +63,7 @@ class LinearEnds(_Rule):
 
 @register
 class Quadratic(_Rule):
-    """w_{n+k} = w_n + k D1 + k (k+1) / 2 D2, with the last first and second differences D1, D2."""
+    """w_{n+k} = w_n + k D1 + k (k+1) / 2 D2, with the latest first and second differences D1 and D2."""
 
     name = "quadratic"
     title = "Quadratic, last steps"
@@ -78,8 +78,8 @@ class Quadratic(_Rule):
 class Geometric(_Rule):
     """A geometric series through the states 0, n/2 and n: Aitken's delta-squared process.
 
-    With d1 = w_{n/2} - w_0, d2 = w_n - w_{n/2} and r = d2/d1 in [0, 0.999] it is
-    w_{n+k} = w_n + d2 r (1 - r^q) / (1 - r), q = k / (n/2). Exact for one exponential.
+    With d1 = w_{n/2} - w_0, d2 = w_n - w_{n/2} and r = d2/d1, clipped to [0, 0.999], it is
+    w_{n+k} = w_n + d2 r (1 - r^q) / (1 - r), q = k / (n/2). It is exact for a single exponential.
     """
 
     name = "geometric"

@@ -15,10 +15,11 @@ __all__ = ["forecast_files", "read"]
 
 
 def read(path: str | Path) -> Trajectories:
-    """Trajectories of a ``.npz`` file, or one run from a folder of checkpoints.
+    """Trajectories from a ``.npz`` file, or one run from a folder of checkpoints.
 
     Raises:
-        UnreadableFileError, InputError: as the two readers raise them.
+        UnreadableFileError: The file or a checkpoint cannot be read.
+        InputError: The checkpoints do not form one run; see :func:`gfm.trajectories.read_checkpoints`.
     """
     return read_checkpoints(path) if Path(path).is_dir() else Trajectories.load(path)
 
@@ -27,17 +28,20 @@ def forecast_files(observed: str | Path, horizon: int, method: str,
                    train: str | Path | None = None) -> Trajectories:
     """Continue observed weights by ``horizon`` recorded steps.
 
-    observed: a folder of checkpoints (one run), or a file of ``Trajectories.save``; all its states are
-        the prefix.
-    method: a name of ``gfm.forecasters.available()``.
-    train: a file (or folder) of longer trajectories to learn from; rules that learn nothing need none.
+    Args:
+        observed: a folder of checkpoints (one run), or a file written by ``Trajectories.save``; all its states
+            form the prefix.
+        horizon: number of recorded steps to forecast.
+        method: a name in ``gfm.forecasters.available()``.
+        train: a file (or folder) of longer trajectories to learn from; not needed by rules that learn nothing.
 
-    Returns: the last observed state and the forecast ones, with their optimizer steps.
+    Returns:
+        The last observed state and the forecast ones, with their optimizer steps.
 
     Raises:
-        UnknownNameError: an unknown method.
-        InputError: training data are missing or were recorded at other distances.
-        GfmError: what reading and forecasting raise.
+        UnknownNameError: The method is unknown.
+        InputError: Training data are missing, or were recorded at other intervals than the observed run.
+        GfmError: Reading or forecasting fails.
     """
     kinds = available()
     if method not in kinds:
@@ -52,7 +56,7 @@ def forecast_files(observed: str | Path, horizon: int, method: str,
         model.fit(longer)
     elif not kinds[method].learns():
         padded = np.concatenate([prefix.weights, prefix.weights[:, -1:]], axis=1)
-        model.fit(Trajectories(padded))  # learns nothing; only the prefix's length is taken over
+        model.fit(Trajectories(padded))  # learns nothing but the length of the prefix
     else:
         raise InputError(f"The forecaster {method!r} learns from whole runs: give them with --train.")
     found = model.forecast(prefix.weights, horizon)

@@ -24,11 +24,11 @@ def _at(series: Tensor, times: Tensor) -> Tensor:
 
 @register
 class Introspection(IteratedForecaster):
-    """f(w_t, w_0.7t, w_0.4t, w_0) = w_2t: one hidden layer of 40, L1, times t drawn from 1..T/2.
+    """f(w_t, w_0.7t, w_0.4t, w_0) = w_2t: one hidden layer of 40 units, L1 loss, times t drawn from 1..T/2.
 
-    Weights that move most are drawn most: half of a batch from the upper half by ``|w_t - w_0|``, a quarter
-    from the next quarter, a quarter from the rest. Values enter as differences from w_0 in units of their
-    typical size (the published 1000 times is a fixed unit for small networks).
+    Weights that move most are drawn most often: half of a batch comes from the upper half by ``|w_t - w_0|``, a
+    quarter from the next quarter, and a quarter from the rest. Values enter as differences from w_0 in units of
+    their typical size (the published factor of 1000 is a fixed unit for small networks).
     """
 
     name = "introspection"
@@ -49,7 +49,7 @@ class Introspection(IteratedForecaster):
 
     @staticmethod
     def _moving(series: Tensor, t: Tensor, generator: torch.Generator) -> Tensor:
-        """Numbers of the drawn series, those that moved most with preference."""
+        """Indices of the drawn series, favouring those that moved most."""
         order = (series.gather(1, t) - series[:, :1]).abs().flatten().argsort(descending=True)
         count = len(order)
         parts = (order[: count // 2], order[count // 2 : 3 * count // 4], order[3 * count // 4 :])

@@ -1,4 +1,4 @@
-"""Learned maps from past values of a weight to one later value, applied again and again to their own forecasts."""
+"""Learned maps from past values of a weight to one later value, applied repeatedly to their own forecasts."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ __all__ = ["IteratedForecaster"]
 
 
 class IteratedForecaster(Forecaster):
-    """A network shared by all weights, learned at every time of the training runs.
+    """A network shared by all weights, trained at all times of the training runs.
 
-    Between the last value and the forecast one lie straight lines. It validates by the L1 error of whole forecasts.
+    Values between the last state and the forecast one are interpolated linearly. The validation loss is the L1
+    error of whole forecasts.
     """
 
     bounded = False
@@ -42,7 +43,7 @@ class IteratedForecaster(Forecaster):
 
     @abstractmethod
     def _next(self, series: Tensor) -> tuple[Tensor, int]:
-        """(series, 1) forecast values, and how many steps after the last state of the series they lie."""
+        """(series, 1) forecast values, and the number of steps by which they follow the last state."""
 
     def _fit(self, train: Trajectories, validation: Trajectories | None, report: FitReport) -> None:
         series, held = _series(train), validation or train

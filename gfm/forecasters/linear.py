@@ -1,4 +1,4 @@
-"""Linear forecasters trained by gradient: LFN, LFS, LFD-2, DLinear and NLinear."""
+"""Linear forecasters trained by gradient descent: LFN, LFS, LFD-2, DLinear and NLinear."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class _Linear(DirectForecaster):
 
 @register
 class LFN(_Linear):
-    """y = A x + b with x = (w_0, ..., w_n), y = (w_{n+1}, ...), shared by all weights; L1, Adam 0.005.
+    """y = A x + b with x = (w_0, ..., w_n), y = (w_{n+1}, ...), shared by all weights; L1 loss, Adam at 0.005.
 
-    The published recipe stops after 5 epochs without a better validation loss, which is at times far
-    too early; the patience here is 50.
+    The published recipe stops after 5 epochs without a better validation loss, sometimes far too early; the
+    patience here is 50.
     """
 
     name = "lfn"
@@ -48,7 +48,7 @@ class _Chosen(nn.Module):
 
 @register
 class LFS(_Linear):
-    """A linear layer from the states n, 0.7 n, 0.4 n and 0; L1."""
+    """A linear layer from the states n, 0.7 n, 0.4 n and 0; L1 loss."""
 
     name = "lfs"
     title = "LFS"
@@ -61,11 +61,14 @@ class LFS(_Linear):
 
 @register
 class LFD2(_Linear):
-    """y = A (w_0, w_n) + b, L1, with a penalty on steps that grow.
+    """y = A (w_0, w_n) + b with L1 loss and a penalty on steps that grow.
 
-    It is ``penalty`` times the mean of ``max(|step j+1| - |step j|, 0)`` and stands for the first-order optimality
-    condition: predicted steps shrink. Its published form was readable only in part and its weight is unknown, so
-    both are our completion.
+    The penalty term is ``penalty`` times the mean of ``max(|step j+1| - |step j|, 0)``. It represents the
+    first-order optimality condition, under which predicted steps shrink. Its published form was only partly
+    readable and its weight is unknown, so both are our completion.
+
+    Raises:
+        InputError: ``penalty`` is negative.
     """
 
     name = "lfd-2"
@@ -90,7 +93,7 @@ class LFD2(_Linear):
 
 
 class _Decomposed(nn.Module):
-    """Trend (moving average, ends repeated) and rest, a linear layer each."""
+    """Trend (moving average with repeated ends) and remainder, with a linear layer for each."""
 
     def __init__(self, length: int, horizon: int, kernel: int) -> None:
         super().__init__()
@@ -106,9 +109,9 @@ class _Decomposed(nn.Module):
 
 @register
 class DLinear(_Linear):
-    """The published DLinear: moving average and rest, a linear layer each; mean square.
+    """The published DLinear: moving average and remainder, with a linear layer for each; squared loss.
 
-    The kernel is 25 points, or as many (odd) as half the prefix holds where that is shorter.
+    The kernel has 25 points, or about half the prefix's length (an odd number, at least 3) if that is less.
     """
 
     name = "dlinear"

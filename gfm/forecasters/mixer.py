@@ -40,7 +40,7 @@ class _RevInMixer(nn.Module):
 
 @register
 class Mixer(DirectForecaster):
-    """RevIN-MLP mixer of width 512; the weights of a run are its channels; mean square."""
+    """RevIN-MLP mixer of width 512 whose channels are the weights of a run; squared loss."""
 
     name = "mixer"
     title = "RevIN mixer"

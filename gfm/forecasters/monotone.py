@@ -1,4 +1,4 @@
-"""The best that a memoryless field of one weight can do: the monotone map between two laws."""
+"""The best that a memoryless field of one weight can do: the monotone map between two distributions."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = ["MonotoneMap"]
 class MonotoneMap(Forecaster):
     """Send the q-quantile of the training weights at step n to their q-quantile at every later step.
 
-    A flow of dw/dt = v(w, t) on the line keeps order, so carrying the law of w_n to the law of w_{n+k}
-    leaves it no other map. Outside the training weights the map is continued with slope one.
+    A flow dw/dt = v(w, t) on the line preserves order, so this is the only map by which it can carry the
+    distribution of w_n to that of w_{n+k}. Outside the training weights the map is continued with slope one.
     """
 
     name = "monotone"

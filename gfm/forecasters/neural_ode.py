@@ -16,7 +16,7 @@ STEPS = 20
 
 
 class _Flow(nn.Module):
-    """dx/dt = f(x, t, c) from x = 0 at the last observed state; c: differences within the prefix."""
+    """dx/dt = f(x, t, c) from x = 0 at the last observed state; c: the prefix relative to it, and its value."""
 
     unit: Tensor
     times: Tensor
@@ -49,7 +49,7 @@ class _Flow(nn.Module):
 
 @register
 class NeuralODE(DirectForecaster):
-    """v(x, t | prefix), two layers of 64, fitted to recorded states through 20 midpoint steps; MSE."""
+    """v(x, t | prefix), two layers of 64, fitted to recorded states through 20 midpoint steps; squared loss."""
 
     name = "neural-ode"
     title = "Neural ODE"

@@ -19,10 +19,10 @@ MARKS = 40
 
 
 class _Nowcaster(nn.Module):
-    """Five states of every weight to forty marks of the future, as residuals of the last state.
+    """From five states of every weight to its values at forty future times, relative to the last state.
 
     Values are standardised over the run's weights and the five states. With ``edges`` every weight is
-    an edge between two neurons; three rounds of mean message passing let it see its neighbours.
+    an edge between two neurons, and three rounds of mean message passing let it see its neighbours.
     """
 
     columns: Tensor
@@ -69,7 +69,7 @@ class _Nowcaster(nn.Module):
         return x[..., -1:] + size * steps
 
     def _ends(self, h: Tensor) -> list[Tensor]:
-        """What the neurons at both ends of every edge know: each the mean over its edges."""
+        """The features of the neurons at both ends of every edge, each a mean over the neuron's edges."""
         total = h.new_zeros(len(h), len(self.degree), h.shape[2])
         for side in (0, 1):
             total.index_add_(1, self.edges[:, side], h)
@@ -79,7 +79,10 @@ class _Nowcaster(nn.Module):
 
 @register
 class WNNPlus(DirectForecaster):
-    """WNN+: Linear 5 -> width, a four-layer MLP to 40 horizons, residual on the last state; L1."""
+    """WNN+: a linear layer from 5 states to ``width``, then a three-layer MLP to 40 horizons; L1 loss.
+
+    The outputs are relative to the last state.
+    """
 
     name = "wnn-plus"
     title = "WNN+"
@@ -109,10 +112,10 @@ class WNNPlus(DirectForecaster):
 class NiNoStyle(WNNPlus):
     """WNN+ with message passing: a weight is an edge between two neurons and sees their other edges.
 
-    The trajectories' ``meta["edges"]``, a list of (from, to) neuron numbers per weight (a bias is an
-    edge from a neuron of its own), gives the graph; without it all weights of a run meet in one neuron.
-    The published model has further edge features, layer types and Laplacian positions, and was trained
-    on hundreds of large runs: this one shows the idea, trained here.
+    The graph is given by the trajectories' ``meta["edges"]``, a list of (from, to) neuron numbers per weight (a
+    bias is an edge from a neuron of its own); without it all weights of a run share one neuron. The published
+    model has further edge features, layer types and Laplacian positions, and was trained on hundreds of large
+    runs; this one only shows the idea.
     """
 
     name = "nino"

@@ -17,10 +17,13 @@ __all__ = ["OLS", "OLSEnds"]
 
 @register
 class OLS(Forecaster):
-    """One affine map, shared by all weights, from all observed states to each later one.
+    """An affine map, shared by all weights, from all observed states to each later one, fitted in float64.
 
-    The closed form of the one-layer forecaster LFN (arXiv 2505.02714) with squares for its L1 loss.
-    Fitted in float64. columns: which observed states enter (default all).
+    It is the closed form of the one-layer forecaster LFN (arXiv 2505.02714) with a squared instead of an L1 loss.
+
+    Args:
+        observed: see :class:`Forecaster`.
+        columns: numbers of the observed states that are used (default: all).
     """
 
     name = "ols"
@@ -41,7 +44,7 @@ class OLS(Forecaster):
     def _fit(self, train: Trajectories, validation: Trajectories | None, report: FitReport) -> None:
         features = self._features(train.weights[:, : self.n + 1])
         later = to_series(train.weights[:, self.n + 1 :]).astype(np.float64)
-        # least squares by orthogonal factors: the normal equations would square the condition number
+        # least squares by orthogonal factorisation: the normal equations would square the condition number
         self.coefficients = np.linalg.lstsq(features, later, rcond=None)[0]
         report.parameters = self.coefficients.size
 
@@ -52,7 +55,7 @@ class OLS(Forecaster):
 
 @register
 class OLSEnds(OLS):
-    """OLS on the first and the last observed state alone: two numbers and a constant."""
+    """OLS on the first and the last observed state only, with a constant."""
 
     name = "ols-ends"
     title = "OLS, first and last state"

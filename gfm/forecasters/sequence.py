@@ -1,4 +1,4 @@
-"""Sequence models: an LSTM and a Transformer that read the prefix and write the future at once."""
+"""Sequence models: an LSTM and a Transformer that read the prefix and output the whole future at once."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["LSTM", "Transformer"]
 
 
 class _Reader(nn.Module):
-    """Common frame: every value as its difference from the last one, and the last one beside it.
+    """Common part: each token is a value's difference from the last one, together with the last value.
 
-    Differences are scaled by the size of the training prefixes' differences; the head's output is
-    added to the last value. Both models get this help; without it both do worse.
+    Differences are scaled by their typical size in the training prefixes, and the head's output is added to the
+    last value. Without this both models do worse.
     """
 
     unit: Tensor
@@ -50,7 +50,7 @@ class _LSTMReader(_Reader):
 
 
 class _Block(nn.Module):
-    """An encoder layer, normalised first: attention and a two-layer network, each added to its input."""
+    """A pre-norm encoder layer: attention and a two-layer network, each added to its input."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class _Block(nn.Module):
         )
 
     def forward(self, tokens: Tensor, last: bool) -> Tensor:
-        """All tokens, or with ``last`` the last one alone: all that the head reads."""
+        """All tokens, or with ``last`` only the last one, which is all that the head reads."""
         keys = self.before(tokens)
         kept = slice(-1 if last else 0, None)
         mixed = tokens[:, kept] + self.attention(keys[:, kept], keys, keys, need_weights=False)[0]
@@ -105,7 +105,7 @@ class LSTM(DirectForecaster):
 class Transformer(DirectForecaster):
     """Two encoder layers of width 32 with four heads; a linear head from the last token to all steps.
 
-    Width 32 validated as well as 64 on the least-squares sets and better on the small networks.
+    On validation data width 32 did as well as 64 on the least-squares sets and better on the small networks.
     """
 
     name = "transformer"

@@ -1,4 +1,4 @@
-"""Weight nowcaster network (WNN): five past values of a weight, and one about five windows on."""
+"""Weight nowcaster network (WNN): from five past values of a weight to one about a window later."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WINDOW = 5
 
 
 class _Stream(nn.Module):
-    """Dense 64, a gate made of it, dense 32."""
+    """A dense layer of 64, a gate computed from it, and a dense layer of 32."""
 
     def __init__(self, length: int) -> None:
         super().__init__()
@@ -38,21 +38,21 @@ class _Net(nn.Module):
         self.out = nn.Linear(64, 1)
 
     def forward(self, window: Tensor) -> Tensor:
-        """(series, 5) values to (series, 1), the value one window on; in and out in weights."""
+        """From (series, 5) values to the value one window later, (series, 1), both as plain weights."""
         first = window[:, :1]
         reach = window.amax(1, keepdim=True) - window.amin(1, keepdim=True)
         unit = 2 * (reach + 1e-5)
         z = (window - first) / unit
         streams = torch.cat([self.values(z), self.differences(z.diff(dim=1))], dim=1)
-        # the published bias network adds the raw last value and undoes a factor twice; not followed
+        # unlike the published bias network, which adds the raw last value and undoes a factor twice
         return (z[:, -1:] + torch.tanh(self.out(streams))) * unit + first
 
 
 @register
 class WNN(IteratedForecaster):
-    """From the window w_{t-4s}, ..., w_t (s a quarter of the prefix) to w_{t+5s}; L1.
+    """From the window w_{t-4s}, ..., w_t (s is a quarter of the prefix) to w_{t+5s}; L1 loss.
 
-    One network for all weights; the published one has three, by kind of layer.
+    One network serves all weights; the published method has three, by kind of layer.
     """
 
     name = "wnn"

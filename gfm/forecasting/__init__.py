@@ -1,1 +1,1 @@
-"""What all forecasters share: the interface, training, the report of a fit, series cut from trajectories."""
+"""What all forecasters share: the interface, training, the report of a fit, conversion to scalar series."""

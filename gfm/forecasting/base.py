@@ -1,4 +1,4 @@
-"""The interface of every forecaster; it checks the input, once for all of them."""
+"""The interface of every forecaster, which also checks the input for all of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T", bound="type[Forecaster]")
 
 
 def register(cls: T) -> T:
-    """Class decorator: enter a forecaster under its ``name``."""
+    """Class decorator that registers a forecaster under its ``name``."""
     registered[cls.name] = cls
     return cls
 
@@ -30,12 +30,15 @@ def register(cls: T) -> T:
 class Forecaster(ABC):
     """A method that continues observed weights.
 
-    Args:
-        observed: the number n of the last observed state: states 0..n are the prefix. Default (None): a tenth of the
-            training trajectories' steps, as in the least-squares sets (20 of 200).
+    Subclasses define ``_forecast(prefix, horizon)`` and, if they learn, ``_fit(train, validation, report)``, both
+    on checked trajectories.
 
-    Subclasses write ``_fit(train, validation)`` and ``_forecast(prefix, horizon)`` on checked NumPy
-    arrays of shape (runs, states, parameters).
+    Args:
+        observed: the number n of the last observed state: states 0..n are the prefix. By default (None) a tenth of
+            the training trajectories' steps, as in the least-squares sets (20 of 200).
+
+    Raises:
+        InputError: ``observed`` is not a whole number of at least 1.
     """
 
     name: ClassVar[str] = ""
@@ -55,7 +58,7 @@ class Forecaster(ABC):
         """The report of the last fit.
 
         Raises:
-            GfmError: the forecaster is not fitted yet.
+            GfmError: The forecaster has not been fitted.
         """
         if self.report is None:
             raise GfmError(f"The forecaster {self.name!r} is not fitted yet; call fit(train) first.")
@@ -63,10 +66,11 @@ class Forecaster(ABC):
 
     # -- public ----------------------------------------------------------------------------------
     def fit(self, train: Trajectories, validation: Trajectories | None = None) -> Self:
-        """Learn from whole trajectories; returns self.
+        """Learn from complete trajectories; returns self.
 
         Raises:
-            InputError: ``train`` is no Trajectories, is too short for ``observed``, or does not fit ``validation``.
+            InputError: ``train`` or ``validation`` is not a Trajectories, ``train`` is too short for ``observed``, or
+                the two differ in their numbers of states or parameters.
         """
         for part in (train,) if validation is None else (train, validation):
             if not isinstance(part, Trajectories):
@@ -99,13 +103,13 @@ class Forecaster(ABC):
         """The ``horizon`` states after the prefix, of shape (runs, horizon, parameters).
 
         Args:
-            prefix: Trajectories, NumPy array or torch tensor of shape (runs, n+1, parameters), the states 0..n of new
-                runs. A tensor in gives a tensor out, of the same dtype and device.
-            horizon: how many states to forecast; default: as many as in the training trajectories.
+            prefix: the states 0..n of new runs: Trajectories, or a NumPy array or torch tensor of shape (runs, n+1,
+                parameters). For a tensor the result is a tensor of the same dtype and device.
+            horizon: number of states to forecast; by default as many as in the training trajectories.
 
         Raises:
-            GfmError: the forecaster is not fitted yet.
-            InputError: a prefix or a horizon that does not fit.
+            GfmError: The forecaster has not been fitted.
+            InputError: The prefix or the horizon does not fit the fitted forecaster.
         """
         _ = self.fitted
         tensor = prefix if hasattr(prefix, "detach") else None
@@ -135,12 +139,12 @@ class Forecaster(ABC):
 
     @classmethod
     def learns(cls) -> bool:
-        """Whether a fit takes more from the training trajectories than the length of a prefix."""
+        """Whether a fit learns anything from the training trajectories beyond their length."""
         return cls._fit is not Forecaster._fit
 
     # -- for subclasses --------------------------------------------------------------------------
     def _fit(self, train: Trajectories, validation: Trajectories | None, report: FitReport) -> None:
-        """Learn; nothing for rules without parameters."""
+        """Learn; rules without parameters do nothing here."""
         return
 
     @abstractmethod

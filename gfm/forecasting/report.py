@@ -9,11 +9,15 @@ __all__ = ["FitReport"]
 
 @dataclass
 class FitReport:
-    """Cost and curve of one fit.
+    """Cost and learning curve of one fit.
 
-    parameters: numbers fitted. seconds: wall time of the fit. epochs: passes over the training set
-    (0 for closed forms). best_epoch: the epoch whose state is kept. train, validation: the loss after
-    each epoch. notes: what was chosen on validation data, by name.
+    Attributes:
+        parameters: number of fitted parameters.
+        seconds: wall time of the fit.
+        epochs: passes over the training set (0 for closed forms).
+        best_epoch: the epoch whose state is kept.
+        train, validation: losses of each epoch.
+        notes: what was chosen on validation data, by name.
     """
 
     parameters: int = 0

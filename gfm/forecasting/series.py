@@ -1,4 +1,4 @@
-"""Weights seen coordinate by coordinate: every weight of every run is one scalar series."""
+"""Weights treated separately: every weight of every run is one scalar series."""
 
 from __future__ import annotations
 

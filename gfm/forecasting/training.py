@@ -1,4 +1,4 @@
-"""Gradient training that all learned forecasters share: one patience, one stopping rule."""
+"""Gradient training and the stopping rule that all learned forecasters share."""
 
 from __future__ import annotations
 
@@ -23,11 +23,19 @@ SCHEDULES = ("constant", "one-cycle")
 class Training:
     """How a module is trained.
 
-    rate: Adam's learning rate. batch: items in a step. epochs: passes over the items at most. patience: passes
-    without a better validation loss before stopping; the best state is restored. seed: of the
-    initial weights and the order of items. decay: weight decay (AdamW). schedule: ``"constant"``, or
-    ``"one-cycle"``: the rate rises to ``rate`` over three tenths of the epochs and falls to nothing,
-    which brings a short training as far as a long one at a constant rate.
+    Args:
+        rate: AdamW's learning rate.
+        batch: items per step.
+        epochs: maximum number of passes over the items.
+        patience: passes without a better validation loss before stopping; the best state is restored.
+        seed: of the initial weights and the order of items.
+        decay: AdamW's weight decay.
+        schedule: ``"constant"``, or ``"one-cycle"``: the learning rate rises to ``rate`` over three tenths of the
+            epochs and then falls to almost zero, so that a short training gets as far as a long one at a constant
+            rate.
+
+    Raises:
+        InputError: A number is out of range, or the schedule is unknown.
     """
 
     rate: float = 1e-3
@@ -52,19 +60,24 @@ def train_module(
     training: Training,
     report: FitReport,
 ) -> None:
-    """Minimise ``loss(indices, generator)`` over ``items`` items; keep the state that validates best.
+    """Minimise ``loss(indices, generator)`` over ``items`` items; keep the state with the best validation loss.
 
-    loss: mean loss of the items whose numbers are given (random draws only from the generator).
-    validate: the number to make small, without gradients. The report's curve is filled in.
+    Args:
+        module: trained in place.
+        loss: mean loss of the items with the given indices; it draws random numbers only from the generator.
+        items: number of training items.
+        validate: the validation loss, computed without gradients.
+        training: how to train.
+        report: its curve, epochs and parameters are filled in.
 
     Raises:
-        NumericalError: the loss stops being finite.
+        NumericalError: The loss is no longer finite.
     """
     generator = torch.Generator().manual_seed(training.seed)
     optimizer = torch.optim.AdamW(module.parameters(), training.rate, weight_decay=training.decay, fused=True)
     steps = training.epochs * math.ceil(items / training.batch)
     cycle = None
-    if training.schedule == "one-cycle" and steps > 3:  # too short a training has no room for one
+    if training.schedule == "one-cycle" and steps > 3:  # fewer steps have no room for a cycle
         cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.rate, steps, cycle_momentum=False)
     best, best_state, best_epoch = float("inf"), copy.deepcopy(module.state_dict()), 0
     for epoch in range(1, training.epochs + 1):

@@ -1,4 +1,4 @@
-"""Algebra of blocks of vectors that lie as rows, (k, p) with small k: what the eigen-solvers are made of."""
+"""Operations on blocks of vectors stored as rows, (k, p) with small k, from which the eigen-solvers are built."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["combined", "eigh", "orthonormal", "orthonormal_against", "outside", 
 
 
 def scale(values: Tensor) -> Tensor:
-    """The largest |value| (0-d), by which residuals are measured; never zero."""
+    """The largest absolute value (0-d), relative to which residuals are measured; never zero."""
     return values.abs().max().clamp(min=torch.finfo(values.dtype).tiny)
 
 
 def relative(images: Tensor, values: Tensor, rows: Tensor) -> Tensor:
-    """|A v - value v| / max|value| (k,) for rows v and their images A v (k, p)."""
+    """``|A v - value v| / max|value|`` (k,) for rows v and their images A v (k, p)."""
     return torch.addcmul(images, values[:, None], rows, value=-1).norm(dim=1) / scale(values)
 
 
@@ -34,7 +34,7 @@ def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def orthonormal(rows: Tensor) -> Tensor:
-    """Orthonormal rows near the given ones (Loewdin), or by QR where those are nearly dependent."""
+    """Orthonormal rows close to the given ones (Loewdin), or by QR if those are nearly dependent."""
     if rows.shape[0] == 1:
         return rows / rows.norm()
     lengths = rows.norm(dim=1, keepdim=True)
@@ -46,7 +46,7 @@ def orthonormal(rows: Tensor) -> Tensor:
 
 
 def orthonormal_against(new: Tensor, rows: Tensor) -> Tensor:
-    """Orthonormal rows spanning ``new`` outside the span of ``rows`` (twice is enough); changes ``new``."""
+    """Orthonormal rows that span the part of ``new`` orthogonal to ``rows`` (projected twice); changes ``new``."""
     new /= new.norm(dim=1, keepdim=True).clamp(min=torch.finfo(new.dtype).tiny)
     for _ in range(2):
         new.addmm_(new @ rows.T, rows, alpha=-1)
@@ -64,7 +64,7 @@ def orthonormal_against(new: Tensor, rows: Tensor) -> Tensor:
 def outside(
     step: Tensor, images: Tensor, basis: tuple[Tensor, ...], basis_images: tuple[Tensor, ...]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The last step's directions, orthonormal outside the basis, with their images and no new product."""
+    """The last step's directions made orthonormal and orthogonal to the basis, with images, without new products."""
     for _ in range(2):
         for block, block_images in zip(basis, basis_images, strict=True):
             overlap = step @ block.T

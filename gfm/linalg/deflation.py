@@ -1,4 +1,4 @@
-"""Eigenpairs of operators whose vectors are large: one after the other, to save memory."""
+"""Eigenpairs of operators on large vectors, computed one after the other to save memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gfm.linalg.eigen import Eigenpairs, Product, default_tolerance, lanczos
 
 __all__ = ["LARGE", "largest", "one_by_one"]
 
-#: Blocks of more numbers than this are worked on a row at a time.
+#: Blocks with more numbers than this are processed one row at a time.
 LARGE = 5_000_000
 
 
@@ -26,9 +26,9 @@ def largest(
     seed: int = 0,
     wanted: int | None = None,
 ) -> Eigenpairs:
-    """The ``k`` largest eigenpairs from a cold start: by ``lanczos``, or ``one_by_one`` where blocks are large.
+    """The ``k`` largest eigenpairs from a cold start: by ``lanczos``, or by ``one_by_one`` if blocks are large.
 
-    Arguments and errors are theirs.
+    Arguments and errors are those of the two functions.
     """
     if not 1 <= k <= p or k * p <= LARGE:
         return lanczos(product, p, k, like=like, tolerance=tolerance, seed=seed)
@@ -45,11 +45,11 @@ def one_by_one(
     tolerance: float | None = None,
     max_iterations: int = 300,
 ) -> Eigenpairs:
-    """The largest eigenpairs one after the other, in memory for five vectors beside the rows.
+    """The largest eigenpairs one after the other, with memory for five vectors in addition to the rows.
 
-    As ``eigen.refine`` with its arguments, but ``start`` ``(k, p)`` is overwritten with the eigenvectors, and
-    each row is improved alone, orthogonal to those before it. Takes more products where eigenvalues
-    lie close together.
+    Arguments are as in ``eigen.refine``, but ``start`` ``(k, p)`` is overwritten with the eigenvectors, and
+    each row is improved separately, orthogonal to those before it. It takes more products if eigenvalues
+    are close together.
     """
     k = len(start)
     wanted = k if wanted is None else wanted
@@ -75,9 +75,9 @@ def one_by_one(
 def _improved(
     product: Product, row: Tensor, before: Tensor, goal: float, largest: float, most: int
 ) -> tuple[float, float, int]:
-    """Make ``row`` (1, p), in place, the top eigenvector orthogonal to the rows ``before``.
+    """Turn ``row`` (1, p), in place, into the top eigenvector orthogonal to the rows ``before``.
 
-    Returns its eigenvalue, relative residual and the products spent.
+    Returns its eigenvalue, its relative residual and the number of products.
     """
     _apart(row, before)
     image = product(row)
@@ -117,14 +117,14 @@ def _improved(
 
 
 def _apart(row: Tensor, before: Tensor) -> None:
-    """``row`` (1, p), in place: of length 1 and orthogonal to orthonormal rows (twice is enough)."""
+    """Make ``row`` (1, p) orthogonal to orthonormal rows and of length 1, in place (two passes suffice)."""
     for _ in range(2):
         row.addmm_(row @ before.T, before, alpha=-1)
         row.div_(row.norm())
 
 
 def _beside(step: Tensor, image: Tensor, basis: tuple[tuple[Tensor, Tensor], ...]) -> bool:
-    """Make ``step`` orthogonal to the basis and of length 1, in place, its image with it; False if nothing is left."""
+    """Make ``step`` orthogonal to the basis and of length 1, and its image with it, in place; False if it vanishes."""
     length = float(step.norm())
     for _ in range(2):
         for vector, its_image in basis:

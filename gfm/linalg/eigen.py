@@ -1,7 +1,7 @@
-"""Largest eigenpairs of a symmetric operator that is known by its products.
+"""Largest eigenpairs of a symmetric operator given by its products with vectors.
 
-Vectors are rows here, ``(k, p)``: one vector is one contiguous stretch of memory, and a block
-product maps ``(k, p)`` to ``(k, p)``.
+Vectors are rows, ``(k, p)``, so that each vector is contiguous in memory, and a block product maps ``(k, p)`` to
+``(k, p)``.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ Product = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Eigenpairs:
-    """Eigenvalues, largest first, with what they cost and how good they are.
+    """Eigenpairs, largest eigenvalue first, with their cost and accuracy.
 
-    values: ``(k,)``; vectors: ``(k, p)``, orthonormal rows; residuals: ``(k,)``, the norms
-    ``|A v - value v|`` divided by the largest ``|value|``; products: operator products spent;
-    converged: every residual within the tolerance asked for; images: ``(k, p)``, A times the vectors,
-    where they were kept.
+    Attributes:
+        values: ``(k,)`` eigenvalues.
+        vectors: ``(k, p)`` orthonormal rows.
+        residuals: ``(k,)`` norms ``|A v - value v|`` divided by the largest ``|value|``.
+        products: number of operator products.
+        converged: whether every residual is within the tolerance.
+        images: ``(k, p)`` A times the vectors, or None if they were not kept.
     """
 
     values: Tensor
@@ -40,9 +43,9 @@ class Eigenpairs:
     images: Tensor | None
 
     def sharpened(self) -> Tensor:
-        """Vectors ``(k, p)`` after one power step, A v / value: errors shrink by (their eigenvalue / value).
+        """Vectors ``(k, p)`` after one power step, A v / value, which scales each error by (its eigenvalue / value).
 
-        Vectors whose eigenvalue is not well above zero stay as they are.
+        Vectors whose eigenvalue is not well above zero are unchanged.
 
         Raises:
             InputError: The images were not kept.
@@ -54,7 +57,7 @@ class Eigenpairs:
 
 
 def default_tolerance(dtype: torch.dtype) -> float:
-    """The relative residual that products in ``dtype`` can reach without wasted work."""
+    """A relative residual that products in ``dtype`` reach without wasted work."""
     return 1e-6 if dtype == torch.float64 else 1e-4
 
 
@@ -65,7 +68,7 @@ def matrix(product: Product, p: int, *, like: Tensor, width: int = 64) -> Tensor
 
 
 def dense(matrix: Tensor, k: int) -> Eigenpairs:
-    """The ``k`` largest eigenpairs of a stored symmetric matrix ``(p, p)``: the oracle.
+    """The ``k`` largest eigenpairs of a stored symmetric matrix ``(p, p)``, the exact reference.
 
     Example:
         >>> dense(torch.diag(torch.tensor([1.0, 3.0, 2.0])), 2).values.tolist()
@@ -85,14 +88,14 @@ def lanczos(
     Args:
         product: block product ``(m, p) -> (m, p)``.
         p: the size of the matrix.
-        k: how many pairs.
-        like: a tensor whose dtype and device the vectors take.
+        k: number of pairs.
+        like: a tensor that determines the vectors' dtype and device.
         tolerance: relative residual; by default chosen by the dtype.
         seed: of the random start.
 
     Raises:
         InputError: ``k`` is not in ``1..p``.
-        NumericalError: The products are not finite.
+        NumericalError: The products are not finite, or fewer than ``k`` pairs are found.
     """
     if not 1 <= k <= p:
         raise InputError(f"the number of eigenpairs must lie in 1..{p}, but it is {k}")
@@ -110,7 +113,7 @@ def lanczos(
             raise NumericalError("the operator's products are not finite; the weights have diverged")
         return y
 
-    # Few and short Krylov vectors where each of them is large: more products, but memory for a few vectors only.
+    # If p is large, few Krylov vectors in the operator's dtype: more products, but less memory.
     large = p > 200_000
     working = like.dtype if large else torch.float64
     kind = np.float32 if working == torch.float32 else np.float64
@@ -155,12 +158,12 @@ def refine(
 ) -> Eigenpairs:
     """The largest eigenpairs from good starting vectors, by locally optimal block descent (LOBPCG).
 
-    Only rows that have not converged are multiplied again, so a good start costs ``k`` products
+    Only rows that have not converged are multiplied again, so a good start costs ``k`` products,
     and each further round as many as there are rows left.
 
     Args:
         product: block product ``(m, p) -> (m, p)``.
-        start: ``(k, p)`` rows near the wanted eigenvectors, not necessarily orthonormal.
+        start: ``(k, p)`` rows close to the wanted eigenvectors, not necessarily orthonormal.
         wanted: the first ``wanted`` pairs must converge (default all); the others are guards, for
             which 1000 times the tolerance is enough.
         tolerance: relative residual; by default chosen by the dtype.
@@ -204,7 +207,7 @@ def refine(
         values, turn = blocks.eigh(torch.cat([torch.cat([a @ b.T for b in basis_images], 1) for a in basis]))
         values, turn = values[:k], turn[:, :k]
         kept, grown = turn[:k].T, turn[k:].T
-        # What lies outside the old rows is the next step; new blocks replace old ones one by one, to save memory.
+        # The part outside the old rows is the next step; new blocks replace old ones one by one, to save memory.
         step, step_images = blocks.combined(grown, basis[1:]), blocks.combined(grown, basis_images[1:])
         del basis, basis_images, new, new_images
         rows = torch.addmm(step, kept, rows)

@@ -1,8 +1,7 @@
-"""Symmetric matrices (k, k) as half vectors (k(k+1)/2,), scaled so that nothing is lost.
+"""Symmetric matrices (k, k) as half vectors (k(k+1)/2,), scaled so that inner products are preserved.
 
-The half vector holds the upper triangle row by row, its off-diagonal entries times the root of
-2. So the map is an isometry: ``<A, B>`` of the matrices equals the dot product of the half
-vectors, and no metric is needed in what works on them.
+The half vector contains the upper triangle row by row, with off-diagonal entries multiplied by sqrt(2). The map
+is therefore an isometry: ``<A, B>`` of the matrices equals the dot product of the half vectors.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ def pairs(k: int) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=64)
 def scale(k: int) -> np.ndarray:
-    """The factors (k(k+1)/2,) of the half vector's entries: 1 on the diagonal, root 2 off it."""
+    """The factors (k(k+1)/2,) of the half vector's entries: 1 on the diagonal, sqrt(2) off it; read-only."""
     i, j = pairs(k)
     factors = np.where(i == j, 1.0, sqrt(2.0))
     factors.flags.writeable = False
@@ -78,7 +77,7 @@ def from_half(half: Array) -> Array:
     """The symmetric matrices (..., k, k) of half vectors (..., k(k+1)/2), NumPy or torch.
 
     Raises:
-        InputError: The last dimension is not k(k+1)/2 for any k.
+        InputError: ``half`` is a scalar, or its last dimension is not k(k+1)/2 for any k.
     """
     if half.ndim < 1:
         raise InputError("A half vector is needed, not a scalar.")

@@ -1,8 +1,7 @@
-"""Gradient flow matching: a vector field fitted to recorded weights, and the flow that it makes.
+"""Gradient flow matching: a vector field fitted to recorded weights, and the flow that it generates.
 
-Of the paper (arXiv 2505.20221) only the abstract, the time and interpolation, the field v(w, t) and
-one caption could be read. What is here beyond them is a reconstruction; the notebooks say which is
-which.
+Only the abstract of the paper (arXiv 2505.20221), its time and interpolation, the field v(w, t) and one caption
+could be read. Everything else here is a reconstruction; the notebooks say which is which.
 """
 
 from gfm.matching.affine import AffineFlow

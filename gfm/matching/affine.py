@@ -4,17 +4,17 @@ With x = (w - w_n) / s in the frame of a prefix and c its context, the field is
 
     v(x, t | c) = -kappa (x - b'c) + B_t c,
 
-a descent at rate kappa towards the optimum b'c that the prefix points to, and a drive linear in the
-whole prefix. The first term is the optimizer's own form for gradient descent on a quadratic: minus a
-step size and preconditioner (kappa) times the way to the optimum. One Euler step per optimizer step
-from x = 0 gives x_k = g_k b'c + D_k c, with g_k = 1 - (1-kappa)^k, so kappa, b and D are fitted to the
-recorded states by least squares.
+a descent at rate kappa towards the optimum b'c to which the prefix points, and a drive that is linear in the
+whole prefix. The first term has the form of gradient descent on a quadratic: a preconditioned step size
+(kappa) times the displacement to the optimum. One Euler step per optimizer step from x = 0 gives
+x_k = g_k b'c + D_k c, with g_k = 1 - (1-kappa)^k, so kappa, b and D are fitted to the recorded states by
+least squares.
 
-Why the states and not the velocities? Matching an affine field of (x, c) to the velocities step by
-step and integrating it gives exactly ordinary least squares of x_k on c (the tower property; derived
-and measured in the notebook memoryless-limit), with as many coefficients as the whole table. One
-kappa for all steps has far fewer, but fitted to velocities it is biased: under stochastic gradients
-x_k tells about the optimum beyond what c tells. Fitted to the flow's states it is not.
+Why to the states and not to the velocities? Matching an affine field of (x, c) to the velocities at each step
+and integrating it gives exactly ordinary least squares of x_k on c (the tower property; derived and
+measured in the notebook memoryless-limit), with just as many coefficients. One kappa for all steps needs
+far fewer, but if fitted to velocities it is biased: under stochastic gradients x_k contains information about
+the optimum beyond that in c. If fitted to the flow's states it is not biased.
 """
 
 from __future__ import annotations
@@ -29,9 +29,13 @@ __all__ = ["AffineFlow"]
 
 @dataclass(frozen=True)
 class AffineFlow:
-    """kappa: rate per step. aim: (3,) b. drive: (features, horizon) D, or None for no drive.
+    """The affine flow x_k = g_k b'c + D_k c.
 
-    The aim is a map of :attr:`Frame.ends`, the drive one of the context that the flow was :meth:`driven` with.
+    Args:
+        kappa: rate per step.
+        aim: (3,) b, applied to :attr:`Frame.ends`.
+        drive: (features, horizon) D, applied to the context given to :meth:`driven`; None for no drive.
+        horizon: number of steps.
     """
 
     kappa: float
@@ -56,7 +60,7 @@ class AffineFlow:
         return states
 
     def drives(self, context: np.ndarray) -> np.ndarray:
-        """(series, horizon) B_t c of each step: what must be added so that the states come out."""
+        """(series, horizon) B_t c of each step, the terms that produce the fitted states."""
         if self.drive is None:
             return np.zeros((len(context), self.horizon))
         ahead = np.hstack([np.zeros((len(context), 1)), context @ self.drive])
@@ -66,7 +70,7 @@ class AffineFlow:
     def restoring(cls, ends: np.ndarray, later: np.ndarray) -> AffineFlow:
         """Fit kappa and b to later states (series, horizon), without a drive.
 
-        b is linear least squares given kappa; kappa is searched between 1e-4 and 0.5 per step.
+        For each kappa, b is found by linear least squares; kappa is searched between 1e-4 and 0.5 per step.
         """
         steps = np.arange(1, later.shape[1] + 1)
         inverse = np.linalg.pinv(ends)
@@ -87,17 +91,17 @@ class AffineFlow:
     def driven(
         self, ends: np.ndarray, context: np.ndarray, later: np.ndarray, ridges: np.ndarray
     ) -> list[AffineFlow]:
-        """This flow with a ridge drive fitted to what it leaves, one flow for every ridge.
+        """This flow with a drive fitted to its residuals by ridge regression, one flow for every ridge.
 
-        ridge 0 fits the states exactly where the prefix determines them, infinity means no drive.
-        One singular value decomposition (float64) is computed for all ridges and horizons.
+        Ridge 0 is plain least squares; infinity means no drive. A single singular value decomposition (float64)
+        serves all ridges and horizons.
         """
         rest = later - self.states(ends, context)[:, 1:]
         unit = np.sqrt(np.square(context).mean(axis=0))
         unit[unit == 0] = 1.0
         u, s, vt = np.linalg.svd(context / unit, full_matrices=False)
         projected = u.T @ rest
-        kept = s > s[0] * np.finfo(np.float64).eps  # columns that repeat each other
+        kept = s > s[0] * np.finfo(np.float64).eps  # drops linearly dependent columns
         flows = []
         for ridge in ridges:
             if not np.isfinite(ridge):

@@ -31,8 +31,8 @@ class CoordinateFlow(Flow):
     """An affine flow in the prefix's frame, with or without a network's correction.
 
     The affine part is fitted for every unit of the coordinates, ridge and use of the optimizer's state that the
-    options leave open; the held-out runs choose. It is float64; the network, which adds a small part and no exact
-    one, is float32 at half the time.
+    options leave open, and the held-out runs decide between them. It is computed in float64; the network, whose
+    correction is small and not exact, in float32, which takes half the time.
     """
 
     view = "coordinate"
@@ -45,7 +45,7 @@ class CoordinateFlow(Flow):
 
     @classmethod
     def suits(cls, train: Trajectories) -> bool:
-        """Always: it takes any number of weights."""
+        """Always true: it handles any number of weights."""
         return True
 
     @property
@@ -60,10 +60,10 @@ class CoordinateFlow(Flow):
 
     # -- fitting ---------------------------------------------------------------------------------
     def fit(self, train: Trajectories, held: Trajectories) -> np.ndarray:
-        """Fit the affine part; choose by the held-out runs, and return their (runs,) errors.
+        """Fit the affine part, choose its options by the held-out runs, and return their (runs,) errors.
 
-        The one-standard-error rule decides twice: among the ridges of one unit and use of the optimizer's state,
-        then among their winners. Across units ridges mean different things: none is the simpler there.
+        The one-standard-error rule is applied twice: to the ridges for each unit and use of the optimizer's state,
+        then to the winners. Ridges of different units cannot be compared by simplicity.
         """
         asked = self.options.conditioning
         scales = ("none", "run") if asked.scale == "auto" else (asked.scale,)
@@ -71,7 +71,7 @@ class CoordinateFlow(Flow):
             states: tuple[bool, ...] = (False, True) if train.states else (False,)
         else:
             states = (bool(asked.optimizer_state),)
-        ridges = np.sort(asked.ridges)[::-1]  # simplest first: no drive, then weaker and weaker ridges
+        ridges = np.sort(asked.ridges)[::-1]  # simplest first: no drive, then ever weaker ridges
         truth = held.weights[:, self.n + 1 :].astype(np.float64)
         finalists = []
         for state, scale in product(states, scales):
@@ -99,7 +99,7 @@ class CoordinateFlow(Flow):
         units: np.ndarray | None = None,
         sizes: np.ndarray | None = None,
     ) -> tuple[Frame, np.ndarray]:
-        """The frame of a prefix, and the context in it; units and sizes of whole runs, for a part."""
+        """The frame of a prefix and the context in it; units and sizes are of whole runs, if the prefix is a part."""
         frame = Frame.of(prefix.weights, scale, units, prefix.groups)
         context = frame.context(self.options.conditioning.context)
         if optimizer_state:
@@ -110,12 +110,12 @@ class CoordinateFlow(Flow):
         return frame, context
 
     def correct(self, train: Trajectories, held: Trajectories, report: FitReport) -> None:
-        """Add a network, trained by flow matching on what the affine part leaves."""
+        """Add a network, trained by flow matching on the residuals of the affine part."""
         asked, training = self.options.network, self.options.training
         assert asked is not None
         field = CorrectionField(len(self.center), asked.hidden, asked.state, asked.time, training.seed)
         residuals = self._residuals(train)
-        # the unit in which the network works: typical size of what the affine part leaves
+        # the unit in which the network works: typical size of the affine part's residuals
         self.unit = float(residuals.y.square().mean().sqrt()) or 1.0
         seen, unseen = (
             Residuals(part.y / self.unit, part.context, part.weight, part.kappa)
@@ -137,13 +137,13 @@ class CoordinateFlow(Flow):
         )
 
     def _standardised(self, context: np.ndarray) -> Tensor:
-        # clamped: 1/s has a long tail where a run hardly moved
+        # clamped, because 1/s is very large if a run has hardly moved
         scaled = np.clip((context - self.center) / self.spread, -5.0, 5.0)
         return torch.from_numpy(scaled).float()
 
     # -- damping ---------------------------------------------------------------------------------
     def damp(self, train: Trajectories, held: Trajectories) -> dict[str, object]:
-        """Choose the damping of fast runs by the held-out forecasts, and, if cautious, the shrinkage."""
+        """Choose the damping of fast runs by the held-out forecasts and, if cautious, fit the shrinkage."""
 
         def errors(damping: Damping | None) -> np.ndarray:
             self.damping = damping
@@ -167,7 +167,7 @@ class CoordinateFlow(Flow):
         return other
 
     def _rates(self, prefix: Trajectories, columns: int | None = None) -> np.ndarray:
-        """(runs,) rate at which the gradients decline (the increments, where the optimizer's state is not used)."""
+        """(runs,) rate at which the gradients decline (or the increments, if the optimizer's state is not used)."""
         squares = np.zeros(())
         known = self.optimizer_state and not (np.diff(prefix.steps) > 1).any()
         columns = columns or prefix.parameters
@@ -182,8 +182,8 @@ class CoordinateFlow(Flow):
     def forecast(self, prefix: Trajectories, horizon: int, solver: Solver) -> np.ndarray:
         """(runs, horizon, p) states after the prefix, along the field, in the prefix's dtype.
 
-        Every weight goes its own way, so the weights are carried in chunks that fit the solver's memory; one
-        weight needs some kilobytes, and less than one chunk of one weight cannot be had.
+        Weights are independent of each other, so they are integrated in chunks of at least one weight (some
+        kilobytes) that fit the solver's memory.
         """
         runs, _, p = prefix.weights.shape
         chunk = max(int(solver.memory // self.bytes_per_weight(horizon)), 1)
@@ -211,7 +211,7 @@ class CoordinateFlow(Flow):
         return out
 
     def bytes_per_weight(self, horizon: int) -> int:
-        """Bytes that one weight needs at most while it is carried, from the arrays that are made."""
+        """Upper bound on the bytes that one weight needs during integration, from the arrays involved."""
         observed, features = self.n + 1, len(self.center)
         numbers = 12 * observed + 6 * features + 12 * max(self.affine.horizon, horizon)
         if self.network is not None:  # inputs, and a layer's values before and after its activation
@@ -237,6 +237,6 @@ class CoordinateFlow(Flow):
 
 
 def _part(data: Trajectories, runs: slice, weights: slice) -> Trajectories:
-    """Some weights of some runs, with their states."""
+    """Some weights of some runs, with their optimizer states."""
     states = {name: value[runs, :, weights] for name, value in data.states.items()}
     return Trajectories(data.weights[runs, :, weights], data.steps, None, data.meta, states)

@@ -24,11 +24,13 @@ MARKS = 10
 
 @dataclass(frozen=True)
 class Residuals:
-    """What an affine flow leaves of recorded runs.
+    """The residuals of an affine flow on recorded runs.
 
-    y: (runs, parameters, horizon+1) recorded minus affine states, in the frame. context: (runs,
-    parameters, features) standardised. weight: (runs, parameters) squared unit of the frame, relative
-    to its mean. kappa: decay of y per step under the affine field.
+    Attributes:
+        y: (runs, parameters, horizon+1) recorded minus affine states, in the frame.
+        context: (runs, parameters, features), standardised.
+        weight: (runs, parameters) squared unit of the frame, relative to its mean.
+        kappa: decay of y per step under the affine field.
     """
 
     y: Tensor
@@ -38,7 +40,7 @@ class Residuals:
 
     @property
     def horizon(self) -> int:
-        """How many steps ``y`` reaches ahead."""
+        """Number of steps that ``y`` covers."""
         return self.y.shape[-1] - 1
 
 
@@ -50,10 +52,10 @@ def velocity_loss(
     samples: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """The flow matching loss at ``samples`` drawn places of the given runs.
+    """The flow matching loss at ``samples`` random places of the given runs.
 
-    A place is a weight of one of the runs and a start k, uniform in 0..horizon-span; the path goes from y_k,
-    carried on by the affine field's decay, to y_{k+span}. Velocities are counted per horizon.
+    A place is a weight of one of the runs and a start k, uniform in 0..horizon-span. The path starts from y_k and
+    ends at y_{k+span}, corrected for the affine field's decay. Velocities are per horizon.
     """
     run = runs[torch.randint(len(runs), (samples,), generator=generator)]
     weight_number = torch.randint(data.y.shape[1], (samples,), generator=generator)
@@ -67,7 +69,7 @@ def velocity_loss(
         lambda y, t: field(y, t / horizon, context),
         path,
         x0,
-        x1 + (1 - decay) * x0,  # what the field must add: without it y would have shrunk to decay * x0
+        x1 + (1 - decay) * x0,  # corrected for the decay: without the field y would shrink to decay * x0
         k,
         lambda _, velocity: velocity / unit * horizon,
         generator,
@@ -76,9 +78,9 @@ def velocity_loss(
 
 
 def end_point_loss(field: CorrectionField, data: Residuals, runs: Tensor) -> Tensor:
-    """Mean squared error of the flow itself at ten times up to the end, through its integration.
+    """Mean squared error of the integrated flow at ten equidistant times up to the horizon.
 
-    The other way to fit a flow: not its velocity at places of the data, but where it arrives.
+    This is the other way to fit a flow: by the states that it reaches, not by its velocities.
     """
     context, weight = data.context[runs].flatten(0, 1), data.weight[runs].flatten()
     truth = data.y[runs].flatten(0, 1)[:, _marks(data.horizon)]
@@ -99,11 +101,11 @@ def roll_out(
     until: int | None = None,
     method: str = "euler",
 ) -> Tensor:
-    """(series, steps) y at ``steps`` equidistant times up to ``until`` (the horizon), from y = 0.
+    """(series, steps) y at ``steps`` equidistant times up to ``until`` (by default the horizon), from y = 0.
 
-    The flow is that of y_{k+1} = (1 - kappa) y_k + u / horizon, one k per optimizer step. A step of this
-    solver goes over several k at once, exact where the field u does not change in between (and, in other
-    methods than Euler's, to their order where it does); its own decay is not limited by stability.
+    The flow follows y_{k+1} = (1 - kappa) y_k + u / horizon, with one k per optimizer step. Each step of this
+    solver covers several k. It is exact if the field u is constant in between (otherwise of the method's order),
+    and the decay does not limit its stability.
     """
     stride = (until or horizon) / steps
     gone = 1 - (1 - kappa) ** stride
@@ -118,7 +120,7 @@ def roll_out(
 
 
 def knots(horizon: int, until: int) -> int:
-    """Times at which a correction fitted to ``horizon`` steps is evaluated on the way to ``until``."""
+    """Number of times at which a correction fitted to ``horizon`` steps is evaluated up to ``until``."""
     return min(max(1, round(2 * MARKS * until / horizon)), until)
 
 
@@ -130,10 +132,10 @@ def correction_states(
     until: int,
     solver: Solver = EULER,
 ) -> Tensor:
-    """(series, until) y at every step: rolled out at twice the validation's times, straight lines between.
+    """(series, until) y at every step: solved at twice as many times as in validation, and interpolated linearly.
 
-    The correction changes slowly over the horizon: solved at every step it would cost as many evaluations
-    of the network as there are steps, for the same states. The solver's substeps multiply the number of times.
+    The correction changes slowly over the horizon, so solving at every step would cost many more evaluations of
+    the network for the same states. The solver's substeps multiply the number of times.
     """
     steps = knots(horizon, until) * solver.substeps
     y = roll_out(field, context, kappa, horizon, steps, until, solver.method)
@@ -152,10 +154,10 @@ def fit_correction(
     training: Training,
     report: FitReport,
 ) -> None:
-    """Train the field by the network's target; stop and keep the state by held-out *forecasts*.
+    """Train the field on the network's target; stop early and keep the best state by held-out *forecasts*.
 
-    The held-out velocity error is mostly the noise of single steps, which no field can predict; the
-    held-out forecast error (at ten horizons) is what the model is for.
+    The held-out velocity error is mostly the noise of single steps, which no field can predict. The held-out
+    forecast error (at ten horizons) measures what the model is for.
     """
     context, weight = held.context.flatten(0, 1), held.weight.flatten()
     some = torch.linspace(0, len(context) - 1, min(len(context), 1024)).round().long()

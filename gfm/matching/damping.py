@@ -1,12 +1,12 @@
-"""A run that slows down faster than those fitted: its flow is damped to its own rate.
+"""Damping of the flow for runs that slow down faster than those to which it was fitted.
 
-A field fitted to some runs carries the speed at which *they* end. Networks that are wider, or start from larger
-weights, descend faster: what the fitted runs do in 200 steps they have done in fifty, and the flow carries them
-past the end. How fast a run slows down is seen in its own prefix: the size of its gradients, |g_k|, declines as
-exp(-r k). A descent at rate r that has speed v at the last observed step covers v (1 - exp(-r h)) / r in h more
+A field fitted to some runs reflects the rate at which *they* slow down. Networks that are wider, or start from
+larger weights, descend faster: they may need 50 steps for what the fitted runs do in 200, so that the flow carries
+them too far. How fast a run slows down is visible in its own prefix: the size of its gradients, ``|g_k|``, declines
+as exp(-r k). A descent at rate r with speed v at the last observed step covers v (1 - exp(-r h)) / r in h more
 steps. The flow's displacement is therefore multiplied by the ratio of these distances for r and for a rate r_0
-of the fitted runs, where r is the larger. Slower runs are left as they are: no prefix shows how far they would
-go on.
+of the fitted runs, if r is larger. Slower runs are left unchanged: no prefix shows how far they would
+continue.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ SLOWEST = 1e-4
 
 
 def decline(squares: np.ndarray) -> np.ndarray:
-    """(runs,) rate r per step at which the root of (runs, steps) squared sizes declines.
+    """(runs,) rate r per step at which the square root of the (runs, steps) squared sizes declines.
 
-    The slope of a straight line through the logarithms, at least SLOWEST.
+    It is minus the slope of a straight line fitted to the logarithms, at least SLOWEST.
     """
     sizes = 0.5 * np.log(np.maximum(squares, np.finfo(np.float64).tiny))
     k = np.arange(sizes.shape[1]) - (sizes.shape[1] - 1) / 2
@@ -37,7 +37,7 @@ def decline(squares: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Damping:
-    """rate: r_0 per step; runs that decline faster are damped."""
+    """Damping of runs that decline faster than ``rate``, r_0 per step."""
 
     rate: float
 
@@ -51,11 +51,11 @@ class Damping:
 def choose_damping(
     rates: np.ndarray, errors: Callable[[Damping | None], np.ndarray]
 ) -> tuple[str, Damping | None]:
-    """The damping to use, and its name, given the fitted runs' rates and held-out errors under each.
+    """The name of the damping to use and the damping, given the fitted runs' rates and the held-out errors under each.
 
-    ``"fast"`` damps runs that slow faster than nine of ten fitted ones, which changes little where runs
-    are alike and is kept unless it costs the held-out runs a twentieth; ``"all"`` those faster than the
-    median, where that is clearly better; ``"none"`` none.
+    ``"fast"`` damps runs that slow down faster than nine in ten fitted ones; it changes little if runs are alike,
+    and is used unless it raises the held-out error by more than 5 %. ``"all"`` damps those faster than the
+    median, if that is clearly better; ``"none"`` damps no run.
     """
     dampings: dict[str, Damping | None] = {"none": None}
     dampings |= {n: Damping(float(np.quantile(rates, q))) for n, q in (("fast", 0.9), ("all", 0.5))}

@@ -16,7 +16,7 @@ __all__ = ["CorrectionField", "numbers_in", "perceptron"]
 def perceptron(
     inputs: int, hidden: Sequence[int], outputs: int, seed: int, dtype: torch.dtype = torch.float32
 ) -> nn.Sequential:
-    """Linear layers with SiLU between them, the last one zero: untrained, the network changes nothing."""
+    """Linear layers with SiLU between them; the last is initially zero, so that an untrained network has no effect."""
     net = mlp((inputs, *hidden, outputs), "silu", dtype=dtype, seed=seed)
     for parameter in net[-1].parameters():
         nn.init.zeros_(parameter)
@@ -24,15 +24,20 @@ def perceptron(
 
 
 def numbers_in(network: nn.Module | None) -> int:
-    """How many parameters a network has; none has 0."""
+    """Number of parameters of a network; 0 for None."""
     return 0 if network is None else sum(p.numel() for p in network.parameters())
 
 
 class CorrectionField(nn.Module):
-    """u(y, t | c): what the affine part leaves, as a function of state, time and context.
+    """u(y, t | c): the correction of the affine part as a function of state, time and context.
 
-    state: whether y enters; without it the correction is a drive that the noise of y cannot reach.
-    time: whether t enters, with two waves over the horizon.
+    Args:
+        features: number of context features.
+        hidden: widths of the hidden layers.
+        state: whether y is an input; without it the correction is a drive that the noise in y does not affect.
+        time: whether t is an input, with sines and cosines of two frequencies.
+        seed: of the initial weights.
+        dtype: of the weights.
     """
 
     def __init__(
@@ -44,10 +49,12 @@ class CorrectionField(nn.Module):
         self.net = perceptron(features + 5 * int(time) + int(state), hidden, 1, seed, dtype)
 
     def forward(self, y: Tensor, t: Tensor, c: Tensor) -> Tensor:
-        """Velocities (batch,), counted per horizon.
+        """Velocities (batch,), per horizon.
 
-        y: (batch,) distance of the state from the affine flow's own state. t: (batch,) share of the horizon
-        passed, in [0, 1]. c: (batch, features) standardised context.
+        Args:
+            y: (batch,) state minus the affine flow's state.
+            t: (batch,) elapsed share of the horizon, in [0, 1].
+            c: (batch, features) standardised context.
         """
         inputs = [c]
         if self.time:

@@ -1,4 +1,4 @@
-"""The interface of a learned flow: what :class:`GradientFlowMatching` asks of a view of the weights."""
+"""The interface of a learned flow: what :class:`GradientFlowMatching` needs from a view of the weights."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ __all__ = ["Flow"]
 class Flow(Protocol):
     """A field fitted to recorded runs, and the flow along it that continues a prefix.
 
-    A new flow is a class in a file of its own that inherits from this one and stands in
-    ``gfm.matching.model.FLOWS``. It writes ``fit``, ``correct``, ``forecast`` and ``size``; the rest has defaults.
+    A new flow is a class in its own file that inherits from this one and is listed in
+    ``gfm.matching.model.FLOWS``. It defines ``fit``, ``correct``, ``forecast`` and ``size``; the rest has defaults.
 
-    view: the name by which the model's option ``view`` asks for it.
-    coordinatewise: whether the number of weights may differ between fitting and forecasting.
-    n: the number of the last observed step. options: see :class:`FlowOptions`.
-    network: the fitted correction of the closed-form part, or None; the model sets it to None where it does not help.
+    Attributes:
+        view: its name as a value of the model's option ``view``.
+        coordinatewise: whether the number of weights may differ between fitting and forecasting.
+        n: the number of the last observed step.
+        options: see :class:`FlowOptions`.
+        network: the fitted correction of the closed-form part, or None; the model sets it to None if it does not help.
     """
 
     view: ClassVar[str]
@@ -43,15 +45,15 @@ class Flow(Protocol):
         return False
 
     def fit(self, train: Trajectories, held: Trajectories) -> np.ndarray:
-        """Fit the closed-form part to ``train``; (runs,) errors on the held-out runs, by which views are compared."""
+        """Fit the closed-form part to ``train``; returns the (runs,) held-out errors by which views are compared."""
         ...
 
     def correct(self, train: Trajectories, held: Trajectories, report: FitReport) -> None:
-        """Train ``network`` on what the closed-form part leaves, and fill in the report's curve."""
+        """Train ``network`` on the residuals of the closed-form part, and fill in the report's curve."""
         ...
 
     def damp(self, train: Trajectories, held: Trajectories) -> dict[str, object]:
-        """Fit what holds back forecasts that go too far, where the flow has such a thing; notes about it."""
+        """Fit the damping of forecasts that go too far, if the flow has one; returns notes about it."""
         return {}
 
     def with_damping(self, damping: str) -> Self:
@@ -70,7 +72,7 @@ class Flow(Protocol):
 
     @property
     def size(self) -> int:
-        """How many numbers were fitted, the network's included."""
+        """Number of fitted parameters, including the network's."""
         ...
 
     @property

@@ -1,4 +1,4 @@
-"""The frame of a prefix: where its coordinates start, how long their unit is, what it tells."""
+"""The frame of a prefix: the origin and unit of its coordinates, and its context."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ CONTEXTS = ("ends", "prefix")
 class Frame:
     """Coordinates x = (w - w_n) / s in which a run's future starts at 0, one series per weight.
 
-    origin: (series,) the last observed value w_n. scale: (series,) the unit s. prefix: (series, n+2) the
-    differences of the other observed states from w_n, then w_n and 1, all in units of s. The last two let an
-    affine map know where the run stands, that is, use a prior over the weights; they vanish beside the
-    differences when the run moves far.
+    Attributes:
+        origin: (series,) the last observed value w_n.
+        scale: (series,) the unit s.
+        prefix: (series, n+2) the differences of the other observed states from w_n, then w_n and 1, all in units
+            of s. The last two allow an affine map to use a prior over the weights; they are negligible
+            if the run moves far.
+        parameters: number of weights per run.
     """
 
     origin: np.ndarray
@@ -34,7 +37,7 @@ class Frame:
 
     @property
     def ends(self) -> np.ndarray:
-        """(series, 3) the part of ``prefix`` without the states between the first and the last."""
+        """(series, 3) ``prefix`` without the states between the first and the last."""
         return np.ascontiguousarray(self.prefix[:, [0, -2, -1]])
 
     @classmethod
@@ -45,12 +48,14 @@ class Frame:
         units: np.ndarray | None = None,
         groups: Sequence[str] | None = None,
     ) -> Frame:
-        """The frame of observed states (runs, n+1, parameters), in float64.
+        """The frame of observed states, in float64.
 
-        scale: ``"run"``: root mean square over a run's weights of w_n - w_0, so that all runs weigh
-        alike; ``"layer"``: the same over the weights of each layer; ``"none"``: 1. units: those of
-        :func:`units_of`, from the whole runs where ``prefix`` is a part of them. groups: one label per
-        weight, for ``"layer"``.
+        Args:
+            prefix: (runs, n+1, parameters) observed states.
+            scale: ``"run"``: root mean square of w_n - w_0 over a run's weights, so that all runs have equal
+                weight; ``"layer"``: the same over the weights of each layer; ``"none"``: 1.
+            units: the result of :func:`units_of` for the whole runs, if ``prefix`` is a part of them.
+            groups: one label per weight, for ``"layer"``.
         """
         weights = prefix.astype(np.float64)
         runs, _, parameters = weights.shape
@@ -78,13 +83,18 @@ class Frame:
 def units_of(
     prefix: np.ndarray, scale: str, chunk: int | None = None, groups: Sequence[str] | None = None
 ) -> np.ndarray:
-    """(runs, 1) the unit of every run, or (runs, parameters) that of every weight's layer.
+    """(runs, 1) the unit of every run, or (runs, parameters) that of every weight's layer; see :meth:`Frame.of`.
 
-    See :meth:`Frame.of`. chunk: weights looked at at a time. A layer's weights are those whose labels in
-    ``groups`` are alike up to the last dot ("2.weight" and "2.bias").
+    Weights belong to the same layer if their labels in ``groups`` agree up to the last dot ("2.weight" and "2.bias").
+
+    Args:
+        prefix: (runs, n+1, parameters) observed states.
+        scale: one of SCALES.
+        chunk: number of weights processed at a time.
+        groups: one label per weight, for ``"layer"``.
 
     Raises:
-        InputError: an unknown scale, or a layer's unit asked of weights without labels.
+        InputError: The scale is unknown, or ``"layer"`` is used for weights without labels.
     """
     one_of("scale", scale, SCALES)
     runs, _, parameters = prefix.shape
@@ -102,5 +112,5 @@ def units_of(
         for number in np.unique(layer[part]):
             total[:, number] += np.square(moved[:, layer[part] == number]).sum(axis=1)
     units = np.sqrt(total / np.bincount(layer))
-    units[units == 0] = 1.0  # what never moved is held anyway
+    units[units == 0] = 1.0  # weights that never moved are held anyway
     return units[:, layer] if scale == "layer" else units

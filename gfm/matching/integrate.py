@@ -1,4 +1,4 @@
-"""From a field to a forecast: the flow, by torchdiffeq."""
+"""From a field to a forecast: integration of the flow by torchdiffeq."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Solver:
 
     Args:
         method: a fixed-step scheme of torchdiffeq, ``"euler"``, ``"midpoint"`` or ``"rk4"``.
-        substeps: solver steps in an optimizer step. With ``"euler"`` and one substep a step of the flow is a step of
-            the optimizer; more substeps follow the curve between recorded states instead.
-        dtype: of the closed-form part, the integration and the vector view's network, ``"float64"`` or ``"float32"``.
-        memory: bytes that a forecast of the coordinate view works in, beside the prefix and the result; weights beyond
-            what fits are carried in chunks. (The vector view has at most 64 weights.)
+        substeps: solver steps per optimizer step. With ``"euler"`` and one substep, one step of the flow corresponds
+            to one step of the optimizer; more substeps approximate the continuous curve instead.
+        dtype: of the integration and the vector view's network, ``"float64"`` or ``"float32"``.
+        memory: working memory, in bytes, of a forecast of the coordinate view, in addition to prefix and result;
+            weights are integrated in chunks that fit. (The vector view has at most 64 weights.)
 
     Raises:
-        InputError: a value that is none of these.
+        InputError: A value is unknown or out of range.
     """
 
     method: str = "euler"
@@ -45,7 +45,7 @@ class Solver:
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        """``dtype`` as torch names it."""
+        """``dtype`` as a ``torch.dtype``."""
         return getattr(torch, self.dtype)
 
 
@@ -60,10 +60,10 @@ def integrate(
     The dtype is that of ``start``; of the solver only the method and the substeps are used.
 
     Returns:
-        (horizon, ...), of the shape of ``start``.
+        (horizon, ...), where ``...`` is the shape of ``start``.
 
     Raises:
-        NumericalError: the flow leaves the finite numbers.
+        NumericalError: The flow is no longer finite.
     """
     times = torch.arange(horizon + 1, dtype=start.dtype, device=start.device)
     options = {"step_size": 1.0 / solver.substeps} if solver.substeps > 1 else None

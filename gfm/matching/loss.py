@@ -24,19 +24,19 @@ def flow_matching_loss(
 ) -> Tensor:
     """Mean squared difference between a field and the velocities of the paths from x0 to x1.
 
-    Minimised over all fields, it gives the mean velocity of the paths that pass a place at a time (Lipman et al.
-    2023, arXiv 2210.02747, theorem 2).
+    Its minimiser over all fields is the mean velocity of the paths that pass through a location at a given time
+    (Lipman et al. 2023, arXiv 2210.02747, theorem 2).
 
     Args:
-        field: (locations, times in steps) -> what the network says there.
-        path: Draws the places, a location on each path and the velocity there.
+        field: (locations, times in steps) -> the network's output there.
+        path: draws a location on each path, and the velocity there.
         x0: (batch, ...) states from which the paths start.
-        x1: States where they end, ``path.span`` steps later.
+        x1: (batch, ...) states at which they end, ``path.span`` steps later.
         start: (batch,) step at which each path starts.
-        target: (locations, velocities per step) -> what the network ought to say: the velocity, less what is
-            known without the network, in the network's unit.
-        generator: Of all random draws.
-        weight: (batch,) of every path.
+        target: (locations, velocities per step) -> the output to be matched: the velocity, minus what is known
+            without the network, in the network's unit.
+        generator: source of all random draws.
+        weight: (batch,) weight of every path.
     """
     share, location, velocity = path.sample_location_and_conditional_flow(x0, x1, generator=generator)
     value = field(location, start + share * path.span)

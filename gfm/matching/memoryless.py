@@ -1,4 +1,4 @@
-"""The plain field of the paper's notation, v(w, t), shared by all weights: no memory of the prefix."""
+"""The plain field in the paper's notation, v(w, t), shared by all weights, without memory of the prefix."""
 
 from __future__ import annotations
 
@@ -26,11 +26,20 @@ __all__ = ["MemorylessFlow"]
 class MemorylessFlow(Forecaster):
     """v(w, t) on the line, matched to the increments of all weights of all training runs.
 
-    Its flow carries the law of the weights along, and keeps their order: it can be no better than the
-    monotone map of w_n (:class:`gfm.forecasters.MonotoneMap`), however well it is fitted. Used to show
-    that limit; where tasks differ it is no forecaster.
+    Its flow transports the distribution of the weights and preserves their order, so it cannot be better than the
+    monotone map of w_n (:class:`gfm.forecasters.MonotoneMap`), however well it is fitted. It serves to show that
+    limit; if tasks differ it is not a useful forecaster.
 
-    time: whether the field depends on it; without it the law is carried by v(w).
+    Args:
+        observed: see :class:`gfm.forecasters.Forecaster`.
+        path: the conditional path.
+        hidden: widths of the network's hidden layers.
+        samples: places on paths per training step.
+        time: whether the field depends on time; if not, it is v(w).
+        training: how the network is trained.
+
+    Raises:
+        InputError: ``samples`` is below 1.
     """
 
     name = "gfm-memoryless"

@@ -1,4 +1,4 @@
-"""Gradient flow matching as a forecaster: fit a field to recorded runs, carry new ones along it."""
+"""Gradient flow matching as a forecaster: fit a field to recorded runs, and continue new runs along it."""
 
 from __future__ import annotations
 
@@ -35,27 +35,27 @@ USUAL = FlowOptions()
 class GradientFlowMatching(Forecaster):
     """A vector field fitted to recorded weights, whose flow continues a prefix.
 
-    Two views. Coordinate: a field v(x, t | prefix) shared by all weights: an affine part, descent
-    towards the optimum that the prefix points to (:class:`AffineFlow`, closed form, float64), and a
-    network's correction (:class:`CorrectionField`, conditional flow matching). Vector: a memoryless
-    field v(w) of all weights together (:class:`VectorFlow`), right where all runs share one task.
+    There are two views. The coordinate view is a field v(x, t | prefix) shared by all weights: an affine part,
+    which descends towards the optimum to which the prefix points (:class:`AffineFlow`, closed form, float64), and a
+    network's correction (:class:`CorrectionField`, conditional flow matching). The vector view is a memoryless
+    field v(w) of all weights together (:class:`VectorFlow`), which is appropriate if all runs share one task.
 
-    Forecasts of the validation runs decide everything called ``"auto"``, and the ridge; where the difference is
-    within the noise the simpler model is taken (:mod:`gfm.matching.selection`). Without a validation set the last
-    fifth of the training runs is held out instead.
+    Forecasts of the validation runs decide every option set to ``"auto"``, and the ridge; if the difference is
+    within the noise the simpler model is chosen (:mod:`gfm.matching.selection`). Without a validation set the last
+    fifth of the training runs is held out.
 
     Args:
         observed: n, the number of the last observed step (default: a tenth of the steps).
-        view: ``"coordinate"``, ``"vector"`` or ``"auto"`` (the vector view is tried up to 64 weights).
+        view: ``"coordinate"``, ``"vector"`` or ``"auto"`` (the vector view is tried for up to 64 weights).
         conditioning: how the coordinate view's field depends on the prefix.
-        network: the network that corrects the affine part where that validates better; None for none.
-        path: the conditional path; its span is cut to half the horizon where runs are short.
-        solver: how the flow is integrated; the default is one Euler step per optimizer step.
+        network: the network that corrects the affine part, used if it improves the validation forecasts; or None.
+        path: the conditional path; its span is limited to half the horizon.
+        solver: how the flow is integrated; by default one Euler step per optimizer step.
         damping: ``"none"``, ``"auto"`` or ``"cautious"``, see :class:`FlowOptions`.
-        training: of the network: rate, batch (runs), epochs, patience, seed.
+        training: how the network is trained; a batch consists of runs.
 
     Raises:
-        InputError: an unknown view or damping. (The other groups refuse bad values themselves.)
+        InputError: The view or the damping is unknown.
 
     Example:
         >>> GradientFlowMatching(20, view="coordinate", network=Network(time=False)).network.hidden
@@ -107,23 +107,23 @@ class GradientFlowMatching(Forecaster):
             self.flow.correct(train, validation, report)
             errors = self.flow.errors(validation)
             if not self.network.always and not clearly_better(errors, best, 2.0):
-                # thousands of numbers, and stopped on these very runs: two standard errors, not one
+                # thousands of parameters, and stopped early on these same runs: two standard errors, not one
                 self.flow.network = None
             report.notes.update(corrected_error=float(errors.mean()), corrected=self.flow.network is not None)
         if self.damping != "none":
             report.notes.update(self.flow.damp(train, validation))
         report.parameters = self.flow.size
-        # seen by the checks of forecast(): a vector field knows its number of weights
+        # used by the checks of forecast(): a vector field has a fixed number of weights
         self.coordinatewise = self.flow.coordinatewise
 
     def with_damping(self, damping: str) -> Self:
         """The same fitted model under a damping no stronger than the one it was fitted with.
 
-        Damping is applied to a fitted flow and changes nothing in it, so one fit is enough for all dampings.
+        Damping does not change the fitted flow to which it is applied, so one fit serves all dampings.
 
         Raises:
-            GfmError: the model is not fitted yet.
-            InputError: an unknown damping, or one that was not fitted.
+            GfmError: The model has not been fitted.
+            InputError: The damping is unknown, or stronger than the fitted one.
         """
         _ = self.fitted
         one_of("damping", damping, DAMPINGS[: DAMPINGS.index(self.damping) + 1])  # what was fitted
@@ -137,7 +137,7 @@ class GradientFlowMatching(Forecaster):
 
 @register
 class PrefixFlow(GradientFlowMatching):
-    """The coordinate view alone: v(x, t | prefix), shared by all weights."""
+    """The coordinate view only: v(x, t | prefix), shared by all weights."""
 
     name = "gfm-prefix"
     title = "GFM, coordinate view"
@@ -146,7 +146,7 @@ class PrefixFlow(GradientFlowMatching):
 
 @register
 class VectorOnly(GradientFlowMatching):
-    """The vector view alone: v(w) of all weights together, without memory."""
+    """The vector view only: v(w) of all weights together, without memory."""
 
     name = "gfm-vector"
     title = "GFM, vector view"

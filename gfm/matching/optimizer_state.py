@@ -1,13 +1,13 @@
-"""What the optimizer's state tells: gradients rebuilt from it, and the size of its second moments.
+"""Information in the optimizer's state: gradients reconstructed from it, and the size of its second moments.
 
-An optimizer that keeps averages moves a weight by more than the present gradient. From the recorded
-averages the gradients themselves follow, by the rule read backwards:
+With an optimizer that keeps averages, a weight's step depends on more than the present gradient. The gradients
+follow from the recorded averages by inverting the update rule::
 
     momentum   b_k = mu b_{k-1} + g_k                 g_k = b_k - mu b_{k-1}
-    RMSprop    s_k = a s_{k-1} + (1-a) g_k^2          |g_k|, with the sign against the increment
+    RMSprop    s_k = a s_{k-1} + (1-a) g_k^2          |g_k|, with the sign opposite to the increment
     Adam       m_k = b1 m_{k-1} + (1-b1) g_k          g_k = (m_k - b1 m_{k-1}) / (1 - b1)
 
-For plain SGD they are the increments, and nothing is new.
+For plain SGD they are proportional to the increments and add no information.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ WITHOUT = "use Conditioning(optimizer_state=False)"
 
 
 def gradients(data: Trajectories) -> np.ndarray:
-    """(runs, states-1, parameters) the gradient of every recorded step (recorded at every step).
+    """(runs, states-1, parameters) the gradient of every step, for trajectories recorded at every step.
 
     Raises:
-        InputError: the trajectories do not name their optimizer, or lack its state.
+        InputError: The trajectories do not name a known optimizer, or lack its state.
     """
     rule, lr = data.meta.get("optimizer"), data.meta.get("lr")
     options, states = data.meta.get("options", {}), data.states
@@ -56,12 +56,15 @@ def gradients(data: Trajectories) -> np.ndarray:
 def state_features(prefix: Trajectories) -> np.ndarray:
     """(series, features): gradients times lr, and lr times the root second moment.
 
-    Momentum and SGD keep no second moment: the mean of the rebuilt gradients' squares stands in for it.
-    The momentum of a heavy ball is a linear map of the increments. Its gradients alone therefore tell a linear
-    field nothing new, but their size does.
+    Momentum and SGD keep no second moment; the mean square of the reconstructed gradients replaces it. The
+    gradients of a heavy ball are a linear map of the increments, so they give a linear field no new information, but
+    their size does.
 
-    Where states were recorded with gaps, the gradients between them are lost. Then the averages at the last state
-    and the step that they give are used instead.
+    If states were recorded with gaps, the gradients in between are unknown. The averages at the last state and the
+    step that they imply are then used instead.
+
+    Raises:
+        InputError: The trajectories lack the optimizer's state, or do not name a known optimizer.
     """
     lr = prefix.meta.get("lr", 1.0)
     if (np.diff(prefix.steps) > 1).any():
@@ -82,20 +85,23 @@ def state_features(prefix: Trajectories) -> np.ndarray:
 
 
 def second_moments(prefix: Trajectories, units: np.ndarray) -> np.ndarray:
-    """(series,) log of the root second moment at the last state, in units of its spread over the run.
+    """(series,) log of the root second moment at the last state, standardised over each run's weights.
 
-    units: (2, runs) of :func:`second_moment_units`. Clipped at 2.5 units: a few weights that have hardly
-    met a gradient would otherwise stand far out.
+    It is clipped at 2.5 standard deviations; otherwise a few weights with almost no gradient would be outliers.
+
+    Args:
+        prefix: observed states with second moments.
+        units: (2, runs) from :func:`second_moment_units`.
     """
     size = _log_second(prefix.states["second"][:, -1])
     return np.clip((size - units[0][:, None]) / units[1][:, None], -2.5, 2.5).reshape(-1)
 
 
 def second_moment_units(prefix: Trajectories, chunk: int | None = None) -> np.ndarray:
-    """(2, runs) mean and spread of the log root second moment, ``chunk`` weights at a time.
+    """(2, runs) mean and standard deviation of the log root second moment, computed ``chunk`` weights at a time.
 
     Raises:
-        InputError: no second moments were recorded.
+        InputError: No second moments were recorded.
     """
     if "second" not in prefix.states:
         raise InputError(
@@ -110,11 +116,11 @@ def second_moment_units(prefix: Trajectories, chunk: int | None = None) -> np.nd
 
 
 def times_powers(context: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """(series, 3 features): the context, and it times the first two powers (Hermite) of ``size``.
+    """(series, 3 features): the context, and its products with the first two Hermite polynomials of ``size``.
 
-    A linear map of these is one whose coefficients change with the size of a weight's gradients: a
-    steep direction has settled and oscillates, a flat one still drifts, and the same increments mean
-    different futures for them.
+    A linear map of these is a map whose coefficients depend on the size of a weight's gradients: a steep
+    direction has settled and oscillates, a flat one still drifts, so the same increments lead to different
+    futures.
     """
     size = size[:, None]
     return np.hstack([context, context * size, context * (np.square(size) - 1)])

@@ -1,4 +1,4 @@
-"""What can be chosen about a learned flow, in groups; each group refuses what it cannot mean when it is made."""
+"""The options of a learned flow, in groups; each group checks its values when it is created."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class Conditioning:
     """How the coordinate view's field depends on the prefix of the weight that it moves.
 
     Args:
-        context: what the field sees of the prefix: ``"prefix"``, all observed states, or ``"ends"``, the first and the
-            last.
-        scale: unit of a run's coordinates, ``"none"``, ``"run"``, ``"layer"`` (one for each layer, by the groups) or
+        context: the part of the prefix that the field uses: ``"prefix"``, all observed states, or ``"ends"``, the
+            first and the last.
+        scale: unit of a run's coordinates: ``"none"``, ``"run"``, ``"layer"`` (one for each layer, by the groups) or
             ``"auto"``, the better of the first two (see :class:`Frame`).
-        optimizer_state: whether the optimizer's recorded state enters the context
-            (:mod:`gfm.matching.optimizer_state`); ``"auto"`` tries it where the training runs hold one.
-        products: whether a context with the optimizer's state is also multiplied by powers of each weight's second
-            moment, so that steep and flat directions have fields of their own (three times the coefficients).
-        ridges: strengths of the ridge penalty on the drive to choose from; 0 is plain least squares, infinity no drive.
+        optimizer_state: whether the context contains the optimizer's recorded state
+            (:mod:`gfm.matching.optimizer_state`); ``"auto"`` tries both if the training runs have one.
+        products: whether a context with the optimizer's state is also multiplied by polynomials of each weight's
+            log second moment, so that steep and flat directions have different fields (three times the coefficients).
+        ridges: candidate strengths of the ridge penalty on the drive; 0 is plain least squares, infinity no drive.
 
     Raises:
-        InputError: a value that is none of these.
+        InputError: A value is unknown or out of range.
     """
 
     context: str = "prefix"
@@ -59,15 +59,15 @@ class Network:
 
     Args:
         hidden: widths of its hidden layers.
-        state, time: whether it sees the state of the flow, and the time (coordinate view only; the vector view's
-            network sees the weights and nothing else).
+        state, time: whether the flow's state and the time are inputs (coordinate view only; in the vector view the
+            weights are the only input).
         target: what it is matched to in the coordinate view: ``"velocity"`` (conditional flow matching),
-            ``"end-point"`` (where the flow arrives, through its integration) or ``"both"``.
-        samples: places on paths in a training step.
-        always: keep the network even where it does not forecast the validation runs better by two standard errors.
+            ``"end-point"`` (the states that the integrated flow reaches) or ``"both"``.
+        samples: places on paths per training step.
+        always: keep the network even if it does not improve the validation forecasts by two standard errors.
 
     Raises:
-        InputError: a value that is none of these.
+        InputError: A value is unknown or out of range.
     """
 
     hidden: tuple[int, ...] = (64, 64)
@@ -85,17 +85,16 @@ class Network:
 
 @dataclass(frozen=True)
 class FlowOptions:
-    """All that a :class:`Flow` is told beside the number of observed states; see the groups.
+    """All options of a :class:`Flow` except the number of observed states; see the groups.
 
     Args:
         network: None for no network.
-        damping: ``"auto"`` lets the coordinate view damp runs that slow down faster than
-            the fitted ones (:mod:`gfm.matching.damping`), for networks unlike those; ``"cautious"`` also shrinks
-            forecasts that go farther than the run's own speed suggests (:mod:`gfm.matching.shrinkage`); ``"none"`` does
-            neither.
+        damping: ``"auto"`` lets the coordinate view damp runs that slow down faster than the fitted ones
+            (:mod:`gfm.matching.damping`), as other networks may; ``"cautious"`` also shrinks forecasts that go
+            farther than the run's own speed suggests (:mod:`gfm.matching.shrinkage`); ``"none"`` does neither.
 
     Raises:
-        InputError: an unknown damping.
+        InputError: The damping is unknown.
     """
 
     conditioning: Conditioning = Conditioning()

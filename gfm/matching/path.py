@@ -1,8 +1,8 @@
 """The conditional path between two recorded states, and its velocity.
 
-Gradient flow matching reads a trajectory as a curve, piecewise linear between recorded states, and
-matches a field to the curve's velocity. The interface is that of torchcfm: from the two ends and a
-time, a location on the path and the velocity there.
+Gradient flow matching treats a trajectory as a curve, piecewise linear between recorded states, and
+matches a field to the curve's velocity. As in torchcfm, the two ends and a time give a location on the path and
+the velocity there.
 """
 
 from __future__ import annotations
@@ -20,17 +20,20 @@ __all__ = ["IncrementPath"]
 
 @dataclass(frozen=True)
 class IncrementPath:
-    """Straight from x0 to x1 in ``span`` steps, with Gaussian noise of size ``noise`` around it.
+    """A straight path from x0 to x1 in ``span`` steps, with Gaussian noise of standard deviation ``noise`` around it.
+
+    The location is (1-t) x0 + t x1 + noise * e, the velocity (x1 - x0) / span (the interpolation of arXiv
+    2505.20221; the velocity target is inferred from it).
 
     Attributes:
-        within: ``"grid"`` matches at x0 itself; ``"linear"`` at a random point on the way to x1. With stochastic
-            gradients that point already holds a share of the step's own noise, which a regression of the velocity then
-            learns as if it were signal; hence the default.
-        noise: sigma of the path's Gaussian, in the units of x.
+        within: ``"grid"`` matches at x0 itself; ``"linear"`` at a random point between x0 and x1. With stochastic
+            gradients such a point already contains part of the step's own noise, which a regression on the velocity
+            would learn as signal; hence the default.
+        noise: standard deviation of the Gaussian, in the units of x.
         span: steps from x0 to x1, so that a unit of time is one optimizer step.
 
-    The location is (1-t) x0 + t x1 + noise * e, the velocity (x1 - x0) / span (arXiv 2505.20221's
-    interpolation; the velocity target is inferred from it).
+    Raises:
+        InputError: ``within`` is unknown, ``noise`` is negative, or ``span`` is below 1.
     """
 
     within: str = "grid"
@@ -51,9 +54,14 @@ class IncrementPath:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Draw t, the location x_t and the velocity u_t.
 
-        x0, x1: (batch, ...) states ``span`` steps apart. t: (batch,) in [0, 1), drawn where absent.
+        Args:
+            x0: (batch, ...) states.
+            x1: (batch, ...) states ``span`` steps later.
+            t: (batch,) in [0, 1); by default drawn, or 0 if ``within`` is ``"grid"``.
+            generator: of the random draws.
 
-        Returns t (batch,), x_t and u_t of the shape of x0.
+        Returns:
+            t (batch,), and x_t and u_t of the shape of x0.
 
         Raises:
             InputError: x0 and x1 differ in shape.

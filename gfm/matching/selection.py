@@ -1,4 +1,4 @@
-"""Choosing between fitted models on few validation runs, without chasing their noise."""
+"""Choosing between fitted models on few validation runs, without fitting their noise."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def clearly_better(
 ) -> bool:
     """Whether the candidate's mean error is lower by more than this number of standard errors.
 
-    Both are (runs,) errors of the same validation runs; the standard error is that of their paired
-    difference. With one run the mean alone decides.
+    Both are (runs,) errors on the same validation runs; the standard error is that of their paired
+    difference. With a single run only the mean counts.
     """
     gain = incumbent - candidate
     spread = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else 0.0
@@ -23,10 +23,9 @@ def clearly_better(
 
 
 def choose(errors: Sequence[np.ndarray]) -> int:
-    """Number of the chosen candidate, given their (runs,) errors from the simplest on.
+    """Index of the chosen candidate, given the candidates' (runs,) errors, simplest first.
 
-    The one of least mean error, unless a simpler one is within one standard error of it (the
-    one-standard-error rule): among those the simplest.
+    By the one-standard-error rule it is the simplest candidate within one standard error of the least mean error.
     """
     best = int(np.argmin([error.mean() for error in errors]))
     for number in range(best):

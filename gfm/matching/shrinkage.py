@@ -1,11 +1,11 @@
 """Forecasts that go farther than a run's own speed suggests are shrunk towards the last observed state.
 
-The distance that a flow covers can be far too long for a run unlike the fitted ones, and nothing in the flow
-shows it. The run's own steps do: with speed v at the last observed step, and a speed that declines as exp(-r k),
-it covers about v (1 - exp(-r h)) / r in h more steps. The fitted runs show what share c of this is covered in
-the end (their median). A forecast that is longer than c times this distance lies outside of what was fitted: it
-is cut to that length, and then once more by the same factor, because a flow that is wrong about the length is
-seldom right about the direction.
+A flow can go much too far for a run unlike the fitted ones, and nothing in the flow shows it. The run's own
+steps do: with speed v at the last observed step, declining as exp(-r k), it covers about v (1 - exp(-r h)) / r
+in h more steps. The share c of this distance that is actually covered is the median over the fitted runs. A
+forecast longer than c times this distance is outside the fitted range: it is cut to that length, and then
+shortened once more by the same factor, because a flow that is wrong about the length is seldom right about the
+direction.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ LAST = 5
 def reaches(squares: np.ndarray, horizon: int) -> np.ndarray:
     """(2, runs, horizon) how far runs would go, with the rate r of all observed steps or of their last half.
 
-    squares: (runs, steps) squared lengths of the observed steps.
+    Args:
+        squares: (runs, steps) squared lengths of the observed steps.
+        horizon: number of steps ahead.
     """
     steps = squares.shape[1]
     speed = np.sqrt(squares[:, -LAST:].mean(axis=1))[:, None]
@@ -36,13 +38,13 @@ def reaches(squares: np.ndarray, horizon: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Shrinkage:
-    """shares: (2, horizon) c for either rate and every horizon."""
+    """The shrinkage with ``shares`` (2, horizon): c for both rates and every horizon."""
 
     shares: np.ndarray
 
     @classmethod
     def of(cls, squares: np.ndarray, ways: np.ndarray) -> Shrinkage:
-        """From fitted runs: squares as in :func:`reaches`, ways (runs, horizon) they went after that."""
+        """From fitted runs: ``squares`` as in :func:`reaches`, and later distances ``ways`` (runs, horizon)."""
         reach = reaches(squares, ways.shape[1])
         moving = squares[:, -LAST:].sum(axis=1) > 0
         if not moving.any():
@@ -50,7 +52,7 @@ class Shrinkage:
         return cls(np.median(ways[moving] / reach[:, moving], axis=1))
 
     def gains(self, squares: np.ndarray, ways: np.ndarray) -> np.ndarray:
-        """(runs, horizon) factors in [0, 1] on forecast ways of the lengths ``ways`` (runs, horizon).
+        """(runs, horizon) factors in [0, 1] for forecast displacements of the lengths ``ways`` (runs, horizon).
 
         Beyond the fitted horizon the last share is used.
         """

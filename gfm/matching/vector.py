@@ -1,8 +1,8 @@
-"""The field of all weights together: memoryless, v(w), for runs that share one task.
+"""The memoryless field v(w) of all weights together, for runs that share one task.
 
-Where all runs descend the same loss, the weights themselves say everything, and the plain field of the
-paper, v(w, t), is well defined. Its affine part is v(w) = -K (w - w*), the gradient field of a
-quadratic; a network of all weights bends it.
+If all runs descend the same loss, the weights determine the future, and the plain field of the
+paper, v(w, t), is well defined. Its affine part has the form v(w) = -K (w - w*) of gradient descent on a
+quadratic; a network of all weights corrects it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,12 @@ MOST = 64
 
 @dataclass(frozen=True)
 class AffineVectorField:
-    """v(w) = w K' + b per step. matrix: (p, p) K. offset: (p,) b."""
+    """v(w) = A w + b per step, that is A = -K and b = K w* in the notation of this module.
+
+    Args:
+        matrix: (p, p) A.
+        offset: (p,) b.
+    """
 
     matrix: np.ndarray
     offset: np.ndarray
@@ -44,8 +49,8 @@ class AffineVectorField:
         """Match the field to all increments of recorded runs (runs, steps+1, p), in closed form.
 
         The noise of stochastic gradients grows with the distance to the optimum, so after a first plain
-        fit every increment is weighted by the inverse of that squared distance (floored at a hundredth
-        of its median, for runs that arrive): feasible generalised least squares.
+        fit every squared residual is weighted by the inverse of that squared distance (plus a hundredth of its
+        median, for runs that reach the optimum): feasible generalised least squares.
         """
         p = weights.shape[2]
         here = weights[:, :-1].reshape(-1, p).astype(np.float64)
@@ -64,9 +69,9 @@ class AffineVectorField:
 
 
 class VectorFlow(Flow):
-    """The flow of an affine field of all weights, with a network's correction if asked.
+    """The flow of an affine field of all weights, with or without a network's correction.
 
-    Only the last observed state is used: the field is memoryless.
+    The field is memoryless: a forecast uses only the last observed state.
     """
 
     view = "vector"
@@ -74,14 +79,14 @@ class VectorFlow(Flow):
 
     @classmethod
     def suits(cls, train: Trajectories) -> bool:
-        """Up to ``MOST`` weights."""
+        """Whether there are at most ``MOST`` weights."""
         return train.parameters <= MOST
 
     def fit(self, train: Trajectories, held: Trajectories) -> np.ndarray:
-        """Match the affine field to the training runs; (runs,) errors of its forecasts of the held-out ones.
+        """Match the affine field to the training runs; returns the (runs,) errors of its held-out forecasts.
 
         Raises:
-            InputError: more than ``MOST`` weights.
+            InputError: There are more than ``MOST`` weights.
         """
         if not self.suits(train):
             raise InputError(
@@ -96,7 +101,7 @@ class VectorFlow(Flow):
         return self.affine.matrix.size + self.affine.offset.size + numbers_in(self.network)
 
     def correct(self, train: Trajectories, held: Trajectories, report: FitReport) -> None:
-        """Add a network, trained by flow matching on what the affine field leaves of the velocities."""
+        """Add a network, trained by flow matching on the affine field's velocity residuals."""
         asked, path, training = self.options.network, self.options.path, self.options.training
         assert asked is not None
         dtype = self.options.solver.torch_dtype
@@ -137,7 +142,7 @@ class VectorFlow(Flow):
         return v
 
     def forecast(self, prefix: Trajectories, horizon: int, solver: Solver) -> np.ndarray:
-        """(runs, horizon, p) states after the prefix, from its last one."""
+        """(runs, horizon, p) states after the prefix, starting from its last one."""
         start = torch.from_numpy(prefix.final.astype(np.float64)).to(self.options.solver.torch_dtype)
         states = integrate(lambda t, w: self.velocity(w), start, horizon, solver)
         return states.transpose(0, 1).to(torch.float64).numpy()

@@ -1,1 +1,1 @@
-"""What is measured on runs: distances, levels at the edge, predicted averages, intervals over replicates."""
+"""Measurements on runs: distances, levels at the edge, predicted averages, intervals over replicates."""

@@ -1,4 +1,4 @@
-"""What is measured of runs of the adaptive optimizers: sharpness, second moments, single weights.
+"""Measurements on runs of the adaptive optimizers: sharpness, second moments, single weights.
 
 Claim numbers are those of the register (``book/elements.yml``).
 """
@@ -28,12 +28,12 @@ __all__ = [
 
 
 def flow_sharpness(run: Run, process: str) -> np.ndarray:
-    """(steps + 1,) the Hessian's top eigenvalue, where P is one number: S = S_eff / effective step."""
+    """(steps + 1,) the Hessian's top eigenvalue if P is one number: S = S_eff / effective step."""
     return effective_top(run, process) / run[process].effective_step
 
 
 def level_offset(run: Run) -> float:
-    """|time mean of the optimizer's effective sharpness / 2 - 1| at the edge (B1, C1)."""
+    """``|time mean of the optimizer's effective sharpness / 2 - 1|`` at the edge (B1, C1)."""
     return abs(edge_level(run) / 2.0 - 1.0)
 
 
@@ -44,21 +44,21 @@ def upward_crossings(run: Run) -> int:
 
 
 def arrivals(run: Run) -> list[int]:
-    """Steps at which the flow's first, second, ... effective eigenvalue reaches the edge; those that do."""
+    """Steps at which the flow's first, second, ... effective eigenvalues reach the edge, for those that do."""
     return [int(np.argmax(column > AT_EDGE)) for column in effective(run, "central").T if (column > AT_EDGE).any()]
 
 
 def step_excess(run: Run, window: float) -> float:
-    """Mean over the edge of the optimizer's smoothed effective step over the flow's, minus 1.
+    """Mean, at the edge, of the optimizer's smoothed effective step divided by the flow's, minus 1.
 
-    The optimizer's nu swings, and the mean of 1 / sqrt(nu) is larger than 1 / sqrt of the mean.
+    The optimizer's nu oscillates, and the mean of 1 / sqrt(nu) is larger than 1 / sqrt of the mean.
     """
     ratio = smooth(run["discrete"].effective_step, window) / run["central"].effective_step
     return average(ratio[at_edge(run) & np.isfinite(ratio)]) - 1.0
 
 
 def loss_lag(run: Run, window: float) -> float:
-    """By how many steps the flow's predicted loss trails the optimizer's smoothed loss, median at the edge."""
+    """Median, at the edge, of the steps by which the flow's predicted loss lags the optimizer's smoothed loss."""
     actual = np.log(smooth(run["discrete"].loss, window))
     predicted = np.log(run["central"].predicted_loss)
     slope = smooth(np.gradient(predicted), window)
@@ -82,9 +82,9 @@ def at_loss(run: Run, level: float, process: str = "central") -> int:
 
 
 def coordinate_error(run: Run, window: float, name: str) -> float:
-    """C2 ("gradient2"), C3 ("nu"): median over recorded weights and steps of |smoothed - flow| / smoothed.
+    """C2 ("gradient2"), C3 ("nu"): median of ``|smoothed - flow| / smoothed`` over recorded weights and steps.
 
-    Weights whose gradient is zero throughout are left out.
+    Weights whose gradient is always zero are left out.
     """
     actual = smooth(run["discrete"][f"{name}_at"], window)
     predicted = run["central"][f"predicted_{name}_at" if name == "gradient2" else f"{name}_at"]
@@ -94,7 +94,7 @@ def coordinate_error(run: Run, window: float, name: str) -> float:
 
 
 def oscillation_share(run: Run) -> float:
-    """C2: median over recorded weights and edge steps of 1 - (grad_i L)^2 / E g_i^2, both the flow's."""
+    """C2: median over recorded weights and edge steps of 1 - (grad_i L)^2 / E g_i^2, both of the flow."""
     edge = at_edge(run)
     whole, own = run["central"].predicted_gradient2_at[edge], run["central"].gradient2_at[edge]
     known = np.isfinite(whole) & np.isfinite(own) & (whole > 0)
@@ -102,7 +102,7 @@ def oscillation_share(run: Run) -> float:
 
 
 def spread_ratio(run: Run) -> float:
-    """R2: relative standard deviation in time of nu_i over that of g_i^2, at the edge, median weight."""
+    """R2: ratio of the relative standard deviations in time of nu_i and g_i^2 at the edge; median over weights."""
     edge = at_edge(run)
     nu, squares = run["discrete"].nu_at[edge], run["discrete"].gradient2_at[edge]
     moving = squares.mean(0) > 0

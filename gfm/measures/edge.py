@@ -1,4 +1,4 @@
-"""What is measured of the optimizer alone at the edge of stability: crossings, cycles, plateaus."""
+"""Measurements on the optimizer alone at the edge of stability: crossings, cycles, plateaus."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Cycle", "crossings", "first_cycle", "measured_top", "plateau", "shar
 
 
 class Cycle(NamedTuple):
-    """One cycle of the edge, in steps: the sharpness passes the edge, comes back below it, passes it again."""
+    """One cycle at the edge, in steps: the sharpness rises above the edge, falls below it, and rises above again."""
 
     above: int
     below: int
@@ -28,10 +28,10 @@ def measured_top(run: Run) -> tuple[np.ndarray, np.ndarray]:
 
 
 def crossings(run: Run) -> np.ndarray:
-    """(m,) steps at which the top effective eigenvalue passes 2, up or down.
+    """(m,) steps at which the top effective eigenvalue crosses 2, up or down.
 
-    Of pairs of neighbouring measurements the mean is taken, since the sharpness jitters with the
-    weights' own period of two.
+    Neighbouring measurements are averaged in pairs, because the sharpness fluctuates with the weights'
+    oscillation of period two.
     """
     steps, top = measured_top(run)
     calm = (top[1:] + top[:-1]) / 2
@@ -39,9 +39,9 @@ def crossings(run: Run) -> np.ndarray:
 
 
 def first_cycle(run: Run) -> Cycle | None:
-    """The first cycle, or None where the run has no complete one.
+    """The first cycle, or None if the run has no complete one.
 
-    A run that starts beyond the edge begins with the first time it passes from below.
+    In a run that starts beyond the edge, the cycle begins with the first crossing from below.
     """
     found = crossings(run).tolist()
     steps, top = measured_top(run)
@@ -57,7 +57,7 @@ def plateau(run: Run, share: float = 1 / 3) -> float:
 
 
 def sharpening(run: Run) -> float:
-    """Largest sharpness before the edge is passed (or of the whole run) over the sharpness at the start."""
+    """Largest sharpness before the edge is crossed (or in the whole run), divided by the initial sharpness."""
     steps, top = measured_top(run)
     passed = np.flatnonzero(top > 2.0)
     before = top[: passed[0] + 1] if len(passed) else top

@@ -1,4 +1,4 @@
-"""What is measured of a lockstep run: the quantities that the claims on central flows bound.
+"""Measurements on a lockstep run: the quantities that the claims on central flows bound.
 
 Claim numbers are those of the register (``book/elements.yml``). Smoothing is Gaussian in time, as
 on the plots of the Central Flows paper; ``window`` is its standard deviation in steps.
@@ -19,39 +19,39 @@ __all__ = [
     "variance_ratio",
 ]
 
-#: A flow that starts beyond the edge settles within its band above it; this near (relative) it has arrived.
+#: A flow that starts beyond the edge has arrived when it is this close (relative), within its band above the edge.
 ARRIVED = 1e-3
-#: An effective eigenvalue above this is at the edge, which is at 2: within 0.05 %.
+#: An effective eigenvalue above this is at the edge: within 0.05 % of 2.
 AT_EDGE = 1.999
 
 
 def median(values: np.ndarray) -> float:
-    """The median; NaN of no values."""
+    """The median; NaN if there are no values."""
     return float(np.median(values)) if np.size(values) else float("nan")
 
 
 def average(values: np.ndarray) -> float:
-    """The mean; NaN of no values."""
+    """The mean; NaN if there are no values."""
     return float(np.mean(values)) if np.size(values) else float("nan")
 
 
 def furthest(ratios: Iterable[float]) -> float:
-    """The ratio that is furthest from 1, by factor; NaN if none could be measured."""
+    """The ratio that differs from 1 by the largest factor; NaN if none could be measured."""
     known = [ratio for ratio in ratios if not np.isnan(ratio)]
     return float(max(known, key=lambda ratio: abs(np.log(ratio)))) if known else float("nan")
 
 
 def upright(swing: np.ndarray) -> np.ndarray:
-    """(steps + 1,) a swing along an eigenvector, of its two signs the one that makes the largest swing positive.
+    """(steps + 1,) a swing along an eigenvector, with the sign that makes the largest swing positive.
 
-    Which of the two a solver finds depends on the machine.
+    Which of the two signs a solver finds depends on the machine.
     """
     known = swing[np.isfinite(swing)]
     return -swing if len(known) and known.max() < -known.min() else swing
 
 
 def smooth(values: np.ndarray, window: float) -> np.ndarray:
-    """Gaussian average over time (axis 0); the first and last 2 windows are NaN, where it is one-sided."""
+    """Gaussian average over time (axis 0); NaN in the first and last 2 windows, where it would be one-sided."""
     if window <= 0:
         return np.array(values, dtype=float)
     values = np.asarray(values, dtype=float)
@@ -82,20 +82,20 @@ def at_edge(run: Run) -> np.ndarray:
 
 
 def stopped(run: Run, process: str = "central") -> bool:
-    """Whether a process stopped before the run's end (its loss is measured at every step that it took)."""
+    """Whether a process stopped before the run's end."""
     return not bool(np.isfinite(run[process].loss[-1]))
 
 
 def largest_rise(run: Run) -> float:
-    """A1: the largest rise of the central flow's loss between two steps; infinite where the flow stopped."""
+    """A1: the largest rise of the central flow's loss between two steps; infinite if the flow stopped."""
     return float("inf") if stopped(run) else float(np.nanmax(np.diff(run["central"].loss)))
 
 
 def apart_before_edge(run: Run) -> float:
     """A10: largest distance of the central flow from gradient flow and from gradient descent before the edge.
 
-    It is taken up to the step at which the flow reaches the edge, over the length of its path until then (lr times
-    the sum of gradient norms). NaN where it starts at the edge or never comes there.
+    It is taken up to the step at which the flow reaches the edge, relative to the length of its path until then (lr
+    times the sum of gradient norms). NaN if the flow starts at the edge or never reaches it.
     """
     edge = np.flatnonzero(at_edge(run))
     if len(edge) == 0 or edge[0] < 2:
@@ -106,10 +106,10 @@ def apart_before_edge(run: Run) -> float:
 
 
 def flow_excess(run: Run) -> tuple[float, float]:
-    """A2: the largest relative excess of the flow's top eigenvalue over the edge, and |mean - 2| at the edge.
+    """A2: the largest relative excess of the flow's top eigenvalue over the edge, and ``|mean - 2|`` at the edge.
 
-    The excess counts once the flow has come to the edge or below it (within ``ARRIVED``). Infinite and NaN where
-    the flow stopped or never came there.
+    The excess counts once the flow has come to the edge or below it (within ``ARRIVED``). Infinite and NaN if the
+    flow stopped or never got there.
     """
     top = effective_top(run, "central")
     arrived = np.flatnonzero(top <= 2.0 * (1.0 + ARRIVED))
@@ -127,11 +127,15 @@ def edge_level(run: Run) -> float:
 
 
 def prediction_error(run: Run, window: float, what: str = "loss", predicted: bool = True) -> float:
-    """A4, A6, B8: median over the edge of |smoothed optimizer - flow| / smoothed optimizer.
+    """A4, A6, B8: median at the edge of ``|smoothed optimizer - flow| / smoothed optimizer``.
 
-    what: "loss", "gradient_norm2", ... ; predicted: the time average that the flow predicts, or
-    the bare value at the flow's own weights. Infinite where the flow stopped; NaN where it never
-    reached the edge, or reached it too late for a time average.
+    Infinite if the flow stopped; NaN if it never reached the edge, or too late for a time average.
+
+    Args:
+        run: with processes discrete and central.
+        window: standard deviation, in steps, of the Gaussian average.
+        what: "loss", "gradient_norm2", ...
+        predicted: compare the time average that the flow predicts, not the value at the flow's own weights.
     """
     if stopped(run):
         return float("inf")
@@ -142,15 +146,16 @@ def prediction_error(run: Run, window: float, what: str = "loss", predicted: boo
 
 
 def distance_ratio(run: Run) -> float:
-    """A7: final distance of the optimizer to the central flow over that to the stable flow."""
+    """A7: final distance of the optimizer to the central flow, divided by that to the stable flow."""
     return float(run.distance("discrete", "central")[-1] / run.distance("discrete", "stable")[-1])
 
 
 def variance_ratio(run: Run, window: float) -> np.ndarray:
-    """A8: by eigenvector of Sigma, mean smoothed squared displacement over predicted variance.
+    """A8: for each eigenvector of Sigma, mean smoothed squared displacement divided by mean predicted variance.
 
-    Displacements are (u^T P delta)^2 with U^T P U = 1, in the unit of Sigma's generalised
-    eigenvalues. Only steps at which both are known and the prediction is above 1 % of its largest.
+    Squared displacements are (u^T P delta)^2 with U^T P U = 1, in the unit of Sigma's generalised eigenvalues.
+    Only steps count at which both are known and the prediction exceeds 1 % of the first eigenvector's maximum;
+    eigenvectors with few such steps are left out.
     """
     sigma = run["central"].sigma
     seen = smooth(run["central"].displacement ** 2, window)

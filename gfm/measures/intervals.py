@@ -1,4 +1,4 @@
-"""Intervals over replicates: means, and ratios of errors on the same data; and how numbers are written."""
+"""Intervals over replicates, for means and for ratios of errors on the same data; and numbers as text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["interval", "ratio", "ratio_text", "readable"]
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
     """Mean of (replicates,) values and the ends of its two-sided Student interval.
 
-    The ends are NaN for fewer than three replicates: two say too little about their spread.
+    The ends are NaN for fewer than three replicates, which say too little about their spread.
 
     Raises:
         InputError: The values are not one-dimensional and finite.
@@ -36,8 +36,12 @@ def ratio(
 ) -> tuple[float, float, float]:
     """Geometric mean of ours / theirs over replicates, and the ends of its interval.
 
-    ours, theirs: (replicates,) positive errors, paired: the same replicate is the same data. The
-    interval is Student's for the mean logarithm.
+    The interval is Student's for the mean logarithm.
+
+    Args:
+        ours: (replicates,) positive errors.
+        theirs: (replicates,) positive errors, paired with ``ours``: each replicate uses the same data.
+        level: of the interval.
 
     Raises:
         InputError: The errors are not one-dimensional, positive, finite and paired.
@@ -55,7 +59,7 @@ def ratio(
 
 
 def ratio_text(ours: np.ndarray, theirs: np.ndarray) -> str:
-    """``"0.91 [0.85, 0.97]"``; without brackets for fewer than three replicates. Large ratios as ``7.6·10⁹``."""
+    """The ratio as ``"0.91 [0.85, 0.97]"``, without the interval for fewer than three replicates."""
     mean, low, high = (readable(x, 2) if x >= 1000 else f"{x:.2f}" for x in ratio(ours, theirs))
     return mean if low == "nan" else f"{mean} [{low}, {high}]"
 

@@ -1,6 +1,6 @@
-"""What is measured of the flow's predictions: several eigenvalues, gradients, outputs.
+"""Measurements on the flow's predictions: several eigenvalues, gradients, outputs.
 
-Claim numbers are those of the register. The edge are the steps at which the flow's top effective eigenvalue is at 2.
+Claim numbers are those of the register. A step is at the edge if the flow's top effective eigenvalue is at 2.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = [
 
 
 def rank(run: Run, share: float = 1e-6) -> np.ndarray:
-    """(steps + 1,) rank of Sigma: its eigenvalues above ``share`` of the largest that it ever has."""
+    """(steps + 1,) rank of Sigma: the number of eigenvalues above ``share`` times the largest of the run."""
     sigma = np.nan_to_num(run["central"].sigma)
     if sigma.size == 0 or sigma.max() <= 0:
         return np.zeros(len(sigma), dtype=int)
@@ -31,12 +31,12 @@ def locked(run: Run) -> np.ndarray:
 
 
 def rank_agreement(run: Run) -> float:
-    """A9: share of the steps in which the rank of Sigma is the number of eigenvalues at the edge."""
+    """A9: share of the steps at which the rank of Sigma equals the number of eigenvalues at the edge."""
     return float((rank(run) == locked(run)).mean())
 
 
 def largest_gap(run: Run) -> float:
-    """A9: largest complementarity gap of the run's problems, scaled so that the data are of size 1."""
+    """A9: largest complementarity gap of the run's problems, scaled so that their data have size 1."""
     gaps = run["central"].get("complementarity_gap", np.full(1, np.nan))
     return float(np.nanmax(gaps))
 
@@ -50,14 +50,14 @@ def variance_correlation(run: Run, window: float) -> float:
 
 
 def edge_steps(run: Run, window: float) -> np.ndarray:
-    """(m,) steps at the edge at which the smoothed loss is known."""
+    """(m,) steps at the edge where the smoothed loss is known."""
     return np.flatnonzero(at_edge(run) & np.isfinite(smooth(run["discrete"].loss, window)))
 
 
 def settled_excess(run: Run, after: int = 20) -> float:
     """A2, once settled: largest relative excess of the flow's top eigenvalue over the edge.
 
-    It counts from ``after`` steps after the flow first came there; 0 where it never did or the run ends before.
+    It counts from ``after`` steps after the flow first reached the edge; 0 if there are no such steps.
     """
     edge = np.flatnonzero(at_edge(run))
     if len(edge) == 0:
@@ -67,16 +67,16 @@ def settled_excess(run: Run, after: int = 20) -> float:
 
 
 def loss_gap_share(run: Run, window: float) -> float:
-    """A5: share of the steps at the edge in which the flow's own loss lies below the smoothed loss of the optimizer."""
+    """A5: share of the steps at the edge where the flow's own loss is below the optimizer's smoothed loss."""
     steps = edge_steps(run, window)
     below = run["central"].loss[steps] < smooth(run["discrete"].loss, window)[steps]
     return average(below)
 
 
 def own_gradient_share(run: Run, window: float) -> float:
-    """A6: squared gradient norm at the flow's own weights over the optimizer's smoothed one.
+    """A6: squared gradient norm at the flow's own weights, divided by the optimizer's smoothed one.
 
-    The median over the last half of the steps at the edge.
+    It is the median over the last half of the steps at the edge.
     """
     steps = edge_steps(run, window)
     late = steps[len(steps) // 2 :]
@@ -87,22 +87,25 @@ def own_gradient_share(run: Run, window: float) -> float:
 def by_example(run: Run, examples: int) -> list[int]:
     """One column of the recorded outputs for each of the ``examples`` recorded.
 
-    It is the output that is largest at the flow's end (the only one, where the network has one).
+    It is the output that is largest at the end of the flow.
     """
     last = run["central"].outputs[-1].reshape(examples, -1)
     return [i * last.shape[1] + int(np.argmax(row)) for i, row in enumerate(np.nan_to_num(last))]
 
 
 def most_apart(run: Run, columns: list[int]) -> int:
-    """Of some columns of the recorded outputs the one in which gradient flow and central flow end furthest apart."""
+    """The one of these ``columns`` of the recorded outputs where gradient flow and central flow end furthest apart."""
     apart = np.abs(run["stable"].outputs[-1] - run["central"].outputs[-1])
     return max(columns, key=lambda i: np.nan_to_num(apart[i], nan=-1.0))
 
 
 def output_error(run: Run, window: float, predicted: bool = False) -> float:
-    """A12: median, over outputs and steps at the edge, of |smoothed output of the optimizer - the flow's|.
+    """A12: median, over outputs and steps at the edge, of ``|optimizer's smoothed output - flow's output|``.
 
-    predicted: the time average that the flow predicts, or the bare output at the flow's own weights.
+    Args:
+        run: with recorded outputs.
+        window: standard deviation, in steps, of the Gaussian average.
+        predicted: compare the time average that the flow predicts, not the output at the flow's own weights.
     """
     steps = edge_steps(run, window)
     actual = smooth(run["discrete"].outputs, window)[steps]
@@ -111,7 +114,7 @@ def output_error(run: Run, window: float, predicted: bool = False) -> float:
 
 
 def variation_ratio(run: Run, window: float) -> float:
-    """A12: total variation of the optimizer's outputs over that of the flow's, summed over outputs, at the edge."""
+    """A12: ratio of the total variations of the optimizer's and the flow's outputs at the edge, summed over outputs."""
     steps = edge_steps(run, window)
     steps = steps[steps > 0]
 

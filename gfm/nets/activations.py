@@ -1,4 +1,4 @@
-"""Activations by name, all of them differentiable to any order by reverse and forward mode."""
+"""Activations by name, all differentiable to any order in reverse and forward mode."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 def activation_layer(name: str) -> nn.Module:
-    """A fresh layer for one of ``ACTIVATIONS``.
+    """A new layer for one of ``ACTIVATIONS``.
 
     Raises:
-        UnknownNameError: no such activation.
+        UnknownNameError: The activation is unknown.
     """
     try:
         return ACTIVATIONS[name]()

@@ -1,6 +1,6 @@
 """Multi-head attention in plain matrix products.
 
-torch's fused attention has no complete second backward pass; here every order works.
+torch's fused attention does not support a complete second backward pass; here derivatives of every order work.
 """
 
 from __future__ import annotations
@@ -16,10 +16,14 @@ __all__ = ["Attention", "attend", "causal_mask"]
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
-    """Scaled dot-product attention of ``heads`` heads.
+    """Scaled dot-product attention with ``heads`` heads, ``(n, T, inner)``.
 
-    q ``(n, T, inner)``, k and v ``(n, S, inner)``; mask ``(T, S)`` is added to the logits.
-    Returns ``(n, T, inner)``.
+    Args:
+        q: ``(n, T, inner)`` queries.
+        k: ``(n, S, inner)`` keys.
+        v: ``(n, S, inner)`` values.
+        heads: number of heads.
+        mask: ``(T, S)``, added to the logits.
     """
     n, steps, inner = q.shape
     q, k, v = (a.reshape(n, -1, heads, inner // heads).transpose(1, 2) for a in (q, k, v))
@@ -30,14 +34,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = No
 
 
 def causal_mask(steps: int, dtype: torch.dtype) -> Tensor:
-    """``(steps, steps)``: 0 where a position may look (itself and before), -inf elsewhere."""
+    """``(steps, steps)``: 0 where a position may attend (to itself and earlier ones), -inf elsewhere."""
     return torch.full((steps, steps), -torch.inf, dtype=dtype).triu(1)
 
 
 class Attention(nn.Module):
     """Attention with its projections: queries from ``x``, keys and values from ``memory``.
 
-    The three projections share one matrix, as in torch's own layer, and start by Xavier's law.
+    The three projections share one matrix, as in torch's own layer, with Xavier initialisation.
     """
 
     def __init__(self, width: int, heads: int):

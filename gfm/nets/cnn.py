@@ -30,12 +30,19 @@ def cnn(
 ) -> nn.Sequential:
     """3x3 convolutions, each with an activation and 2x2 average pooling, then two linear layers.
 
-    input_shape: (channels, height, width) of the images; outputs are ``(n, outputs)``. activation: a name in
-    ``gfm.nets.ACTIVATIONS``; another one is an ``UnknownNameError``. Only the last layer has biases. The defaults
-    are the central-flows paper's network: 544,100 weights. Weights start by torch's default law.
+    Only the last layer has biases. The defaults are the central-flows paper's network, with 544,100 weights and
+    torch's default initialisation.
+
+    Args:
+        input_shape: (channels, height, width) of the images.
+        outputs: number of outputs; they are ``(n, outputs)``.
+        activation: a name in ``gfm.nets.ACTIVATIONS``.
+        channels: of each convolution.
+        hidden: width of the first linear layer's output.
 
     Raises:
-        InputError: a height or width that cannot be halved once for each entry of ``channels``.
+        InputError: The height or width cannot be halved once for each entry of ``channels``.
+        UnknownNameError: The activation is unknown.
     """
     depth, height, width = input_shape
     shrink = 2 ** len(channels)

@@ -1,4 +1,4 @@
-"""The long short-term memory network, its cell written out."""
+"""The long short-term memory network, with its cell written out."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["LSTM", "lstm"]
 class LSTM(nn.Module):
     """Stacked LSTM layers over embedded tokens, read out at every position.
 
-    Tokens ``(n, T)`` int64 to ``(n, T, outputs)``. The layers' weights start uniform within +-1/sqrt(width). The
-    defaults are the central-flows paper's: 38,020 weights.
+    It maps tokens ``(n, T)`` int64 to ``(n, T, outputs)``. The layers' weights are initially uniform within
+    +-1/sqrt(width). The defaults are the central-flows paper's: 38,020 weights.
     """
 
     def __init__(self, vocabulary: int = 4, outputs: int = 4, *, width: int = 48, depth: int = 2):

@@ -19,10 +19,19 @@ __all__ = ["Mamba", "mamba"]
 class Mamba(nn.Module):
     """Mamba blocks (Gu and Dao 2023, algorithm 2) with residuals over embedded tokens.
 
-    Tokens ``(n, T)`` int64 to ``(n, T, outputs)``. inner: width inside a block; state: size of the
-    state of each inner channel; kernel: length of the causal convolution; rank: of the step-size
-    projection. The defaults are the central-flows paper's: 65,984 weights; linear and embedding
-    weights are normal with deviation 0.02, and the head's are multiplied by ``head_scale``.
+    It maps tokens ``(n, T)`` int64 to ``(n, T, outputs)``. The defaults are the central-flows paper's: 65,984
+    weights. Linear and embedding weights are initially normal with standard deviation 0.02.
+
+    Args:
+        vocabulary: number of different tokens.
+        outputs: number of outputs per position.
+        width: of the embedding.
+        depth: number of blocks.
+        inner: width inside a block.
+        state: size of the state of each inner channel.
+        kernel: length of the causal convolution.
+        rank: of the step-size projection.
+        head_scale: factor on the head's initial weights.
     """
 
     def __init__(
@@ -59,7 +68,7 @@ class _Block(nn.Module):
         super().__init__()
         self.sizes = (rank, state, state)
         self.inward = _linear(width, 2 * inner, bias=False)
-        # torch's default law of a depthwise convolution, kept as a plain (kernel, inner) matrix
+        # torch's default initialisation of a depthwise convolution, stored as a plain (kernel, inner) matrix
         bound = kernel**-0.5
         self.taps = nn.Parameter(torch.empty(kernel, inner))
         self.taps_bias = nn.Parameter(torch.empty(inner))
@@ -79,13 +88,13 @@ class _Block(nn.Module):
         step = F.softplus(self.step_size(step))
         decay = torch.exp(step[:, :, None, :] * -self.log_rates.exp())  # (n, T, state, inner)
         drive = (step * u)[:, :, None, :] * b[..., None]
-        # A product and a sum: as many tiny matrix products would take longer at every order.
+        # A product and a sum: many tiny matrix products would be slower at every order of derivative.
         y = (_scan(decay, drive) * c[..., None]).sum(2) + u * self.skip
         return self.outward(y * F.silu(gate))
 
 
 def _scan(decay: Tensor, drive: Tensor) -> Tensor:
-    """h_t = decay_t * h_{t-1} + drive_t along dimension 1, from zero; one operation a position."""
+    """h_t = decay_t * h_{t-1} + drive_t along dimension 1, from zero, by one operation per position."""
     first, *rest = drive.unbind(1)
     states = [first]
     for a, b in zip(decay.unbind(1)[1:], rest, strict=True):
@@ -94,7 +103,7 @@ def _scan(decay: Tensor, drive: Tensor) -> Tensor:
 
 
 def _causal_convolution(u: Tensor, taps: Tensor) -> Tensor:
-    """Each channel of ``(n, T, inner)`` with its own taps; the last tap meets the present."""
+    """Convolve each channel of ``(n, T, inner)`` with its own taps, the last of which acts on the present position."""
     steps, kernel = u.shape[1], taps.shape[0]
     padded = F.pad(u, (0, 0, kernel - 1, 0))
     parts = (padded[:, i : i + steps] * taps[i] for i in range(kernel))

@@ -19,15 +19,20 @@ __all__ = ["mlp"]
 
 @seeded
 def mlp(dims: Sequence[int], activation: str = "gelu", *, bias: bool = True) -> nn.Sequential:
-    """Linear layers of widths ``dims`` with an activation between them; none after the last.
+    """Linear layers of widths ``dims`` with an activation between them but not after the last.
 
-    Inputs ``(n, ...)`` are flattened to ``(n, dims[0])``; outputs are ``(n, dims[-1])``. activation: a name in
-    ``gfm.nets.ACTIVATIONS``; another one is an ``UnknownNameError``. Weights start by torch's default law (uniform,
-    +-1/sqrt(inputs)). The central-flows paper's network on CIFAR-10 is ``mlp((3072, 256, 256, 4))``: 853,508
-    weights.
+    Inputs ``(n, ...)`` are flattened to ``(n, dims[0])``; outputs are ``(n, dims[-1])``. Weights have torch's default
+    initialisation (uniform within +-1/sqrt(inputs)). The central-flows paper's network on CIFAR-10 is
+    ``mlp((3072, 256, 256, 4))``: 853,508 weights.
+
+    Args:
+        dims: widths, from inputs to outputs.
+        activation: a name in ``gfm.nets.ACTIVATIONS``.
+        bias: whether the layers have biases.
 
     Raises:
-        InputError: fewer than two widths, or one below 1.
+        InputError: There are fewer than two widths, or one is below 1.
+        UnknownNameError: The activation is unknown.
     """
     if len(dims) < 2 or any(int(d) != d or d < 1 for d in dims):
         raise InputError(f"dims must be two or more whole widths of at least 1, not {tuple(dims)}.")

@@ -1,10 +1,9 @@
-"""Normalisation layers whose third derivatives are right, and a finder of those that are not.
+"""Normalisation layers with correct third derivatives, and a function that finds others in a module.
 
-torch's fused layer, batch and instance norms differentiate their saved mean and inverse deviation
-as constants from the second backward pass on: gradient and Hessian are right, third derivatives
-silently wrong (by 6 to 70 %, by the order of nesting). The layers here are plain tensor operations.
-They follow the central-flows paper's settings: unbiased variance, and for the layer norm the small
-number outside the root.
+From the second backward pass on, torch's fused layer, batch and instance norms treat their saved mean and inverse
+deviation as constants. Gradient and Hessian are then right, but third derivatives are silently wrong (by 6 to
+70 %, depending on the order of nesting). The layers here are plain tensor operations. They follow the
+central-flows paper's settings: unbiased variance, and for the layer norm an epsilon outside the root.
 """
 
 from __future__ import annotations
@@ -77,18 +76,17 @@ class RMSNorm(nn.Module):
 def is_fused(layer: nn.Module) -> bool:
     """Whether ``layer`` is one of torch's fused norms, whose third derivatives are or may be wrong.
 
-    These are ``nn.LayerNorm``, ``nn.GroupNorm``, ``nn.RMSNorm`` and the batch and instance norms;
-    group and RMS norm too, since they are fused likewise, although on the CPU torch 2.13 gets them
-    right. A batch or instance norm in evaluation mode that uses its running statistics is an
-    affine map and right, so it does not count.
+    These are ``nn.LayerNorm``, ``nn.GroupNorm``, ``nn.RMSNorm`` and the batch and instance norms. Group and RMS
+    norms are included because they are fused too, although torch 2.13 differentiates them correctly on the CPU. A
+    batch or instance norm in evaluation mode that uses its running statistics is an affine map, and does not count.
     """
     fixed = isinstance(layer, _NormBase) and not layer.training and layer.running_mean is not None
     return isinstance(layer, (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, _NormBase)) and not fixed
 
 
 def fused_norms(module: nn.Module) -> list[str]:
-    """``"path (class)"`` of each of torch's fused norms inside a module, itself included.
+    """``"path (class)"`` of each of torch's fused norms in a module, including the module itself.
 
-    A norm that a module's ``forward`` calls as a function cannot be seen here.
+    Norms that a module's ``forward`` calls as functions are not found.
     """
     return [f"{path or 'module'} ({type(layer).__name__})" for path, layer in module.named_modules() if is_fused(layer)]

@@ -30,10 +30,11 @@ _NETWORKS: dict[str, Architecture] = {}
 class Architecture:
     """A builder with its sizes.
 
-    title: its name in figures.
-    takes: "anything" (flattened), "images" ``(n, channels, height, width)`` or "tokens" ``(n, T)``.
-    sizes: keyword arguments of the builder for "tiny" (tests, the smoke profile), "book" (a
-        gradient in a few milliseconds) and "paper" (the central-flows paper's).
+    Attributes:
+        title: its name in figures.
+        takes: "anything" (flattened), "images" ``(n, channels, height, width)`` or "tokens" ``(n, T)``.
+        sizes: keyword arguments of the builder for "tiny" (tests, the smoke profile), "book" (a
+            gradient in a few milliseconds) and "paper" (the central-flows paper's).
     """
 
     builder: Callable[..., nn.Module]
@@ -42,7 +43,7 @@ class Architecture:
     sizes: dict[str, dict[str, Any]]
 
     def keywords(self) -> list[str]:
-        """The builder's own keywords, beside the shapes, the activation, the dtype and the seed."""
+        """The builder's own keywords, other than shapes, activation, dtype and seed."""
         parameters = inspect.signature(self.builder).parameters.values()
         return sorted(p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in ("dtype", "seed"))
 
@@ -52,8 +53,8 @@ def network(
 ) -> Callable[[Callable[..., Network]], Callable[..., Network]]:
     """A decorator that registers a builder under ``name``; its defaults are the size "paper".
 
-    The builder's positional arguments are ``input_shape``, or ``vocabulary`` where it takes tokens, ``outputs``
-    and, where there is one to choose, ``activation``; its keywords the sizes and those of :func:`seeded`.
+    The builder's positional arguments are ``input_shape`` (``vocabulary`` if it takes tokens), ``outputs`` and, if
+    it can be chosen, ``activation``; its keywords are the sizes and those of :func:`seeded`.
     """
 
     def register(builder: Callable[..., Network]) -> Callable[..., Network]:
@@ -64,7 +65,7 @@ def network(
 
 
 def available(takes: str | None = None) -> dict[str, Architecture]:
-    """The networks by name; with ``takes`` "images" or "tokens" only those for such inputs.
+    """The networks by name; if ``takes`` is "images" or "tokens", only those for such inputs.
 
     Networks that take anything count as networks for images.
     """
@@ -88,25 +89,25 @@ def build(
 ) -> nn.Module:
     """The named network at a size, for a data set's shapes, with weights drawn from ``seed``.
 
-    Shapes come from ``data`` or, without one, from ``input_shape`` (of one example, without n; ``(T,)`` for tokens),
+    Shapes come from ``data`` or, without it, from ``input_shape`` (of one example, without n; ``(T,)`` for tokens),
     ``outputs`` and, for tokens, ``vocabulary``.
 
     Args:
         name: one of ``available()``.
-        data: a data set whose shapes the network is to fit.
+        data: a data set that determines the network's shapes.
         size: "tiny", "book" or "paper".
         activation: a name in ``ACTIVATIONS``; by default the builder's own.
         dtype: by default that of ``data``'s floating inputs, else float32.
-        seed: of the first weights.
-        input_shape: shape of one example, in place of ``data``'s.
-        outputs: number of outputs, in place of ``data``'s.
-        vocabulary: number of tokens, in place of ``data``'s.
-        options: keyword arguments of the builder, in place of those of ``size``.
+        seed: of the initial weights.
+        input_shape: shape of one example, overriding that of ``data``.
+        outputs: number of outputs, overriding that of ``data``.
+        vocabulary: number of different tokens, overriding that of ``data``.
+        options: keyword arguments of the builder, overriding those of ``size``.
 
     Raises:
-        UnknownNameError: unknown network, size, activation or option.
-        InputError: missing shapes, inputs that the network cannot take, an activation for a
-            network that has none to choose, or sizes that do not fit the inputs.
+        UnknownNameError: The network, size, activation or an option is unknown.
+        InputError: Shapes are missing, the network cannot take the inputs, an activation is given for a network
+            that has no choice of one, or sizes do not fit the inputs.
     """
     if name not in _NETWORKS:
         raise UnknownNameError(f"Unknown network {name!r}: choose one of {', '.join(_NETWORKS)}.")

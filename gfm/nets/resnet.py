@@ -19,17 +19,24 @@ __all__ = ["ResNet", "resnet"]
 class ResNet(nn.Module):
     """A residual network for images; the width doubles and the sides halve at each further stage.
 
-    input_shape: (channels, height, width); outputs are ``(n, outputs)``. activation: a name in
-    ``gfm.nets.ACTIVATIONS``; another one is an ``UnknownNameError``. ``stages`` gives the blocks of each stage,
-    ``pool`` the side of the last average pooling. The defaults are the central-flows paper's: 293,300 weights. As
-    there, every residual branch is divided by the root of the number of blocks, the second norm's gain and the head
-    start at zero, convolutions follow He's law (fan out), and the shortcuts of a new stage are 3x3 convolutions
-    with a norm. (Its parameter count fixes the norms: none after the first convolution, one on each such shortcut;
-    that an activation follows the first convolution is our choice.)
+    The defaults are the central-flows paper's: 293,300 weights. As there, every residual branch is divided by the
+    square root of the number of blocks, the second norm's gain and the head are initially zero, convolutions have He
+    initialisation (fan out), and the shortcuts of a new stage are 3x3 convolutions with a norm. (The paper's
+    parameter count determines the norms: none after the first convolution, one on each such shortcut. The activation
+    after the first convolution is our choice.)
+
+    Args:
+        input_shape: (channels, height, width).
+        outputs: number of outputs; they are ``(n, outputs)``.
+        activation: a name in ``gfm.nets.ACTIVATIONS``.
+        width: channels of the first stage.
+        stages: number of blocks in each stage.
+        groups: of the group norms.
+        pool: side of the last average pooling.
 
     Raises:
-        InputError: sides that cannot be halved and pooled so, or channels that the groups do not
-            divide.
+        InputError: The sides cannot be halved and pooled in this way, or the groups do not divide the channels.
+        UnknownNameError: The activation is unknown.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Weights drawn from a seed of their own, whatever the caller's random state and defaults."""
+"""Weights drawn from a given seed, independent of the caller's random state and defaults."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @contextmanager
 def seeding(seed: int) -> Iterator[None]:
-    """Draw from a fresh CPU stream inside the block; the caller's stream stays untouched."""
+    """Context in which torch's CPU generator is seeded with ``seed``; the caller's state is restored afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
 
 
 def seeded(build: Callable[..., Network]) -> Callable[..., Network]:
-    """``build`` with two more keywords, ``dtype`` (float32) and ``seed`` (0) of the first weights.
+    """``build`` with two more keywords, ``dtype`` (float32) and ``seed`` (0) of the initial weights.
 
-    The weights are drawn in float32 on the CPU and converted afterwards, so that one seed means the same
-    weights in every dtype. The caller's random stream and default dtype stay untouched.
+    The weights are drawn in float32 on the CPU and then converted, so that a seed gives the same weights in every
+    dtype. The caller's random state and default dtype are not changed.
     """
 
     @wraps(build)

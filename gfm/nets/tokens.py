@@ -13,8 +13,8 @@ __all__ = ["Embedding", "sinusoids"]
 class Embedding(nn.Module):
     """Tokens ``(n, T)`` int64 to rows ``(n, T, width)`` of a table with standard normal entries.
 
-    A product with one-hot rows instead of a look-up: for small vocabularies as fast, and every
-    order of derivative and batching works.
+    It multiplies one-hot rows instead of looking up rows. For small vocabularies this is as fast, and derivatives of
+    every order and batching work.
     """
 
     def __init__(self, vocabulary: int, width: int, std: float = 1.0):
@@ -29,7 +29,7 @@ class Embedding(nn.Module):
 
 
 def sinusoids(steps: int, width: int) -> Tensor:
-    """``(steps, width)``: the usual positions, sines in even columns and cosines in odd ones."""
+    """``(steps, width)`` position encodings, with sines in even columns and cosines in odd ones."""
     rates = torch.exp(torch.arange(0, width, 2, dtype=torch.float64) * (-log(10000.0) / width))
     angles = torch.arange(steps, dtype=torch.float64)[:, None] * rates
     return torch.stack((angles.sin(), angles.cos()), dim=-1).reshape(steps, width).float()

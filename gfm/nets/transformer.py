@@ -17,16 +17,26 @@ __all__ = ["Transformer", "transformer"]
 
 
 class Transformer(nn.Module):
-    """Decoder layers with norms after each part, over embedded tokens with sine-cosine positions.
+    """Decoder layers with a norm after each part, over embedded tokens with sine-cosine positions.
 
-    Tokens ``(n, T)`` int64, T at most ``steps``, to ``(n, T, outputs)``. activation: a name in
-    ``gfm.nets.ACTIVATIONS``; another one is an ``UnknownNameError``. ``head_scale`` multiplies the head's first
-    weights. The defaults are the central-flows paper's: 68,228 weights. As there, each layer attends to itself
-    causally and then to the embedded input without a mask, so that it may see later tokens: it is a network to
-    train on, not a model to sample from.
+    It maps tokens ``(n, T)`` int64, T at most ``steps``, to ``(n, T, outputs)``. The defaults are the central-flows
+    paper's: 68,228 weights. As there, each layer attends to itself causally and then to the embedded input without a
+    mask, so that it can see later tokens; it is meant for studying training, not for sampling.
+
+    Args:
+        vocabulary: number of different tokens.
+        outputs: number of outputs per position.
+        activation: a name in ``gfm.nets.ACTIVATIONS``.
+        steps: largest number of tokens.
+        width: of the embedding.
+        depth: number of layers.
+        heads: number of attention heads.
+        hidden: width of the hidden layer after each attention.
+        head_scale: factor on the output head's initial weights.
 
     Raises:
-        InputError: an odd width, or one that the heads do not divide.
+        InputError: The width is odd, or the heads do not divide it.
+        UnknownNameError: The activation is unknown.
     """
 
     positions: Tensor
@@ -61,7 +71,7 @@ class Transformer(nn.Module):
         """Tokens (n, T) to outputs (n, T, outputs).
 
         Raises:
-            InputError: more tokens than there are positions.
+            InputError: There are more tokens than positions.
         """
         length = tokens.shape[1]
         if length > len(self.positions):

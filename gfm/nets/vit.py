@@ -16,16 +16,26 @@ __all__ = ["ViT", "vit"]
 
 
 class ViT(nn.Module):
-    """A vision transformer without class token: fixed sine-cosine positions, mean pooling.
+    """A vision transformer without class token, with fixed sine-cosine positions and mean pooling.
 
-    input_shape: (channels, height, width); outputs are ``(n, outputs)``. activation: a name in
-    ``gfm.nets.ACTIVATIONS``; another one is an ``UnknownNameError``. ``head_scale`` multiplies the head's first
-    weights. The defaults are the central-flows paper's (after Beyer, Zhai, Kolesnikov, "Better plain ViT
-    baselines", with layer norms written out): 661,412 weights.
+    The defaults are the central-flows paper's (after Beyer, Zhai, Kolesnikov, "Better plain ViT baselines", with
+    layer norms written out): 661,412 weights.
+
+    Args:
+        input_shape: (channels, height, width).
+        outputs: number of outputs; they are ``(n, outputs)``.
+        activation: a name in ``gfm.nets.ACTIVATIONS``.
+        patch: side of the square patches.
+        width: of the embedding.
+        depth: number of layers.
+        heads: number of attention heads.
+        head_width: of each attention head.
+        hidden: width of the hidden layer after each attention.
+        head_scale: factor on the output head's initial weights.
 
     Raises:
-        InputError: sides that the patch does not divide, or a width that is not a multiple of 4 of
-            at least 8.
+        InputError: The patch does not divide the sides, or the width is not a multiple of 4 or is below 8.
+        UnknownNameError: The activation is unknown.
     """
 
     def __init__(

@@ -14,5 +14,5 @@ __all__ = [
 
 
 def available() -> dict[str, type[Optimizer]]:
-    """Names of the optimizers, as runs and the command line know them, with their classes."""
+    """Name -> class of every optimizer; the names are those used in runs and on the command line."""
     return {rule.name: rule for rule in (GradientDescent, HeavyBall, ScalarRMSProp, RMSProp, Adam)}

@@ -18,16 +18,16 @@ __all__ = ["Adam"]
 class Adam(RMSProp):
     """m <- beta1 m + (1 - beta1) g, nu as in RMSProp, both bias-corrected; w <- w - lr m / (sqrt(nu) + eps).
 
-    Its flow is not in the Central Flows paper; it is derived as the paper's flows are, by averaging the update over
+    Its flow is not in the Central Flows paper; like the paper's flows it is derived by averaging the update over
     the oscillation.
 
     Args:
         lr: positive number, or a function of the step.
         beta1: in [0, 1), of the averaged gradient m.
-        beta2, eps, bias_correction: as for :class:`RMSProp`; the correction is that of m too.
+        beta2, eps, bias_correction: as for :class:`RMSProp`; the correction also applies to m.
 
     Raises:
-        InputError: ``beta1`` is not in [0, 1), or another argument is one that :class:`SecondMoment` refuses.
+        InputError: A value is out of range.
     """
 
     name: ClassVar[str] = "adam"

@@ -1,11 +1,11 @@
-"""What every optimizer offers: a discrete step, and the rates of its state for the flows.
+"""The interface of every optimizer: a discrete step, and the rates of its state for the flows.
 
-All rules share one form. State first, then step, with gradient g_t = grad L(w_t):
+All rules have the same form: the state is updated first, then the weights, with gradient g_t = grad L(w_t):
 
     s_t = update(s_{t-1}, g_t),        w_{t+1} = w_t - P(s_t)^{-1} direction(s_t, g_t)
 
-P is the preconditioner, a number or one number a weight. A rule oscillates along an eigenvector of
-P^{-1} H once its eigenvalue passes ``threshold`` (2 without momentum): the edge of stability.
+P is the preconditioner, a number or one number per weight. A rule oscillates along an eigenvector of
+P^{-1} H once its eigenvalue exceeds ``threshold`` (2 without momentum): the edge of stability.
 
 Source: Central Flows (arXiv 2410.24206), sections on RMSProp; notation of the authors' code.
 """
@@ -32,7 +32,10 @@ Schedule = float | Callable[[float], float]
 class State:
     """An optimizer's state, or its rate of change: time in steps, and running averages.
 
-    t: steps taken. nu: second-moment average, 0-d or (p,). momentum: (p,).
+    Args:
+        t: number of steps taken.
+        nu: second-moment average, 0-d or (p,).
+        momentum: (p,).
     """
 
     t: float = 0.0
@@ -49,7 +52,7 @@ class State:
 
 
 class Memory(NamedTuple):
-    """How oscillations reach the preconditioner: nu moves at ``rate`` times the observed square.
+    """How oscillations affect the preconditioner: they increase nu at ``rate`` times the observed square.
 
     Args:
         rate: (1 - beta2) / beta2. The flow's nu stands for the average *after* the step's update, and
@@ -62,9 +65,9 @@ class Memory(NamedTuple):
 
 
 class Optimizer(ABC):
-    """A rule; immutable, without state of its own.
+    """An immutable update rule; its state is kept separately, in a :class:`State`.
 
-    ``name`` is what runs and the command line call it. ``lr`` is a number or a function of the step.
+    ``name`` identifies it in runs and on the command line. ``lr`` is a number or a function of the step.
     """
 
     name: ClassVar[str]
@@ -88,7 +91,7 @@ class Optimizer(ABC):
         """P: a number, 0-d, or (p,); a flow's unit of time is one step."""
 
     def direction(self, state: State, g: Tensor) -> Tensor:
-        """What P divides in the discrete step, (p,); the gradient, unless the rule has momentum."""
+        """The vector (p,) that the discrete step divides by P: the gradient, unless the rule has momentum."""
         return g
 
     def step(self, w: Tensor, state: State, g: Tensor) -> Tensor:
@@ -103,7 +106,7 @@ class Optimizer(ABC):
     # --- what the flows need ------------------------------------------------------------------
 
     def rates(self, state: State, g: Tensor) -> State:
-        """ds/dt of the stable flow, where the gradient (p,) is the only thing observed."""
+        """ds/dt of the stable flow, for which only the gradient (p,) is observed."""
         return State(t=1.0)
 
     def preconditioner_rate(self, state: State, rates: State) -> Tensor | float:
@@ -111,7 +114,7 @@ class Optimizer(ABC):
         return -self.preconditioner(state) * self.log_lr_slope(state.t)
 
     def memory(self, state: State) -> Memory | None:
-        """How P follows squared gradients; None where it does not."""
+        """How P follows squared gradients; None if it does not depend on them."""
         return None
 
     def observed(self, a: Tensor, b: Tensor) -> Tensor:
@@ -121,10 +124,10 @@ class Optimizer(ABC):
     # --- the learning rate --------------------------------------------------------------------
 
     def lr_at(self, t: float) -> float:
-        """The learning rate of step number ``t``, which comes after ``t - 1`` others; ``lr`` is asked at ``t - 1``.
+        """The learning rate of step number ``t``, counted from 1: a schedule's value at ``t - 1``.
 
         Raises:
-            InputError: The schedule fails, or gives zero, a negative number, NaN or no number.
+            InputError: The schedule fails, or its value is not a positive number.
         """
         if not callable(self.lr):
             return self.lr
@@ -147,13 +150,21 @@ class Optimizer(ABC):
 
 
 def check_lr(lr: Schedule) -> Schedule:
-    """``lr`` as a float if it is a positive finite number, or itself if it is a callable; else an ``InputError``."""
+    """``lr`` as a float if it is a number, or itself if it is callable.
+
+    Raises:
+        InputError: ``lr`` is neither callable nor a positive finite number.
+    """
     if callable(lr):
         return lr
     return number("lr", lr, lambda x: 0 < x < math.inf, "a positive number or a function of the step")
 
 
 def check_share(name: str, value: float, *, zero: bool = True) -> float:
-    """``value`` as a float if it lies in [0, 1), or (0, 1) without ``zero``; else an ``InputError``."""
+    """``value`` as a float.
+
+    Raises:
+        InputError: ``value`` is not in [0, 1), or not in (0, 1) if ``zero`` is false.
+    """
     low = "[" if zero else "("
     return number(name, value, lambda x: 0 < x < 1 or (zero and x == 0), f"a number in {low}0, 1)")

@@ -17,12 +17,12 @@ __all__ = ["HeavyBall"]
 class HeavyBall(Optimizer):
     """m <- momentum m + g, w <- w - lr m.
 
-    On slow scales it is gradient descent with P = (1 - momentum) / lr; at the edge of stability the sharpness is
-    2 (1 + momentum) / lr. Its flow is not in the Central Flows paper; it is derived as the paper's flows are, by
+    On slow time scales it is gradient descent with P = (1 - momentum) / lr; at the edge of stability the sharpness is
+    2 (1 + momentum) / lr. Its flow is not in the Central Flows paper; like the paper's flows it is derived by
     averaging the update over the oscillation.
 
     Args:
-        lr: positive number, or a function of the step (0, 1, ...; also asked between steps).
+        lr: positive number, or a function of the step (0, 1, ...; also evaluated between steps).
         momentum: in [0, 1).
 
     Raises:

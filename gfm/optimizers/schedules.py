@@ -1,4 +1,4 @@
-"""Learning-rate schedules by name: functions of the step, positive everywhere, smooth enough for a flow."""
+"""Learning-rate schedules by name: functions of the step that are positive and smooth enough for a flow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LEAST = 0.1
 
 @dataclass(frozen=True)
 class WarmUp:
-    """From a tenth of ``peak`` up to it in a straight line over the first fifth of ``steps``, then constant."""
+    """Rises linearly from a tenth of ``peak`` to ``peak`` over the first fifth of ``steps``, then stays constant."""
 
     peak: float
     steps: int
@@ -31,7 +31,7 @@ class WarmUp:
 
 @dataclass(frozen=True)
 class Cosine:
-    """From ``peak`` down to a tenth of it by half a cosine over ``steps``.
+    """Falls from ``peak`` to a tenth of it along half a cosine over ``steps``.
 
     Example:
         >>> schedule = Cosine(1.0, 100)
@@ -54,12 +54,11 @@ SCHEDULES: dict[str, Callable[[Any, int], Schedule] | None] = {
 
 
 def named(name: str, lr: float, steps: int) -> Schedule:
-    """The learning rate of a run of ``steps`` steps whose largest is ``lr``: a number, or a function of the step.
-
-    A rate that is not positive, or less than one step, is an ``InputError``.
+    """The learning rate of a run of ``steps`` steps with peak ``lr``: a number, or a function of the step.
 
     Raises:
-        UnknownNameError: The name is none of constant, warmup and cosine.
+        InputError: ``lr`` is not positive, or ``steps`` is below 1.
+        UnknownNameError: The name is not constant, warmup or cosine.
     """
     if not isinstance(name, str) or name not in SCHEDULES:
         raise UnknownNameError(f"unknown schedule {name!r}; choose one of {', '.join(SCHEDULES)}")

@@ -1,4 +1,4 @@
-"""Optimizers with a running average of squared gradients: RMSProp, for each weight or for all of them together."""
+"""Optimizers with a running average of squared gradients: RMSProp, with one for each weight or one for all."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["RMSProp", "ScalarRMSProp", "SecondMoment"]
 class SecondMoment(Optimizer):
     """nu <- beta2 nu + (1 - beta2) square(g);  P = (sqrt(nu_hat) + eps) / lr.
 
-    nu_hat is nu, or nu / (1 - beta2^t) with bias correction. The epsilon stands outside the root.
+    nu_hat is nu, or nu / (1 - beta2^t) with bias correction. The epsilon is added outside the root.
 
     Args:
-        lr: positive number, or a function of the step (0, 1, ...; also asked between steps).
+        lr: positive number, or a function of the step (0, 1, ...; also evaluated between steps).
         beta2: in (0, 1).
         eps: at least 0.
         bias_correction: whether nu is corrected for its start at zero.
@@ -46,14 +46,14 @@ class SecondMoment(Optimizer):
 
     @abstractmethod
     def square(self, g: Tensor) -> Tensor:
-        """What nu averages at the gradient (p,): 0-d or (p,)."""
+        """The square of a gradient (p,) that nu averages: 0-d or (p,)."""
 
     def init(self, w: Tensor) -> State:
-        """Start with nu at zero, of the shape of the gradient's square."""
+        """The state with nu zero, of the shape of the gradient's square."""
         return State(nu=torch.zeros_like(self.square(w)))
 
     def update(self, state: State, g: Tensor) -> State:
-        """Move nu to beta2 nu + (1 - beta2) g^2."""
+        """The state with nu replaced by beta2 nu + (1 - beta2) square(g)."""
         assert state.nu is not None
         nu = self.beta2 * state.nu + (1.0 - self.beta2) * self.square(g)
         return State(state.t + 1.0, nu=nu)
@@ -63,7 +63,7 @@ class SecondMoment(Optimizer):
         return 1.0 / (1.0 - self.beta2**t) if self.bias_correction else 1.0
 
     def root(self, state: State) -> Tensor:
-        """sqrt(nu_hat), kept off exact zero, where a weight never had a gradient and never moves."""
+        """sqrt(nu_hat), kept above zero even for weights that never had a gradient (and never move)."""
         assert state.nu is not None
         nu_hat = state.nu * self.correction(state.t)
         return nu_hat.clamp(min=torch.finfo(nu_hat.dtype).tiny).sqrt()
@@ -101,7 +101,8 @@ class SecondMoment(Optimizer):
 class RMSProp(SecondMoment):
     """One step size for each weight: nu <- beta2 nu + (1 - beta2) g * g,  w <- w - lr g / (sqrt(nu) + eps); nu is (p,).
 
-    lr, beta2, eps, bias_correction: see :class:`SecondMoment`.
+    Args:
+        lr, beta2, eps, bias_correction: see :class:`SecondMoment`.
     """
 
     name: ClassVar[str] = "rmsprop"
@@ -119,7 +120,8 @@ class RMSProp(SecondMoment):
 class ScalarRMSProp(SecondMoment):
     """One step size for all weights: nu <- beta2 nu + (1 - beta2) g.g, w <- w - lr g / (sqrt(nu) + eps); nu is 0-d.
 
-    lr, beta2, eps, bias_correction: see :class:`SecondMoment`.
+    Args:
+        lr, beta2, eps, bias_correction: see :class:`SecondMoment`.
     """
 
     name: ClassVar[str] = "scalar_rmsprop"

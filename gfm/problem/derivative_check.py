@@ -1,10 +1,10 @@
-"""A new problem's derivatives on a few examples: are they there, and are they right?
+"""A check on a few examples that a new problem's derivatives exist and are right.
 
 Some operations of torch (fused norms, weight norm, attention kernels) lack second or third derivatives, or have
-wrong ones. A module's structure does not show them where its ``forward`` calls them as functions. So the
+wrong ones. A module's structure does not reveal them if its ``forward`` calls them as functions. So the
 derivatives themselves are tested: the Hessian H must be symmetric, u^T H v = v^T H u, and the third derivative must
-be the rate at which u^T H(w) v changes. They are taken in float64 near the start; where the module computes in its
-own dtype only, symmetry alone is tested.
+be the rate at which u^T H(w) v changes. They are computed in float64 near the start; if the module works only in
+its own dtype, only symmetry is tested.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 __all__ = ["check", "check_problem"]
 
-#: Steps of the finite differences, in units of a typical weight: so small that hardly a kink is crossed.
+#: Steps of the finite differences, in units of a typical weight: small enough to cross hardly any kink.
 _STEPS = (1e-6, 1e-7)
 
 
 def check_problem(problem: Problem, few: int) -> None:
-    """Look at the second and third derivatives of a problem's loss on its first ``few`` examples.
+    """Check the second and third derivatives of a problem's loss on its first ``few`` examples.
 
-    Sets ``problem.plain_attention`` where torch's fast kernels for attention, which can be differentiated only once,
-    stand in the way. A float32 module of more than ``problem.exact_limit`` weights is looked at in float32, and its
-    third derivatives are not.
+    Sets ``problem.plain_attention`` if torch's fast attention kernels, which can be differentiated only once,
+    prevent the check. A float32 module of more than ``problem.exact_limit`` weights is checked in float32, without
+    its third derivatives.
 
     Raises:
-        InputError: the loss cannot be computed, does not depend on the weights, cannot be differentiated often
-            enough, or torch differentiates it wrongly.
+        InputError: The loss cannot be computed, does not depend on the weights, cannot be differentiated often
+            enough, or is differentiated wrongly by torch.
     """
     inputs, targets, w0 = problem.inputs[:few], problem.targets[:few], problem.w0
     buffers = dict(problem.module.named_buffers())
@@ -64,22 +64,25 @@ def check_problem(problem: Problem, few: int) -> None:
         try:
             with torch.no_grad():
                 w = exact.to(loss(exact).dtype)
-        except Exception:  # the module computes in its own dtype only
+        except Exception:  # the module works only in its own dtype
             w = w0
         with explained("the loss cannot be differentiated often enough"):
             try:
                 check(loss, w)
             except (RuntimeError, NotImplementedError) as failure:
                 problem.plain_attention = "attention" in str(failure)
-                check(loss, w)  # fails again where attention was not the reason
+                check(loss, w)  # fails again if attention was not the reason
 
 
 def check(loss: Callable[[Tensor], Tensor], w: Tensor) -> None:
-    """Look at the derivatives of a scalar ``loss`` of w (p,) near the given weights.
+    """Check the derivatives of a scalar ``loss`` of w (p,) near the given weights.
 
-    An unsymmetric Hessian or a wrong third derivative is an ``InputError``; a derivative that does not exist is torch's
-    own exception. The check costs about ten gradients of that loss. The loss may have kinks (ReLU) and any of its
-    derivatives may vanish: what finite differences cannot settle is let pass.
+    The check costs about ten gradients of the loss. The loss may have kinks (ReLU), and any of its derivatives may
+    vanish; cases that finite differences cannot decide are accepted. If a derivative does not exist, torch's own
+    exception is raised.
+
+    Raises:
+        InputError: The Hessian is not symmetric, or the third derivative is wrong.
     """
     draw = torch.Generator(device="cpu").manual_seed(0)
 
@@ -88,13 +91,13 @@ def check(loss: Callable[[Tensor], Tensor], w: Tensor) -> None:
         return (row / row.norm()).to(w)
 
     size = float(w.square().mean().sqrt()) or 1.0
-    # Beside the start: there, weights that are exactly zero would hide derivatives, or sit on a kink.
+    # Not at the start itself, where weights that are exactly zero could hide derivatives or lie on a kink.
     w = w + 0.01 * size * w.shape[0] ** 0.5 * random()
     leaf, slope = _slope(loss, w)
     if not slope.requires_grad:
         return  # a loss that is linear in the weights
     u, v = random(), random()
-    if slope.norm() > 0:  # half along the gradient, where derivatives are large
+    if slope.norm() > 0:  # partly along the gradient, where derivatives are large
         u, v = (0.7 * row + 0.7 * slope.detach() / slope.detach().norm() for row in (u, v))
     Hu, Hv = _product(slope, leaf, u), _product(slope, leaf, v, graph=True)
     _symmetry(u, v, Hu.detach(), Hv.detach())
@@ -138,7 +141,7 @@ def _third(
             if not abs(difference) > max(2e-4 * abs(said), 20 * noise / abs(signed)):
                 return
             wrong.append(difference)
-    # A kink between the points gives differences that change with step and sign; a wrong formula one number.
+    # With a kink between the points the differences depend on step and sign; with a wrong formula they do not.
     if max(wrong) - min(wrong) < 0.1 * abs(sum(wrong) / len(wrong)):
         raise InputError(
             f"torch's third derivatives of this module are wrong: {said:.3g} where differences of its Hessian give "

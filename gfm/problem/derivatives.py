@@ -1,9 +1,9 @@
 """The derivatives of the loss at one weight vector, on a graph that is built once and kept.
 
-A product on a kept graph costs about one to two gradients; building the graph again for every product
-would cost three to five. A feed-forward network has a faster way of its own (``gfm.problem.feed_forward``).
-Several vectors are multiplied either one after the other, or, where operations are so small that
-launching them is the cost, by one network that carries a copy of the weights for every vector.
+A product on a kept graph costs about one to two gradients; rebuilding the graph for every product
+would cost three to five. For feed-forward networks there is a faster method (``gfm.problem.feed_forward``).
+Several vectors are multiplied either one after the other or, if operations are so small that launching them
+dominates the cost, by one batched network with a copy of the weights for every vector.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ __all__ = ["Derivatives", "Expansion", "plus"]
 
 
 def plus(total: Tensor | None, part: Tensor, share: float) -> Tensor:
-    """``total`` + ``share`` * ``part``, in the memory of ``total``; None stands for zero."""
+    """``total`` + ``share`` * ``part``, computed in place in ``total``; None stands for zero."""
     if total is None:
         return part if share == 1 else share * part
     return total.add_(part, alpha=share)
 
 
 class Derivatives:
-    """L around ``w``: ``loss`` (0-d), ``gradient`` (p,), Hessian products and third derivatives.
+    """L near ``w``: ``loss`` (0-d), ``gradient`` (p,), Hessian products and third derivatives.
 
-    Vectors are rows ``(k, p)``. Made by ``Problem.at``.
+    Vectors are rows ``(k, p)``. Use ``Problem.at`` to create one.
     """
 
     def __init__(self, problem: Problem, w: Tensor, width: int = 1):
@@ -61,12 +61,12 @@ class Derivatives:
         else:
             values = torch.func.vmap(lambda v: problem.piece_loss(v, inputs, targets))(leaf)
         (slopes,) = torch.autograd.grad(values.sum(), leaf, create_graph=True)
-        if not slopes.requires_grad:  # a loss that is linear in the weights: zero, but on a graph
+        if not slopes.requires_grad:  # a loss that is linear in the weights: add zero, but on a graph
             slopes = slopes + 0.0 * leaf**3
         return leaf, values[0].detach(), slopes
 
     def graphs(self) -> Iterator[tuple[Tensor, Tensor, float]]:
-        """Leaf, slopes and weight of each piece of the full batch: the kept graph, or one after the other anew."""
+        """Leaf, slopes and weight of each piece of the full batch: the kept graph, or a new graph for each piece."""
         if self.whole:
             yield self._leaf, self._slopes, 1.0
             return
@@ -75,7 +75,7 @@ class Derivatives:
             yield leaf, slopes, share
 
     def hvp(self, V: Tensor) -> Tensor:
-        """H V for rows V (k, p), without graph."""
+        """H V for rows V (k, p), without a gradient graph."""
         self.problem.costs.hvps += V.shape[0]
         if self.problem.feed_forward is not None:
             return self._fast_products(V)
@@ -106,7 +106,7 @@ class Derivatives:
         return Expansion(self, v[None]).against({0: u})[0]
 
     def _suited(self, k: int) -> Derivatives:
-        """Itself, or one with fewer copies where ``k`` vectors would leave half of the copies, at least two, idle."""
+        """Itself, or one with fewer copies if ``k`` vectors would leave at least half of the copies (and two) idle."""
         if 2 * k > self.width or self.width < 3 or k == 0:
             return self
         if self._narrower is None or self._narrower.width < k:
@@ -115,7 +115,7 @@ class Derivatives:
 
 
 def _products(slopes: Tensor, leaf: Tensor, V: Tensor, *, graph: bool) -> list[Tensor]:
-    """Products with the rows V (k, p), in turns of as many as there are copies; the last is filled up with zeros."""
+    """Products with the rows V (k, p), as many at a time as there are copies; the last turn is padded with zeros."""
     turns: list[Tensor] = []
     for rows in V.split(leaf.shape[0]):
         missing = leaf.shape[0] - rows.shape[0]
@@ -126,12 +126,12 @@ def _products(slopes: Tensor, leaf: Tensor, V: Tensor, *, graph: bool) -> list[T
 
 
 def _joined(turns: list[Tensor], k: int) -> Tensor:
-    """The products of all turns as (k, p), without graph."""
+    """The products of all turns as (k, p), without a gradient graph."""
     return (turns[0].detach() if len(turns) == 1 else torch.cat([turn.detach() for turn in turns]))[:k]
 
 
 class Expansion:
-    """Second-order images ``image`` = H U (k, p) on a kept graph, and third derivatives from it."""
+    """The products ``image`` = H U (k, p) on a kept graph, and third derivatives from it."""
 
     def __init__(self, point: Derivatives, U: Tensor):
         self.point, self.U = point, U
@@ -146,7 +146,7 @@ class Expansion:
         self.image = image
 
     def against(self, partners: dict[int, Tensor]) -> dict[int, Tensor]:
-        """D^3 L[u_c, v_c] (p,) for each row number c and its partner v_c (p,), one backward pass a block."""
+        """D^3 L[u_c, v_c] (p,) for each row number c and its partner v_c (p,), by one backward pass per block."""
         totals: dict[int, Tensor] = {}
         for leaf, turns, share in self._graphs:
             width = leaf.shape[0]
@@ -170,10 +170,10 @@ class Expansion:
         return totals
 
     def third(self, chosen: list[int] | None = None) -> Tensor:
-        """D^3 L[u_i, u_j], i <= j in the chosen rows: (m, p), pairs in the half vector's order.
+        """D^3 L[u_i, u_j] for i <= j among the chosen rows: (m, p), pairs in the half vector's order.
 
-        Every round gives each chosen row one partner, a cyclic shift away: k // 2 + 1 rounds
-        serve all k (k + 1) / 2 pairs.
+        In every round each chosen row is paired with the row a cyclic shift away, so that k // 2 + 1 rounds
+        cover all k (k + 1) / 2 pairs.
         """
         chosen = list(range(self.U.shape[0])) if chosen is None else chosen
         k = len(chosen)
@@ -184,7 +184,7 @@ class Expansion:
         result = self.U.new_empty(len(first), self.U.shape[1])
         place = {(i, j): a for a, (i, j) in enumerate(zip(first.tolist(), second.tolist(), strict=True))}
         for shift in range(k // 2 + 1):
-            starts = range(k // 2) if 2 * shift == k else range(k)  # the half turn meets itself
+            starts = range(k // 2) if 2 * shift == k else range(k)  # a shift by k / 2 gives each pair twice
             found = self.against({chosen[c]: self.U[chosen[(c + shift) % k]] for c in starts})
             for c in starts:
                 other = (c + shift) % k

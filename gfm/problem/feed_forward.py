@@ -1,10 +1,10 @@
-"""Hessian-vector products of a feed-forward network, which keep all that does not depend on the vector.
+"""Hessian-vector products of a feed-forward network that reuse everything independent of the vector.
 
-For a network z_i = W_i a_{i-1} + b_i, a_i = phi_i(z_i) the derivative of the gradient along v is one
-forward and one backward sweep (Pearlmutter's operator R, which takes the derivative along v). The activations a, the
-slopes phi'(z), the backward signals and their products with phi''(z) are the same for every v: they are computed once
-at each w, so that a product costs its matrix products and little else. The Hessian of any other module is
-multiplied on its kept graph (``gfm.problem.derivatives``).
+For a network z_i = W_i a_{i-1} + b_i, a_i = phi_i(z_i) the derivative of the gradient along v takes one
+forward and one backward sweep (Pearlmutter's operator R is the derivative along v). The activations a, the
+slopes phi'(z), the backward signals and their products with phi''(z) are the same for every v. They are computed
+once for each w, so that a product costs little more than its matrix products. Other modules use their kept graph
+(``gfm.problem.derivatives``).
 
 Source: Pearlmutter (1994), Neural Computation 6(1).
 """
@@ -19,25 +19,26 @@ from torch import Tensor, nn
 
 __all__ = ["FeedForward", "FeedForwardProducts"]
 
-#: Layers that act on each number alone. A module with any other layer is not taken.
+#: Elementwise layers. Modules with any other layer, except linear ones, are not handled here.
 _ELEMENTWISE = (nn.GELU, nn.Tanh, nn.SiLU, nn.Sigmoid, nn.Softplus, nn.Identity)
 
 
 @dataclass(frozen=True)
 class FeedForward:
-    """A module as a list of linear layers, each with the activations after it.
+    """A module as a list of linear layers, each with the activations that follow it.
 
-    stages: (linear layer, elementwise modules after it), first to last.
+    Attributes:
+        stages: (linear layer, elementwise modules after it), first to last.
     """
 
     stages: tuple[tuple[nn.Linear, tuple[nn.Module, ...]], ...]
 
     @classmethod
     def of(cls, module: nn.Module, inputs: Tensor) -> FeedForward | None:
-        """The module as such a list, or None where it cannot be one.
+        """The module as such a list, or None if that is impossible.
 
-        It cannot where it has other layers, tied or frozen weights, or hooks, or where its first layer sees
-        ``inputs`` (n, ...) as anything but one row an example.
+        It is impossible if the module has other layers, tied or frozen weights, or hooks, or if its first layer
+        does not receive ``inputs`` (n, ...) as one row per example.
         """
         if type(module) is not nn.Sequential:
             return None
@@ -60,7 +61,7 @@ class FeedForward:
         return cls(tuple(stages)) if stages and own and not hooked else None
 
     def parts(self, w: Tensor) -> list[tuple[Tensor, Tensor | None]]:
-        """(weight, bias) views of every layer in a vector (p,) in the module's order of parameters."""
+        """Views of every layer's (weight, bias) in a vector (p,) that follows the module's order of parameters."""
         found: list[tuple[Tensor, Tensor | None]] = []
         start = 0
         for linear, _ in self.stages:
@@ -77,26 +78,31 @@ class FeedForward:
 
 @dataclass
 class _Kept:
-    """What a product needs of one layer; R is the derivative along v.
+    """What a product needs from one layer; R is the derivative along v.
 
-    The last three fields are written anew by each product: fresh memory of this size would cost as much as half a
-    matrix product.
+    The last three fields are overwritten by each product: allocating new memory of this size would cost as much as
+    half a matrix product.
     """
 
     weight: Tensor
     inputs: Tensor  # a_{i-1}, (n, columns)
-    slope: Tensor | None  # phi'(z), (n, rows); None where nothing follows the layer
+    slope: Tensor | None  # phi'(z), (n, rows); None if no activation follows the layer
     bend: Tensor | None  # dL/da * phi''(z), (n, rows)
     signal: Tensor  # dL/dz, (n, rows)
     Rz: Tensor  # (n, rows)
-    Ra: Tensor  # (n, rows); is Rz where nothing follows the layer
-    Rback: Tensor | None  # R of dL/da_{i-1}, (n, columns); None in the first layer
+    Ra: Tensor  # (n, rows); is Rz if no activation follows the layer
+    Rback: Tensor | None  # R of dL/da_{i-1}, (n, columns); None for the first layer
 
 
 class FeedForwardProducts:
     """Products with the Hessian of the mean loss of a feed-forward network at ``w`` (p,).
 
-    loss: (outputs, targets) -> scalar or per-example values, as in ``gfm.problem.losses``.
+    Args:
+        network: the module's layers.
+        w: (p,) weights.
+        inputs: (n, ...).
+        targets: as the loss takes them.
+        loss: (outputs, targets) -> scalar or per-example values, as in ``gfm.problem.losses``.
     """
 
     def __init__(
@@ -128,7 +134,7 @@ class FeedForwardProducts:
         self.kept.reverse()
 
     def __call__(self, v: Tensor, out: Tensor | None = None) -> Tensor:
-        """H v for one vector (p,), written into ``out`` (p,) where that is given."""
+        """H v for one vector (p,), written into ``out`` (p,) if given."""
         directions = self.network.parts(v)
         Ra = None
         for kept, (weight, bias) in zip(self.kept, directions, strict=True):
@@ -157,7 +163,7 @@ class FeedForwardProducts:
         return out
 
     def _of_the_loss(self, Ra: Tensor) -> Tensor:
-        """The loss's own Hessian in the outputs, times their derivative along v."""
+        """The loss's Hessian with respect to the outputs, times their derivative along v."""
         if not self._signal.requires_grad:  # a loss that is linear in the outputs
             return torch.zeros_like(Ra)
         (Rback,) = torch.autograd.grad(self._signal, self._outputs, Ra, retain_graph=True, allow_unused=True)
@@ -165,14 +171,14 @@ class FeedForwardProducts:
 
 
 def _room(like: Tensor) -> Tensor:
-    """Memory of that shape; few columns lie one after the other, which a matrix product fills in half the time."""
+    """Uninitialised memory of that shape; column-major for few columns, where matrix products are twice as fast."""
     if like.shape[1] > 32:
         return torch.empty_like(like)
     return torch.empty_like(like.T, memory_format=torch.contiguous_format).T
 
 
 def _elementwise(modules: tuple[nn.Module, ...], z: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """phi(z), phi'(z), phi''(z) of modules one after the other, without graph; None for no modules."""
+    """phi(z), phi'(z), phi''(z) of a chain of modules, without a graph; None for the derivatives if it is empty."""
     if not modules:
         return z, None, None
     z = z.detach().requires_grad_()

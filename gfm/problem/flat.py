@@ -1,6 +1,6 @@
 """A module's parameters as one flat weight vector, and back.
 
-Everything above this file sees a network as a function of one vector ``w`` of shape ``(p,)``.
+All code built on this module treats a network as a function of one vector ``w`` of shape ``(p,)``.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ __all__ = ["Flat"]
 class Flat:
     """The map between a module's trainable parameters and a flat vector.
 
-    Parameters are laid out in the order of ``module.named_parameters()``; a parameter that is
-    shared (tied) has one place, under its first name. Frozen parameters
-    (``requires_grad=False``) and buffers are not part of the vector and stay as they are.
+    Parameters are laid out in the order of ``module.named_parameters()``; a shared (tied) parameter
+    occurs once, under its first name. Frozen parameters (``requires_grad=False``) and buffers are not part of the
+    vector and remain unchanged.
 
     Attributes:
-        names, shapes, sizes: of the parameter tensors, one entry each.
+        names, shapes, sizes: one entry for each parameter tensor.
         p: the number of weights.
         dtype, device: those of the parameters (one of each).
 
     Raises:
-        InputError: no trainable parameters, parameters not yet initialised, of several dtypes,
-            on several devices, or not of dtype float32 or float64.
+        InputError: There are no trainable parameters, or the parameters are not yet initialised, have several
+            dtypes or devices, or are neither float32 nor float64.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -60,9 +60,10 @@ class Flat:
         self._layout = tuple(zip(self.names, self.shapes, strict=True))
 
     def flatten(self, module: nn.Module) -> Tensor:
-        """The module's weights as a new vector ``(p,)``, cut off from the module and its graph.
+        """The module's weights as a new vector ``(p,)``, detached from the module.
 
-        A module with other parameters than the one this map was built from is an ``InputError``.
+        Raises:
+            InputError: The module's parameters differ from those of the module from which this map was built.
         """
         parameters = self._matching(module)
         return torch.cat([q.detach().reshape(-1) for q in parameters])
@@ -70,11 +71,13 @@ class Flat:
     def views(self, w: Tensor) -> dict[str, Tensor]:
         """The parameters as differentiable views of ``w``.
 
-        w: ``(p,)`` or ``(..., p)``; leading dimensions are kept in front of each parameter's
-        shape. The result fits ``torch.func.functional_call``, which also serves tied names.
+        The result can be passed to ``torch.func.functional_call``, which also handles tied names.
+
+        Args:
+            w: ``(p,)`` or ``(..., p)``; leading dimensions are kept in front of each parameter's shape.
 
         Raises:
-            InputError: the last dimension of ``w`` is not ``p``.
+            InputError: The last dimension of ``w`` is not ``p``.
         """
         if w.ndim == 0 or w.shape[-1] != self.p:
             raise InputError(f"The weight vector has shape {tuple(w.shape)}, but this module has {self.p} weights.")
@@ -86,7 +89,7 @@ class Flat:
         """Write the vector ``w`` ``(p,)`` into the module's parameters, in place.
 
         Raises:
-            InputError: ``w`` has another shape, or the module has other parameters.
+            InputError: ``w`` has another shape, or the module's parameters differ from those of this map.
         """
         if w.ndim != 1:
             raise InputError(f"The weight vector has shape {tuple(w.shape)}: one vector ({self.p},) is needed.")
@@ -109,7 +112,7 @@ class Flat:
 def _trainable(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
     if not isinstance(module, nn.Module):
         raise InputError(f"A torch.nn.Module is needed, not {type(module).__name__}.")
-    named = list(module.named_parameters())  # a tied parameter comes once
+    named = list(module.named_parameters())  # a tied parameter occurs once
     if any(isinstance(q, UninitializedParameter) for _, q in named):
         raise InputError("The module has lazy parameters without a shape: run it once on the inputs first.")
     trainable = [(name, q) for name, q in named if q.requires_grad and q.numel() > 0]

@@ -16,15 +16,15 @@ __all__ = ["Loss", "CrossEntropy", "MeanSquare", "available", "resolve"]
 
 
 class Loss:
-    """A loss on rows of targets: class indices become one-hot rows, masked positions do not count."""
+    """A loss on rows of targets; class indices become one-hot rows, and masked positions do not count."""
 
     name = ""
 
     def prepare(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Checked targets in the form that the call takes, for outputs (n, ...).
+        """The targets for outputs (n, ...), checked and in the form that a call expects.
 
         Raises:
-            InputError: targets whose shape, dtype or values do not fit.
+            InputError: The targets' shape, dtype or values do not fit.
         """
         if not targets.is_floating_point():
             return self._one_hot(outputs, targets)
@@ -48,7 +48,7 @@ class Loss:
                 f"shape {tuple(outputs.shape)}, but the targets have shape {tuple(targets.shape)}"
             )
         classes = outputs.shape[-1]
-        lowest = -1 if outputs.ndim > 2 else 0  # a masked example would be no example at all
+        lowest = -1 if outputs.ndim > 2 else 0  # an example cannot be masked as a whole
         if targets.min() < lowest or targets.max() >= classes:
             raise InputError(
                 f"class indices must lie in 0..{classes - 1} (or -1 for a masked position of a sequence), "
@@ -62,7 +62,7 @@ class Loss:
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """One loss per example, (n,), from outputs (n, ...) and prepared targets."""
-        if outputs.ndim == 1:  # one output an example
+        if outputs.ndim == 1:  # one output per example
             outputs, targets = outputs[:, None], targets[:, None]
         if outputs.ndim == 2:
             return self.rows(outputs, targets)
@@ -84,7 +84,7 @@ class MeanSquare(Loss):
         """Targets of the outputs' shape, or one-hot rows of class indices.
 
         Raises:
-            InputError: integer targets of the outputs' shape, or another shape.
+            InputError: Integer targets have the outputs' shape, or the targets do not fit otherwise.
         """
         if not targets.is_floating_point() and targets.shape == outputs.shape:
             raise InputError(
@@ -105,10 +105,10 @@ class CrossEntropy(Loss):
     name = "cross_entropy"
 
     def prepare(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Rows of probabilities, (..., classes), from themselves or from class indices.
+        """Rows of probabilities (..., classes), given as such or as class indices.
 
         Raises:
-            InputError: fewer than two outputs, another shape, or rows that are no probabilities.
+            InputError: There are fewer than two outputs, the shape does not fit, or rows are not probabilities.
         """
         if outputs.ndim < 2 or outputs.shape[-1] < 2:
             raise InputError(
@@ -129,7 +129,7 @@ class CrossEntropy(Loss):
 
 
 class CallableLoss(Loss):
-    """A user's ``(outputs, targets) -> scalar``: a mean over the examples it is given."""
+    """A user's ``(outputs, targets) -> scalar``, a mean over the given examples."""
 
     name = "callable"
 
@@ -150,15 +150,15 @@ _LOSSES: dict[str, type[Loss]] = {"mse": MeanSquare, "cross_entropy": CrossEntro
 
 
 def available() -> list[str]:
-    """Names that ``gfm.Problem(loss=...)`` understands."""
+    """The names accepted by ``gfm.Problem(loss=...)``."""
     return sorted(_LOSSES)
 
 
 def resolve(loss: str | Loss | Callable[[Tensor, Tensor], Tensor]) -> Loss:
-    """The loss named, a ``Loss`` as it is, or the user's callable ``(outputs, targets) -> scalar`` wrapped.
+    """The loss for a name, a ``Loss`` itself, or a wrapped callable ``(outputs, targets) -> scalar``.
 
     Raises:
-        UnknownNameError: the name is not one of ``available()``.
+        UnknownNameError: The name is not one of ``available()``.
     """
     if isinstance(loss, Loss):
         return loss

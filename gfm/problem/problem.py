@@ -20,7 +20,7 @@ from gfm.problem.flat import Flat
 
 __all__ = ["Costs", "Problem"]
 
-#: Number of examples that are looked at before the first full-batch evaluation.
+#: Number of examples on which a problem is checked before the first full-batch evaluation.
 _FEW = 4
 
 
@@ -33,11 +33,11 @@ class Costs:
     thirds: int = 0
 
     def since(self, before: Costs) -> Costs:
-        """What was spent after ``before``."""
+        """The evaluations spent since ``before``."""
         return Costs(self.gradients - before.gradients, self.hvps - before.hvps, self.thirds - before.thirds)
 
     def copy(self) -> Costs:
-        """A copy that later evaluations leave alone."""
+        """A copy that later evaluations do not change."""
         return Costs(self.gradients, self.hvps, self.thirds)
 
 
@@ -46,24 +46,26 @@ class Problem:
 
     Args:
         module: any ``torch.nn.Module``; its parameters (one dtype, one device) are the weights.
-            It is not changed, and must be in eval mode if it holds dropout or batch norm.
-            Making a problem differentiates it three times on four examples, to see that torch can
-            (see ``gfm.problem.derivative_check``): the time of about ten gradients on those.
+            It is not changed, and must be in eval mode if it contains dropout or batch norm.
+            Its derivatives up to the third are checked on four examples, at the cost of about ten gradients on
+            those (see ``gfm.problem.derivative_check``).
         inputs: ``(n, ...)`` tensor, floating in the module's dtype or integer (tokens).
-        targets: ``(n, ...)`` tensor: rows of the outputs' shape, or class indices. Outputs ``(n,)`` are
-            one output an example.
+        targets: ``(n, ...)`` tensor: rows of the outputs' shape, or class indices. Outputs of shape ``(n,)`` mean
+            one output per example.
         loss: ``"mse"`` (half the summed square), ``"cross_entropy"``, one of ``gfm.losses``, or a callable
             ``(outputs, targets) -> scalar`` that is a mean over examples.
-        batch_size: compute in pieces of this many examples when all do not fit at once; the
+        batch_size: compute in pieces of this many examples if all do not fit at once; the
             result is the same full-batch loss, but no graph is kept between products.
 
     Attributes:
-        w0: ``(p,)`` the module's own weights, flat. p, n, dtype, device. costs: a ``Costs``.
+        w0: ``(p,)`` the module's own weights, flat.
+        p, n: the numbers of weights and of examples.
+        dtype, device: those of the weights.
+        costs: a ``Costs``.
 
     Raises:
-        InputError: shapes or dtypes that do not fit, NaN or empty data, a module whose loss
-            would not be a deterministic smooth function of the weights, or whose second or third
-            derivatives torch gets wrong.
+        InputError: Shapes or dtypes do not fit, data are empty or contain NaN, the module's loss is not a
+            deterministic smooth function of the weights, or torch computes its second or third derivatives wrongly.
 
     Example:
         >>> line = nn.Linear(1, 1, bias=False).double()
@@ -75,9 +77,9 @@ class Problem:
     """
 
     #: Up to this p * n the k copies of a block product run as one batched network: at such sizes
-    #: the time goes into launching operations, not into arithmetic.
+    #: launching operations takes more time than arithmetic.
     batched_limit = 2_000_000
-    #: Up to this p the first look at a float32 module is taken in float64, where it also judges third derivatives.
+    #: Up to this p a float32 module is checked in float64, which includes its third derivatives.
     exact_limit = 2_000_000
 
     def __init__(
@@ -105,7 +107,7 @@ class Problem:
         self.targets = supported.prepared_targets(
             module, inputs, targets, self.row_loss, few=_FEW, batch_size=self.batch_size
         )
-        #: Whether attention is computed by plain products: torch's fast kernels are differentiable once only.
+        #: Whether attention is computed by plain products; torch's fast kernels can be differentiated only once.
         self.plain_attention = False
         derivative_check.check_problem(self, _FEW)
         whole_batch = self.batch_size == self.n
@@ -135,15 +137,18 @@ class Problem:
         return self.row_loss(self.outputs(w, inputs), targets).mean()
 
     def at(self, w: Tensor, width: int = 1) -> Derivatives:
-        """The loss's derivatives at ``w`` (p,) on a kept graph; ``width`` copies serve block products.
+        """The loss's derivatives at ``w`` (p,) on a kept graph, with ``width`` copies for block products.
 
-        ``w`` must not change in place meanwhile. Another shape or dtype is an ``InputError``.
+        ``w`` must not be changed in place while they are used.
+
+        Raises:
+            InputError: ``w`` has another shape or dtype.
         """
         self.check(w)
         return Derivatives(self, w, width)
 
     def loss(self, w: Tensor) -> Tensor:
-        """L(w): a 0-d tensor without graph."""
+        """L(w), a 0-d tensor without a gradient graph."""
         self.check(w)
         value: Tensor | None = None
         with torch.no_grad():
@@ -158,7 +163,7 @@ class Problem:
         return self.value_and_gradient(w)[1]
 
     def value_and_gradient(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """L(w), 0-d, and grad L(w), (p,), both without graph, at ``w`` (p,)."""
+        """L(w), 0-d, and grad L(w), (p,), both without a gradient graph, at ``w`` (p,)."""
         self.costs.gradients += 1
         w = w.detach().requires_grad_()
         total: Tensor | None = None
@@ -171,10 +176,10 @@ class Problem:
         return total, slope
 
     def hvp(self, w: Tensor, V: Tensor) -> Tensor:
-        """H(w) V for V (p,) or (p, k); same shape. For many products at one w use ``at(w)``.
+        """H(w) V for V (p,) or (p, k), of the same shape. For many products at one w use ``at(w)``.
 
         Raises:
-            InputError: V is no tensor, or has another shape or dtype.
+            InputError: ``w`` or V is not a tensor, or has another shape or dtype.
         """
         if not isinstance(V, Tensor) or V.ndim != 2:
             self.check(V, "the direction")
@@ -188,7 +193,11 @@ class Problem:
         return product[0] if V.ndim == 1 else product.T
 
     def third(self, w: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        """D^3 L(w)[u, v]: the gradient (p,) of u^T H(w) v, for u and v (p,). Other shapes are an ``InputError``."""
+        """D^3 L(w)[u, v], the gradient (p,) of u^T H(w) v, for u and v (p,).
+
+        Raises:
+            InputError: ``w``, u or v has another shape or dtype.
+        """
         self.check(u, "u")
         self.check(v, "v")
         return self.at(w).third(u, v)
@@ -198,11 +207,11 @@ class Problem:
     ) -> tuple[Tensor, ...]:
         """The k largest Hessian eigenvalues (k,), largest first, and eigenvectors (p, k).
 
-        With ``return_residuals`` also ``|Hv - value v| / max|value|`` (k,). Cold start. A k outside 1..p is an
-        ``InputError``.
+        With ``return_residuals`` also ``|Hv - value v| / max|value|`` (k,). The solver starts from random vectors.
 
         Raises:
-            NumericalError: weights or products that are not finite, or no convergence.
+            InputError: k is not in 1..p.
+            NumericalError: Weights or products are not finite, or the solver does not converge.
         """
         k = whole("the number of eigenpairs", k, 1)
         self.check(w)
@@ -216,10 +225,10 @@ class Problem:
         return (*found, pairs.residuals) if return_residuals else found
 
     def check(self, w: Tensor, name: str = "the weight vector") -> None:
-        """Refuse a vector that is not of shape (p,) and of the problem's dtype.
+        """Check that a vector, called ``name`` in messages, has shape (p,) and the problem's dtype.
 
         Raises:
-            InputError: it is no tensor, or has another shape or dtype; ``name`` is what the message calls it.
+            InputError: It is not a tensor, or has another shape or dtype.
         """
         if not isinstance(w, Tensor):
             raise InputError(f"{name} must be a torch tensor, but it is a {type(w).__name__}")

@@ -1,4 +1,4 @@
-"""What a problem refuses at once: modules and data on which it could not be right."""
+"""Modules and data that a problem refuses, because its results could not be right."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ["check_data", "check_module", "explained", "prepared_targets", "same_
 
 
 def _changes(layer: nn.Module) -> bool:
-    """Whether a layer in train mode is random or changed by each pass.
+    """Whether a layer is in train mode and therefore random or changed by each pass.
 
-    Dropout (also that of attention and of recurrent networks), random leaky ReLU, batch norm, and
-    spectral norm, which takes a step of its power iteration at every pass.
+    Such layers are dropout (also in attention and recurrent networks), randomised leaky ReLU, batch norm, and
+    spectral norm, which performs a step of its power iteration at every pass.
     """
     if not layer.training:
         return False
@@ -39,7 +39,7 @@ def _changes(layer: nn.Module) -> bool:
 def _weight_norm(layer: nn.Module) -> bool:
     """Whether a layer's weights pass through torch's weight norm, as a parametrization or in the older form.
 
-    Hessian products through it are wrong by a quarter to a half (torch 2.13: the Hessian comes out unsymmetric).
+    Hessian products through it are wrong by a quarter to a half (in torch 2.13 the Hessian is not symmetric).
     """
     return isinstance(layer, parametrizations._WeightNorm) or _hooked(layer, WeightNorm)
 
@@ -48,7 +48,7 @@ def _hooked(layer: nn.Module, kind: type) -> bool:
     return any(isinstance(hook, kind) for hook in layer._forward_pre_hooks.values())
 
 
-#: Layers that no problem can hold, with the sentence that says so.
+#: Tests for layers that no problem can contain, each with its error message.
 _UNFIT: tuple[tuple[Callable[[nn.Module], bool], str], ...] = (
     (
         _changes,
@@ -69,10 +69,10 @@ _UNFIT: tuple[tuple[Callable[[nn.Module], bool], str], ...] = (
 
 
 def check_module(module: nn.Module) -> None:
-    """Refuse modules whose loss is no fixed smooth function of the weights, or whose derivatives torch gets wrong.
+    """Refuse modules whose loss is not a fixed function of the weights, or whose derivatives torch computes wrongly.
 
     Raises:
-        InputError: layers in train mode, weight_norm, fused norms.
+        InputError: A layer is random in train mode, uses weight_norm, or is a fused norm.
     """
     for unfit, sentence in _UNFIT:
         found = [
@@ -84,10 +84,10 @@ def check_module(module: nn.Module) -> None:
 
 
 def check_data(inputs: Tensor, targets: Tensor, dtype: torch.dtype, device: torch.device) -> None:
-    """Refuse data that do not fit a module of that dtype on that device.
+    """Refuse data that do not fit a module with this dtype and device.
 
     Raises:
-        InputError: no tensors, empty ones, NaN, other lengths, dtypes or devices.
+        InputError: The data are not tensors, are empty or not finite, or differ in length, dtype or device.
     """
     for name, tensor in (("inputs", inputs), ("targets", targets)):
         if not isinstance(tensor, Tensor):
@@ -109,19 +109,19 @@ def check_data(inputs: Tensor, targets: Tensor, dtype: torch.dtype, device: torc
 def prepared_targets(
     module: nn.Module, inputs: Tensor, targets: Tensor, loss: Loss, *, few: int, batch_size: int
 ) -> Tensor:
-    """The targets (n, ...) in the form that ``loss`` takes, after a look at the module's outputs.
+    """The targets (n, ...) in the form that ``loss`` expects, after a check of the module's outputs.
 
     Args:
         module: takes inputs (n, ...).
-        inputs: (n, ...). Tokens are all looked up, ``batch_size`` examples at once.
+        inputs: (n, ...). If they are tokens, the module is applied to all of them, ``batch_size`` examples at a time.
         targets: (n, ...), as the user gave them.
         loss: prepares them.
         few: number of examples on which outputs are computed, twice.
-        batch_size: number of examples that the module takes at once.
+        batch_size: number of examples that the module takes at a time.
 
     Raises:
-        InputError: the module cannot take the inputs, gives no row of outputs per example, or gives other outputs
-            at every call; or the loss cannot take the targets.
+        InputError: The module cannot take the inputs, does not return one row of outputs per example, or returns
+            different outputs at each call; or the loss cannot take the targets.
     """
     with explained(f"the module cannot take inputs of shape {tuple(inputs.shape)}"):
         with torch.no_grad(), same_random_numbers(inputs.device):
@@ -145,11 +145,11 @@ def prepared_targets(
 
 @contextmanager
 def explained(what: str) -> Iterator[None]:
-    """Failures of a user's code in this block become one sentence: ``what``, and the first line of theirs.
+    """Context in which an error in a user's code becomes one sentence: ``what`` and the error's first line.
 
     Raises:
-        GfmError: one of the package's own, as it is.
-        InputError: any other exception.
+        GfmError: An error of this package was raised; it is not changed.
+        InputError: Any other exception was raised.
     """
     try:
         yield
@@ -162,6 +162,6 @@ def explained(what: str) -> Iterator[None]:
 
 @contextmanager
 def same_random_numbers(device: torch.device) -> Iterator[None]:
-    """Random numbers drawn in this context leave the generators as they were."""
+    """Context after which torch's random generators are restored."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield

@@ -39,7 +39,7 @@ def read_entry(entry: Path, name: str, key: str) -> Result:
     """Read the two files of an entry and verify them.
 
     Raises:
-        UnreadableFileError: A file is missing, broken, altered or of another entry.
+        UnreadableFileError: A file is missing, broken, altered or belongs to another entry.
     """
     try:
         payload = json.loads((entry / "result.json").read_text(encoding="utf-8"))
@@ -78,7 +78,7 @@ def _pack(arrays: Any) -> bytes:
 
 
 def canonical(value: Any) -> str:
-    """The value as JSON, always in the same form, so that it can be digested."""
+    """The value as JSON in a canonical form, so that equal values have equal digests."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_jsonable)
 
 
@@ -93,5 +93,5 @@ def _jsonable(value: Any) -> Any:
 
 
 def sha(data: str | bytes) -> str:
-    """The sha256 of the data, in hexadecimal digits."""
+    """The SHA-256 digest of the data, in hexadecimal."""
     return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()

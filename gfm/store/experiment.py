@@ -15,7 +15,7 @@ from gfm.errors import InputError
 __all__ = ["Context", "Experiment", "Obtain", "Progress", "Result"]
 
 Progress = Callable[[int, int], None]
-"""Called as ``progress(done, total)`` now and then during a computation."""
+"""Called as ``progress(done, total)`` from time to time during a computation."""
 
 
 def _silent(done: int, total: int) -> None:
@@ -24,12 +24,12 @@ def _silent(done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Context:
-    """What a computation is given beside its parameters.
+    """What a computation is given besides its parameters.
 
     Attributes:
-        progress: to be called now and then.
-        checkpoint: the file in which a long computation may keep its state, so that it goes on from there
-            after a kill; None where nothing is kept.
+        progress: to be called from time to time.
+        checkpoint: the file in which a long computation may keep its state, so that it can resume after
+            being killed; None if nothing is kept.
     """
 
     progress: Progress = _silent
@@ -42,7 +42,7 @@ class Result:
 
     Attributes:
         arrays: name -> NumPy array (numbers, booleans or plain strings; no objects).
-        info: what JSON can hold: costs (``seconds``, ``gradients``, ``hvps``, ``thirds``), labels, scores.
+        info: values that JSON can hold: costs (``seconds``, ``gradients``, ``hvps``, ``thirds``), labels, scores.
         provenance: filled in by the store: key, parameters, versions, whether it was reused, and why.
     """
 
@@ -62,11 +62,11 @@ class Experiment:
     name: ClassVar[str] = ""
 
     def data_fingerprint(self) -> str:
-        """A digest of the data that the computation reads ('' where it reads none)."""
+        """A digest of the data that the computation reads ('' if it reads none)."""
         return ""
 
     def compute(self, context: Context) -> Result:
-        """Do the work, calling ``context.progress(done, total)`` now and then.
+        """Do the work, calling ``context.progress(done, total)`` from time to time.
 
         Returns:
             Arrays and info; the store adds the provenance.
@@ -74,10 +74,10 @@ class Experiment:
         raise NotImplementedError
 
     def parameters(self) -> dict[str, Any]:
-        """The fields as a plain dict, those of a dataclass among them in its place.
+        """The fields as a plain dict; a field that is a dataclass is replaced by its own fields.
 
         Raises:
-            InputError: A field is not plain.
+            InputError: A field is not plain data.
         """
         values: dict[str, Any] = {}
         for name in (f.name for f in dataclasses.fields(self)):

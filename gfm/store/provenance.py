@@ -17,7 +17,7 @@ _PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "torchdiffeq", "matplotl
 
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
-    """Versions of Python, this package and the libraries that numbers depend on."""
+    """Versions of Python, this package and the libraries that affect the numbers."""
     from gfm import __version__
 
     found = {"python": platform.python_version(), "gfm": __version__}
@@ -31,7 +31,7 @@ def versions() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def machine() -> str:
-    """The processor's model name; nothing that names a host or a user."""
+    """The processor's model name; nothing that identifies a host or a user."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -42,19 +42,19 @@ def machine() -> str:
 
 
 def threads() -> int | None:
-    """Number of threads of torch, or None where torch has not been loaded."""
+    """Number of threads that torch uses, or None if torch has not been loaded."""
     torch = sys.modules.get("torch")
     return torch.get_num_threads() if torch else None
 
 
 def now() -> str:
-    """The time in UTC, to the second, in ISO form."""
+    """The current time in UTC, to the second, in ISO format."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @cache
 def commit(folder: str = ".") -> str:
-    """The short commit of the repository around ``folder`` ('' where there is none)."""
+    """The short commit hash of the repository that contains ``folder`` ('' if there is none)."""
     command = ["git", "-C", folder, "rev-parse", "--short=10", "HEAD"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10)

@@ -1,7 +1,7 @@
 """Which modules of the package a module needs, and a digest of their code.
 
-A stored result is current while the code that computed it is unchanged. Imports are followed in the syntax tree,
-so nothing is executed; comments, docstrings and layout do not count.
+A stored result is current as long as the code that computed it is unchanged. Imports are followed in the syntax
+tree, so nothing is executed; comments, docstrings and layout do not count.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ __all__ = ["closure", "digest", "digest_of_code", "imports_of", "module_digests"
 
 _PACKAGE = "gfm"
 _ROOT = Path(__file__).resolve().parent.parent
-# Drawing, the register, the command line and the store's own plumbing never change a computed number.
+# Drawing, the book, the command line and the store itself never change a computed number.
 _OUTSIDE = re.compile(
     r"gfm(\.experiments(\.(central|learned))?|\.(store|figures|book|cli)(\..*)?)?$"
 )
 
 
 def closure(modules: Iterable[str], drawing: bool = False) -> tuple[str, ...]:
-    """Names of all modules of the package reached from ``modules`` (themselves included), sorted.
+    """Sorted names of all modules of the package that ``modules`` import, directly or not, and of ``modules``.
 
     Args:
         modules: Where to start.
-        drawing: Follow imports into figures and the book too, as a notebook shows them.
+        drawing: Also follow imports into figures and the book, on which a notebook's outputs depend.
     """
     seen: set[str] = set()
     queue = list(modules)
@@ -44,13 +44,13 @@ def closure(modules: Iterable[str], drawing: bool = False) -> tuple[str, ...]:
 
 
 def digest(modules: Iterable[str]) -> str:
-    """sha256 (hex) over the code of the closure of ``modules``."""
+    """SHA-256 digest (hex) of the code of all modules in the closure of ``modules``."""
     text = "\n".join(f"{name} {value}" for name, value in module_digests(modules).items())
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def module_digests(modules: Iterable[str], drawing: bool = False) -> dict[str, str]:
-    """Module name -> sha256 of its code, for every module in the closure of ``modules``."""
+    """Module name -> SHA-256 digest of its code, for every module in the closure of ``modules``."""
     paths = {name: _path(name) for name in closure(modules, drawing)}
     return {name: _parsed(name, path, path.stat().st_mtime_ns)[1] for name, path in paths.items() if path}
 
@@ -77,7 +77,7 @@ def imports_of(code: str, module: str = "", is_package: bool = False) -> set[str
 
 
 def digest_of_code(code: str) -> str:
-    """sha256 of code, blind to comments, docstrings and layout."""
+    """SHA-256 digest of code, ignoring comments, docstrings and layout."""
     tree = ast.parse(code)
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -87,7 +87,7 @@ def digest_of_code(code: str) -> str:
 
 
 def _chain(node: ast.expr, local: dict[str, str]) -> str:
-    """The module that ``a.b.c`` names, as far as it names one; '' where it is not of this package."""
+    """The module named by ``a.b.c`` or by its longest prefix that is one; '' if not in this package."""
     if isinstance(node, ast.Name):
         return local.get(node.id, "")
     if isinstance(node, ast.Attribute):
@@ -130,6 +130,6 @@ def _path(module: str) -> Path | None:
 
 @cache
 def _parsed(module: str, path: Path, changed: int) -> tuple[frozenset[str], str]:
-    """What a module imports, and the digest of its code; ``changed`` is when its file was, in ns."""
+    """What a module imports, and the digest of its code; ``changed``, its file's mtime in ns, is a cache key."""
     code = path.read_text(encoding="utf-8")
     return frozenset(imports_of(code, module, path.name == "__init__.py")), digest_of_code(code)

@@ -1,8 +1,8 @@
-"""The result store: NPZ and JSON under a key, written atomically, verified on reading.
+"""The result store: NPZ and JSON files under a key, written atomically and verified on reading.
 
-An entry is a folder ``<experiment>/<key>/`` holding ``arrays.npz`` and ``result.json``. The key joins
-a digest of (name, parameters, data) with a digest of the experiment's source. A file that
-is partial, truncated, foreign or altered is not used: its result is computed again, and the reason is kept.
+An entry is a folder ``<experiment>/<key>/`` that holds ``arrays.npz`` and ``result.json``. The key joins
+a digest of (name, parameters, data) with a digest of the experiment's source. An entry whose files are
+incomplete, altered or belong elsewhere is not used: its result is computed again, and the reason is recorded.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["Store", "key_of", "obtain", "project"]
 
 
 def key_of(experiment: Experiment) -> str:
-    """``identity-source``: digests of (name, parameters, data) and of the code that computes it."""
+    """``identity-source``: digests of (name, parameters, data) and of the code that computes the result."""
     if not experiment.name:
         raise InputError(f"{type(experiment).__name__} has no name; set the class variable `name`.")
     what = [experiment.name, experiment.parameters(), experiment.data_fingerprint()]
@@ -41,30 +41,30 @@ def key_of(experiment: Experiment) -> str:
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of results, and read-only folders (committed results) that are searched after it.
+    """A writable folder of results, and read-only folders (committed results) that are searched after it.
 
     Attributes:
-        folder: by default ``$GFM_STORE``, else ``build/store`` of the project (or of the current folder).
-        committed: by default ``book/results/*/store`` of the project.
+        folder: by default ``$GFM_STORE``, else ``build/store`` in the project (or in the current folder).
+        committed: by default ``book/results/*/store`` in the project.
     """
 
     folder: Path = field(default_factory=lambda: _default_folder())
     committed: tuple[Path, ...] = field(default_factory=lambda: _default_committed())
 
     def entry(self, name: str, key: str) -> Path:
-        """The folder of one entry in the writable layer."""
+        """The path of one entry in the writable folder."""
         return Path(self.folder) / name / key
 
     def load(self, name: str, key: str) -> Result:
         """Read and verify one entry.
 
         Raises:
-            UnreadableFileError: A file is missing, partial, foreign or altered; the message says which.
+            UnreadableFileError: A file is missing, incomplete, altered or of another entry; the message says which.
         """
         return read_entry(self.entry(name, key), name, key)
 
     def find(self, name: str, key: str) -> tuple[Result | None, str]:
-        """The stored result and where it lay, or None and why there is none."""
+        """The stored result and where it was found, or None and the reason why there is none."""
         why = "no stored result"
         if self.entry(name, key).exists():
             try:
@@ -86,7 +86,7 @@ class Store:
         return None, why
 
     def save(self, name: str, key: str, result: Result) -> Result:
-        """Write one entry in one step, unless a good one is there already; return it as it will be read."""
+        """Write one entry atomically, unless a valid one exists; return it as read back from disk."""
         target = self.entry(name, key)
         try:
             return self.load(name, key)
@@ -102,7 +102,7 @@ class Store:
         return self.load(name, key)
 
     def lock(self, name: str, key: str) -> FileLock:
-        """A lock between processes for one entry; the system frees it when its holder dies."""
+        """A lock on one entry across processes; the system releases it if its holder dies."""
         folder = _room(Path(self.folder) / ".locks")
         return FileLock(str(folder / f"{sha(name + key)[:32]}.lock"))
 
@@ -111,22 +111,22 @@ def obtain(experiment: Experiment, store: Store | Path | str | None = None,
            progress: Progress | None = None, only_stored: bool = False) -> Result:
     """The experiment's result: read from the store, or computed and stored.
 
-    Two processes that want the same result compute it once.
+    If two processes ask for the same result, it is computed only once.
 
     Args:
         experiment: What to compute.
-        store: Where results are kept; a folder stands for a store without committed results.
-        progress: Called during a computation; by default a bar is drawn.
+        store: Where results are kept; a path means a store in that folder, without committed results.
+        progress: Called during a computation; by default a progress bar is drawn.
         only_stored: Compute nothing.
 
     Returns:
-        The result. Its ``provenance`` says whether it was reused and why (not), with its key, parameters,
-        versions, seconds, threads and processor.
+        The result. Its ``provenance`` says whether it was reused and why (or why not), with its key,
+        parameters, versions, seconds, threads and processor.
 
     Raises:
-        NotStoredError: Only stored results may be used, and there is none, or the data that its key depends
-            on cannot be read.
-        InputError: The store cannot be written.
+        NotStoredError: ``only_stored`` is set, and there is no stored result, or the data on which its key
+            depends cannot be read.
+        InputError: The store cannot be written to.
     """
     if not isinstance(store, Store):
         store = Store() if store is None else Store(Path(store), ())
@@ -190,7 +190,7 @@ def _source_digest(experiment: Experiment) -> str:
 
 
 def _code_of(kind: type) -> str:
-    """A user's own experiment: the module that holds it, or (in a notebook) its methods."""
+    """Source of a user's own experiment: its whole module, or (in a notebook) its method ``compute``."""
     try:
         return inspect.getsource(sys.modules[kind.__module__])
     except (OSError, TypeError, KeyError):
@@ -204,13 +204,13 @@ def _room(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"Results cannot be stored in {folder} ({error.strerror}): name a folder that can be written as the store."
+            f"Results cannot be stored in {folder} ({error.strerror}): choose a store folder that can be written to."
         ) from error
     return folder
 
 
 def project(start: Path | None = None) -> Path | None:
-    """The folder at or above ``start`` (by default the current one) that is a project; None where there is none."""
+    """The project's folder, at or above ``start`` (by default the current folder); None if there is none."""
     here = (start or Path.cwd()).resolve()
     return next((f for f in (here, *here.parents) if (f / "book" / "elements.yml").is_file()), None)
 

@@ -1,8 +1,8 @@
-"""Weight trajectories: what a training run recorded, and how it is kept.
+"""Weight trajectories: the weights recorded during training runs, and their storage.
 
-Where they come from: :func:`record` trains networks and keeps their weights;
-:func:`read_checkpoints` (or :meth:`Trajectories.from_checkpoints`) reads a folder of state dicts saved
-during a run of one's own; :meth:`Trajectories.load` reads what :meth:`Trajectories.save` wrote.
+:func:`record` trains networks and records their weights; :func:`read_checkpoints` (or
+:meth:`Trajectories.from_checkpoints`) reads a folder of state dicts saved during a run of your own;
+:meth:`Trajectories.load` reads what :meth:`Trajectories.save` wrote.
 """
 
 from gfm.trajectories.checkpoints import read_checkpoints

@@ -20,17 +20,20 @@ SUFFIXES = (".pt", ".pth", ".safetensors")
 
 
 def read_checkpoints(folder: str | Path, pattern: str = "*") -> Trajectories:
-    """One run from the checkpoints in ``folder``, in the order of the last number in their names.
+    """One run from the checkpoints in ``folder``, ordered by the last number in their names.
 
-    Every file is a state dict (name -> tensor), or a mapping that holds one under ``"state_dict"`` or
-    ``"model"``: ``.pt`` and ``.pth`` are read by torch with ``weights_only=True``, so that no code of
-    the file is run; ``.safetensors`` by safetensors. The numbers in the names are
-    taken as the optimizer steps; groups are the tensors' names. Tensors that are not floating point
-    (counters) are left out.
+    Every file is a state dict (name -> tensor), or a mapping that contains one under ``"state_dict"`` or
+    ``"model"``. Files ``.pt`` and ``.pth`` are read by torch with ``weights_only=True``, so that no code in
+    the file is run, and ``.safetensors`` by safetensors. The numbers in the names are taken as optimizer
+    steps; the groups are the tensors' names. Tensors that are not floating point (counters) are left out.
+
+    Args:
+        folder: contains the checkpoints.
+        pattern: glob pattern of the file names.
 
     Raises:
-        UnreadableFileError: files that cannot be read so.
-        InputError: fewer than two files, a name without a number, or checkpoints of different networks.
+        UnreadableFileError: The folder is missing, or a file is not such a checkpoint.
+        InputError: There are fewer than two files, a name has no number, or the networks differ.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -71,7 +74,7 @@ def _read(file: Path) -> Mapping[str, Tensor]:
             content: Any = load_file(file)
         else:
             content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  torch lets all kinds through for a broken file
+    except Exception as error:  # noqa: BLE001  torch raises many kinds of errors for a broken file
         raise UnreadableFileError(
             f"{file.name} is no checkpoint of plain tensors ({type(error).__name__}); save "
             "module.state_dict() and nothing else."

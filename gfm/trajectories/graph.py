@@ -1,4 +1,4 @@
-"""A network's weights as the edges of a graph between its neurons (its channels, where it convolves)."""
+"""A network's weights as the edges of a graph between its neurons (channels, for convolutions)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 __all__ = ["edges_of"]
 
-# Layers that hand every channel on by itself, so that a neuron keeps its place.
+# Layers that treat channels separately, so that neurons keep their order.
 _PASSING = (
     nn.Identity, nn.Flatten, nn.Dropout, nn.Dropout2d, nn.AvgPool2d, nn.MaxPool2d,
     nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU,
@@ -20,13 +20,14 @@ _PASSING = (
 def edges_of(module: nn.Module) -> list[list[int]] | None:
     """(from, to) neuron numbers of every weight, in the order of the flat weight vector.
 
-    For stacks of linear layers, and ``nn.Sequential`` ones that also hold 2d convolutions, activations,
-    pooling and ``nn.Flatten``. A convolution's neurons are its channels: each of its taps (o, i, y, x) is
-    an edge from input channel i to output channel o. After a flattening, a feature belongs to the channel
+    This works for stacks of linear layers, and for ``nn.Sequential`` stacks that also contain 2d convolutions,
+    activations, pooling and ``nn.Flatten``. A convolution's neurons are its channels: each weight (o, i, y, x) is
+    an edge from input channel i to output channel o. After flattening, a feature belongs to the channel
     that it came from. A bias is an edge from a neuron of its own to the neuron that it shifts.
 
-    Returns None for any other module: one with weights elsewhere, with grouped or transposed
-    convolutions, or whose layers do not fit onto one another in the order in which it holds them.
+    Returns:
+        None for any other module: one with weights elsewhere, with grouped or transposed convolutions, or whose
+        layers do not fit together in the order in which the module lists them.
     """
     layers = _layers(module)
     if not layers:
@@ -37,7 +38,7 @@ def edges_of(module: nn.Module) -> list[list[int]] | None:
         features, outputs = _inputs(layer), len(layer.weight)
         if features % width or (features != width and isinstance(layer, nn.Conv2d)):
             return None
-        taps = layer.weight[0, 0].numel()  # 1 of a linear layer
+        taps = layer.weight[0, 0].numel()  # 1 for a linear layer
         source = before + np.arange(features) // (features // width)
         target = free + np.arange(outputs)
         edges.append(np.stack([
@@ -47,12 +48,12 @@ def edges_of(module: nn.Module) -> list[list[int]] | None:
         before, width, free = free, outputs, free + outputs
         if layer.bias is not None:
             edges.append(np.stack([np.full(outputs, free), target], axis=1))
-        free += 1  # the bias's neuron; kept free where there is none
+        free += 1  # the bias's neuron; unused if there is no bias
     return np.concatenate(edges).tolist()
 
 
 def _layers(module: nn.Module) -> list[nn.Linear | nn.Conv2d]:
-    """The layers with weights, in order; none where the order or the weights cannot be told."""
+    """The layers with weights, in order; none if the order or the weights cannot be determined."""
     parts = list(_leaves(module))
     layers = [part for part in parts if isinstance(part, (nn.Linear, nn.Conv2d))]
     convolves = any(isinstance(part, nn.Conv2d) for part in layers)

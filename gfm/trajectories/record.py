@@ -1,4 +1,4 @@
-"""Recording weights from real training: torch's own optimizers, many runs side by side."""
+"""Recording weights during real training: torch's own optimizers, many runs in parallel."""
 
 from __future__ import annotations
 
@@ -48,41 +48,41 @@ def record(
 ) -> Trajectories:
     """Train ``runs`` networks at once and keep their weights.
 
-    The weights of all runs are stacked and trained by one torch optimizer on the sum of their losses;
-    these optimizers act on each number alone, so every run goes exactly as it would alone.
+    The weights of all runs are stacked and trained by one torch optimizer on the sum of their losses.
+    These optimizers act on each number separately, so every run proceeds exactly as it would alone.
 
     Args:
-        build: makes a module; called once a run, with torch's generator seeded by (seed, run).
-        inputs: (n, ...) shared by all runs, or (runs, n, ...) one data set a run.
+        build: makes a module; called once per run, with torch's generator seeded by (seed, run).
+        inputs: (n, ...) shared by all runs, or (runs, n, ...) with one data set per run.
         targets: likewise.
         loss: (outputs, targets) of one batch -> scalar mean.
         optimizer: a name in ``OPTIMIZERS``.
         lr: learning rate.
-        runs: how many networks.
-        steps: how long they train.
-        batch: examples a step, reshuffled every epoch and run; the last batch of an epoch holds the rest. None: all of
-            them.
-        every: states are kept at steps 0, every, 2 every, ...; or the steps themselves, a sequence of whole numbers
-            from 1 to ``steps`` (step 0 is kept in any case).
-        states: also keep the optimizer's state.
-        seed: of the start weights and the batches.
+        runs: number of networks.
+        steps: number of training steps.
+        batch: examples per step, reshuffled in every epoch and run; the last batch of an epoch contains the rest.
+            None: all examples.
+        every: states are kept at steps 0, every, 2 every, ...; or a sequence of the steps themselves, whole numbers
+            up to ``steps`` (step 0 is always kept).
+        states: whether to keep the optimizer's state too.
+        seed: of the initial weights and the batches.
         progress: called as ``progress(step, steps)`` every 20 steps.
-        checkpoint: a file written every ``checkpoint_every`` steps (with all states kept so far, so not too often where
-            they are large) and removed at the end. Where it exists, recording goes on from it with the result of an
-            unbroken run, bit for bit on the same machine. The call must be the same in data, start weights and options;
-            of ``build`` and ``loss`` the layers and the name are compared.
-        checkpoint_every: steps.
-        **options: of the optimizer's class.
+        checkpoint: a file written every ``checkpoint_every`` steps (with all states kept so far, so choose longer
+            intervals if they are large) and removed at the end. If it exists, recording resumes from it, and on the
+            same machine the result equals that of an uninterrupted run bit for bit. The call must be the same in data,
+            initial weights and options; of ``build`` and ``loss`` only the layers and the name are compared.
+        checkpoint_every: steps between checkpoints.
+        **options: further arguments of the optimizer's class.
 
     Returns:
-        Trajectories in the module's dtype, groups named after the parameters' tensors, with the optimizer, its options
-        and lr in ``meta``, and the weights' graph (:func:`edges_of`) where there is one.
+        Trajectories in the module's dtype, with groups named after the parameter tensors, the optimizer, its options
+        and lr in ``meta``, and the weights' graph (:func:`edges_of`) if there is one.
 
     Raises:
-        UnknownNameError: an unknown optimizer.
-        InputError: numbers that no run can have.
-        NumericalError: a run diverges.
-        UnreadableFileError: a broken checkpoint, or that of another call.
+        UnknownNameError: The optimizer is unknown.
+        InputError: A number is out of range, inputs and targets do not fit, or the module has buffers.
+        NumericalError: A run diverges.
+        UnreadableFileError: The checkpoint is broken or belongs to another call.
     """
     if optimizer not in OPTIMIZERS:
         raise UnknownNameError(f"No optimizer {optimizer!r} here; use one of {list(OPTIMIZERS)}.")

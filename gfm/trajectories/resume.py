@@ -1,7 +1,7 @@
-"""Going on with a recording that was stopped: its checkpoint, and batches whose order can be kept.
+"""Resuming a recording that was stopped: its checkpoint, and batches whose order can be restored.
 
 A checkpoint is a file of tensors and plain containers, read back with ``weights_only`` so that nothing
-in it is executed; it carries a fingerprint of the call and is refused by any other call.
+in it is executed. It carries a fingerprint of the call and is refused by any other call.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _FORMAT = "gfm-recording/1"
 
 
 class Batches:
-    """Endless (runs, batch) row numbers: every run its own order, new in every epoch.
+    """An endless sequence of (runs, batch) row numbers; every run has its own order, new in every epoch.
 
-    The last batch of an epoch holds the rest of its examples.
+    The last batch of an epoch contains the remaining examples.
     """
 
     def __init__(self, count: int, batch: int, runs: int, seed: int) -> None:
         self.count, self.batch, self.runs = count, batch, runs
         self.generator = torch.Generator().manual_seed(seed)
         self.order: Tensor | None = None
-        self.at = count  # row of the epoch that comes next; count: a new epoch is due
+        self.at = count  # position of the next batch in the epoch; count: a new epoch begins
 
     def next(self) -> Tensor:
         """The next rows of every run."""
@@ -50,13 +50,13 @@ class Batches:
         return {"generator": self.generator.get_state(), "order": self.order, "at": self.at}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on where the batches of ``state`` stood."""
+        """Continue from a ``state``."""
         self.generator.set_state(state["generator"])
         self.order, self.at = state["order"], state["at"]
 
 
 def fingerprint(call: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """A digest of a call's settings and of its tensors: data and start weights."""
+    """A digest of a call's settings and tensors (data and initial weights)."""
     digest = hashlib.sha256(repr(sorted(call.items())).encode())
     for name, tensor in tensors.items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
@@ -65,7 +65,7 @@ def fingerprint(call: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
 
 
 def write(path: Path, mark: str, content: Mapping[str, Any]) -> None:
-    """Write ``content`` under the fingerprint ``mark``, as a whole or not at all."""
+    """Write ``content`` under the fingerprint ``mark``, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
         torch.save({"format": _FORMAT, "fingerprint": mark, **content}, partial)
@@ -75,7 +75,7 @@ def read(path: Path, mark: str) -> dict[str, Any] | None:
     """The checkpoint at ``path`` if it belongs to the call, None if there is none.
 
     Raises:
-        UnreadableFileError: a file that is no checkpoint, or that of another call.
+        UnreadableFileError: The file is not a checkpoint, or belongs to another call.
     """
     if not path.exists():
         return None

@@ -1,4 +1,4 @@
-"""Trajectories on disk: NPZ for numbers, JSON for the rest, never pickle, never half a file."""
+"""Trajectories on disk: NPZ for numbers, JSON for the rest, without pickle, written atomically."""
 
 from __future__ import annotations
 
@@ -20,7 +20,14 @@ SCHEMA = "gfm.trajectories/1"
 
 
 def save(data: Trajectories, path: str | Path) -> Path:
-    """Write ``data`` as one uncompressed .npz whose member ``header`` is JSON, then rename it."""
+    """Write ``data`` atomically as one uncompressed .npz whose member ``header`` is JSON.
+
+    Returns:
+        The path written, which ends in .npz.
+
+    Raises:
+        InputError: ``data.meta`` is not plain JSON, or the path cannot be written to.
+    """
     path = Path(path)
     if path.suffix != ".npz":
         path = path.with_name(path.name + ".npz")
@@ -49,7 +56,7 @@ def save(data: Trajectories, path: str | Path) -> Path:
 
 
 def load(path: str | Path, memory_map: bool = False) -> Trajectories:
-    """Read a file of :func:`save`; see :meth:`Trajectories.load`."""
+    """Read a file written by :func:`save`; see :meth:`Trajectories.load`."""
     path = Path(path)
     if not path.is_file():
         raise UnreadableFileError(f"There is no file of trajectories at {path}.")

@@ -1,4 +1,4 @@
-"""The one container that forecasters learn from: runs x recorded states x weights."""
+"""The container from which forecasters learn: runs x recorded states x weights."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ __all__ = ["Trajectories"]
 class Trajectories:
     """Recorded weights of several training runs of one kind.
 
-    From arrays here; from a folder of checkpoints by :meth:`from_checkpoints`; from a file of
-    :meth:`save` by :meth:`load`; from training by :func:`gfm.trajectories.record`.
+    They are made from arrays by this class, from a folder of checkpoints by :meth:`from_checkpoints`, from a saved
+    file by :meth:`load`, and from training by :func:`gfm.trajectories.record`.
 
     Args:
-        weights: (runs, steps+1, parameters), floating point; NumPy array or torch tensor (kept as a NumPy array of the
-            same dtype, not copied where that is possible). State 0 is the first recorded one.
-        steps: (steps+1,) optimizer steps at which the states were recorded, increasing; default 0, 1, 2, ...
-        groups: one label per parameter (for example the tensor that it belongs to); default: none.
-        meta: anything JSON can hold (optimizer, learning rate, task, ...).
+        weights: (runs, steps+1, parameters), floating point; a NumPy array or torch tensor (kept as a NumPy array of
+            the same dtype, without a copy if possible). State 0 is the first recorded one.
+        steps: (steps+1,) optimizer steps at which the states were recorded, increasing; by default 0, 1, 2, ...
+        groups: one label per parameter (for example the tensor to which it belongs); by default none.
+        meta: anything that JSON can hold (optimizer, learning rate, task, ...).
         states: recorded optimizer state by name (``"momentum"``, ``"second"``), each of the weights' shape.
 
     Raises:
-        InputError: a wrong shape, a dtype that is not floating point, no runs, fewer than two states, values that
-            are not finite, or steps and groups that do not fit.
+        InputError: The shape or dtype is wrong, there are no runs or fewer than two states, values are not finite,
+            or another argument does not fit the weights.
 
     Example:
         >>> data = Trajectories(np.zeros((6, 11, 4)))  # six runs of ten steps, four weights
@@ -79,7 +79,7 @@ class Trajectories:
 
     @property
     def parameters(self) -> int:
-        """Number of weights of one state."""
+        """Number of weights in one state."""
         return self.weights.shape[2]
 
     @property
@@ -115,10 +115,10 @@ class Trajectories:
     def split(self, *sizes: int) -> tuple[Trajectories, ...]:
         """Consecutive parts by run, for example ``train, val, test = data.split(100, 50, 50)``.
 
-        Whole runs only: no run lies on both sides. Runs beyond the sizes' sum are left out.
+        No run is divided; runs beyond the sum of the sizes are left out.
 
         Raises:
-            InputError: the sizes are not positive, or ask for more runs than there are.
+            InputError: The sizes are not positive, or ask for more runs than there are.
 
         Example:
             >>> train, test = Trajectories(np.zeros((6, 11, 4))).split(4, 2)
@@ -139,7 +139,7 @@ class Trajectories:
         return self._part(slice(None), slice(n + 1))
 
     def after(self, n: int) -> Trajectories:
-        """The states n, n+1, ...: from the last observed one to the end."""
+        """The states n, n+1, ..., from the last observed one to the end."""
         if whole("n of after", n, 0) >= self.weights.shape[1] - 1:
             raise InputError(f"after({n}): n must be between 0 and {self.weights.shape[1] - 2}.")
         return self._part(slice(None), slice(n, None))
@@ -161,7 +161,7 @@ class Trajectories:
 
     # -- on disk ---------------------------------------------------------------------------------
     def save(self, path: str | Path) -> Path:
-        """Write to ``path`` (.npz), without pickle, atomically. Returns the path written."""
+        """Write atomically to ``path`` (.npz), without pickle; returns the path written."""
         from gfm.trajectories.storage import save
 
         return save(self, path)
@@ -170,7 +170,7 @@ class Trajectories:
     def from_checkpoints(cls, folder: str | Path, pattern: str = "*") -> Trajectories:
         """One run from the state dicts (.pt, .pth, .safetensors) in ``folder``, ordered by their numbers.
 
-        See :func:`gfm.trajectories.read_checkpoints` for what the files may hold and what is raised.
+        See :func:`gfm.trajectories.read_checkpoints`.
         """
         from gfm.trajectories.checkpoints import read_checkpoints
 
@@ -178,10 +178,10 @@ class Trajectories:
 
     @classmethod
     def load(cls, path: str | Path, memory_map: bool = False) -> Trajectories:
-        """Read what :meth:`save` wrote. ``memory_map`` reads weights from disk only when used.
+        """Read what :meth:`save` wrote; with ``memory_map`` weights are read from disk only when they are used.
 
         Raises:
-            UnreadableFileError: the file is missing, truncated or not one of ours.
+            UnreadableFileError: The file is missing, truncated or not a file of trajectories.
         """
         from gfm.trajectories.storage import load
 

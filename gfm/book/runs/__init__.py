@@ -1,1 +1,1 @@
-"""Notebooks as files, their execution under a profile, and what is kept of it."""
+"""Notebooks as files, their execution under a profile, and the results that are committed."""

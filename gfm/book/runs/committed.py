@@ -18,24 +18,24 @@ from gfm.store import Store
 __all__ = ["MOST_BYTES", "MOST_OF_ONE", "Kept", "keep"]
 
 MOST_BYTES = 30_000_000
-#: Stored results with larger arrays are not kept: the pages, data and verdicts made from them are.
+#: Larger stored results are not kept; the pages, data and verdicts made from them are.
 MOST_OF_ONE = 5_000_000
 
 
 class Kept(NamedTuple):
-    """Files written, and stored results ("experiment key") that are too large to be committed."""
+    """The files written, and the stored results ("experiment key") that are too large to be committed."""
 
     files: list[Path]
     left_out: list[str]
 
 
 def keep(register: Register, name: str, profile: str) -> Kept:
-    """Copy a notebook's run (pages, figures, data, verdicts, stored results) into ``book/results``.
+    """Copy a run (notebook, figures, data, verdicts, stored results) into ``book/results``.
 
     Raises:
-        UnknownNameError: An unknown profile.
-        UnreadableFileError: The notebook has not been run under it.
-        InputError: All kept results together would pass 30 MB.
+        UnknownNameError: The profile is unknown.
+        UnreadableFileError: The notebook has not been run under this profile.
+        InputError: All kept results together would exceed 30 MB.
     """
     check_profile(profile)
     notebook = Notebook(register.root, name)

@@ -1,7 +1,7 @@
-"""Run one notebook through papermill: with parameters into another file, or in place as it stands.
+"""Run one notebook through papermill: with given parameters into another file, or in place with its own.
 
-A build runs ``python -m gfm.book.runs.execute SOURCE TARGET < parameters.json``, one process a notebook, so that
-several run side by side and a crash stops one only.
+A build runs ``python -m gfm.book.runs.execute SOURCE TARGET < parameters.json``, one process per notebook, so
+that several run in parallel and a crash stops only one.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
 class NotebookFailed(GfmError):
-    """A cell of a notebook raised; the sentence names notebook, cell and error."""
+    """A cell of a notebook raised an error; the message names the notebook, the cell and the error."""
 
 
 def environment() -> dict[str, str]:
-    """The variables under which every notebook and test runs: no progress bars in outputs, and one thread.
+    """The environment variables of every notebook and test: no progress bars in outputs, and one thread.
 
-    Small problems are fastest on one thread, and notebooks run side by side; set ``OMP_NUM_THREADS`` for more.
+    Small problems are fastest on one thread, and notebooks run in parallel; set ``OMP_NUM_THREADS`` for more.
     """
     threads = os.environ.get("OMP_NUM_THREADS", "1")
     return {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TQDM_DISABLE": "1",
@@ -39,10 +39,10 @@ def environment() -> dict[str, str]:
 def with_parameters(source: Path, target: Path, parameters: dict[str, Any]) -> None:
     """Execute ``source`` with ``parameters`` through papermill, in the notebook's folder, and write ``target``.
 
-    Two kernels that start at once may choose the same port, so one that does not come up is started again.
+    Kernels that start at the same time may choose the same port, so one that does not come up is started again.
 
     Raises:
-        NotebookFailed: A cell raised; the failed notebook lies beside the target, ending in ``.failed.ipynb``.
+        NotebookFailed: A cell raised an error; the failed notebook is next to the target, as ``.failed.ipynb``.
     """
     import papermill
 
@@ -66,10 +66,13 @@ def with_parameters(source: Path, target: Path, parameters: dict[str, Any]) -> N
 
 
 def in_place(source: Path) -> bool:
-    """Execute a committed notebook as it stands and write its outputs back; return whether it changed.
+    """Execute a committed notebook with its own parameters and write its outputs back.
+
+    Returns:
+        Whether the file changed.
 
     Raises:
-        NotebookFailed: A cell raised; the file is as it was.
+        NotebookFailed: A cell raised an error; the file is unchanged.
     """
     before = source.read_text(encoding="utf-8")
     with TemporaryDirectory() as folder:
@@ -81,13 +84,13 @@ def in_place(source: Path) -> bool:
 
 
 def clean(notebook: dict[str, Any]) -> dict[str, Any]:
-    """Drop what differs from run to run or between machines: times, versions, paths."""
+    """Remove metadata that differ between runs or machines (times, versions, paths), in place."""
     notebook["metadata"] = {"kernelspec": _KERNEL, "language_info": _LANGUAGE}
     for cell in notebook["cells"]:
         kept = cell.get("metadata", {})
         for key in ("execution", "papermill", "scrolled", "collapsed"):
             kept.pop(key, None)
-        if not kept.get("tags", True):  # papermill gives each cell a list
+        if not kept.get("tags", True):  # papermill gives each cell a list of tags
             del kept["tags"]
         if "injected-parameters" in kept.get("tags", ()):
             cell["id"] = "injected-parameters"
@@ -97,7 +100,7 @@ def clean(notebook: dict[str, Any]) -> dict[str, Any]:
 
 
 def _canonical(notebook: dict[str, Any]) -> str:
-    """Its text, lines split and keys sorted."""
+    """The notebook's text, with lines split and keys sorted."""
     import nbformat
 
     return nbformat.writes(nbformat.from_dict(notebook), version=4).rstrip("\n") + "\n"

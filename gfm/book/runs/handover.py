@@ -1,8 +1,7 @@
-"""What ``gfm run`` and ``gfm build`` tell the kernel of a notebook, and how far that kernel says it is.
+"""What ``gfm run`` and ``gfm build`` tell a notebook's kernel, and how the kernel reports its progress.
 
-This is the one thing that crosses between the two processes beside a notebook's parameters: a :class:`Handover`
-as JSON in the environment variable ``GFM_RUN``, written by :mod:`gfm.book.runs.plans` and read by
-:class:`gfm.book.Element`.
+Besides a notebook's parameters, only a :class:`Handover` is passed between the two processes: as JSON in the
+environment variable ``GFM_RUN``, written by :mod:`gfm.book.runs.plans` and read by :class:`gfm.book.Element`.
 """
 
 from __future__ import annotations
@@ -22,27 +21,27 @@ _VARIABLE = "GFM_RUN"
 
 @dataclass(frozen=True)
 class Handover:
-    """What a notebook's experiments have to heed.
+    """Instructions to a notebook's experiments.
 
     Attributes:
-        only_stored: compute nothing, show what is stored (``gfm run --stored``).
-        progress_file: where a running experiment writes how far it is ('' for nowhere).
+        only_stored: compute nothing, show only what is stored (``gfm run --stored``).
+        progress_file: the file to which a running experiment writes its progress ('' for none).
     """
 
     only_stored: bool = False
     progress_file: str = ""
 
     def environment(self) -> dict[str, str]:
-        """The variable that hands this over."""
+        """The environment variable that carries the instructions."""
         return {_VARIABLE: json.dumps(asdict(self))}
 
     @classmethod
     def received(cls) -> Handover:
-        """What this process was given; the defaults in a notebook that was opened by hand."""
+        """The instructions that this process was given; the defaults in a notebook opened by hand."""
         return cls(**json.loads(os.environ.get(_VARIABLE, "{}")))
 
     def reporter(self) -> Progress | None:
-        """What writes the progress of one experiment into the file; None without one."""
+        """A function that writes one experiment's progress to the file; None if there is no file."""
         if not self.progress_file:
             return None
         file, last = Path(self.progress_file), 0.0
@@ -56,7 +55,7 @@ class Handover:
         return progress
 
     def percent(self) -> str:
-        """How far the running experiment is, as `` 42 %``; '' where none has said so."""
+        """Progress of the running experiment, such as " 42 %"; '' if none has reported."""
         try:
             done, total = map(int, Path(self.progress_file).read_text(encoding="utf-8").split())
         except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Notebooks as files: their parameters, the profiles, and the values that a command line gives."""
+"""Notebooks as files: their parameters, their profiles, and values from the command line."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class NoSuchProfile(UnknownNameError):
 
 
 class Notebook:
-    """A notebook of the project: where it lies, its cells, the defaults of its parameters.
+    """A notebook of the project: its path, its cells, and its parameters' defaults.
 
     Raises:
-        UnreadableFileError: The file is missing or no notebook, or its cell tagged ``parameters`` is missing or
-            holds more than plain assignments.
+        UnreadableFileError: The file is missing or is not a notebook, or its cell tagged ``parameters`` is missing
+            or contains more than plain assignments.
     """
 
     def __init__(self, root: Path, name: str | Path) -> None:
@@ -40,12 +40,12 @@ class Notebook:
 
     @property
     def stem(self) -> str:
-        """The file's name without folder and ending."""
+        """The file's name without folder and suffix."""
         return self.path.stem
 
     @property
     def title(self) -> str:
-        """The first heading."""
+        """The first heading (the file's stem if there is none)."""
         for cell in self.cells:
             if cell["cell_type"] == "markdown":
                 for line in source_of(cell).splitlines():
@@ -60,12 +60,11 @@ class Notebook:
         return "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in lines)
 
     def convert(self, given: Iterable[tuple[str, str]]) -> dict[str, Any]:
-        """Values from a command line, turned into the types of the parameters' defaults.
+        """Values from a command line, converted to the types of the parameters' defaults.
 
         Raises:
-            UnknownNameError: A parameter that the notebook lacks, or a value that names nothing (no data set,
-                no network, ...).
-            InputError: A wrong type, or a number that no run can have.
+            UnknownNameError: The notebook lacks a parameter, or a value is not the name of a data set, network, ...
+            InputError: A value has the wrong type or is a number that no run can have.
         """
         out = {}
         for name, text in given:
@@ -86,15 +85,16 @@ class Notebook:
 
 
 def profile_parameters(root: Path, notebook: Notebook, profile: str) -> dict[str, Any]:
-    """What a profile changes in a notebook (``notebooks/profiles.yml``), the profile's name included.
+    """The parameters that a profile changes (``notebooks/profiles.yml``), including ``profile`` itself.
+
+    For smoke there are none: it is the notebook's defaults.
 
     Raises:
-        UnknownNameError: An unknown profile, one that the notebook lacks, or an entry that names a parameter
-            which the notebook lacks.
-        InputError: A value of the wrong type.
+        UnknownNameError: The profile is unknown, or the notebook lacks it or a parameter that it names.
+        InputError: A value has the wrong type.
     """
     check_profile(profile)
-    if profile == "smoke":  # the defaults
+    if profile == "smoke":
         return {}
     file = root / "notebooks" / "profiles.yml"
     table = (yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None) or {}
@@ -199,13 +199,13 @@ def _kind(default: Any, several: bool = False) -> str:
     return (many if several else kinds).get(type(default), type(default).__name__)
 
 
-#: Parameters that every notebook uses in one sense: numbers above zero, and names.
+#: Parameters with the same meaning in every notebook: positive numbers, and names.
 _POSITIVE = {"lr", "other_lr", "lrs", "rates", "steps", "other_steps", "substeps", "n", "classes", "runs"}
 _NAMED = {"data", "net", "loss", "optimizer", "dtype", "activation"}
 
 
 def _check_value(name: str, value: Any) -> None:
-    """What can be told before a kernel starts: a number or a name with which no run can begin."""
+    """Refuse, before a kernel starts, a number or a name with which no run can begin."""
     values = value if isinstance(value, (list, tuple)) else [value]
     if name in _POSITIVE and any(isinstance(v, (int, float)) and v <= 0 for v in values):
         raise InputError(f"Parameter {name!r} must be above zero, not {value!r}.")

@@ -1,7 +1,7 @@
-"""Runs of notebooks by profile: which are current, why others are not, and running those.
+"""Runs of notebooks by profile: which are current, why others are not, and running the latter.
 
-Beside each executed notebook (``build/<profile>/run/...ipynb``) lies a JSON with digests of all that it
-depends on: the notebook's text, the parameters, the package's modules it reaches, its entry in the register.
+Next to each executed notebook (``build/<profile>/run/...ipynb``) is a JSON file with digests of everything it
+depends on: the notebook's text, its parameters, the modules of the package it uses, its register entry.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _CHANGED = {"text": "the notebook has changed", "parameters": "its parameters ha
 
 @dataclass(frozen=True)
 class Plan:
-    """One notebook under one profile: its parameters, its target, and why it must run ('' if it is current)."""
+    """One notebook under one profile: parameters, target, and why it must run ('' if it is current)."""
 
     notebook: Notebook
     profile: str
@@ -49,13 +49,13 @@ class Plan:
 
     @property
     def handover(self) -> Handover:
-        """What the notebook's kernel is told."""
+        """The instructions for the notebook's kernel."""
         return Handover(self.only_stored, str(self.target.with_suffix(".progress")))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a plan: seconds it took, and the error's sentence if it failed."""
+    """The outcome of a plan: the seconds it took, and the error message if it failed."""
 
     plan: Plan
     seconds: float
@@ -63,20 +63,20 @@ class Outcome:
 
 
 def executed(root: Path, profile: str, name: str) -> Path:
-    """Where the executed notebook of a profile lies."""
+    """The path of a notebook as executed under a profile."""
     return build_folder(root) / profile / "run" / name
 
 
 def plan(register: Register, name: str | Path, profile: str,
          overrides: Sequence[tuple[str, str]] = ()) -> Plan:
-    """What running a notebook means, and whether what lies there is current.
+    """Plan the run of a notebook, and find out whether its last run is still current.
 
-    With overrides the run becomes ``custom``, so that it never reaches the status page.
+    With overrides the profile becomes ``custom``, so that the run never appears on the status page.
 
     Raises:
-        UnknownNameError: An unknown profile or parameter.
-        InputError: A value that its parameter cannot have.
-        UnreadableFileError: A notebook that is missing or broken.
+        UnknownNameError: The profile, a parameter or a name is unknown.
+        InputError: A parameter cannot have the value given.
+        UnreadableFileError: The notebook is missing or broken.
     """
     notebook = Notebook(register.root, name)
     parameters = profile_parameters(register.root, notebook, profile)
@@ -89,7 +89,7 @@ def plan(register: Register, name: str | Path, profile: str,
 
 
 def run_all(plans: Sequence[Plan], jobs: int = 2, title: str = "Running") -> list[Outcome]:
-    """Run plans side by side, each in its own process; on a terminal a bar shows how far each one is."""
+    """Run plans in parallel, each in its own process; on a terminal, a progress bar shows how far each one is."""
     with ThreadPoolExecutor(max(1, jobs)) as pool, \
             tqdm(total=len(plans), unit="notebook", desc=title, dynamic_ncols=True, disable=None) as bar:
         runs = {pool.submit(_run, item): item for item in plans}

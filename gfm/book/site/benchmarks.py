@@ -1,4 +1,4 @@
-"""The benchmark page, made from measurements that ``benchmarks/*.py --keep`` left in ``book/benchmarks``."""
+"""The benchmark page, made from the measurements that ``benchmarks/*.py --keep`` stores in ``book/benchmarks``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TITLES = {
 }
 
 
-# Short heads, so that a table fits its column; counts are those of one step.
+# Short headings, so that the table fits the page; counts are per step.
 _HEADS = {
     "milliseconds": "ms",
     "unit milliseconds": "ms a gradient",
@@ -34,7 +34,7 @@ def benchmarks_page(root: Path) -> str:
     """Markdown of the page: a table for each measurement, with machine, threads and versions.
 
     Raises:
-        UnreadableFileError: a file in ``book/benchmarks`` that is no measurement.
+        UnreadableFileError: A file in ``book/benchmarks`` is not a measurement.
     """
     parts = [
         "# Benchmarks",

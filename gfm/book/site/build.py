@@ -33,7 +33,7 @@ _PICTURES = ("gd-central-flow",)
 
 @dataclass
 class Site:
-    """What was built: the first page, and everything that is wrong with it."""
+    """What was built: the site's first page, and all problems found."""
 
     index: Path
     problems: list[str] = field(default_factory=list)
@@ -42,14 +42,14 @@ class Site:
 
 
 def build_site(register: Register, profiles: tuple[str, ...] = PROFILES) -> Site:
-    """Build ``build/site/html`` from the runs of each notebook among ``profiles``.
+    """Build ``build/site/html`` from the runs of each notebook under ``profiles``.
 
-    The page shows the ``book`` run, else the smoke outputs (as committed, if it was never run), and beside
-    it the run with the papers' settings, where there is one.
+    A page shows the ``book`` run, else the ``smoke`` run (or the committed outputs, if there is none), followed
+    by the run with the papers' settings, if there is one.
 
     Raises:
-        GfmError: The builders are not those that the project pins (said before anything is built), or the build
-            fails; then the end of Sphinx's own messages is given.
+        GfmError: The builders are not those that the project pins (checked before anything is built), or the
+            build fails; the message then gives the last lines of Sphinx's output.
     """
     if wrong := guards.other_builders(register.root):
         raise GfmError(wrong)
@@ -74,7 +74,7 @@ def build_site(register: Register, profiles: tuple[str, ...] = PROFILES) -> Site
 
 
 def _digest(source: Path) -> str:
-    """Of all staged files, of the builders, and of the package, whose docstrings are pages too."""
+    """Digest of all staged files, of the builders' versions, and of the package, whose docstrings are shown too."""
     total = hashlib.sha256(str(guards.builders()).encode())
     for folder, pattern in ((source, "*"), (Path(__file__).parents[2], "*.py")):
         for file in sorted(f for f in folder.rglob(pattern) if f.is_file()):
@@ -114,7 +114,7 @@ def _stage(register: Register, source: Path, profiles: tuple[str, ...], site: Si
 
 
 def _picture(source: Path, names: dict[str, str], figures: dict[str, Figure]) -> str:
-    """The front page's picture: the first of these figures that some page shows."""
+    """The front page's picture: the first of ``_PICTURES`` that some page shows, else any figure."""
     for name in (*_PICTURES, *figures):
         if name in figures:
             folder = Path("notebooks") / Path(names[name]).parent / "figures"
@@ -127,7 +127,7 @@ def _picture(source: Path, names: dict[str, str], figures: dict[str, Figure]) ->
 
 def _pages(register: Register, name: str, source: Path, profiles: tuple[str, ...],
            site: Site) -> tuple[Page, ...]:
-    """The page's run, and the run with the papers' settings to be shown beside it, if there is one."""
+    """The page's run, and the run with the papers' settings shown after it, if there is one."""
     committed = register.root / "notebooks" / name
     if not committed.is_file():
         site.problems.append(f"the register names notebooks/{name}, which does not exist")
@@ -144,7 +144,7 @@ def _pages(register: Register, name: str, source: Path, profiles: tuple[str, ...
 
 
 def _run_of(register: Register, profile: str, name: str) -> Path | None:
-    """The executed notebook of a profile: of this build, else the committed one."""
+    """The executed notebook of a profile: this build's, else the committed one."""
     kept = register.root / "book" / "results" / profile / "run" / name
     return next((p for p in (executed(register.root, profile, name), kept) if p.is_file()), None)
 
@@ -179,7 +179,7 @@ def _fill(text: str, words: dict[str, str], where: str) -> str:
 
 
 def _sphinx(source: Path, folder: Path) -> None:
-    """``-W -n --keep-going``: a broken reference or a missing file breaks the build."""
+    """Run Sphinx with ``-W -n --keep-going``: a broken reference or a missing file breaks the build."""
     start = "from jupyter_book.cli.main import main; main()"
     config = [sys.executable, "-c", start, "config", "sphinx", "."]
     made = subprocess.run(config, cwd=source, capture_output=True, text=True)

@@ -26,7 +26,7 @@ def entries(root: Path) -> dict[str, str]:
 
 
 def keys_of(register: Register, name: str | None) -> list[str]:
-    """Keys that a notebook (or, without a name, the whole book) builds on."""
+    """BibTeX keys of what a notebook (or, without a name, the whole book) builds on."""
     keys = ["gfmbook"]
     if name is None:
         return [*keys, "cohen2024central", "shou2025gfm"]
@@ -44,7 +44,7 @@ def bibtex(register: Register, name: str | None = None) -> str:
     """BibTeX for a notebook or for the book.
 
     Raises:
-        UnreadableFileError: A key that the bibliography lacks.
+        UnreadableFileError: The bibliography lacks a key.
     """
     known = entries(register.root)
     keys = keys_of(register, name)

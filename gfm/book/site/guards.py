@@ -1,4 +1,4 @@
-"""What a build must not lack: each guard says what is wrong, and nothing where all is well."""
+"""Checks of a build: each says what is wrong, and returns nothing if all is well."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BUILDERS = ("jupyter-book", "Sphinx", "myst-nb", "myst-parser", "sphinx-book-th
 
 
 def builders() -> dict[str, str]:
-    """What turns notebooks into pages, and in which version it is installed ("none" where it is not)."""
+    """Installed version of each package that turns notebooks into pages ("none" if it is not installed)."""
     found = {}
     for name in _BUILDERS:
         try:
@@ -28,9 +28,9 @@ def builders() -> dict[str, str]:
 
 
 def other_builders(root: Path) -> str:
-    """A sentence on the builders of another version than ``constraints.txt`` of the project pins, or ''.
+    """A sentence on the builders whose versions differ from the project's ``constraints.txt``, or ''.
 
-    A builder without a pin (all of them, in a project without that file) may have any version.
+    A builder without a pin may have any version; without that file none is pinned.
     """
     file = root / "constraints.txt"
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
@@ -44,12 +44,12 @@ def other_builders(root: Path) -> str:
 
 
 def what_a_run_lacks(register: Register, name: str, profile: str, run: Path) -> list[str]:
-    """A notebook must be executed as a whole, show a figure or table, and judge the claims of its elements.
+    """Sentences on cells not executed, on figures and tables missing, and on claims not judged in a run.
 
     Args:
-        register: the book's.
+        register: the book's register.
         name: the notebook, relative to ``notebooks/``.
-        profile: the run's profile, for the sentences.
+        profile: the run's profile, named in the sentences.
         run: the executed (or committed) notebook.
     """
     cells = [c for c in json.loads(run.read_text(encoding="utf-8"))["cells"]
@@ -69,7 +69,7 @@ def what_a_run_lacks(register: Register, name: str, profile: str, run: Path) -> 
 
 
 def missing_pages(register: Register, html: Path) -> list[str]:
-    """Every element that has a notebook has a page below ``html``, and there is at least one."""
+    """Sentences on elements that have a notebook but no page below ``html``, or on a site without any page."""
     if not any((html / "notebooks").rglob("*.html")):
         return ["no notebook has become a page"]
     pages = {e.id: Path("notebooks", e.notebook).with_suffix(".html") for e in register if e.notebook}

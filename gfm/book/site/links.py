@@ -1,4 +1,4 @@
-"""A checker of built pages: links, anchors, alt texts, and that nothing comes from another host."""
+"""A checker of built pages: links, anchors, alt texts, and that nothing is loaded from another host."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class _Seen(HTMLParser):
 
 
 def check_site(html: Path) -> list[str]:
-    """Everything wrong with the pages below ``html``, one sentence each; empty when all is well."""
+    """Everything that is wrong with the pages below ``html``, one sentence each."""
     pages = {p.resolve(): _read(p) for p in sorted(html.rglob("*.html"))
              if "_static" not in p.relative_to(html).parts}
     if not pages:

@@ -1,7 +1,7 @@
-"""A Sphinx extension: mathematics as plain TeX in the page, set by a local copy of KaTeX.
+"""A Sphinx extension: mathematics as plain TeX in the page, typeset by a local copy of KaTeX.
 
-No request leaves for another host. Browsers refuse font files to pages that are opened straight from the file
-system; for those the fonts are embedded in a style sheet.
+Nothing is requested from another host. Browsers refuse to load font files for pages opened from the file system;
+for those the fonts are embedded in a style sheet.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _FACE = re.compile(r"@font-face\{[^}]*\}")
 
 
 def split_styles(folder: Path) -> None:
-    """Part ``katex.min.css`` into rules, faces that link the font files, and faces that hold them.
+    """Split ``katex.min.css`` into rules, font faces that link to files, and faces with embedded fonts.
 
-    ``mathematics.js`` asks for the linked faces over HTTP (only fonts that are used are then loaded) and
-    for the embedded ones when the page was opened from the file system.
+    ``mathematics.js`` loads the linked faces over HTTP (the browser then fetches only the fonts in use) and
+    the embedded ones if the page was opened from the file system.
     """
     css = (folder / "katex.min.css").read_text(encoding="utf-8")
     faces = "".join(_FACE.findall(css))

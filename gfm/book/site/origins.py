@@ -1,4 +1,4 @@
-"""Where an element's numbers come from: computed from nothing when, on what, and by which source."""
+"""Where an element's numbers come from: when, on which machine and by which source they were computed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["computed_day", "computed_line", "earlier", "results"]
 
 
 def results(meta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The results that a run rests on (``Stored.meta``), each once, as it was first obtained."""
+    """The results on which a run rests (from ``Stored.meta``), each once, as it was first obtained."""
     first = {(r.get("experiment"), r.get("key")): r for r in reversed(meta.get("results", ()))}
     return list(first.values())[::-1]
 
@@ -23,8 +23,8 @@ def results(meta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def earlier(meta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Those of a run's results that come from an earlier state of the source.
 
-    The run says so itself, or the digest kept with the result is not that of the source now (which is known for
-    experiments of this package).
+    Either the run says so, or the digest kept with the result differs from that of the present source (known only
+    for experiments of this package).
     """
 
     def changed(result: Mapping[str, Any]) -> bool:
@@ -35,16 +35,16 @@ def earlier(meta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def computed_day(meta: Mapping[str, Any]) -> str:
-    """The day of the oldest result; the run's own where all was computed in its cells."""
+    """The day of the oldest result, or of the run itself if it obtained none."""
     return min(_days(results(meta)) or _days([meta]), default="–")
 
 
 def computed_line(meta: Mapping[str, Any], root: Path) -> str:
-    """When and on what an element was computed from nothing; what was reused or is of an earlier source.
+    """When and on which machine an element was computed, and what was reused or comes from an earlier source.
 
     Args:
-        meta: of its stored verdicts.
-        root: the project's, where the files of reused results say which torch computed them.
+        meta: the metadata of its stored verdicts.
+        root: the project's root, where the files of reused results say which torch computed them.
     """
     found = results(meta)
     days = _days(found or [meta])
@@ -78,7 +78,7 @@ def _known(values: Any) -> list[str]:
 
 
 def _torch(part: Mapping[str, Any], meta: Mapping[str, Any], root: Path) -> str:
-    """The torch of the run; of a result that was reused, as its own file says ('' where that is not here)."""
+    """The run's torch version; for a reused result, the one in its own file ('' if that file is missing)."""
     if not part.get("reused"):
         return meta.get("versions", {}).get("torch", "")
     name = f"{part.get('experiment')}/{part.get('key')}/result.json"
@@ -92,14 +92,14 @@ def _torch(part: Mapping[str, Any], meta: Mapping[str, Any], root: Path) -> str:
 
 @cache
 def _source_now(experiment: str) -> str:
-    """The digest that a result computed now would carry; '' for an experiment that this package lacks."""
+    """The source digest of a result computed now; '' for an experiment outside this package."""
     module = _homes().get(experiment)
     return source.digest([module]) if module else ""
 
 
 @lru_cache(maxsize=1)
 def _homes() -> dict[str, str]:
-    """Name of each experiment of the package -> the module of its class, read without importing any."""
+    """Name of each experiment of the package -> the module of its class, found without importing any."""
     package = Path(source.__file__).parents[1]
     texts = {".".join(file.relative_to(package).with_suffix("").parts): file.read_text(encoding="utf-8")
              for file in sorted((package / "experiments").rglob("*.py"))}

@@ -1,4 +1,4 @@
-"""What the book says about itself, from the register and the stored verdicts: nothing is typed by hand."""
+"""What the book says about itself, generated from the register and the stored verdicts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WRITTEN_NOT = "not written yet"
 
 
 def state_of(entry: ElementEntry, stored: Stored | None) -> str:
-    """One word for an element: the worst verdict among the claims that were judged."""
+    """The state of an element in a word: the worst verdict among the claims that were judged."""
     if entry.notebook is None:
         return WRITTEN_NOT
     if stored is None:
@@ -45,11 +45,11 @@ def counts(register: Register) -> Counter[str]:
 
 
 def numbers(register: Register, staged: set[str], picture: str = "") -> dict[str, str]:
-    """Words for the placeholders ``{{ name }}`` of the prose pages (``picture``: the front page's).
+    """Texts for the placeholders ``{{ name }}`` of the prose pages (``picture``: the front page's).
 
     Besides counts: ``value:<element>:<claim>`` is a claim's measured value, ``verdict:<element>:<claim>`` its
-    verdict, ``finding:<element>:<claim>`` both in a line, ``link:<element>`` a link to the element's page (its
-    title while there is none).
+    verdict, ``finding:<element>:<claim>`` both in one line, ``profile:<element>`` the profile shown, and
+    ``link:<element>`` a link to the element's page (its title if there is no page).
     """
     found = counts(register)
     written = [e for e in register if e.notebook]
@@ -137,7 +137,7 @@ def _finding(entry: ElementEntry, claim: Claim, verdict: Verdict | None, staged:
 
 
 def _elsewhere(register: Register, entry: ElementEntry, shown: str, claim: str) -> str:
-    """The claim's values under the other profiles that were run too."""
+    """The claim's values under the other profiles that were run."""
     found = []
     for profile in PROFILES[1:]:  # smoke says nothing beside a real run
         stored = load(register, entry, profile) if profile != shown else None
@@ -148,13 +148,13 @@ def _elsewhere(register: Register, entry: ElementEntry, shown: str, claim: str) 
 
 
 def run_line(profile: str, meta: Mapping[str, Any]) -> str:
-    """Profile, run time and day of a run: what a reader of its page needs."""
+    """Profile, run time, day and commit of a run, for its page."""
     return (f"Profile *{profile}* · {_seconds(meta)} · {meta.get('when', '')[:10]} "
             f"· commit {meta.get('commit') or 'unknown'}")
 
 
 def provenance_line(profile: str, meta: Mapping[str, Any]) -> str:
-    """Profile, run time, machine, versions and commit of a run, in one line."""
+    """Profile, run time, machine, threads, versions, commit and time of a run, in one line."""
     versions = ", ".join(f"{name} {number}" for name, number in meta.get("versions", {}).items())
     parts = [f"Profile *{profile}*", _seconds(meta),
              f"on {meta.get('machine', 'an unknown processor')}",

@@ -1,7 +1,7 @@
 """A notebook as a page: what its element displayed becomes prose, figures and tables.
 
-The executed notebook stays as it is; the page is a copy in which each such output is a Markdown cell
-after its code, so that figures have captions, numbers and alt texts, and mathematics is set everywhere.
+The executed notebook is left unchanged; the page is a copy in which each such output becomes a Markdown cell
+after its code, so that figures have captions, numbers and alt texts, and mathematics is typeset everywhere.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gfm.errors import RegisterError
 __all__ = ["Page", "make_page"]
 
 _LARGEST_SVG = 200_000
-_MOST_LINES = 6  # longer code is folded away, one click from view
+_MOST_LINES = 6  # longer code is folded and shown on a click
 _PROMPTS = {"parameters": "the default parameters",
             "injected-parameters": "the parameters of this profile"}
 
@@ -38,8 +38,8 @@ class Page:
         source: the staged book.
         name: the notebook relative to ``notebooks/``.
         head: Markdown put under the title.
-        elements: id of each element of the register -> its notebook, or None where it is not written.
-        suffix: of the names of figures and tables, where a page shows two runs.
+        elements: id of each element of the register -> its notebook, or None if it is not written yet.
+        suffix: appended to the names of figures and tables if a page shows two runs.
     """
 
     run: Path
@@ -52,29 +52,32 @@ class Page:
 
     @property
     def stem(self) -> str:
-        """The notebook's name without folder and ending."""
+        """The notebook's file name without folder and suffix."""
         return Path(self.name).stem
 
     @property
     def downloads(self) -> str:
-        """Where its files lie, from the root of the staged book."""
+        """The folder of its downloads, relative to the root of the staged book."""
         return f"downloads/{self.stem}{self.suffix}"
 
     @property
     def up(self) -> str:
-        """From the page to the root of the staged book."""
+        """The relative path from the page to the root of the staged book."""
         return "../" * (len(Path(self.name).parts))
 
 
 def make_page(page: Page, beside: Page | None = None) -> dict[str, Figure | Table]:
-    """The staged notebook, written below ``page.source/notebooks``; returns what it shows by name.
+    """Write the staged notebook below ``page.source/notebooks``.
 
     Args:
         page: The run to be shown.
-        beside: Another run of the same notebook, whose figures, tables and verdicts follow at the end.
+        beside: Another run of the same notebook, whose outputs follow at the end.
+
+    Returns:
+        Name -> figure or table, for all that the page shows.
 
     Raises:
-        RegisterError: An image without alt text, or a name used twice on the page.
+        RegisterError: An image has no alt text, or a name is used twice on the page.
     """
     notebook = json.loads(page.run.read_text(encoding="utf-8"))
     shown: dict[str, Figure | Table] = {}
@@ -136,7 +139,7 @@ def _fold(cell: dict[str, Any], tags: list[str]) -> None:
 
 
 def _shown(output: dict[str, Any], page: Page, shown: dict[str, Figure | Table]) -> list[dict[str, Any]]:
-    """The cell that an output becomes, if it becomes one; figures and tables are noted in ``shown``."""
+    """The cell that an output becomes, if any; figures and tables are added to ``shown``."""
     what = Output.read(output)
     if what is None or isinstance(what, Caption):  # a caption has become part of its figure or table
         return []
@@ -202,7 +205,7 @@ def _download(file: Path, page: Page, label: str) -> str:
 
 
 def _links(text: str, page: Page) -> str:
-    """Links to elements, by id or file, lead to their pages; to those without a page they become words."""
+    """The text with links to elements (by id or file) leading to their pages, or as plain text if there is none."""
 
     def link(match: re.Match[str]) -> str:
         name = Path(match[2]).name.removesuffix(".ipynb")

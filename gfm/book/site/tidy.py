@@ -1,4 +1,4 @@
-"""Make built pages light: no icon fonts, no source maps, no mathematics where there is none, pruned styles."""
+"""Make built pages light: no icon fonts or source maps, KaTeX only where it is needed, pruned styles."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["prune", "tidy"]
 
 _ICONS = re.compile(r'\s*<(?:script|link)\b[^>]*fontawesome[^>]*>(?:</script>)?')
 _KATEX = re.compile(r'\s*<(?:script|link)\b[^>]*(?:katex/|mathematics\.js)[^>]*>(?:</script>)?')
-_TABLE = '<div class="pst-scrollable-table-container">'  # a wide one scrolls; keys must reach it
+_TABLE = '<div class="pst-scrollable-table-container">'  # wide ones scroll, so the keyboard must reach them
 _PRUNED = ("bootstrap.css", "pydata-sphinx-theme.css", "sphinx-book-theme.css", "mystnb.*.css",
            "basic.css")
 
@@ -36,7 +36,7 @@ def tidy(html: Path) -> None:
 
 
 def prune(css: str, words: set[str]) -> str:
-    """A style sheet without the rules that ask for a class which is no word of any page or script."""
+    """A style sheet without the rules for classes that occur in no page or script (``words``)."""
     return "".join(_prune(css, words))
 
 

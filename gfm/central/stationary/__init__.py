@@ -1,4 +1,4 @@
-"""Where RMSProp's preconditioner comes to rest: the convex program, its solvers, and the stationary flow."""
+"""RMSProp's stationary preconditioner: the convex program, its solvers, and the stationary flow."""
 
 from gfm.central.stationary.program import Stationary, first_term, optimisation_speed, stationary
 

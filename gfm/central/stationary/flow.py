@@ -1,9 +1,9 @@
-"""The stationary flow: RMSProp's central flow with its second moments always at rest.
+"""The stationary flow: RMSProp's central flow with its second moments always stationary.
 
     dw/dt = -Pbar(w)^{-1} [ grad L + 1/2 grad <H, Sigma_bar(w)> ]
 
-Pbar and Sigma_bar are those of :func:`gfm.central.stationary.stationary` at w, so the weights alone are
-the state. It stands for RMSProp at the edge of stability, once nu has caught up with the weights.
+Pbar and Sigma_bar are those of :func:`gfm.central.stationary.stationary` at w, so the state consists of the
+weights only. The flow describes RMSProp at the edge of stability once nu has caught up with the weights.
 
 Source: Central Flows (arXiv 2410.24206), section on RMSProp; that Sigma_bar is the program's multiplier
 is derived. Forward Euler steps of one unit of time, with a dense Hessian at each.
@@ -30,7 +30,7 @@ __all__ = ["StationaryPath", "penalty_gradient", "stationary_flow"]
 
 @dataclass(frozen=True)
 class StationaryPath:
-    """Along the flow, at every step: loss and nu_sum (steps + 1,); weights (steps + 1, p); worst gap."""
+    """The flow at every step: loss and nu_sum (steps + 1,), weights (steps + 1, p), and the largest gap."""
 
     loss: np.ndarray
     nu_sum: np.ndarray
@@ -39,7 +39,7 @@ class StationaryPath:
 
 
 def penalty_gradient(problem: Problem, w: Tensor, oscillation: np.ndarray, share: float = 1e-4) -> Tensor:
-    """Grad <H, Sigma> (p,) for Sigma = sum of outer products of the rows (r, p), weakest rows left out."""
+    """Grad <H, Sigma> (p,) for Sigma = sum of outer products of the rows (r, p), without the weakest rows."""
     sizes = np.sum(oscillation**2, axis=1)
     rows = torch.tensor(oscillation[sizes > share * sizes.max()], dtype=w.dtype, device=w.device)
     found = problem.at(w, len(rows)).expand(rows).against({i: row for i, row in enumerate(rows)})
@@ -62,7 +62,7 @@ def stationary_flow(
         problem: the training problem; its Hessian must fit in memory.
         w: (p,) the start.
         lr: RMSProp's learning rate.
-        steps: units of time, each one optimizer step.
+        steps: number of Euler steps, each one optimizer step long.
         curvature_penalty: False leaves out grad <H, Sigma_bar> (the ablated flow).
         progress: called with (steps done, steps).
 

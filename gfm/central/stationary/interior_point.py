@@ -1,7 +1,7 @@
-"""The last digits of the stationary preconditioner: a primal-dual interior-point method.
+"""A primal-dual interior-point method for the last digits of the stationary preconditioner.
 
-For   minimise sum P + sum squares / P  over P >= 0 with 2 diag(P) - H >= 0   and its multiplier Lambda.
-From a start near the solution it takes about ten iterations, each a few dense factorisations.
+It solves   minimise sum P + sum squares / P  over P >= 0 with 2 diag(P) - H >= 0   and finds its multiplier Lambda.
+From a start near the solution it takes about ten iterations of a few dense factorisations each.
 
 Source: the direction of Helmberg, Rendl, Vanderbei and Wolkowicz (1996), SIAM J. Optim. 6(2), with the
 term squares / P linearised at each iterate.
@@ -18,7 +18,7 @@ __all__ = ["dual_value", "follow"]
 
 
 def dual_value(multiplier: np.ndarray, H: np.ndarray, ratio: np.ndarray) -> float:
-    """<H, Lambda> + 2 sum ratio sqrt(1 - 2 Lambda_ii), a lower bound; Lambda is shrunk to 2 diag <= 1."""
+    """The lower bound <H, Lambda> + 2 sum ratio sqrt(1 - 2 Lambda_ii), after shrinking Lambda to 2 Lambda_ii <= 1."""
     shrink = 1 / np.maximum(1.0, np.sqrt(2 * np.diag(multiplier)))
     rest = np.maximum(0.0, 1 - 2 * shrink**2 * np.diag(multiplier))
     return float(shrink @ (H * multiplier) @ shrink + 2 * np.sum(ratio * np.sqrt(rest)))
@@ -27,7 +27,7 @@ def dual_value(multiplier: np.ndarray, H: np.ndarray, ratio: np.ndarray) -> floa
 def follow(
     H: np.ndarray, squares: np.ndarray, P: np.ndarray, multiplier: np.ndarray, s: np.ndarray, tolerance: float
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """P (m,), Lambda (m, m) and the iterations, from an interior start (s: multiplier of P >= 0).
+    """P (m,), Lambda (m, m) and the number of iterations, from an interior start (s: multiplier of P >= 0).
 
     Newton's method on (2P - H) Lambda = mu, P s = mu and 1 - squares / P^2 - 2 diag Lambda - s = 0.
 
@@ -49,7 +49,7 @@ def follow(
         bend = 4 * multiplier * inverse
         bend[np.diag_indices(m)] += 2 * squares / P**3 + s / P
         slope = 1 - squares / P**2 - 2 * mu * np.diag(inverse) - mu / P
-        # Weights differ in size by many orders; put on one scale, the system is well conditioned.
+        # The weights' scales differ by many orders of magnitude; after rescaling the system is well conditioned.
         scale = 1 / np.sqrt(np.diag(bend))
         move = -scale * linalg.solve(bend * np.outer(scale, scale), slope * scale, check_finite=False)
         turn = multiplier @ (2 * move[:, None] * inverse)
@@ -66,7 +66,7 @@ def follow(
 
 
 def _reach(matrix: np.ndarray, move: np.ndarray) -> float:
-    """A share of ``move`` (at most 1) that keeps ``matrix`` positive definite, with something to spare."""
+    """A share of ``move`` (at most 1) that keeps ``matrix`` positive definite, with a margin."""
     share = 1.0
     while share > 1e-8:
         if linalg.lapack.dpotrf(matrix + share / 0.95 * move, lower=1)[1] == 0:

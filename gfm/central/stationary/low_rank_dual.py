@@ -1,11 +1,11 @@
-"""The dual of the stationary preconditioner with a multiplier of low rank: Hessian products suffice.
+"""The dual of the stationary preconditioner with a multiplier of low rank, which needs only Hessian products.
 
-With rows v_i = u_i / sqrt(2 (1 + |u_i|^2)) of V (p, r), Lambda = V V^T satisfies 2 Lambda_ii < 1 for every
+With rows ``v_i = u_i / sqrt(2 (1 + |u_i|^2))`` of V (p, r), Lambda = V V^T satisfies 2 Lambda_ii < 1 for every
 U (p, r), so the dual
 
     maximise  <H, V V^T> + 2 sum_i ratio_i sqrt(1 - 2 Lambda_ii)
 
-has no constraint left. Its value converges fast. P = ratio / sqrt(1 - 2 diag Lambda) would be
+is unconstrained. Its value converges quickly. P = ratio / sqrt(1 - 2 diag Lambda) would be
 ill-conditioned; complementary slackness, P_i = (H Lambda)_ii / (2 Lambda_ii), is not.
 
 Source: low rank as in Burer and Monteiro (2003), Math. Program. 95; this parametrisation is ours.
@@ -27,13 +27,13 @@ def ascend(
     """Maximise the dual by L-BFGS.
 
     Args:
-        product: H V for V (p, r).
-        ratio: (p,) |g| / lr, positive.
-        start: (p, r) rows v_i with 2 |v_i|^2 < 1.
-        iterations: at most, of L-BFGS.
+        product: V (p, r) -> H V.
+        ratio: (p,) ``|g| / lr``, positive.
+        start: (p, r) rows v_i with ``2 |v_i|^2 < 1``.
+        iterations: maximum number of L-BFGS iterations.
 
     Returns:
-        V (p, r); P (p,) from complementary slackness, not yet quite feasible; products spent.
+        V (p, r); P (p,) from complementary slackness, which may be slightly infeasible; number of products.
     """
     shape = start.shape
     evaluations = 0

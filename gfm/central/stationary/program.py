@@ -1,13 +1,13 @@
-"""The preconditioner at which RMSProp's second moments stand still, as a convex program.
+"""The preconditioner at which RMSProp's second moments are stationary, as a convex program.
 
-Freeze the weights and let the central flow's second moments go on: they settle where
-nu = g^2 + 4 P^2 diag(Sigma), P = sqrt(nu) / lr, with 0 <= Sigma perp 2P - H >= 0. That P is the solution of
+If the weights are frozen, the central flow's second moments converge to
+nu = g^2 + 4 P^2 diag(Sigma), P = sqrt(nu) / lr, with 0 <= Sigma perp 2P - H >= 0. This P is the solution of
 
     minimise  tr P + (1 / lr^2) g^T P^{-1} g    over diagonal P >= 0 with  2P - H >= 0,
 
-whose multiplier Lambda is (2 / lr^2) Sigma. For large lr only tr P is left, and the solution is the
-first-term preconditioner. Here with a stored Hessian: the low-rank dual finds it to about 1e-5, an
-interior-point method does the rest. 2P - H stays positive definite, Lambda gives a lower bound.
+whose multiplier Lambda is (2 / lr^2) Sigma. For large lr only tr P remains, and the solution is the
+first-term preconditioner. The Hessian is stored. The low-rank dual gives about five digits, and an
+interior-point method the rest; it keeps 2P - H positive definite, and Lambda gives a lower bound.
 
 Source: stationary second moments as in Central Flows (arXiv 2410.24206), section on RMSProp; multiplier
 and dual derived from the optimality conditions. Epsilon and bias correction are left out.
@@ -33,11 +33,17 @@ __all__ = ["Stationary", "first_term", "optimisation_speed", "stationary"]
 class Stationary:
     """A diagonal preconditioner with its certificate.
 
-    P: (p,), 0 for weights that the loss does not depend on. factors: (r, p) rows with
-    Lambda = factors^T factors. value: of the program. gap: (value - dual value) / value.
-    violation: how far the least eigenvalue of 2P - H lies below 0, over the largest |eigenvalue| of H.
-    residual: largest |g^2 + 4 P^2 diag Sigma - nu| over the largest nu. iterations: of the interior-point
-    method. products: of the Hessian with a vector, before it.
+    Attributes:
+        P: (p,), 0 for weights on which the loss does not depend.
+        factors: (r, p) rows with Lambda = factors^T factors.
+        lr: the learning rate.
+        value: of the program.
+        gap: (value - dual value) / value.
+        violation: how far the least eigenvalue of 2P - H lies below 0, relative to the largest absolute
+            eigenvalue of H.
+        residual: largest ``|g^2 + 4 P^2 diag Sigma - nu|``, relative to the largest nu.
+        iterations: of the interior-point method.
+        products: Hessian-vector products before it.
     """
 
     P: np.ndarray
@@ -76,9 +82,9 @@ def stationary(
         H: (p, p) Hessian.
         gradient: (p,) gradient of the loss.
         lr: RMSProp's learning rate.
-        start: the solution at a point close by, to start from.
+        start: the solution at a nearby point, as a starting value.
         tolerance: relative duality gap.
-        rank: of Lambda in the first phase; critical directions, or more.
+        rank: of Lambda in the first phase; at least the number of critical directions.
 
     Raises:
         InputError: Shapes do not fit, an entry is not finite, or ``lr``, ``tolerance`` or ``rank`` is not positive.
@@ -114,7 +120,7 @@ def _array(name: str, value: object) -> np.ndarray:
 
 
 def optimisation_speed(P: np.ndarray | float, gradient: np.ndarray) -> float:
-    """g^T P^{-1} g: by how much the loss falls a step, to first order. Weights with P = 0 do not count."""
+    """g^T P^{-1} g, the decrease of the loss per step to first order. Weights with P = 0 do not count."""
     P = np.broadcast_to(P, np.shape(gradient))
     moves = P > 0
     return float(np.sum(np.asarray(gradient)[moves] ** 2 / P[moves]))
@@ -123,7 +129,7 @@ def optimisation_speed(P: np.ndarray | float, gradient: np.ndarray) -> float:
 def _solve(
     H: np.ndarray, ratio: np.ndarray, lr: float, start: Stationary | None, tolerance: float, rank: int
 ) -> Stationary:
-    """ratio: g / lr. Works on the weights that matter, with H scaled to a largest |eigenvalue| of 2."""
+    """Solve for the weights that matter, with H scaled to a largest absolute eigenvalue of 2; ``ratio``: g / lr."""
     alive = (np.abs(H).max(axis=1) > 0) | (ratio != 0)
     if not alive.any():
         raise InputError("the loss depends on no weight here, so there is nothing to precondition")
@@ -158,7 +164,7 @@ def _solve(
 def _inside(
     H: np.ndarray, ratio: np.ndarray, P: np.ndarray, V: np.ndarray, inset: float = 1e-4
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """P scaled until 2P - H >= 0, then moved a little inwards; so are Lambda and the multiplier of P >= 0."""
+    """P scaled so that 2P - H >= 0 and moved slightly inwards, as are Lambda and the multiplier of P >= 0."""
     P = np.maximum(P, inset)
     root = P**-0.5
     largest = linalg.eigvalsh(root[:, None] * H * root, subset_by_index=[len(H) - 1, len(H) - 1])[0]

@@ -1,4 +1,4 @@
-"""What is computed anew at weights that a run has stored: sharpness, and the closed form of Scalar RMSProp."""
+"""Quantities computed at weights that a run has stored: sharpness, and the closed form of Scalar RMSProp."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ def sharpness_at(experiment: FlowRun, weights: np.ndarray) -> np.ndarray:
 def closed_form_along(
     experiment: FlowRun, weights: np.ndarray, rates: np.ndarray, memories: np.ndarray
 ) -> dict[str, Any]:
-    """The closed form of the oscillation's variance at stored weights, checked (B2, B3).
+    """The closed form of the oscillation's variance at stored weights, with checks of it (B2, B3).
 
     Args:
         experiment: a run of Scalar RMSProp.
-        weights: (m, p) of its flow, at the edge.
-        rates: learning rates to try at each point, around its own.
-        memories: values of beta2 to try at each point, around its own.
+        weights: (m, p) weights of its flow, at the edge.
+        rates: learning rates to try at each point, around the run's own.
+        memories: values of beta2 to try at each point, around the run's own.
 
     Returns:
-        variance (m,): at the run's own lr and beta2. drift: largest |d log S_eff / dt| with it.
-        solver: largest relative difference from the complementarity problem. by_rate (m, rates),
-        by_memory (m, memories), descent (m,), normalised (m,): variances. Points with none are NaN.
+        variance (m,): at the run's own lr and beta2. drift: largest ``|d log S_eff / dt|`` with it.
+        solver: largest relative difference from the complementarity problem's solution. by_rate (m, rates),
+        by_memory (m, memories), descent (m,), normalised (m,): variances. Points without one are NaN.
     """
     problem, rule = experiment.problem(), experiment.rule()
     if not isinstance(rule, ScalarRMSProp):

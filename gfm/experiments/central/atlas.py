@@ -1,4 +1,4 @@
-"""The same measurement over many networks and learning rates: one stored run for each cell."""
+"""The same measurement for many networks and learning rates: one stored run for each cell."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ TITLES = {name: net.title for name, net in nets.available().items()}
 
 
 def cell(net: str, **parameters: Any) -> dict[str, Any]:
-    """Parameters of :class:`FlowRun` for a network on the data that suit it.
+    """Parameters of :class:`FlowRun` for a network on data that suit it.
 
-    Networks for tokens sort short sequences; the others tell four digits apart (one output a
-    class). ``parameters`` are set over these, lists as tuples.
+    Networks for tokens sort short sequences; the others classify four digits (one output per class).
+    ``parameters`` override these; lists become tuples.
 
     Raises:
         UnknownNameError: There is no such network.
@@ -43,14 +43,16 @@ def atlas(obtain: Obtain, cells: Mapping[str, Mapping[str, Any]], **common: Any)
         obtain: gives the result of an experiment; a notebook's ``element.obtain``.
         cells: network -> its own parameters; ``lr`` is a list of learning rates. For example
             ``{"cnn": {"lr": [0.1, 0.2], "steps": 300}}``.
-        common: parameters of all cells; a network's own come over them.
+        common: parameters of all cells; a network's own override them.
 
-    Returns: (network, learning rate) -> run, in the order given. Where only stored results may be used
+    Returns:
+        (network, learning rate) -> run, in the order given. If only stored results may be used
         (``gfm run --stored``), cells that were never run are left out.
 
     Raises:
         InputError: A network has no learning rates.
-        NotStoredError: Only stored runs may be used, and no cell has one. See also :func:`cell`.
+        NotStoredError: Only stored runs may be used, and no cell has one.
+        UnknownNameError: There is no such network.
     """
     runs = {}
     for net, own in cells.items():
@@ -66,7 +68,7 @@ def atlas(obtain: Obtain, cells: Mapping[str, Mapping[str, Any]], **common: Any)
 
 
 def left_out(cells: Mapping[str, Mapping[str, Any]], runs: Mapping[tuple[str, float], Run]) -> str:
-    """A sentence about the cells that have no run; empty if all have one."""
+    """A sentence on the cells that have no run; empty if there are none."""
     missing = [
         f"{TITLES[net]} at {lr:g}" for net, own in cells.items() for lr in own["lr"] if (net, float(lr)) not in runs
     ]

@@ -1,4 +1,4 @@
-"""Lockstep runs of Scalar RMSProp that leave one common path at one point, each with its own settings."""
+"""Lockstep runs of Scalar RMSProp that continue from a common point, each with its own settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["ContinuedRun", "continued_run"]
 
 @dataclass(frozen=True)
 class _Continued(ScalarRMSProp):
-    """Scalar RMSProp whose average of squares starts at ``nu`` instead of zero."""
+    """Scalar RMSProp whose second moment starts at ``nu`` instead of zero."""
 
     nu: float = 0.0
 
@@ -34,8 +34,8 @@ class _Continued(ScalarRMSProp):
 class ContinuedRun(FlowRun):
     """``start_steps`` discrete steps with ``start_lr`` and ``start_beta2``, then the run with ``lr`` and ``beta2``.
 
-    All processes start with the weights and the second moment at which the first part ends. The costs of
-    the first part are kept under "start".
+    All processes start from the weights and the second moment at the end of the first part, whose costs are
+    recorded under "start".
 
     Raises:
         InputError: The optimizer is not scalar_rmsprop, or ``start_steps`` is negative.

@@ -18,14 +18,18 @@ __all__ = ["limit_claims", "numerics_study", "overshoot_study"]
 def overshoot_study(
     obtain: Obtain, families: Mapping[str, Mapping[str, Any]], window: float, **common: Any
 ) -> list[dict[str, Any]]:
-    """One row a run: how far it overshoots the edge, and how well its flow predicts the loss.
+    """One row per run: how far it overshoots the edge, and how well its flow predicts the loss.
 
-    A row has the family, the learning rate, the optimizer's largest effective sharpness (the edge is 2), the
-    median error of the predicted loss, and the run's notes.
+    Args:
+        obtain: a notebook's ``element.obtain``.
+        families: name -> ``lr`` (a list) and further parameters of its runs, which override ``common``.
+        window: standard deviation, in steps, of the Gaussian average.
+        common: parameters of all runs.
 
-    obtain: a notebook's ``element.obtain``. families: name -> ``lr`` (a list) and further parameters of its runs,
-    which replace those of ``common``. The error is NaN where a run stays below the edge or comes to it too late for
-    a time average, and infinite where its flow stopped.
+    Returns:
+        Rows with the family, the learning rate, the optimizer's largest effective sharpness (the edge is 2), the
+        median error of the predicted loss, and the run's notes. The error is NaN if a run stays below the edge
+        or reaches it too late for a time average, and infinite if its flow stopped.
     """
     rows = []
     for family, own in families.items():
@@ -44,7 +48,8 @@ def overshoot_study(
 def numerics_study(obtain: Obtain, lr: float, substeps: Sequence[int], **common: Any) -> list[dict[str, Any]]:
     """Relative change of the flow's final loss when one setting of its computation is changed.
 
-    The base has the smallest substep listed; ``substeps`` must double from one to the next.
+    Substep counts, which must double from one entry to the next, are compared with the next finer one; every other
+    setting with the run of 4 substeps.
     """
     finest = max(substeps)
     given = {"lr": lr, "activation": "gelu", "processes": ("central",), "adaptive": False, **common}
@@ -71,11 +76,11 @@ def numerics_study(obtain: Obtain, lr: float, substeps: Sequence[int], **common:
 
 
 def limit_claims(overshoot: list[dict[str, Any]], changes: list[dict[str, Any]]) -> dict[str, float]:
-    """What the claims about the flow's limits are judged by.
+    """The values by which the claims about the flow's limits are judged.
 
-    ``order`` (A14): ratio of successive changes by halved substeps. ``share`` (D4) and ``tolerance`` (of the
-    eigenvectors): largest relative change. Then the correlation (Spearman) of overshoot and error over the runs
-    that have an error (a flow that stopped counts as the largest), and the share of runs with a finite one.
+    ``order`` (A14): ratio of successive changes as substeps are halved. ``share`` (D4) and ``tolerance`` (of the
+    eigenvectors): largest relative change. Then the Spearman correlation of overshoot and error over the runs
+    that have an error (a stopped flow counts as the largest), and the share of runs with a finite error.
     """
     known = [r for r in overshoot if not np.isnan(r["error"])]
     halvings = [row["change"] for row in changes if row["kind"] == "substeps"]

@@ -23,11 +23,11 @@ from gfm.store.experiment import Context, Experiment, Obtain, Result
 
 __all__ = ["FlowRun", "flow_run", "noted_run"]
 
-#: A run that was killed goes on from a checkpoint that is at most about so old.
+#: Seconds between checkpoints: about what a killed run loses at most.
 CHECKPOINT_SECONDS = 60.0
 
 
-#: Parameters that older results do not name, since they always had these values.
+#: Parameters that are not part of the key at these values, because older results did not have them.
 _LATER = {
     "schedule": "constant",
     **{name: getattr(central.Settings(), name)
@@ -37,22 +37,22 @@ _LATER = {
 
 @dataclass(frozen=True)
 class FlowRun(Experiment):
-    """Parameters of a lockstep run; those of ``gfm.data.load``, ``gfm.nets.build`` and ``gfm.central.run``.
+    """Parameters of a lockstep run: those of ``gfm.data.load``, ``gfm.nets.build`` and ``gfm.central.run``.
 
-    Options that the data set or the optimizer does not have (classes for sorting, beta2 for gradient
-    descent, say) are not used.
+    Options that the data set or the optimizer lacks (such as classes for sorting, or beta2 for gradient
+    descent) are ignored.
 
     Args:
-        hidden: widths of an MLP's hidden layers, in place of those of ``size``.
-        length: of the sequences of the sorting task (0: the task's own default).
-        schedule: of the learning rate, whose largest value is ``lr``; see ``gfm.optimizers.schedules``.
+        hidden: widths of an MLP's hidden layers, replacing those of ``size``.
+        length: length of the sequences in the sorting task (0: the task's default).
+        schedule: learning-rate schedule with peak ``lr``; see ``gfm.optimizers.schedules``.
             Its steps count from the start of the warm-up.
         settings: how the flows are computed.
         outputs: number of test examples on which the network's outputs are recorded.
 
     Raises:
-        InputError: No run can have such a value; raised as soon as the value is needed.
-        UnknownNameError: A name is unknown; raised likewise.
+        InputError: A value is impossible; raised when the value is first needed.
+        UnknownNameError: A name is unknown; raised when it is first needed.
     """
 
     name: ClassVar[str] = "flow-run"
@@ -91,10 +91,10 @@ class FlowRun(Experiment):
 
     @classmethod
     def from_parameters(cls, **parameters: Any) -> Self:
-        """The run with these parameters, the fields of its settings among them; the inverse of ``parameters``.
+        """The run with these parameters, including the fields of its settings; the inverse of ``parameters``.
 
         Raises:
-            InputError: A run has no such parameter, or a setting is out of range.
+            InputError: A parameter is unknown, or a setting is out of range.
         """
         own, flow = ({f.name for f in fields(kind)} - {"settings"} for kind in (cls, central.Settings))
         for name in parameters:
@@ -104,7 +104,7 @@ class FlowRun(Experiment):
         return cls(**parameters, settings=settings)
 
     def parameters(self) -> dict[str, Any]:
-        """The fields and those of the settings as one plain dict, without later ones that have their first value."""
+        """All fields, with those of the settings, as one plain dict; later additions only if not at their default."""
         values = super().parameters()
         return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
 
@@ -133,7 +133,7 @@ class FlowRun(Experiment):
         return self.dataset.fingerprint
 
     def problem(self) -> Problem:
-        """The training problem at its start."""
+        """The training problem with the network's initial weights."""
         options: dict[str, Any] = {"hidden": tuple(self.hidden)} if self.hidden else {}
         module = nets.build(
             self.net, self.dataset, size=self.size, activation=self.activation or None,
@@ -142,7 +142,7 @@ class FlowRun(Experiment):
         return Problem(module, self.dataset.inputs, self.dataset.targets, self.loss, batch_size=self.batch_size)
 
     def rule(self) -> optimizers.Optimizer:
-        """The optimizer with those of its options that it has."""
+        """The optimizer, with those of the run's options that it knows."""
         known: dict[str, Any] = optimizers.available()
         if self.optimizer not in known:
             raise UnknownNameError(f"unknown optimizer {self.optimizer!r}; choose one of {', '.join(known)}")
@@ -154,7 +154,7 @@ class FlowRun(Experiment):
     def compute(self, context: Context) -> Result:
         """Run the processes in lockstep; the arrays of ``central.Run``, and ``seconds`` in the info.
 
-        The run goes on from its checkpoint, where a killed one has left it.
+        If a killed run has left a checkpoint, the run resumes from it.
         """
         started, file, problem = time.perf_counter(), context.checkpoint, self.problem()
         rule, w0, spent = self._start(problem)
@@ -177,7 +177,7 @@ class FlowRun(Experiment):
         return Result(arrays, info | {"seconds": time.perf_counter() - started})
 
     def _start(self, problem: Problem) -> tuple[optimizers.Optimizer, Tensor | None, dict[str, dict[str, float]]]:
-        """The optimizer, the weights at the start (None: the module's own), and costs by name of coming there."""
+        """The optimizer, the initial weights (None: the module's own), and the costs of reaching them, by name."""
         return self.rule(), None, {}
 
     def _observables(self, problem: Problem) -> dict:
@@ -190,7 +190,7 @@ class FlowRun(Experiment):
 
 
 def noted_run(obtain: Obtain, **parameters: Any) -> central.Run:
-    """As ``flow_run``, but without warnings: a run from the store gives none either. See the run's notes."""
+    """Like ``flow_run``, but without warnings, as for a stored run; the run's notes contain them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return flow_run(obtain, **parameters)

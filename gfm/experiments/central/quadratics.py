@@ -17,7 +17,7 @@ __all__ = ["FixedPreconditioner", "along", "descend", "growth", "quadratic", "ri
 
 
 class _Root(nn.Module):
-    """Outputs R w whose half squared length is w^T H w / 2, with R^T R = H."""
+    """A module with outputs R w, R^T R = H, so that half their squared length is w^T H w / 2."""
 
     R: Tensor
 
@@ -35,7 +35,7 @@ class _Root(nn.Module):
 
 @dataclass(frozen=True)
 class FixedPreconditioner(Optimizer):
-    """w <- w - P^{-1} grad L with a diagonal P that never changes; P has the entries of ``diagonal``."""
+    """w <- w - P^{-1} grad L with a fixed P, the diagonal matrix with entries ``diagonal``."""
 
     diagonal: tuple[float, ...]
     lr = 1.0
@@ -46,9 +46,11 @@ class FixedPreconditioner(Optimizer):
 
 
 def quadratic(H: Sequence[Sequence[float]], w0: Sequence[float]) -> Problem:
-    """L(w) = w^T H w / 2 as a training problem of one example, in float64.
+    """L(w) = w^T H w / 2 as a training problem with one example, in float64.
 
-    H: (p, p) symmetric, positive semidefinite. w0: (p,) start.
+    Args:
+        H: (p, p) symmetric, positive semidefinite matrix.
+        w0: (p,) start.
 
     Raises:
         InputError: ``H`` is not symmetric positive semidefinite, or ``w0`` does not fit it.
@@ -62,7 +64,7 @@ def quadratic(H: Sequence[Sequence[float]], w0: Sequence[float]) -> Problem:
 
 
 def descend(problem: Problem, optimizer: Optimizer | float, steps: int) -> np.ndarray:
-    """(steps + 1, p) weights of the optimizer (a number: gradient descent with that learning rate)."""
+    """(steps + 1, p) weights of the optimizer; a number stands for gradient descent with that learning rate."""
     optimizer = optimizer if isinstance(optimizer, Optimizer) else GradientDescent(float(optimizer))
     w, state, path = problem.w0, optimizer.init(problem.w0), [problem.w0]
     for _ in range(steps):
@@ -72,7 +74,7 @@ def descend(problem: Problem, optimizer: Optimizer | float, steps: int) -> np.nd
 
 
 def growth(path: np.ndarray) -> float:
-    """Factor by which the distance to the minimum grows in a step, over the whole path (steps + 1, p)."""
+    """Mean factor per step by which the distance to the minimum grows along a path (steps + 1, p)."""
     ends = np.linalg.norm(path[[0, -1]], axis=1)
     return float((ends[1] / ends[0]) ** (1 / (len(path) - 1)))
 
@@ -86,6 +88,6 @@ def right_eigenvectors(H: Sequence[Sequence[float]], P: Sequence[float]) -> tupl
 
 
 def along(path: np.ndarray, direction: np.ndarray) -> float:
-    """1 - |cosine| between the last weights of a path (steps + 1, p) and a direction (p,)."""
+    """``1 - |cosine|`` of the angle between the last weights of a path (steps + 1, p) and a direction (p,)."""
     last = path[-1]
     return float(1 - abs(last @ direction) / (np.linalg.norm(last) * np.linalg.norm(direction)))

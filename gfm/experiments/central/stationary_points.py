@@ -1,6 +1,6 @@
-"""Along a run of RMSProp: how near its second moments are to rest, and how good the resting preconditioner is.
+"""Along a run of RMSProp: how close its second moments are to stationary, and how good that preconditioner is.
 
-And from one point of the run, the stationary flow with and without its curvature penalty.
+Also the stationary flow from one point of the run, with and without its curvature penalty.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["StationaryPaths", "StationaryPoints"]
 
 @dataclass(frozen=True)
 class _OverRun(FlowRun):
-    """Something computed from a stored run of RMSProp's central flow that kept weights and all of nu."""
+    """A computation on a stored run of RMSProp's central flow that kept the weights and all of nu."""
 
     def base(self) -> FlowRun:
         """The run: the same parameters, with every second moment recorded."""
@@ -45,16 +45,16 @@ class _OverRun(FlowRun):
 
 
 def _info(problem: Problem, started: float) -> dict[str, float]:
-    """Size and costs: of what was computed over the run, not of the run."""
+    """Size and costs of this computation, without those of the run."""
     return {"p": problem.p, **asdict(problem.costs), "seconds": time.perf_counter() - started}
 
 
 @dataclass(frozen=True)
 class StationaryPoints(_OverRun):
-    """At the kept weights of the central flow, each ``every`` steps from ``first``.
+    """The flow's nu and the stationary nu at kept weights of the central flow, every ``every`` steps from ``first``.
 
-    Arrays, one row a checkpoint: step; cosine of nu and stationary nu; nu_seen, nu_still (m, 10) ten
-    weights' (nu corrected for bias); gap, residual, violation (of both programs the worse);
+    Arrays, one row per checkpoint: step; cosine of nu and stationary nu; nu_seen, nu_still (m, 10), both for ten
+    weights (nu corrected for bias); gap, residual, violation (the worse of the two programs);
     speed_stationary, speed_first, speed_descent; speed_limit with 100 times the learning rate (last
     checkpoint only).
     """
@@ -104,11 +104,11 @@ class StationaryPoints(_OverRun):
 
 @dataclass(frozen=True)
 class StationaryPaths(_OverRun):
-    """The stationary flow, and without its penalty, for ``length`` steps from the central flow's weights at ``start``.
+    """The stationary flow with and without its penalty, for ``length`` steps from the central flow at ``start``.
 
-    Arrays (length + 1,): loss and nu_sum of "full" and "ablated" (full_loss, ...); where ``outputs`` asks
-    for them, the network's outputs on test examples, flattened (length + 1, outputs x width). Scalars:
-    distances at the end of optimizer to central flow and to both (central_distance, full_distance,
+    Arrays (length + 1,): loss and nu_sum of "full" and "ablated" (full_loss, ...); if ``outputs`` is positive, the
+    network's outputs on test examples, flattened (length + 1, outputs x width). Scalars: the optimizer's final
+    distances to the central flow and to both stationary flows (central_distance, full_distance,
     ablated_distance).
     """
 

@@ -1,4 +1,4 @@
-"""The whole atlas in one table: optimizer and loss by network, with what each cell's flow was worth."""
+"""The whole atlas in one table: optimizer and loss by network, with the accuracy of each cell's flow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Setting", "collect", "judged", "survey", "worst"]
 
 
 class Setting(NamedTuple):
-    """The runs of one optimizer and loss, and the steps of the Gaussian average for them."""
+    """The runs of one optimizer and loss, and the standard deviation, in steps, of their Gaussian average."""
 
     window: float
     runs: dict[tuple[str, float], Run]
@@ -29,10 +29,11 @@ def collect(obtain: Obtain, settings: Mapping[str, Mapping[str, Any]]) -> dict[s
 
     Args:
         obtain: gives the result of an experiment; a notebook's ``element.obtain``.
-        settings: title -> parameters common to its cells, with ``cells`` (see ``atlas``) and
-            ``window`` (steps of the Gaussian average) among them.
+        settings: title -> parameters common to its cells, including ``cells`` (see ``atlas``) and
+            ``window`` (standard deviation, in steps, of the Gaussian average).
 
-    Returns: by title, in order; settings without a stored run are left out where only those may be used.
+    Returns:
+        Title -> setting, in order; if only stored runs may be used, settings without one are left out.
     """
     found = {}
     for title, given in settings.items():
@@ -47,10 +48,11 @@ def collect(obtain: Obtain, settings: Mapping[str, Mapping[str, Any]]) -> dict[s
 def survey(collected: Mapping[str, Setting]) -> list[dict[str, Any]]:
     """One row for each setting, network and learning rate.
 
-    Returns: rows with setting, net, lr, reached (the edge), error and bare (of the loss, with and
-        without the oscillation's share; A4), excess (of the flow's top eigenvalue; A2), variance
-        (mean ratio of squared displacement to predicted variance; A8). NaN where not at the edge, or
-        not for long enough; infinite (error, excess) where the flow stopped.
+    Returns:
+        Rows with setting, net, lr, reached (whether the edge is reached), error and bare (of the loss, with and
+        without the oscillation's contribution; A4), excess (of the flow's top eigenvalue; A2), variance
+        (mean ratio of squared displacement to predicted variance; A8). NaN if the run is not at the edge for
+        long enough; infinite (error, excess) if the flow stopped.
     """
     rows = []
     for title, (window, runs) in collected.items():
@@ -70,11 +72,11 @@ def survey(collected: Mapping[str, Setting]) -> list[dict[str, Any]]:
 
 
 def judged(values: Iterable[float]) -> float:
-    """Share of the cells in which a quantity could be measured: neither NaN nor infinite."""
+    """Share of the cells in which a quantity is finite."""
     return float(np.isfinite(np.array(list(values), dtype=float)).mean())
 
 
 def worst(values: Iterable[float]) -> float:
-    """The largest value over the cells, infinite where one failed; NaN only if none could be measured."""
+    """The largest value over the cells, infinite if any failed; NaN only if none could be measured."""
     known = [v for v in values if not np.isnan(v)]
     return float(max(known)) if known else float("nan")

@@ -1,4 +1,4 @@
-"""A valley in two or three weights whose walls steepen along its floor, computed, not drawn.
+"""A computed valley in two or three weights whose walls steepen along its floor.
 
     L(x, y)    = S(y) (x - f(y))^2 / 2 + c (y - y*)^2 / 2,      S(y) = (2 / edge_lr) exp(a y)
     L(x, y, z) = the same with S(y - h z) and + b (z - z*)^2 / 2
@@ -29,9 +29,9 @@ __all__ = ["Valley", "ValleyRun", "closed_form_variance", "floor", "landscape", 
 
 
 class Valley(nn.Module):
-    """The valley of a run as a module: one example, outputs = residuals (their half squared sum is L).
+    """The valley of a run as a module: one example, whose outputs are residuals (half their squared sum is L).
 
-    Weights w = (x, y) or (x, y, z), which start ``offset`` beside the floor; f(y) = bend sin y, h is ``tilt``.
+    Weights w = (x, y) or (x, y, z) start at a distance ``offset`` from the floor; f(y) = bend sin y, h is ``tilt``.
     """
 
     def __init__(self, run: ValleyRun):
@@ -53,7 +53,7 @@ class Valley(nn.Module):
         return torch.stack(parts, -1)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(n, 1) inputs of one to (n, residuals): the residuals at the weights."""
+        """The residuals at the weights, (n, residuals), for (n, 1) inputs equal to one."""
         return inputs * self.residuals(self.w)
 
     def problem(self) -> Problem:
@@ -66,8 +66,13 @@ class Valley(nn.Module):
 class ValleyRun(Experiment):
     """Gradient descent, gradient flow and central flow from one point of a valley.
 
-    start: (y,) or (y, z). lr: learning rate; edge_lr: the one for which the edge is at y = tilt z. In the
-    formulas above steepening is a, pull c, goal y*, drift b and far z*. The weights of every step are kept.
+    The weights of every step are kept. In the module's formulas steepening is a, pull c, goal y*, drift b and
+    far z*.
+
+    Args:
+        start: (y,) or (y, z).
+        lr: learning rate.
+        edge_lr: the learning rate for which the edge is at y = tilt z.
     """
 
     name: ClassVar[str] = "valley"
@@ -91,7 +96,7 @@ class ValleyRun(Experiment):
         return Valley(self)
 
     def compute(self, context: Context) -> Result:
-        """Gradient descent and its flows in the valley, weights kept at every step; the arrays of ``central.Run``."""
+        """Run gradient descent and its flows in the valley; the arrays of ``central.Run``."""
         run = central.run(
             self.valley().problem(), GradientDescent(self.lr), self.steps, substeps=self.substeps,
             keep_weights=1, progress=context.progress,
@@ -151,7 +156,7 @@ def lowest_stable(run: ValleyRun) -> np.ndarray:
 
 
 def closed_form_variance(run: ValleyRun, w: np.ndarray) -> float:
-    """sigma^2 = 2 <-grad L, grad S> / |grad S|^2 at weights (p,) at the edge.
+    """``sigma^2 = 2 <-grad L, grad S> / |grad S|^2`` at weights (p,) at the edge.
 
     The sharpness S is differentiated through the dense Hessian. Source: Central Flows, gradient
     descent with one eigenvalue at the edge.

@@ -1,4 +1,4 @@
-"""What each part of the model brings: named variants, on named data."""
+"""What each part of the model contributes: named variants on named data."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Ablation(Experiment):
         """Fit and forecast each replicate.
 
         Raises:
-            UnknownNameError: ``variant`` or ``data`` is not one of the known.
+            UnknownNameError: ``variant`` or ``data`` is unknown.
         """
         if self.variant not in VARIANTS or self.data not in DATA:
             raise UnknownNameError(f"No ablation {self.variant!r} on {self.data!r}.")

@@ -21,10 +21,10 @@ TEST = slice(150, 200)
 
 
 def mean_dynamics(made: LeastSquaresSet, runs: slice, observed: int = OBSERVED) -> np.ndarray:
-    """(runs, horizon, d) the expected path from w_observed, with X and w* known: the oracle.
+    """(runs, horizon, d) the expected path from w_observed with X and w* known: the oracle.
 
-    With mini-batches a step's matrix is 8 rows of 100, drawn anew, so the expected step is that of
-    8/100 of the full matrix, and expectations multiply.
+    With mini-batches each step draws 8 of the 100 rows independently, so the expected step is that of
+    8/100 of the full matrix, and the expectations of successive steps multiply.
     """
     gram = np.einsum("ind,ine->ide", made.inputs[runs], made.inputs[runs])
     share = 1.0 if made.batches is None else BATCH / ROWS
@@ -39,7 +39,7 @@ def mean_dynamics(made: LeastSquaresSet, runs: slice, observed: int = OBSERVED) 
 
 @dataclass(frozen=True)
 class TrueDynamics(Experiment):
-    """Test error of the true expected dynamics: what is left is the noise of the later steps.
+    """Test error of the true expected dynamics, which is only the noise of the later steps.
 
     Arrays: errors (samples, horizon).
     """
@@ -52,7 +52,7 @@ class TrueDynamics(Experiment):
     samples: int = 5
 
     def compute(self, context: Context) -> Result:
-        """The error of the true mean dynamics, sample by sample."""
+        """Compute the error of the true mean dynamics for each sample."""
         make = shared_least_squares if self.shared else least_squares
         errors = []
         for sample in range(1, self.samples + 1):
@@ -67,9 +67,9 @@ class TrueDynamics(Experiment):
 class BayesLimit(Experiment):
     """Error of the posterior mean given the prefix, under the generating process of the SGD sets.
 
-    By simulation: ``draws`` fresh runs of 20 steps; a network regresses on the prefix not the noisy
-    later states but their exact expectation given task and w_20, which has the same posterior mean.
-    A finite network leaves the value slightly above the true limit.
+    It is found by simulation: ``draws`` new runs of 20 steps, and a network that predicts from the prefix not the
+    noisy later states but their exact expectation given task and w_20, which has the same posterior mean.
+    Because the network is finite, the value is slightly above the true limit.
 
     Arrays: steps (9,), errors (samples, 9) on the test runs, expected (9,) the simulated part of the
     error (without the noise of the later steps).
@@ -84,7 +84,7 @@ class BayesLimit(Experiment):
     seed: int = 0
 
     def compute(self, context: Context) -> Result:
-        """Fit the posterior mean on simulated runs, then its error on the published test runs."""
+        """Fit the posterior mean on simulated runs, and measure its error on the published test runs."""
         steps = np.arange(40, 201, 20)
         prefix, target = self._simulate(steps)
         inputs, unit = self._inputs(prefix)
@@ -137,7 +137,7 @@ class BayesLimit(Experiment):
 
     @staticmethod
     def _inputs(prefix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Increments in units of the run's movement, where it stands, and that unit."""
+        """Increments in units of the run's movement together with its last state, and that unit."""
         unit = np.sqrt(np.square(prefix[:, -1] - prefix[:, 0]).mean(axis=1))
         steps = np.diff(prefix, axis=1).reshape(len(prefix), -1) * OBSERVED / unit[:, None]
         place = prefix[:, -1]
@@ -172,7 +172,7 @@ class BayesLimit(Experiment):
 
 @dataclass(frozen=True)
 class TowerProperty(Experiment):
-    """Velocities matched step by step by least squares on (w_k, prefix, 1), then integrated; and OLS.
+    """Forecasts by velocities matched at each step by least squares on (w_k, prefix, 1) and integrated, and by OLS.
 
     Arrays: matched, regressed (test runs, horizon, d): the two forecasts.
     """

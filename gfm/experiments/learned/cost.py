@@ -1,4 +1,4 @@
-"""What a forecast costs: operations and seconds, against training on."""
+"""What a forecast costs, in operations and seconds, compared with further training."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["ForecastCost", "TrainingCost", "grown", "image_net", "training_opera
 def image_net(
     channels: tuple[int, int, int] = (16, 32, 32), classes: int = 10, inputs: int = 1
 ) -> nn.Sequential:
-    """Three 3x3 convolutions with ReLU, the first two followed by pooling, mean over places, linear.
+    """Three 3x3 convolutions with ReLU, the first two followed by pooling, then a spatial mean and a linear layer.
 
     14,378 weights for one input channel and ten classes, 14,666 for three, as in NiNo's smallest networks.
     """
@@ -43,7 +43,7 @@ def image_net(
 
 
 def training_operations(size: int, batch: int) -> int:
-    """Multiplications and additions of one training step: three times a forward pass's."""
+    """Multiplications and additions of one training step: three times those of a forward pass."""
     total, places = 0, size * size
     for layer in image_net():
         if isinstance(layer, nn.Conv2d):
@@ -56,7 +56,7 @@ def training_operations(size: int, batch: int) -> int:
 
 
 def grown(work: Callable[[], object]) -> int | None:
-    """Bytes by which this process's resident memory rises above its start while ``work`` runs (Linux; else None)."""
+    """Bytes by which this process's peak resident memory grows while ``work`` runs (None except on Linux)."""
     status = Path("/proc/self/status")
 
     def now(name: str) -> int:
@@ -67,7 +67,7 @@ def grown(work: Callable[[], object]) -> int | None:
 
     gc.collect()
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # memory freed before would be used again unseen
+        ctypes.CDLL(None).malloc_trim(0)  # reuse of memory freed earlier would go unnoticed
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
         before = now("VmRSS")
     except (OSError, AttributeError):
@@ -78,13 +78,13 @@ def grown(work: Callable[[], object]) -> int | None:
 
 @dataclass(frozen=True)
 class ForecastCost(Experiment):
-    """Fit on synthetic runs of exponentials, then forecast a network of 14,378 weights, timed.
+    """A fit on synthetic runs of exponentials, and timed forecasts of a network of 14,378 weights.
 
-    The fit sees 60 runs of 8 weights, or 6 of the whole network where a forecaster looks at all weights together.
+    The fit uses 60 runs of 8 weights, or 6 of the whole network for forecasters that treat all weights together.
 
-    Info: parameters, fit (seconds), forecast (median seconds of five), memory (bytes at the forecast's
-    peak, its result included; None where the system does not tell), operations (of the forecast of the
-    last state; multiplications and additions, from the shapes; None where not counted).
+    Info: parameters, fit (seconds), forecast (median seconds of five), memory (peak bytes of the forecast,
+    including its result; None if the system does not report it), operations (multiplications and additions for
+    the forecast of the last state, from the shapes; None if not counted).
     """
 
     name: ClassVar[str] = "gfm/cost"
@@ -128,7 +128,7 @@ class ForecastCost(Experiment):
         if self.forecaster == "hold":
             return 0
         if self.forecaster == "ols":
-            return 2 * self.weights * (self.observed + 2)  # one target suffices
+            return 2 * self.weights * (self.observed + 2)  # for the last state only
         if self.forecaster.startswith("gfm"):
             drive = 0 if model.flow.affine.drive is None else 2 * features * horizon
             network = 2 * numbers_in(model.flow.network) * knots(horizon, horizon)

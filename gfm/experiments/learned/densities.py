@@ -1,4 +1,4 @@
-"""Many SGD runs on one loss of one weight: the law of the weight along training, and a flow for it."""
+"""Many SGD runs on one loss of one weight: the weight's distribution during training, and a flow for it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ __all__ = ["WeightDensities"]
 
 @dataclass(frozen=True)
 class WeightDensities(Experiment):
-    """SGD on one least-squares loss of one weight, starts U(0, 1); v(w, t) fitted to half the runs.
+    """SGD on one least-squares loss of one weight from starts U(0, 1), and v(w, t) fitted to half of the runs.
 
-    runs: in all. sample: of the published set whose task is shared. epochs: cap on the fit.
+    Arrays: steps (8,), states (8, runs/2) of the runs not fitted, carried (8, runs/2) their starts carried
+    along the learned flow, path (8,) one of them, optimum (1,). Info: distances (Kolmogorov-Smirnov, between
+    carried and recorded weights, by epoch), noise (the same between the two halves of the recorded runs).
 
-    Arrays: steps (8,), states (8, runs/2) of the runs not fitted, carried (8, runs/2) their starts
-    along the learned flow, path (8,) one of them, optimum (1,). Info: distances (Kolmogorov-Smirnov, of
-    carried to recorded, by epoch), noise (the same of the two halves of the recorded runs).
+    Args:
+        runs: total number of runs.
+        sample: the published set whose task is used for all runs.
+        epochs: maximum number of epochs of the fit.
     """
 
     name: ClassVar[str] = "gfm/densities"
@@ -35,7 +38,7 @@ class WeightDensities(Experiment):
     seed: int = 0
 
     def compute(self, context: Context) -> Result:
-        """Fit the flow on half of the runs and carry the starts of the other half along it."""
+        """Fit the flow to half of the runs and carry the starts of the other half along it."""
         made = shared_least_squares(1, "SGD", self.sample, runs=self.runs)
         steps = np.round(np.linspace(0, 200, 8)).astype(int)
         data = Trajectories(made.weights)

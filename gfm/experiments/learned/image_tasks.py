@@ -20,12 +20,16 @@ __all__ = ["SETS", "ImageSet", "network", "task"]
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Rows of one data set, and how far the training goes.
+    """Images of one data set, and the test loss at which training ends.
 
-    load: the loader, called with what it takes to choose ``chosen`` images of ten classes. mixed: whether
-    chosen and remaining images are thrown together and split anew by a seeded permutation (else the data
-    set's own split stays). train, test: numbers of images of each part (the first ones). threshold: test loss.
-    title: the name in words. flat: images are rows of numbers, for a network without convolutions.
+    Args:
+        load: the loader, called with the options that choose ``chosen`` images of ten classes.
+        mixed: whether chosen and remaining images are pooled and split by a seeded permutation (otherwise the
+            data set's own split is kept).
+        train, test: numbers of images of each part (the first ones).
+        threshold: test loss to be reached.
+        title: the name in words.
+        flat: whether images are rows of numbers, for a network without convolutions.
     """
 
     title: str
@@ -48,23 +52,24 @@ SETS = {
 
 
 def task(name: str = "digits") -> Dataset:
-    """Images (n, channels, side, side) and class indices to train on and to test on, ten classes.
+    """Training and test images (n, channels, side, side) with class indices, ten classes.
 
     "digits": scikit-learn's, 1,500 of 8x8 to train and 297 to test. "digits-mlp": the same as rows of 64
-    numbers, for a network without convolutions. "mnist": the 10,000 images of the
-    test file, which every copy of MNIST holds, 9,500 of 28x28 to train and 500 to test. Both are one
-    seeded permutation of all images, as their files are sorted by writers (another question). "cifar10":
-    4,800 of 32x32x3, 480 of each class in file order, and the first 500 test images; so few, that a
-    copy with the first rows of each batch suffices (the rows, and with them the fingerprint, then differ
-    from those of the whole archive). 500 test images, since they are looked at every four steps.
+    numbers, for a network without convolutions. "mnist": the 10,000 images of the test file, which every copy
+    of MNIST contains, 9,500 of 28x28 to train and 500 to test. Both are split by a seeded permutation of all
+    images, because their files are sorted by writer. "cifar10": 4,800 of 32x32x3, 480 of each class in file
+    order, and the first 500 test images; few enough that a copy with only the first rows of each batch suffices
+    (the images, and with them the fingerprint, then differ from those of the whole archive). Only 500 images are
+    used for testing because they are evaluated every four steps.
 
     The threshold on digits is that of the claim, 0.15, with either network. On the others it is a loss of
     ordinary training: the least test loss by step 360 of 600 steps of AdamW at 0.003 and seed 500, which no
-    table uses, rounded to hundredths and written down before any forecaster ran on these data.
+    table uses, rounded to hundredths and written down before any forecaster was run on these data.
 
     Raises:
-        UnknownNameError: another name.
-        InputError, UnreadableFileError: see the loaders of :mod:`gfm.data`.
+        UnknownNameError: The name is unknown.
+        InputError: As in the loaders of :mod:`gfm.data`.
+        UnreadableFileError: As in the loaders of :mod:`gfm.data`.
     """
     if name not in SETS:
         raise UnknownNameError(f"Images can be those of {', '.join(SETS)}, not {name!r}.")
@@ -98,8 +103,8 @@ def _task(kind: ImageSet, folder: str | None) -> Dataset:
 def network(data: Dataset) -> nn.Module:
     """The network for these images, in its initial state.
 
-    For images NiNo's smallest: 14,378 weights for one channel, 14,666 for three. For rows of numbers a
-    perceptron with hidden layers of 120 and 50 neurons and ReLU: 14,360 weights for the digits.
+    For images it is NiNo's smallest: 14,378 weights for one channel, 14,666 for three. For rows of numbers it is
+    a perceptron with hidden layers of 120 and 50 neurons and ReLU: 14,360 weights for the digits.
     """
     if data.inputs.ndim == 2:
         return nn.Sequential(

@@ -41,7 +41,7 @@ KNOWN = {
 
 @lru_cache(maxsize=32)  # every forecaster of a table asks for the same sets
 def replicate_set(dimension: int, optimizer: str, number: int) -> LeastSquaresSet:
-    """Set ``number``: up to PUBLISHED the published ones, after them sets with nothing in common."""
+    """Set ``number``: a published one up to PUBLISHED, and an independently drawn one above."""
     draw = 0 if number <= PUBLISHED else number
     return least_squares(dimension, optimizer, number, draw=draw)
 
@@ -49,10 +49,10 @@ def replicate_set(dimension: int, optimizer: str, number: int) -> LeastSquaresSe
 def make_forecaster(
     name: str, observed: int, epochs: int | None = None, seed: int | None = None, **options
 ) -> Forecaster:
-    """A forecaster by name, with its training (where it has one) cut at ``epochs`` and seeded.
+    """A forecaster by name, with its training (if any) seeded and limited to ``epochs``.
 
     Raises:
-        UnknownNameError: a name that no forecaster answers to.
+        UnknownNameError: There is no such forecaster.
     """
     table = available()
     if name not in table:
@@ -66,7 +66,7 @@ def make_forecaster(
 
 
 def add_report(info: dict[str, list], model: Forecaster) -> None:
-    """Append to each list of ``info`` what the report of the model's fit holds under its name (notes as words)."""
+    """Append to each list of ``info`` the value of that name in the model's fit report (notes as text)."""
     for name, values in info.items():
         value = getattr(model.fitted, name)
         values.append({k: str(v) for k, v in value.items()} if name == "notes" else value)
@@ -76,13 +76,18 @@ def add_report(info: dict[str, list], model: Forecaster) -> None:
 class LeastSquaresForecast(Experiment):
     """Mean squared test error of the weights at every step after the observed ones.
 
-    forecaster: its name. dimension, optimizer: the set. samples: 1..samples are run, each with initial
-    weights of its own where the forecaster has any; those after the five published ones share nothing
-    (:func:`replicate_set`). shared: all runs of a sample share one task. observed: last observed step.
-    epochs: cap on training, None = its own. keep: number of test runs of sample 1 whose forecasts are kept.
+    Arrays: errors (samples, horizon); forecasts (keep, horizon, dimension), truth (keep, steps+1, dimension).
+    Info: seconds, parameters and epochs by sample, title, what validation chose.
 
-    Arrays: errors (samples, horizon); forecasts, truth (keep, horizon | steps+1, dimension). Info:
-    seconds, parameters and epochs by sample, title, what validation chose.
+    Args:
+        forecaster: its name.
+        dimension, optimizer: the set.
+        samples: samples 1..samples are run, each with its own initial weights if the forecaster is a network;
+            those after the five published ones are independent (:func:`replicate_set`).
+        shared: whether all runs of a sample share one task.
+        observed: last observed step.
+        epochs: maximum number of epochs; None for the forecaster's own.
+        keep: number of test runs of sample 1 whose forecasts are kept.
     """
 
     name: ClassVar[str] = "gfm/least-squares"

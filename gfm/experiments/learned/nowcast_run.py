@@ -25,7 +25,7 @@ GATE_ROWS = 256  # training images a gate looks at
 
 
 def trajectories(states: np.ndarray, lr: float, net: nn.Module | None = None) -> Trajectories:
-    """(runs, states, 3, weights) as trajectories with AdamW's state, and the graph of a network if given."""
+    """Trajectories from (runs, states, 3, weights), with AdamW's state and, if a network is given, its graph."""
     states = states.astype(np.float64)
     meta = {"optimizer": "AdamW", "lr": lr}
     if net is not None:
@@ -39,20 +39,24 @@ def trajectories(states: np.ndarray, lr: float, net: nn.Module | None = None) ->
 
 
 def gate_cost(candidates: int) -> float:
-    """A gate in training steps: forward passes on its rows, a third of a step's work by row each."""
+    """The cost of a gate in training steps; its forward passes cost a third of a step's work per row."""
     return (candidates + 1) * GATE_ROWS / BATCH / 3
 
 
 class TrainingRun:
-    """One training run: steps on seeded batches, recorded every EVERY steps, with jumps if asked.
+    """One training run: steps on seeded batches, recorded every EVERY steps, with jumps on request.
 
-    seen: recorded states after the first that a forecaster looks at.
+    Args:
+        data: the images.
+        lr: AdamW's learning rate.
+        seed: of the initial weights and the batches.
+        seen: number of recorded states after the first that a forecaster uses.
     """
 
     def __init__(self, data: Dataset, lr: float, seed: int, seen: int) -> None:
         self.task, self.seen = data, seen
         with seeding(seed):
-            # channels last: the same numbers in another order of memory, a third faster on a processor
+            # channels last: the same numbers in another memory order, a third faster on a CPU
             self.net = network(data)
             self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its overloads
         self.optimizer = torch.optim.AdamW(self.net.parameters(), lr, fused=True)
@@ -73,14 +77,14 @@ class TrainingRun:
         return trajectories(np.stack(self.recorded[-self.seen - 1 :])[None], self.lr)
 
     def weights(self) -> np.ndarray:
-        """(weights,) the present ones."""
+        """(weights,) the current weights."""
         return self._flat().numpy()
 
     def _flat(self) -> Tensor:
         return torch.cat([p.detach().reshape(-1) for p in self.net.parameters()])
 
     def put(self, weights: np.ndarray) -> None:
-        """Go on from other weights; the optimizer's state stays."""
+        """Continue from other weights; the optimizer's state is kept."""
         parts = torch.from_numpy(weights.astype(np.float32)).split([p.numel() for p in self.net.parameters()])
         with torch.no_grad():
             for parameter, part in zip(self.net.parameters(), parts, strict=True):
@@ -106,9 +110,14 @@ class TrainingRun:
         return F.cross_entropy(out, y).item(), (out.argmax(1) == y).float().mean().item()
 
     def jump(self, model: Forecaster, ahead: Sequence[int]) -> bool:
-        """Try forecasts; keep the one of least training loss, if it is lower than where the run stands.
+        """Try forecasts; jump to the one with the least training loss, if that is lower than the present loss.
 
-        ahead: recorded states ahead at which forecasts are tried.
+        Args:
+            model: the fitted forecaster.
+            ahead: numbers of recorded states ahead to try.
+
+        Returns:
+            Whether the run jumped.
         """
         here = self.weights()
         forecast = model.forecast(self.observed(), max(ahead))[0]
@@ -121,11 +130,11 @@ class TrainingRun:
                 best, chosen = value, forecast[states - 1]
         self.put(here if chosen is None else chosen)
         if chosen is not None:
-            self.recorded = [self.state()]  # the path is broken here
+            self.recorded = [self.state()]  # a new window begins after a jump
         return chosen is not None
 
     def twin(self) -> TrainingRun:
-        """An independent copy that goes the same way."""
+        """An independent copy that continues in the same way."""
         other = copy.copy(self)
         other.net, other.recorded = copy.deepcopy(self.net), list(self.recorded)
         other.generator = torch.Generator()
@@ -137,10 +146,10 @@ class TrainingRun:
 
 @lru_cache(maxsize=24)  # every forecaster of a table is fitted on the same runs
 def recorded(data: Dataset, lr: float, seed: int, steps: int) -> np.ndarray:
-    """(states, 3, weights) of plain training, a state every EVERY steps, steps 0 to ``steps``."""
+    """(states, 3, weights) of plain training, recorded every EVERY steps from 0 to ``steps``."""
     run = TrainingRun(data, lr, seed, 1)
     while run.steps < steps:
         run.step()
     states = np.stack(run.recorded)
-    states.setflags(write=False)  # it is handed out again
+    states.setflags(write=False)  # the cached array is shared
     return states

@@ -1,4 +1,4 @@
-"""Forecasts during training: jump ahead now and then, if the training loss agrees."""
+"""Forecasts during training: jump ahead from time to time if that lowers the training loss."""
 
 from __future__ import annotations
 
@@ -18,45 +18,51 @@ from gfm.store.experiment import Context, Experiment, Result
 
 __all__ = ["Nowcasting"]
 
-OPTIONS: dict[str, dict[str, Any]] = {  # where a forecaster's own defaults are not what is used here
-    # scale: left to the held-out weight error, coordinates not scaled by run won at 6e-4, and saved fewer steps
+OPTIONS: dict[str, dict[str, Any]] = {  # where a forecaster's own defaults are not used
+    # scale: by the held-out weight error, "none" was chosen at 6e-4, and saved fewer steps
     "gfm-prefix": {"conditioning": Conditioning(scale="run", optimizer_state=True, products=True), "network": None},
     # batches of whole networks: smaller and fewer, for the same number of steps in minutes
     "nino": {"width": 32, "training": Training(rate=3e-3, batch=4, epochs=10, decay=1e-2)},
 }
-SOME = 1000  # weights of each window that a forecaster without a graph is fitted on
+SOME = 1000  # number of weights per window to which a forecaster without a graph is fitted
 
 
 @dataclass(frozen=True)
 class Nowcasting(Experiment):
-    """Images, about 14,400 weights, AdamW: steps to a test loss, with and without jumps ahead.
+    """Steps of AdamW to a test loss, with and without jumps ahead, for image networks of about 14,400 weights.
 
-    A forecaster is fitted on windows of a few runs of other seeds: ``seen`` recorded states after the
-    first, then as many as the farthest of ``ahead``, a thousand weights of each window (all of them where
-    the forecaster needs the network's graph). In new runs it is applied at every ``period``-th step at
-    which a window is full; after a jump a new window begins. Of the forecasts at ``ahead`` recorded states
-    (four steps each) the one of least loss on 256 training images is taken, if it is lower than that of
-    the present weights; the optimizer's state is kept as it is. The gate's cost is counted as training
-    steps by its forward passes (:func:`gfm.experiments.learned.nowcast_run.gate_cost`).
+    A forecaster is fitted to windows of a few runs with other seeds: ``seen`` recorded states after the first,
+    then as many as the farthest of ``ahead``, with a thousand weights of each window (all of them if the
+    forecaster needs the network's graph). In new runs it is applied at every ``period``-th step at which a
+    window is full; after a jump a new window begins. Of the forecasts at ``ahead`` recorded states (four steps
+    each) the one with the least loss on 256 training images is taken, if that is lower than the loss of the
+    present weights; the optimizer's state is kept. The gate's cost is counted in training steps, by its forward
+    passes (:func:`gfm.experiments.learned.nowcast_run.gate_cost`).
 
-    forecaster: its name; ``"none"`` trains on. data: a name of :func:`gfm.experiments.learned.image_tasks.task`.
-    fitted_on: the data (and with it the network) of the runs that it is fitted on; "" means ``data``.
-    lr: AdamW's. seeds: the test runs are first, first+1, ...
-    threshold: test loss to be reached (best so far, looked at every four steps); None is the data set's
-    own (``task`` says how it was chosen). most: steps at most.
-    fitted_runs, fitted_steps: of the runs to fit on (seeds from 1000 on). stride: recorded states between
-    the starts of windows. epochs: cap on a fit.
+    Arrays: steps, cost (seeds,) steps to the threshold without and with the gates' cost (NaN if it is not
+    reached); jumps, kept (seeds,) numbers of gates and of accepted jumps; at (seeds, 3, len(ahead), 2) loss and
+    accuracy on the test images at each of ``ahead`` after the first full window, for weights that are held,
+    forecast, or trained further; error (seeds, 2) squared weight error of hold and forecast at the farthest of
+    them. Info: title, fit (seconds), gate (steps each), parameters (numbers fitted), images (the data set's
+    name), weights (of the network), threshold.
 
-    Arrays: steps, cost (seeds,) steps to the threshold and the same with the gates' cost (NaN where it
-    is not reached); jumps, kept (seeds,) gates, and those that let a jump through; at (seeds, 3,
-    len(ahead), 2) loss and accuracy on the test images at each of ``ahead`` from the first window on:
-    held, forecast, trained on; error (seeds, 2) squared weight error of hold and forecast at the farthest
-    of them. Info: title, fit (seconds), gate (steps each), parameters (numbers fitted), images (the data
-    set's name), weights (of the network), threshold.
+    Args:
+        forecaster: its name; ``"none"`` trains without jumps.
+        data: a name of :func:`gfm.experiments.learned.image_tasks.task`.
+        fitted_on: the data (and with them the network) of the runs that it is fitted to; "" means ``data``.
+        lr: AdamW's learning rate.
+        seeds: number of test runs, with seeds first, first+1, ...
+        threshold: test loss to be reached (best so far, evaluated every four steps); None means the data set's
+            own (``task`` says how it was chosen).
+        most: maximum number of steps.
+        fitted_runs, fitted_steps: number and length of the runs to fit to (seeds from 1000 on).
+        stride: recorded states between the starts of windows.
+        epochs: maximum number of epochs of a fit.
 
     Raises:
-        UnknownNameError: other data.
-        InputError, UnreadableFileError: images that cannot be read.
+        UnknownNameError: The data set is unknown.
+        InputError: The images are unsuitable.
+        UnreadableFileError: The images cannot be read.
     """
 
     name: ClassVar[str] = "gfm/nowcasting"
@@ -78,12 +84,12 @@ class Nowcasting(Experiment):
     fitted_on: str = ""
 
     def data_fingerprint(self) -> str:
-        """The digest of the images, and of those fitted on where they are others."""
+        """The digest of the images, and of those of the fitted runs if they are different."""
         own = task(self.data).fingerprint
         return own + task(self.fitted_on).fingerprint if self.fitted_on else own
 
     def compute(self, context: Context) -> Result:
-        """Fit the forecaster, then train once a seed, with its jumps."""
+        """Fit the forecaster, then train with its jumps, once per seed."""
         data = task(self.data)
         model = None if self.forecaster == "none" else self._fit(task(self.fitted_on or self.data))
         out: dict[str, list] = {name: [] for name in ("steps", "cost", "jumps", "kept", "at", "error")}
@@ -138,7 +144,7 @@ class Nowcasting(Experiment):
         return {**result, "steps": steps, "cost": steps + gates, "jumps": jumps, "kept": kept}
 
     def _look_ahead(self, run: TrainingRun, model: Forecaster) -> dict:
-        """Held, forecast and trained on, at the tried horizons, in a copy of the run."""
+        """Results for held, forecast and further trained weights at the horizons, in a copy of the run."""
         other = run.twin()
         hold, forecast = other.weights(), model.forecast(other.observed(), max(self.ahead))[0]
         held, ahead, trained = [other.loss(test=True)] * len(self.ahead), [], []

@@ -47,11 +47,11 @@ def small_networks(
     scale: float = 1.0,
     lr: float = RATE,
 ) -> Trajectories:
-    """Runs of the regression network of the code of arXiv 2505.02714, names put right and seeded.
+    """Runs of the regression network in the code of arXiv 2505.02714, seeded, and with optimizers named correctly.
 
     Every run has its own 100 points x ~ N(0, 1), y = w* x with w* ~ N(0, 1); mini-batches of 64 (two
-    steps an epoch), learning rate 0.002. scale multiplies the initial weights (another law). The
-    optimizer's state is recorded. Replicates are independent in everything.
+    steps per epoch), learning rate 0.002 by default. ``scale`` multiplies the initial weights. The optimizer's
+    state is recorded. Replicates are fully independent.
     """
     inputs, tasks = _tasks(replicate, runs)
 
@@ -69,7 +69,7 @@ def small_networks(
 
 
 def slopes(replicate: int, runs: int = 200) -> np.ndarray:
-    """(runs,) the w* of each run of :func:`small_networks` of that replicate."""
+    """(runs,) the w* of each run of :func:`small_networks` in that replicate."""
     return _tasks(replicate, runs)[1].flatten().numpy()
 
 
@@ -85,7 +85,7 @@ def split_sizes(runs: int) -> tuple[int, int, int]:
 
 
 def flow_options(forecaster: str, aware: str, scale: str) -> dict[str, Any]:
-    """Options of the learned flow in plain words; none for other forecasters."""
+    """The learned flow's options from the plain words ``aware`` and ``scale``; none for other forecasters."""
     if not forecaster.startswith("gfm"):
         return {}
     state: dict[str, bool | str] = {"auto": "auto", "yes": True, "no": False}
@@ -95,7 +95,12 @@ def flow_options(forecaster: str, aware: str, scale: str) -> dict[str, Any]:
 def losses_at(weights: np.ndarray, slopes: np.ndarray, width: int = 10) -> np.ndarray:
     """(runs,) expected squared error of 1-width-1 networks over x ~ N(0, 1), task y = slope x.
 
-    weights: (runs, parameters). By 64-point Gauss-Hermite quadrature.
+    It is computed by 64-point Gauss-Hermite quadrature.
+
+    Args:
+        weights: (runs, parameters).
+        slopes: (runs,).
+        width: number of hidden neurons.
     """
     nodes, masses = np.polynomial.hermite_e.hermegauss(64)
     x = torch.from_numpy(nodes)[:, None]
@@ -113,13 +118,17 @@ def losses_at(weights: np.ndarray, slopes: np.ndarray, width: int = 10) -> np.nd
 class NetworkForecast(Experiment):
     """Test error of the weights of 31-weight networks at every step after step 20.
 
-    forecaster: its name; aware: ``"auto"``, ``"yes"`` or ``"no"`` for the flow's use of the optimizer's
-    state; scale: its unit of a run's coordinates. replicates: from number ``first`` on, independent in
-    tasks, data, initial weights, batches and training. epochs: cap on training, None = its own.
+    Arrays: errors, hold (replicates, 180); losses (replicates, 3) expected loss (:func:`losses_at`), median over
+    runs, at the weights of step 20, the forecast weights and the true weights of step 200. Info: seconds,
+    parameters, epochs, notes by replicate.
 
-    Arrays: errors, hold (replicates, 180); losses (replicates, 3) expected loss (:func:`losses_at`) at the
-    weights of step 20, the forecast ones and the true ones of step 200, median over runs. Info:
-    seconds, parameters, epochs, notes by replicate.
+    Args:
+        forecaster: its name.
+        aware: ``"auto"``, ``"yes"`` or ``"no"``: whether the flow uses the optimizer's state.
+        scale: the flow's unit of a run's coordinates.
+        replicates: how many, from number ``first`` on; independent in tasks, data, initial weights, batches and
+            training.
+        epochs: maximum number of epochs; None for the forecaster's own.
     """
 
     name: ClassVar[str] = "gfm/networks"

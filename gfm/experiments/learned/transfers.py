@@ -1,4 +1,4 @@
-"""Fitted on one kind of network, used on another: other starts, other widths."""
+"""Forecasters fitted to one kind of network and used on another, with other starts or widths."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ OTHERS = 1000
 
 @dataclass(frozen=True)
 class NetworkTransfer(Experiment):
-    """One replicate: forecasters fitted on networks of width 10, each tried on other networks.
-
-    forecasters: (name, aware, damping) each: as in :class:`NetworkForecast`, and how much the flow
-    is damped, one of DAMPINGS (one fit is enough for all of them). tests: (factor on the
-    initial weights, hidden neurons) of the networks that are forecast; (1, 10) are unseen runs of the
-    fitted kind. replicate: tasks, data, starts, batches and training are its own.
+    """One replicate: forecasters fitted to networks of width 10, each tested on other networks.
 
     Arrays: errors (forecasters, tests), hold (tests,): mean squared error at step 200.
+
+    Args:
+        forecasters: (name, aware, damping) of each: as in :class:`NetworkForecast`, and how much the flow
+            is damped, one of DAMPINGS (one fit serves all of them).
+        tests: (factor on the initial weights, hidden neurons) of the networks that are forecast; (1, 10) are
+            unseen runs of the fitted kind.
+        replicate: its number; tasks, data, starts, batches and training are its own.
     """
 
     name: ClassVar[str] = "gfm/transfer"
@@ -43,7 +45,7 @@ class NetworkTransfer(Experiment):
     runs: int = 200
 
     def compute(self, context: Context) -> Result:
-        """Fit each forecaster on networks of width 10 and forecast every test set."""
+        """Fit each forecaster to networks of width 10 and forecast every test set."""
         sizes = split_sizes(self.runs)
         train, validation, same = small_networks(self.optimizer, self.replicate, self.runs).split(*sizes)
         sets = [

@@ -27,14 +27,15 @@ def product_gradient(w: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class LearnedField(Experiment):
-    """Gradient descent from N(0, 1) starts, a vector field fitted to it, both fields on a grid.
+    """Gradient descent from N(0, 1) starts, a vector field fitted to it, and both fields on a grid.
 
-    noise: standard deviation of Gaussian noise on every gradient.
+    Arrays: grid (g, g, 2); learned, true (g, g, 2) velocities per step; visited (g, g) number of recorded states
+    in each cell; runs (12, steps+1, 2) recorded paths; flows (12, steps+1, 2) paths from the same starts along
+    the learned field; ends (test, 2, 2) recorded and forecast ends; angles (states,) in degrees between the
+    fields at test states that are still moving, sizes (states,) relative differences.
 
-    Arrays: grid (g, g, 2); learned, true (g, g, 2) velocities per step; visited (g, g) how many
-    recorded states lie in the cell; runs (12, steps+1, 2) recorded; flows (12, steps+1, 2) from the
-    same starts along the learned field; ends (test, 2, 2) recorded and forecast ends; angles (states,)
-    degrees between the fields at test states still moving, sizes (states,) relative differences.
+    Args:
+        noise: standard deviation of the Gaussian noise on every gradient.
     """
 
     name: ClassVar[str] = "gfm/vector-field"
@@ -54,7 +55,7 @@ class LearnedField(Experiment):
             gradient = product_gradient(states[-1]) + self.noise * rng.normal(size=(self.runs, 2))
             states.append(states[-1] - self.lr * gradient)
         weights = np.stack(states, axis=1)
-        weights = weights[np.abs(weights).max(axis=(1, 2)) < 4]  # starts that overshoot far
+        weights = weights[np.abs(weights).max(axis=(1, 2)) < 4]  # drop runs that overshoot far
         train, val, test = Trajectories(weights).split(*(len(weights) * np.array([2, 1, 1]) // 4))
         model = GradientFlowMatching(
             observed=1,
