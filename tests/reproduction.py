@@ -10,16 +10,20 @@ metadata, which its cell wrote there. Numbers of a kind that no two machines sha
 from __future__ import annotations
 
 import base64
+import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from PIL import Image, ImageStat
 
 TOLERANCE = 0.02  # of an output that states none: printed text
 _DRAWING = 0.01  # of a drawing's largest coordinate
 _POWERS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 _NUMBER = re.compile(r"(?<![\w.])(?:below )?[-−+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?!\w|\.\d)")
 _COORDINATE = re.compile(r"-?\d+(?:\.\d+)?")
-_PNG = b"\x89PNG\r\n\x1a\n"
+_SIZE = 0.05  # of an image's width and height
 
 
 def differences(committed: Sequence[Mapping], rerun: Sequence[Mapping]) -> list[str]:
@@ -47,7 +51,7 @@ def _output(old: Mapping, new: Mapping) -> list[str]:
         if not text.strip() or not others[kind].strip():
             found.append(f"{kind} is empty")
         elif kind.startswith("image/") and kind != "image/svg+xml":
-            found += [f"{kind} is no image"] * (not (_is_image(text) and _is_image(others[kind])))
+            found += _image(kind, text, others[kind])
         else:
             found += _text(text, others[kind], rule)
     return found + _metadata(_gfm(old), _gfm(new), rule)
@@ -70,11 +74,22 @@ def _rule(output: Mapping) -> dict[str, Any]:
     return {"kind": meta.get("kind"), "tolerance": meta.get("tolerance", usual), "varies": meta.get("varies", {})}
 
 
-def _is_image(text: str) -> bool:
-    try:
-        return base64.b64decode(text).startswith(_PNG)
-    except ValueError:
-        return False
+def _image(kind: str, old: str, new: str) -> list[str]:
+    """Both can be read, are drawn on, and have nearly the same size (letters are not equally wide everywhere)."""
+    sizes = []
+    for text in (old, new):
+        try:
+            with Image.open(io.BytesIO(base64.b64decode(text))) as picture:
+                picture.load()
+                sizes.append(picture.size)
+                blank = all(low == high for low, high in ImageStat.Stat(picture.convert("RGB")).extrema)
+        except (ValueError, OSError, SyntaxError):
+            return [f"{kind} is no image"]
+        if blank:
+            return [f"{kind} is blank"]
+    if any(abs(a - b) > _SIZE * max(a, b) for a, b in zip(*sizes, strict=True)):
+        return [f"{kind} has {sizes[1]} pixels, committed {sizes[0]}"]
+    return []
 
 
 def _text(old: str, new: str, rule: Mapping[str, Any]) -> list[str]:
@@ -148,6 +163,11 @@ def _same(one: str, other: str, tolerance: float) -> bool:
     return abs(a - b) <= tolerance * max(abs(a), abs(b)) + unit
 
 
+def read_number(shown: str) -> tuple[float, float, bool]:
+    """Value, unit of the last digit and "below" of a number as a page shows it, such as "below 10⁻⁵"."""
+    return _read(_plain(shown))
+
+
 def _read(text: str) -> tuple[float, float, bool]:
     """A number's value, the unit of its last decimal (0 for a whole number), and whether it says "below"."""
     below = text.startswith("below ")
@@ -186,10 +206,14 @@ def _number(rule: Mapping[str, Any]) -> float:
 
 def _series(name: str, then: Mapping[str, Any], now: Mapping[str, Any], tolerance: float | None) -> list[str]:
     """Shape, count of finite values, mean, low, high and last value of what was drawn."""
+    if set(then) != set(now) or not {"shape", "finite"} <= set(then):
+        return [f"{name} is described by {sorted(now)}, committed {sorted(then)}"]
     if then["shape"] != now["shape"]:
         return [f"{name} has shape {now['shape']}, committed {then['shape']}"]
     if tolerance is None:
         return []
+    if not all(math.isfinite(part[key]) for part in (then, now) for key in set(then) - {"shape"}):
+        return [f"{name} is described by numbers that are not finite"]
     if then["finite"] != now["finite"]:
         return [f"{name} has {now['finite']} finite values, committed {then['finite']}"]
     scale = max(abs(then.get("low", 0.0)), abs(then.get("high", 0.0)))

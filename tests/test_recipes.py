@@ -133,6 +133,7 @@ def test_a_new_element_runs_and_becomes_a_page(project, monkeypatch):
 
 @pytest.mark.parametrize(("words", "why"), [
     (["gd-valley"], "already"), (["Big_Name"], "small letters"), (["a-page", "--section", "none"], "Unknown section"),
+    (["true"], "YAML"), (["a" * 61], "at most 60"),
 ])
 def test_what_cannot_be_new_changes_nothing(project, words, why):
     before = {path: path.read_bytes() for path in sorted(project.rglob("*.yml"))}

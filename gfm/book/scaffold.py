@@ -8,8 +8,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from string import Template
 
+import yaml
+
 from gfm.book.register import SECTIONS, Register
-from gfm.errors import InputError, UnknownNameError
+from gfm.errors import InputError, UnknownNameError, UnreadableFileError
 from gfm.files import replacing
 
 __all__ = ["new_element"]
@@ -95,22 +97,32 @@ def new_element(root: Path, name: str, section: str = "central-flows", title: st
     Raises:
         InputError: The name contains more than lower-case letters, digits and single hyphens, or is taken.
         UnknownNameError: The section is unknown.
+        UnreadableFileError: ``profiles.yml`` cannot be read.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
-        raise InputError(f"An element's name is made of small letters, digits and single hyphens; got {name!r}.")
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or len(name) > 60 or yaml.safe_load(name) != name:
+        raise InputError(
+            "An element's name is made of at most 60 small letters, digits and single hyphens, and is no word "
+            f"with a meaning in YAML (yes, null, ...); got {name!r}."
+        )
     if section not in SECTIONS:
         raise UnknownNameError(f"Unknown section {section!r}; it is one of {', '.join(SECTIONS)}.")
     file = root / "notebooks" / section / f"{name}.ipynb"
     taken = {e.id for e in Register.load(root)} | {f.stem for f in (root / "notebooks").rglob("*.ipynb")}
     if name in taken:
         raise InputError(f"The book has an element or a notebook {name!r} already; choose another name.")
-    title = title.strip() or name.replace("-", " ").capitalize()
+    title = " ".join(title.split()) or name.replace("-", " ").capitalize()
     words = {"id": name, "section": section, "notebook": f"{section}/{name}.ipynb"}
     cells = [_cell(number, kind, tag, text.substitute(words, title=title))
              for number, (kind, tag, text) in enumerate(_CELLS)]
     notebook = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
     entry = _ENTRY.substitute(words, title=json.dumps(title, ensure_ascii=False))
     profiles, register = root / "notebooks" / "profiles.yml", root / "book" / "elements.yml"
+    try:
+        profile_names = yaml.safe_load(profiles.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as failure:
+        raise UnreadableFileError(f"{profiles} cannot be read; nothing was written.") from failure
+    if words["notebook"] in profile_names:
+        raise InputError(f"{profiles} has a profile of {words['notebook']} already; remove it or choose another name.")
     texts = {
         file: json.dumps(notebook, indent=1, ensure_ascii=False) + "\n",
         profiles: profiles.read_text(encoding="utf-8").rstrip("\n") + "\n" + _PROFILE.substitute(words),

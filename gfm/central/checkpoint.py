@@ -23,7 +23,7 @@ from gfm.problem import Problem
 
 __all__ = ["Fingerprint", "fingerprint", "read", "write"]
 
-_FORMAT = "gfm-checkpoint/4"
+_FORMAT = "gfm-checkpoint/5"
 # Settings left out of the fingerprint: threads may differ between machines, a schedule is identified by its rates.
 _ASIDE = ("threads", "schedule")
 
@@ -34,25 +34,29 @@ class Fingerprint:
 
     Attributes:
         digest: of data, start, module, optimizer with its learning rates, settings and recorded quantities.
-        losses: at the start and near it, because different losses and modules may have the same description;
-            compared within a tolerance, because their last digits depend on the number of threads.
+        values: of the loss at the start and near it, and of observables at the start, because different functions
+            may have the same description; compared within a tolerance, because their last digits depend on the
+            number of threads.
     """
 
     digest: str
-    losses: list[float]
+    values: list[float]
 
     def same(self, other: Fingerprint) -> bool:
         """Whether both belong to the same call."""
-        return self.digest == other.digest and np.allclose(self.losses, other.losses, rtol=1e-4, atol=0, equal_nan=True)
+        return self.digest == other.digest and np.allclose(self.values, other.values, rtol=1e-4, atol=0, equal_nan=True)
 
 
-def fingerprint(problem: Problem, told: Mapping[str, Any], w: Tensor) -> Fingerprint:
+def fingerprint(
+    problem: Problem, told: Mapping[str, Any], w: Tensor, observables: Mapping[str, Callable[[Tensor], Tensor]]
+) -> Fingerprint:
     """The fingerprint of a call that starts at w (p,); costs three values of the loss.
 
     Args:
         problem: the training problem.
         told: everything else that distinguishes the call, as plain data.
         w: the start.
+        observables: functions of the weights (p,), known by their names and their sizes at the start.
     """
     told = {name: value for name, value in told.items() if name not in _ASIDE}
     told |= {"module": repr(problem.module), "batch_size": problem.batch_size}
@@ -61,7 +65,11 @@ def fingerprint(problem: Problem, told: Mapping[str, Any], w: Tensor) -> Fingerp
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     away = torch.randn(problem.p, generator=torch.Generator().manual_seed(0)).to(w)
     away *= 0.1 * (1 + w.norm()) / away.norm()
-    return Fingerprint(digest.hexdigest(), [float(problem.loss(w + share * away)) for share in (0.0, 1.0, -1.0)])
+    values = [float(problem.loss(w + share * away)) for share in (0.0, 1.0, -1.0)]
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        values += [float(observables[name](w).double().norm()) for name in sorted(observables)]
+    return Fingerprint(digest.hexdigest(), values)
 
 
 def write(
@@ -72,6 +80,7 @@ def write(
         "format": _FORMAT,
         "fingerprint": asdict(call),
         "t": t,
+        "random": torch.get_rng_state(),
         "processes": {name: process.state_dict() for name, process in processes.items()},
         "costs": dict(costs),
         "seen": _mapped(seen, lambda value: torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -92,7 +93,12 @@ def observables_at(observables: Observables | None, w: Tensor) -> Observables:
             raise InputError(
                 f"observable {name!r} must give a finite real tensor, but at the start it gives {value!r:.60}"
             )
-    return dict(observables)
+    return {name: partial(_on_copy, function) for name, function in observables.items()}
+
+
+def _on_copy(function: Callable[[Tensor], Tensor], w: Tensor) -> Tensor:
+    """The function's value; one that works in place changes no weights of the run."""
+    return function(w.clone())
 
 
 def checkpoint_path(checkpoint: str | Path | None) -> Path | None:

@@ -124,11 +124,12 @@ def run(
             told = record | {
                 "processes": names, "keep_weights": keep_weights, "observables": sorted(observables), "rates": rates,
             }
-            call = checkpoints.fingerprint(problem, told, w0)
+            call = checkpoints.fingerprint(problem, told, w0, observables)
             kept = checkpoints.read(path, call)
             if kept is not None:
                 first, log.seen, notes = kept["t"], kept["seen"], Notes(kept["notes"])
                 costs.update(kept["costs"])
+                torch.set_rng_state(kept["random"])
                 for name, process in running.items():
                     process.load_state_dict(kept["processes"][name])
         bar = tqdm(total=steps, initial=first, disable=progress is not True, desc=type(optimizer).__name__, unit="step")

@@ -84,12 +84,10 @@ class Forecaster(ABC):
                 f"as train {train.weights.shape[1:]}."
             )
         steps = train.weights.shape[1] - 1
-        self.n = max(steps // 10, 1) if self.observed is None else self.observed
-        if self.n >= steps:
-            raise InputError(
-                f"observed={self.n} leaves nothing to forecast in trajectories of {steps} steps."
-            )
-        self.horizon = steps - self.n
+        n = max(steps // 10, 1) if self.observed is None else self.observed
+        if n >= steps:  # an earlier fit stays as it is
+            raise InputError(f"observed={n} leaves nothing to forecast in trajectories of {steps} steps.")
+        self.n, self.horizon = n, steps - n
         self.parameters = train.parameters
         self.report = None
         report = FitReport()

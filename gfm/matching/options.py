@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gfm.checks import one_of
+from gfm.checks import flag, one_of, whole
 from gfm.errors import InputError
 from gfm.forecasting.training import Training
 from gfm.matching.damping import DAMPINGS
@@ -49,8 +49,9 @@ class Conditioning:
         one_of("context", self.context, CONTEXTS)
         one_of("scale", self.scale, (*SCALES, "auto"))
         one_of("optimizer_state", self.optimizer_state, (True, False, "auto"))
-        if len(self.ridges) == 0 or min(self.ridges) < 0:
-            raise InputError(f"ridges must be non-negative numbers, at least one; got {self.ridges}.")
+        flag("products", self.products)
+        if not isinstance(self.ridges, tuple) or not self.ridges or not all(ridge >= 0 for ridge in self.ridges):
+            raise InputError(f"ridges must be a tuple of non-negative numbers, at least one; got {self.ridges!r}.")
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,11 @@ class Network:
 
     def __post_init__(self) -> None:
         one_of("target", self.target, TARGETS)
-        if self.samples < 1 or min(self.hidden, default=1) < 1:
-            raise InputError("samples and the widths of hidden layers must be at least 1.")
+        whole("samples", self.samples, 1)
+        if not isinstance(self.hidden, tuple):
+            raise InputError(f"hidden must be a tuple of widths, but it is {self.hidden!r}")
+        for width in self.hidden:
+            whole("a width in hidden", width, 1)
 
 
 @dataclass(frozen=True)
@@ -105,4 +109,10 @@ class FlowOptions:
     training: Training = Training(rate=1e-2, batch=16, epochs=120, patience=40, schedule="one-cycle")
 
     def __post_init__(self) -> None:
+        kinds = {"conditioning": Conditioning, "path": IncrementPath, "solver": Solver, "training": Training}
+        if self.network is not None:
+            kinds["network"] = Network
+        for name, kind in kinds.items():
+            if not isinstance(getattr(self, name), kind):
+                raise InputError(f"{name} must be a {kind.__name__}(...), but it is {getattr(self, name)!r}")
         one_of("damping", self.damping, DAMPINGS)

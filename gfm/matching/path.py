@@ -7,12 +7,13 @@ the velocity there.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from gfm.checks import one_of
+from gfm.checks import number, one_of, whole
 from gfm.errors import InputError
 
 __all__ = ["IncrementPath"]
@@ -42,8 +43,8 @@ class IncrementPath:
 
     def __post_init__(self) -> None:
         one_of("within", self.within, ("grid", "linear"))
-        if self.noise < 0 or self.span < 1:
-            raise InputError("noise must not be negative and span must be at least 1.")
+        number("noise", self.noise, lambda x: 0 <= x < math.inf, "a number of at least 0")
+        whole("span", self.span, 1)
 
     def sample_location_and_conditional_flow(
         self,

@@ -127,12 +127,18 @@ def test_pages_without_any_of_a_notebook_are_no_book(copy):
 def test_every_written_element_has_a_page(copy, no_sphinx):
     register = copy / "book/elements.yml"
     register.write_text(register.read_text() + OTHER)
-    what = "the element other has no page: notebooks/part/other.html was not built"
+    what = "the element other has no page: notebooks/part/other.html was not built, or is empty"
     assert guards.missing_pages(Register.load(copy), copy / "build/site/html") == [what]
     absent = "the register names notebooks/part/other.ipynb, which does not exist"
     assert problems(copy) == [absent, what]
     register.write_text(register.read_text().replace("notebook: part/other.ipynb", "notebook: null"))
     assert problems(copy) == []
+
+
+def test_an_emptied_page_is_none(copy):
+    page = copy / "build/site/html/notebooks/part/toy.html"
+    page.write_text("\n")
+    assert any("or is empty" in what for what in guards.missing_pages(Register.load(copy), copy / "build/site/html"))
 
 
 def test_a_reused_build_passes_the_same_guards_and_is_made_good(copy):

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import base64
 import copy
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from reproduction import agree, differences
 
 TESTS = Path(__file__).parents[1]
-PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n and more").decode()
+
+
+def png(width=40, height=30, marks=True):
+    """A small picture, or a blank one."""
+    file = io.BytesIO()
+    picture = Image.new("RGB", (width, height), "white")
+    if marks:
+        picture.paste("black", (5, 5, 15, 15))
+    picture.save(file, "png")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+PNG = png()
 
 
 @pytest.mark.parametrize("one, other, same", [
@@ -126,6 +140,11 @@ def broken(change):
     lambda r: r[4]["data"].pop("image/png"),
     lambda r: r[4]["data"].update({"image/png": ""}),
     lambda r: r[4]["data"].update({"image/png": base64.b64encode(b"no picture").decode()}),
+    lambda r: r[4]["data"].update({"image/png": base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()}),
+    lambda r: r[4]["data"].update({"image/png": png(marks=False)}),
+    lambda r: r[4]["data"].update({"image/png": png(80, 30)}),
+    lambda r: r[4]["metadata"]["gfm"]["data"]["loss"].update(high=float("inf")),
+    lambda r: r[4]["metadata"]["gfm"]["data"]["loss"].pop("mean"),
     lambda r: r[4]["metadata"]["gfm"].pop("alt"),
     lambda r: r[4]["metadata"]["gfm"].update(alt=""),
     lambda r: r[4]["metadata"]["gfm"].update(tolerance=0.5),
@@ -139,7 +158,7 @@ def broken(change):
     lambda r: r[0]["metadata"].pop("gfm"),
     lambda r: r[0].update(output_type="execute_result"),
     lambda r: r[5].update(name="stderr"),
-], ids=range(18))
+], ids=range(23))
 def test_a_fault_in_the_rerun_is_found(fault):
     assert differences(OUTPUTS, broken(fault))
     assert differences(broken(fault), OUTPUTS)

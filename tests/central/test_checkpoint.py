@@ -118,6 +118,22 @@ def test_a_run_resumed_later_or_sooner_gives_the_same_result(tmp_path, rule):
     assert rule is not RULES["gd"] or whole["central"].retaken.any()
 
 
+def test_random_numbers_of_observables_go_on_after_a_resume(tmp_path):
+    options = {"observables": {"drawn": lambda w: torch.randn(2)}}
+    rule, path = GradientDescent(lr=0.1), tmp_path / "run.checkpoint"
+    whole = run(tiny_problem(), rule, 20, processes=["discrete"], **options)
+    killed(path, tiny_problem(), rule, **options)
+    rest = run(tiny_problem(), rule, 20, processes=["discrete"], checkpoint=path, **options)
+    assert np.array_equal(whole["discrete"].drawn, rest["discrete"].drawn)
+
+
+def test_another_function_under_the_same_name_is_another_run(tmp_path):
+    path, rule = tmp_path / "run.checkpoint", GradientDescent(lr=0.1)
+    killed(path, tiny_problem(), rule, observables={"size": lambda w: w.norm()})
+    with pytest.raises(UnreadableFileError, match="another run"):
+        resumed(path, tiny_problem(), rule, observables={"size": lambda w: w.abs().sum()})
+
+
 def test_a_checkpoint_of_another_version_is_refused(tmp_path):
     path = tmp_path / "run.checkpoint"
     killed(path, tiny_problem(), GradientDescent(lr=0.1))

@@ -217,6 +217,16 @@ def test_a_process_that_diverges_stops_and_is_noted():
     assert any("discrete" in note for note in found.notes)
 
 
+def test_an_observable_that_works_in_place_changes_no_run():
+    plain, strange = (
+        run(tiny_problem(), GradientDescent(lr=0.5), 12, observables={"size": function})
+        for function in (lambda w: w.sum() / 2, lambda w: w.mul_(0.5).sum())
+    )
+    for process in ("discrete", "central"):
+        assert np.array_equal(plain[process].loss, strange[process].loss)
+    assert np.allclose(plain["central"].size, strange["central"].size)
+
+
 def test_names_that_were_not_measured_are_said(edge_run):
     with pytest.raises(GfmError, match="no process"):
         _ = edge_run["midpoint"]

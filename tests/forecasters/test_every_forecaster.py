@@ -131,3 +131,12 @@ def test_bad_calls_are_refused(name):
 def test_it_says_what_it_is(name):
     cls = available()[name]
     assert cls.name == name and cls.title and cls.__doc__
+
+
+def test_a_refused_fit_leaves_the_earlier_one_as_it_was():
+    runs = exponentials()
+    model = make("linear-ends").fit(runs)
+    before = model.forecast(runs.prefix(model.n), 5)
+    with pytest.raises(InputError, match="nothing to forecast"):
+        model.fit(runs.prefix(1))
+    assert np.array_equal(model.forecast(runs.prefix(model.n), 5), before)

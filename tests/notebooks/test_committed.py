@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+import reproduction
 
 from gfm.book import verdicts
 from gfm.book.register import Register
@@ -67,6 +68,35 @@ def test_nothing_of_a_machine_or_a_moment_is_stored(path):
     for pattern in (r"/(home|root|tmp|work|Users)/", r"\b20\d\d-\d\d-\d\d[T ]\d\d:\d\d", r"it/s\]",
                     '"papermill"', '"execution"'):
         assert not re.search(pattern, text), pattern
+
+
+@each_notebook
+def test_no_cell_is_left_out_of_the_comparison(path):
+    assert not re.search(r"nbval[-_]|raises-exception|# *PYTEST_VALIDATE", path.read_text(), re.IGNORECASE)
+
+
+@each_notebook
+def test_committed_verdicts_follow_from_the_committed_values(path):
+    """The value that is shown lies within the bound where the verdict says so, and beyond it elsewhere."""
+    for cell in cells(path):
+        for output in cell.get("outputs", ()):
+            meta = output.get("metadata", {}).get("gfm", {})
+            if meta.get("kind") != "verdicts":
+                continue
+            entry = REGISTER[meta["element"]]
+            lines = "".join(output["data"]["text/markdown"]).splitlines()
+            split = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines if line.startswith("|")]
+            rows = [[part.strip() for part in parts] for parts in split]
+            assert {row[0] for row in rows[2:]} == {claim.id for claim in entry.claims}
+            place = {name: k for k, name in enumerate(rows[0])}
+            for row in rows[2:]:
+                shown, verdict = row[place["Value"]], row[place["Verdict"]].strip("*")
+                if verdict == "not run":
+                    continue
+                value, unit, _ = reproduction.read_number(shown)
+                bound = entry.claim(row[0]).bound_in("smoke")
+                near = any(abs(value - end) <= unit for end in (bound.low, bound.high))  # as far as it is shown
+                assert near or bound.admits(value) == (verdict == "holds"), (row, bound)
 
 
 @each_notebook

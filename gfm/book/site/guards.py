@@ -73,8 +73,9 @@ def missing_pages(register: Register, html: Path) -> list[str]:
     if not any((html / "notebooks").rglob("*.html")):
         return ["no notebook has become a page"]
     pages = {e.id: Path("notebooks", e.notebook).with_suffix(".html") for e in register if e.notebook}
-    return [f"the element {name} has no page: {page.as_posix()} was not built"
-            for name, page in pages.items() if not (html / page).is_file()]
+    return [f"the element {name} has no page: {page.as_posix()} was not built, or is empty"
+            for name, page in pages.items()
+            if not (html / page).is_file() or "<h1" not in (html / page).read_text(encoding="utf-8")]
 
 
 def _plain(name: str) -> str:
