@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from gfm.autograd import ordinary, with_gradients
 from gfm.linalg.symmetric import pairs
 from gfm.problem.feed_forward import FeedForwardProducts
 
@@ -36,7 +37,9 @@ class Derivatives:
     Vectors are rows ``(k, p)``. Use ``Problem.at`` to create one.
     """
 
+    @with_gradients
     def __init__(self, problem: Problem, w: Tensor, width: int = 1):
+        w = ordinary(w)
         self.problem = problem
         self.width = width if problem.batched and width > 1 else 1
         self.whole = problem.batch_size >= problem.n
@@ -74,8 +77,10 @@ class Derivatives:
             leaf, _, slopes = self._graph(self._center, inputs, targets)
             yield leaf, slopes, share
 
+    @with_gradients
     def hvp(self, V: Tensor) -> Tensor:
         """H V for rows V (k, p), without a gradient graph."""
+        V = ordinary(V)
         self.problem.costs.hvps += V.shape[0]
         if self.problem.feed_forward is not None:
             return self._fast_products(V)
@@ -94,7 +99,7 @@ class Derivatives:
         images = torch.empty_like(V, memory_format=torch.contiguous_format)
         for v, image in zip(V, images, strict=True):
             self._fast(v, out=image)
-        return images
+        return images.add_(V, alpha=decay) if (decay := self.problem.objective.weight_decay) else images
 
     def expand(self, U: Tensor) -> Expansion:
         """H U for rows U (k, p) on a kept graph, ready for third derivatives."""
@@ -133,8 +138,9 @@ def _joined(turns: list[Tensor], k: int) -> Tensor:
 class Expansion:
     """The products ``image`` = H U (k, p) on a kept graph, and third derivatives from it."""
 
+    @with_gradients
     def __init__(self, point: Derivatives, U: Tensor):
-        self.point, self.U = point, U
+        self.point, self.U = point, (U := ordinary(U))
         point.problem.costs.hvps += U.shape[0]
         self._graphs = []
         image: Tensor | None = None
@@ -145,6 +151,7 @@ class Expansion:
         assert image is not None  # there is an example
         self.image = image
 
+    @with_gradients
     def against(self, partners: dict[int, Tensor]) -> dict[int, Tensor]:
         """D^3 L[u_c, v_c] (p,) for each row number c and its partner v_c (p,), by one backward pass per block."""
         totals: dict[int, Tensor] = {}
@@ -155,7 +162,7 @@ class Expansion:
                 if not here:
                     continue
                 if width == 1:
-                    rows = here[0][None]
+                    rows = ordinary(here[0])[None]
                 else:
                     rows = torch.zeros_like(leaf)
                     for place, v in here.items():

@@ -5,10 +5,11 @@ Masked sequence targets are class indices of shape ``(n, T)`` with ``-1`` where 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gfm.errors import InputError, UnknownNameError
 
@@ -59,6 +60,10 @@ class Loss:
         rows = torch.nn.functional.one_hot(targets.clamp(min=0).long(), classes).to(outputs.dtype)
         rows[targets < 0] = float("nan")
         return rows
+
+    def weight(self, targets: Tensor) -> float:
+        """The weight of prepared targets (m, ...) in the mean over all examples: their number."""
+        return float(len(targets))
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """One loss per example, (n,), from outputs (n, ...) and prepared targets."""
@@ -129,21 +134,61 @@ class CrossEntropy(Loss):
 
 
 class CallableLoss(Loss):
-    """A user's ``(outputs, targets) -> scalar``, a mean over the given examples."""
+    """A user's function of (outputs, targets): the mean over the given examples, or the loss of each.
+
+    Args:
+        function: returns a scalar, or (n,).
+        weight: the weight of targets (m, ...) in the mean; by default that of torch's own losses, or the number of
+            examples.
+    """
 
     name = "callable"
 
-    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]):
+    def __init__(
+        self, function: Callable[[Tensor, Tensor], Tensor], weight: Callable[[Tensor], float | Tensor] | None = None
+    ):
         self.function = function
+        self._weight = _weight_in_torch(function) if weight is None else weight
+
+    def weight(self, targets: Tensor) -> float:
+        """The weight of targets (m, ...) in the mean over all examples.
+
+        Raises:
+            InputError: The user's function does not give a finite number of at least 0.
+        """
+        if self._weight is None:
+            return super().weight(targets)
+        value = float(self._weight(targets))
+        if not 0 <= value < math.inf:
+            raise InputError(f"loss_weight must give a number of at least 0, but it gives {value}")
+        return value
 
     def prepare(self, outputs: Tensor, targets: Tensor) -> Tensor:
         value = self.function(outputs, targets)
-        if not isinstance(value, Tensor) or value.numel() != 1:
-            raise InputError("a callable loss must return a scalar tensor for (outputs, targets)")
+        if not isinstance(value, Tensor) or not (value.numel() == 1 or value.shape == (len(outputs),)):
+            found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            raise InputError(
+                "a callable loss must return a scalar tensor for (outputs, targets), or one value per example, "
+                f"but it returns {found}"
+            )
         return targets
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return self.function(outputs, targets).reshape(1)
+        return self.function(outputs, targets).reshape(-1)
+
+
+def _weight_in_torch(function: Callable) -> Callable[[Tensor], float | Tensor] | None:
+    """How torch's mean losses over classes weight their targets: ignored ones not, others by their class."""
+    if not isinstance(function, (nn.CrossEntropyLoss, nn.NLLLoss)) or function.reduction != "mean":
+        return None
+
+    def weight(targets: Tensor) -> float | Tensor:
+        if targets.is_floating_point():  # probabilities: a plain mean
+            return float(targets.shape[0])
+        kept = targets[targets != function.ignore_index]
+        return float(len(kept)) if function.weight is None else function.weight[kept].sum()
+
+    return weight
 
 
 _LOSSES: dict[str, type[Loss]] = {"mse": MeanSquare, "cross_entropy": CrossEntropy}
@@ -154,16 +199,26 @@ def available() -> list[str]:
     return sorted(_LOSSES)
 
 
-def resolve(loss: str | Loss | Callable[[Tensor, Tensor], Tensor]) -> Loss:
+def resolve(
+    loss: str | Loss | Callable[[Tensor, Tensor], Tensor],
+    weight: Callable[[Tensor], float | Tensor] | None = None,
+) -> Loss:
     """The loss for a name, a ``Loss`` itself, or a wrapped callable ``(outputs, targets) -> scalar``.
+
+    Args:
+        loss: as in ``gfm.Problem``.
+        weight: for a callable, the weight of targets (m, ...) in the mean over all examples.
 
     Raises:
         UnknownNameError: The name is not one of ``available()``.
+        InputError: ``weight`` is given for another loss than a callable, or is none itself.
     """
+    if weight is not None and (not callable(weight) or isinstance(loss, (Loss, str))):
+        raise InputError("loss_weight must be a function of the targets, and belongs to a callable loss")
     if isinstance(loss, Loss):
         return loss
     if callable(loss):
-        return CallableLoss(loss)
+        return CallableLoss(loss, weight)
     if not isinstance(loss, str) or loss not in _LOSSES:
         raise UnknownNameError(f"unknown loss {loss!r}; choose one of {', '.join(available())} or a callable")
     return _LOSSES[loss]()

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gfm.checks import whole
+from gfm.autograd import ordinary, with_gradients
+from gfm.checks import number, whole
 from gfm.errors import InputError, NumericalError
 from gfm.linalg import deflation
 from gfm.problem import derivative_check, losses, supported
 from gfm.problem.derivatives import Derivatives, plus
 from gfm.problem.feed_forward import FeedForward
 from gfm.problem.flat import Flat
+from gfm.problem.objective import Objective, Output, Penalty
 
 __all__ = ["Costs", "Problem"]
 
@@ -46,16 +47,26 @@ class Problem:
 
     Args:
         module: any ``torch.nn.Module``; its parameters (one dtype, one device) are the weights.
-            It is not changed, and must be in eval mode if it contains dropout or batch norm.
-            Its derivatives up to the third are checked on four examples, at the cost of about ten gradients on
+            It is not changed, and must be in eval mode if it contains dropout or batch norm; later changes of its
+            mode or buffers do not matter. A compiled or data-parallel module is replaced by the one inside.
+            Derivatives up to the third are checked on four examples, at the cost of about twenty gradients on
             those (see ``gfm.problem.derivative_check``).
         inputs: ``(n, ...)`` tensor, floating in the module's dtype or integer (tokens).
         targets: ``(n, ...)`` tensor: rows of the outputs' shape, or class indices. Outputs of shape ``(n,)`` mean
             one output per example.
-        loss: ``"mse"`` (half the summed square), ``"cross_entropy"``, one of ``gfm.losses``, or a callable
-            ``(outputs, targets) -> scalar`` that is a mean over examples.
+        loss: ``"mse"`` (half the summed square), ``"cross_entropy"``, one of ``gfm.losses``, or a callable of
+            ``(outputs, targets)`` that returns the mean over examples, or the loss of each example ``(n,)``. It may
+            read the module's parameters or call the module; it then sees the weights at which L is evaluated.
         batch_size: compute in pieces of this many examples if all do not fit at once; the
             result is the same full-batch loss, but no graph is kept between products.
+        penalty: a function of the trainable parameters (a mapping from names to tensors) whose scalar value is added
+            to the loss.
+        weight_decay: a number c of at least 0; c |w|^2 / 2 is added to the loss.
+        output: where the module's result is not a tensor, the part that holds the outputs: a key or attribute, a
+            place in a tuple, or a function of the result.
+        loss_weight: for a callable loss that is another mean than that over examples, used with ``batch_size``: a
+            function of targets ``(m, ...)`` to the weight of these m examples in the mean, for example the number of
+            tokens that count. ``nn.CrossEntropyLoss`` and ``nn.NLLLoss`` need none.
 
     Attributes:
         w0: ``(p,)`` the module's own weights, flat.
@@ -65,7 +76,8 @@ class Problem:
 
     Raises:
         InputError: Shapes or dtypes do not fit, data are empty or contain NaN, the module's loss is not a
-            deterministic smooth function of the weights, or torch computes its second or third derivatives wrongly.
+            deterministic smooth function of the weights, torch computes one of its first three derivatives wrongly,
+            or a loss taken in pieces is not the loss of the whole.
 
     Example:
         >>> line = nn.Linear(1, 1, bias=False).double()
@@ -79,9 +91,10 @@ class Problem:
     #: Up to this p * n the k copies of a block product run as one batched network: at such sizes
     #: launching operations takes more time than arithmetic.
     batched_limit = 2_000_000
-    #: Up to this p a float32 module is checked in float64, which includes its third derivatives.
+    #: Up to this p a float32 module is checked in float64.
     exact_limit = 2_000_000
 
+    @with_gradients
     def __init__(
         self,
         module: nn.Module,
@@ -90,51 +103,69 @@ class Problem:
         loss: str | losses.Loss | Callable[[Tensor, Tensor], Tensor] = "mse",
         *,
         batch_size: int | None = None,
+        penalty: Penalty | None = None,
+        weight_decay: float = 0.0,
+        output: Output | None = None,
+        loss_weight: Callable[[Tensor], float | Tensor] | None = None,
     ):
+        self.module = module = supported.unwrapped(module)
         self.flat = Flat(module)
-        self.module = module
         self.p, self.dtype, self.device = self.flat.p, self.flat.dtype, self.flat.device
         self.costs = Costs()
         supported.check_module(module)
         supported.check_data(inputs, targets, self.dtype, self.device)
+        if penalty is not None and not callable(penalty):
+            raise InputError(f"penalty must be a function of the parameters by name, but it is {penalty!r}")
+        weight_decay = number("weight_decay", weight_decay, lambda c: 0 <= c < inf, "a number of at least 0")
         self.n = inputs.shape[0]
         self.batch_size = self.n if batch_size is None else min(whole("batch_size", batch_size, 1), self.n)
         self.w0 = self.flat.flatten(module)
         if not torch.isfinite(self.w0).all():
             raise InputError("the module's weights contain NaN or infinity; initialise it again")
-        self.row_loss = losses.resolve(loss)
-        self.inputs = inputs
+        self.row_loss = losses.resolve(loss, loss_weight)
+        self.objective = Objective(module, self.flat, self.row_loss, penalty, weight_decay, output)
+        self.inputs = ordinary(inputs)
         self.targets = supported.prepared_targets(
-            module, inputs, targets, self.row_loss, few=_FEW, batch_size=self.batch_size
+            self.objective, self.w0, self.inputs, ordinary(targets), few=_FEW, batch_size=self.batch_size
         )
-        #: Whether attention is computed by plain products; torch's fast kernels can be differentiated only once.
-        self.plain_attention = False
-        derivative_check.check_problem(self, _FEW)
+        #: The dtype in which the derivatives were examined.
+        self.examined = derivative_check.check_problem(self, _FEW)
         whole_batch = self.batch_size == self.n
-        self.batched = whole_batch and self.p * self.n <= self.batched_limit
-        self.feed_forward = FeedForward.of(module, inputs) if whole_batch and not self.batched else None
+        if not whole_batch:
+            supported.check_pieces(self)
+        self.batched = (
+            whole_batch and self.p * self.n <= self.batched_limit and derivative_check.many_vectors(self, _FEW)
+        )
+        self.feed_forward: FeedForward | None = None
+        if whole_batch and not self.batched:
+            network = FeedForward.of(module, self.inputs)
+            if network and not self.objective.loss_reads_weights(self.w0, self.inputs, self.targets):
+                self.feed_forward = network
 
     def outputs(self, w: Tensor, inputs: Tensor | None = None) -> Tensor:
         """The network's outputs ``(n, ...)`` at weights ``w`` (p,) on ``inputs`` (default: the data)."""
-        with self.attention():
-            return torch.func.functional_call(
-                self.module, self.flat.views(w), (self.inputs if inputs is None else inputs,)
-            )
+        return self.objective.outputs(w, self.inputs if inputs is None else inputs)
 
-    def attention(self) -> AbstractContextManager:
-        """The context in which torch's attention can be differentiated as often as needed."""
-        return sdpa_kernel(SDPBackend.MATH) if self.plain_attention else nullcontext()
+    def pieces(self, examples: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, float]]:
+        """Inputs, targets and share in the loss of each piece of the data, or of the ``examples`` (m,) by number.
 
-    def pieces(self) -> Iterator[tuple[Tensor, Tensor, float]]:
-        """Inputs, targets and weight n_piece / n of each piece of the full batch."""
-        for start in range(0, self.n, self.batch_size):
-            part = slice(start, start + self.batch_size)
-            inputs = self.inputs[part]
-            yield inputs, self.targets[part], inputs.shape[0] / self.n
+        The shares, n_piece / n unless the loss says otherwise, add up to 1.
+        """
+        inputs = self.inputs if examples is None else self.inputs[examples]
+        targets = self.targets if examples is None else self.targets[examples]
+        if len(inputs) <= self.batch_size:
+            yield inputs, targets, 1.0
+            return
+        parts = targets.split(self.batch_size)
+        weights = [self.row_loss.weight(part) for part in parts]
+        total = sum(weights)
+        for part, y, weight in zip(inputs.split(self.batch_size), parts, weights, strict=True):
+            if weight:
+                yield part, y, weight / total
 
     def piece_loss(self, w: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Mean loss over one piece at ``w`` (p,): a differentiable scalar."""
-        return self.row_loss(self.outputs(w, inputs), targets).mean()
+        """The loss of one piece at ``w`` (p,), with penalty and weight decay: a differentiable scalar."""
+        return self.objective(w, inputs, targets)
 
     def at(self, w: Tensor, width: int = 1) -> Derivatives:
         """The loss's derivatives at ``w`` (p,) on a kept graph, with ``width`` copies for block products.
@@ -149,30 +180,38 @@ class Problem:
 
     def loss(self, w: Tensor) -> Tensor:
         """L(w), a 0-d tensor without a gradient graph."""
-        self.check(w)
-        value: Tensor | None = None
-        with torch.no_grad():
-            for inputs, targets, share in self.pieces():
-                value = plus(value, self.piece_loss(w, inputs, targets), share)
-        assert value is not None  # there is an example
-        return value
+        return self._sums(w, gradient=False)[0]
 
     def gradient(self, w: Tensor) -> Tensor:
         """The gradient of L at ``w``, (p,)."""
-        self.check(w)
         return self.value_and_gradient(w)[1]
 
-    def value_and_gradient(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """L(w), 0-d, and grad L(w), (p,), both without a gradient graph, at ``w`` (p,)."""
+    def value_and_gradient(self, w: Tensor, examples: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """L(w), 0-d, and grad L(w), (p,), both without a gradient graph, at ``w`` (p,).
+
+        With ``examples`` (m,), whole numbers, those of the loss on these examples only.
+        """
         self.costs.gradients += 1
-        w = w.detach().requires_grad_()
+        value, slope = self._sums(w, examples=examples)
+        assert slope is not None
+        return value, slope
+
+    @with_gradients
+    def _sums(
+        self, w: Tensor, *, gradient: bool = True, examples: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The loss and, if wanted, its gradient, summed over the pieces."""
+        self.check(w)
+        # The loss alone is computed on a graph too: without one, a module may take other kernels.
+        w = ordinary(w).detach().requires_grad_()
         total: Tensor | None = None
         slope: Tensor | None = None
-        for inputs, targets, share in self.pieces():
+        for inputs, targets, share in self.pieces(examples):
             value = self.piece_loss(w, inputs, targets)
-            slope = plus(slope, torch.autograd.grad(value, w)[0], share)
+            if gradient:
+                slope = plus(slope, torch.autograd.grad(value, w)[0], share)
             total = plus(total, value.detach(), share)
-        assert total is not None and slope is not None  # there is an example
+        assert total is not None  # there is an example
         return total, slope
 
     def hvp(self, w: Tensor, V: Tensor) -> Tensor:

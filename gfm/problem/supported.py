@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +17,44 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from gfm.errors import GfmError, InputError
 from gfm.nets.norms import is_fused
-from gfm.problem.losses import CallableLoss, Loss
+from gfm.problem.losses import CallableLoss
+from gfm.problem.objective import Objective
 
-__all__ = ["check_data", "check_module", "explained", "prepared_targets", "same_random_numbers"]
+if TYPE_CHECKING:
+    from gfm.problem import Problem
+
+__all__ = [
+    "check_data", "check_module", "check_pieces", "explained", "prepared_targets", "same_random_numbers", "unwrapped",
+]
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The module inside a compiled or data-parallel one, which has the same weights and outputs.
+
+    Raises:
+        InputError: It is no module, is compiled to TorchScript, sharded, or on the meta device.
+    """
+    if not isinstance(module, nn.Module):
+        raise InputError(f"A torch.nn.Module is needed, not {type(module).__name__}.")
+    while True:
+        if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            module = module.module
+        elif isinstance(inside := getattr(module, "_orig_mod", None), nn.Module):  # torch.compile
+            module = inside
+        else:
+            break
+    for path, part in module.named_modules():
+        where = f"{path} ({type(part).__name__})" if path else type(part).__name__
+        if isinstance(part, torch.jit.ScriptModule):
+            raise InputError(
+                f"{where} is compiled to TorchScript, so other weights cannot be put in; give the module itself"
+            )
+        if type(part).__name__ in ("FullyShardedDataParallel", "DataParallel", "DistributedDataParallel"):
+            raise InputError(f"{where} inside the module spreads it over processes; give the plain module")
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if tensor.is_meta:
+            raise InputError(f"{name} is on the meta device, so it has no values; load the module's weights first")
+    return module
 
 
 def _changes(layer: nn.Module) -> bool:
@@ -32,8 +69,16 @@ def _changes(layer: nn.Module) -> bool:
         return layer.dropout > 0
     if isinstance(layer, nn.RNNBase):
         return layer.dropout > 0 and layer.num_layers > 1
-    kinds = (_BatchNorm, _DropoutNd, nn.RReLU, parametrizations._SpectralNorm)
-    return isinstance(layer, kinds) or _hooked(layer, SpectralNorm)
+    if isinstance(layer, _DropoutNd):
+        return layer.p > 0
+    if isinstance(layer, _BatchNorm):
+        return layer.track_running_stats
+    return isinstance(layer, (nn.RReLU, parametrizations._SpectralNorm)) or _hooked(layer, SpectralNorm)
+
+
+def _renormalises(layer: nn.Module) -> bool:
+    """Whether a layer shortens its rows in place at every pass."""
+    return isinstance(layer, (nn.Embedding, nn.EmbeddingBag)) and layer.max_norm is not None
 
 
 def _weight_norm(layer: nn.Module) -> bool:
@@ -54,6 +99,11 @@ _UNFIT: tuple[tuple[Callable[[nn.Module], bool], str], ...] = (
         _changes,
         "the module is in train mode and holds dropout, batch norm or the like ({}), so its loss is not a fixed "
         "function of the weights; call module.eval() first",
+    ),
+    (
+        _renormalises,
+        "the module holds embeddings with max_norm ({}), which change their own weights in every forward pass, so its "
+        "loss is not a function of the weights that it is given; take max_norm out",
     ),
     (
         _weight_norm,
@@ -107,16 +157,16 @@ def check_data(inputs: Tensor, targets: Tensor, dtype: torch.dtype, device: torc
 
 
 def prepared_targets(
-    module: nn.Module, inputs: Tensor, targets: Tensor, loss: Loss, *, few: int, batch_size: int
+    objective: Objective, w: Tensor, inputs: Tensor, targets: Tensor, *, few: int, batch_size: int
 ) -> Tensor:
-    """The targets (n, ...) in the form that ``loss`` expects, after a check of the module's outputs.
+    """The targets (n, ...) in the form that the loss expects, after a check of the module's outputs.
 
     Args:
-        module: takes inputs (n, ...).
+        objective: module and loss.
+        w: (p,) weights.
         inputs: (n, ...). If they are tokens, the module is applied to all of them, ``batch_size`` examples at a time.
         targets: (n, ...), as the user gave them.
-        loss: prepares them.
-        few: number of examples on which outputs are computed, twice.
+        few: number of examples on which outputs are computed, three times.
         batch_size: number of examples that the module takes at a time.
 
     Raises:
@@ -125,22 +175,65 @@ def prepared_targets(
     """
     with explained(f"the module cannot take inputs of shape {tuple(inputs.shape)}"):
         with torch.no_grad(), same_random_numbers(inputs.device):
-            outputs, again = module(inputs[:few]), module(inputs[:few])
+            objective.settle(w, inputs[:few])
+            outputs, again = objective.outputs(w, inputs[:few]), objective.outputs(w, inputs[:few])
             if not inputs.is_floating_point():
                 for part in inputs.split(batch_size):
-                    module(part)
-    if not isinstance(outputs, Tensor) or outputs.shape[:1] != inputs[:few].shape[:1]:
-        raise InputError("the module must return one tensor with one row of outputs per example")
+                    objective.outputs(w, part)
+    if outputs.shape[:1] != inputs[:few].shape[:1]:
+        raise InputError(
+            "the module must return one row of outputs per example, but for inputs of shape "
+            f"{tuple(inputs[:few].shape)} its outputs have shape {tuple(outputs.shape)}"
+        )
     if not torch.allclose(outputs, again, rtol=1e-3, atol=1e-6, equal_nan=True):
         raise InputError(
-            "the module gives other outputs each time it sees the same inputs (dropout?), so its loss is not a "
-            "fixed function of the weights; call module.eval() first or take the randomness out"
+            f"the module gives other outputs each time it sees the same inputs (they differ by up to "
+            f"{float((outputs - again).abs().max()):.2g}), so its loss is not a fixed function of the weights; call "
+            "module.eval() first or take the randomness out"
         )
+    loss = objective.loss
     with explained("the loss cannot be computed on these targets"):
         if isinstance(loss, CallableLoss):
             loss.prepare(outputs, targets[:few])
             return targets
         return loss.prepare(outputs.new_empty((len(inputs), *outputs.shape[1:])), targets)
+
+
+def check_pieces(problem: Problem) -> None:
+    """Check that the loss in pieces does not depend on how the examples are divided.
+
+    The pieces in the given order are compared with smaller ones of shuffled examples, at the cost of two evaluations
+    of the loss.
+
+    Raises:
+        InputError: It does.
+    """
+    draw = torch.Generator().manual_seed(0)
+    order = torch.randperm(problem.n, generator=draw).to(problem.device)
+    smaller = max(1, problem.batch_size - max(1, problem.batch_size // 3))
+    with explained("the loss of a piece cannot be computed"), torch.no_grad(), same_random_numbers(problem.device):
+        one, other = (
+            _in_pieces(problem, examples, size)
+            for examples, size in ((torch.arange(problem.n).to(order), problem.batch_size), (order, smaller))
+        )
+    tolerance = 1e-9 if problem.dtype == torch.float64 else 1e-4
+    if not abs(one - other) <= tolerance * max(abs(one), abs(other)):
+        raise InputError(
+            f"with batch_size={problem.batch_size} the loss is {one:.6g}, and {other:.6g} if the same examples are "
+            f"divided otherwise, so it is no mean over examples that can be taken in pieces; give loss_weight=, a loss "
+            "of each example, or no batch_size"
+        )
+
+
+def _in_pieces(problem: Problem, examples: Tensor, size: int) -> float:
+    total = weights = 0.0
+    for part in examples.split(size):
+        targets = problem.targets[part]
+        weight = problem.row_loss.weight(targets)
+        if weight:
+            total += weight * float(problem.piece_loss(problem.w0, problem.inputs[part], targets))
+            weights += weight
+    return total / weights if weights else math.nan
 
 
 @contextmanager

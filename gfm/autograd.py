@@ -1,0 +1,33 @@
+"""Gradients where the caller has switched them off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+__all__ = ["ordinary", "with_gradients"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def with_gradients(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, computing the same under ``torch.no_grad()`` and ``torch.inference_mode()`` as outside."""
+
+    @wraps(function)
+    def call(*args: P.args, **options: P.kwargs) -> R:
+        if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
+            return function(*args, **options)
+        with torch.inference_mode(False), torch.enable_grad():
+            return function(*args, **options)
+
+    return call
+
+
+def ordinary(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy if it was made in inference mode, since autograd refuses those. Call it outside."""
+    return tensor.clone() if tensor.is_inference() else tensor
