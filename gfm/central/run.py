@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from gfm.autograd import with_gradients
 from gfm.central import checkpoint as checkpoints
 from gfm.central import predictions, request
 from gfm.central.base import Observation, Process, flat_value
@@ -32,6 +33,7 @@ from gfm.problem import Problem
 __all__ = ["run"]
 
 
+@with_gradients
 def run(
     problem: Problem,
     optimizer: Optimizer,

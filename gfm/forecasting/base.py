@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
+from gfm.autograd import with_gradients
 from gfm.checks import whole
 from gfm.errors import GfmError, InputError
 from gfm.forecasting.report import FitReport
@@ -92,7 +93,7 @@ class Forecaster(ABC):
         self.report = None
         report = FitReport()
         started = time.perf_counter()
-        self._fit(train, validation, report)
+        with_gradients(self._fit)(train, validation, report)
         report.seconds = time.perf_counter() - started
         self.report = report
         return self
@@ -128,7 +129,7 @@ class Forecaster(ABC):
                 f"{self.name!r} was fitted on {self.parameters} parameters and looks at all of them "
                 f"together; got {data.parameters}."
             )
-        out = self._forecast(data, horizon)
+        out = with_gradients(self._forecast)(data, horizon)
         if tensor is None:
             return out.astype(data.weights.dtype, copy=False)
         import torch

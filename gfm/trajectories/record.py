@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
+from gfm.autograd import ordinary, with_gradients
 from gfm.errors import InputError, NumericalError, UnknownNameError
 from gfm.trajectories import resume
 from gfm.trajectories.graph import edges_of
@@ -28,6 +29,7 @@ OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]
 }
 
 
+@with_gradients
 def record(
     build: Callable[[], nn.Module],
     inputs: Tensor,
@@ -89,6 +91,7 @@ def record(
     if lr <= 0 or min(runs, steps, checkpoint_every) < 1 or (batch is not None and batch < 1):
         raise InputError("lr must be positive, and runs, steps, batch and checkpoint_every at least 1.")
     wanted = _wanted(every, steps)
+    inputs, targets = ordinary(inputs), ordinary(targets)
     own_data = inputs.shape[0] == runs and targets.shape[0] == runs and targets.ndim > 1
     count = inputs.shape[1] if own_data else inputs.shape[0]
     if count == 0 or targets.shape[1 if own_data else 0] != count:
