@@ -16,9 +16,7 @@ from gfm.figures.panels import ABLATED, Curve, Panel, averaged, effective_eigenv
 from gfm.measures.adaptive import at_loss, flow_sharpness
 from gfm.measures.flow import effective_top, smooth, upright
 
-__all__ = [
-    "ablation", "central_flow", "continued", "equal_loss", "first_lead", "many", "product", "start", "two_rates",
-]
+__all__ = ["ablation", "central_flow", "continued", "equal_loss", "first_lead", "many", "product", "start", "two_rates"]
 
 _PALE = {"alpha": 0.55}
 #: Optimizers whose preconditioner is one number: a Hessian eigenvalue is the effective one divided by the step size.
@@ -46,8 +44,7 @@ def start(run: Run, until: int) -> list[Panel]:
             Curve(step, seen.gradient_norm2[cut], "squared gradient norm", look=_PALE),
             Curve(step, seen.nu_mean[cut], "its running average nu", "smoothed"),
         ], log=True),
-        Panel("The sharpness", "sharpness",
-              [Curve(step, flow_sharpness(run, "discrete")[cut], "S")], legend=False),
+        Panel("The sharpness", "sharpness", [Curve(step, flow_sharpness(run, "discrete")[cut], "S")], legend=False),
         Panel("Effective: it comes to 2", "effective sharpness", [
             Curve(step, effective_top(run, "discrete")[cut], "lr S / sqrt(nu)")], level=2.0, level_label="edge"),
         Panel("The step shrinks at each spike", "lr / sqrt(nu)",

@@ -36,9 +36,7 @@ def error_panels(
     with style.use():
         columns = 2 if len(panels) > 1 else 1
         rows = -(-len(panels) // columns)
-        fig, axes = plt.subplots(
-            rows, columns, figsize=(4.4 * columns, 2.9 * rows), squeeze=False, sharex=True
-        )
+        fig, axes = plt.subplots(rows, columns, figsize=(4.4 * columns, 2.9 * rows), squeeze=False, sharex=True)
         for ax, (title, errors) in zip(axes.flat, panels.items(), strict=False):
             for name in [*names, highlight]:
                 mean = np.maximum(errors[name].mean(axis=0), floor)
@@ -64,10 +62,6 @@ def error_panels(
             handles.insert(-1, plt.Line2D([], [], color=style.COLOURS["black"], marker="_",
                                           markersize=9, linestyle="none"))
         order = [len(labels) - 1, *range(len(labels) - 1)]  # the flow first
-        fig.legend(
-            [handles[i] for i in order],
-            [labels[i] for i in order],
-            loc="outside right upper",
-        )
+        fig.legend([handles[i] for i in order], [labels[i] for i in order], loc="outside right upper")
     return fig
 

@@ -92,8 +92,7 @@ def draw(panels: Sequence[Panel], columns: int = 2, height: float = 2.8, width: 
     shared = len({p.xlabel for p in panels}) == 1
     with style.use():
         figure, grid = plt.subplots(
-            rows, columns, figsize=(width or (8.6 if columns > 1 else 5.6), height * rows), sharex=shared,
-            squeeze=False,
+            rows, columns, figsize=(width or (8.6 if columns > 1 else 5.6), height * rows), sharex=shared, squeeze=False
         )
         for axes, panel in zip(grid.flat, panels, strict=False):
             for curve in panel.curves:

@@ -36,8 +36,7 @@ def by_share(
             for name in [*names, "gfm"]:
                 mean = np.maximum(errors[name].mean(axis=1), floor)
                 look = style.line("gfm") if name == "gfm" else {**looks[name], "linewidth": 1.2}
-                ax.plot(shares, mean, label=titles[name], markersize=5,
-                        zorder=5 if name == "gfm" else 3, **look)
+                ax.plot(shares, mean, label=titles[name], markersize=5, zorder=5 if name == "gfm" else 3, **look)
             ax.set(yscale="log", title=title, xlabel="observed share of the run (%)", xticks=shares)
         axes[0, 0].set_ylabel("mean squared error at step 200")
         handles, labels = axes.flat[0].get_legend_handles_labels()

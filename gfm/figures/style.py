@@ -84,5 +84,4 @@ def line(role: str, **changes: Any) -> dict[str, Any]:
 def cycle(number: int, markers: bool = False) -> list[dict[str, Any]]:
     """Keyword arguments for ``number`` lines that differ in colour and dashes (and markers, if asked for)."""
     marked = [{"marker": _MARKERS[i % 8]} if markers else {} for i in range(number)]
-    return [{"color": _ORDER[i % 8], "linestyle": _DASHES[(i + i // 8) % 8], **marked[i]}
-            for i in range(number)]
+    return [{"color": _ORDER[i % 8], "linestyle": _DASHES[(i + i // 8) % 8], **marked[i]} for i in range(number)]

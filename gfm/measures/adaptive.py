@@ -10,16 +10,7 @@ import numpy as np
 from gfm.central import Run
 from gfm.errors import InputError
 from gfm.measures.edge import measured_top
-from gfm.measures.flow import (
-    AT_EDGE,
-    at_edge,
-    average,
-    edge_level,
-    effective,
-    effective_top,
-    median,
-    smooth,
-)
+from gfm.measures.flow import AT_EDGE, at_edge, average, edge_level, effective, effective_top, median, smooth
 
 __all__ = [
     "arrivals", "at_loss", "coordinate_error", "flow_sharpness", "level_offset", "loss_lag", "oscillation_share",

@@ -39,6 +39,4 @@ def activation_layer(name: str) -> nn.Module:
     try:
         return ACTIVATIONS[name]()
     except (KeyError, TypeError):
-        raise UnknownNameError(
-            f"Unknown activation {name!r}: choose one of {', '.join(ACTIVATIONS)}."
-        ) from None
+        raise UnknownNameError(f"Unknown activation {name!r}: choose one of {', '.join(ACTIVATIONS)}.") from None

@@ -100,14 +100,10 @@ def profile_parameters(root: Path, notebook: Notebook, profile: str) -> dict[str
     table = (yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None) or {}
     entry = (table.get(notebook.name) or {}).get(profile)
     if entry is None:
-        raise NoSuchProfile(
-            f"{notebook.name} has no profile {profile!r} in notebooks/profiles.yml."
-        )
+        raise NoSuchProfile(f"{notebook.name} has no profile {profile!r} in notebooks/profiles.yml.")
     for name, value in entry.items():
         if name not in notebook.defaults:
-            raise UnknownNameError(
-                f"notebooks/profiles.yml gives {notebook.name} a parameter {name!r} that it lacks."
-            )
+            raise UnknownNameError(f"notebooks/profiles.yml gives {notebook.name} a parameter {name!r} that it lacks.")
         _check_type(name, value, notebook.defaults[name])
     return {"profile": profile, **entry}
 
@@ -143,9 +139,7 @@ def _literals(code: str, where: str) -> dict[str, Any]:
                 raise ValueError("no plain name")
             found[target.id] = ast.literal_eval(node.value)
     except (SyntaxError, ValueError, TypeError) as error:
-        raise UnreadableFileError(
-            f"{where}: the parameters cell may hold only `name = plain value` lines."
-        ) from error
+        raise UnreadableFileError(f"{where}: the parameters cell may hold only `name = plain value` lines.") from error
     return found
 
 

@@ -33,9 +33,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "network does not see the time": {"network": replace(KEPT, time=False)},
     "path: one step, at its start": {"network": KEPT, "path": IncrementPath()},
     "path: one step, inside it": {"network": replace(KEPT, state=True), "path": IncrementPath("linear")},
-    "path: ten steps, noise 0.1": {
-        "network": replace(KEPT, state=True), "path": IncrementPath(noise=0.1, span=10),
-    },
+    "path: ten steps, noise 0.1": {"network": replace(KEPT, state=True), "path": IncrementPath(noise=0.1, span=10)},
     "blind to the optimizer's state": {"conditioning": Conditioning(optimizer_state=False)},
     "runs unscaled": {"conditioning": Conditioning(scale="none")},
     "runs scaled by their movement": {"conditioning": Conditioning(scale="run")},

@@ -63,8 +63,7 @@ def small_networks(
         return net
 
     return record(
-        build, inputs, inputs * tasks, mean_square, optimizer, lr, runs, steps,
-        batch=BATCH, states=True, seed=replicate,
+        build, inputs, inputs * tasks, mean_square, optimizer, lr, runs, steps, batch=BATCH, states=True, seed=replicate
     )
 
 
