@@ -25,29 +25,11 @@ OTHER = """
 """
 
 
-@pytest.fixture(scope="module")
-def whole(ran, tmp_path_factory):
-    """A toy project with a build in which nothing is wanting; read only."""
-    root = tmp_path_factory.mktemp("whole") / "project"
-    shutil.copytree(ran, root)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GFM_BUILD", str(root / "build"))
-        report = build(Register.load(root), "book", rerun=False, say=lambda line: None)
-    assert report.problems == [] and not report.site.reused
-    return root
-
-
 @pytest.fixture
 def copy(whole, project):
     """A copy of it to break."""
     shutil.copytree(whole / "build", project / "build")
     return project
-
-
-@pytest.fixture
-def no_sphinx(monkeypatch):
-    """The pages stay as they are: what a guard finds is all that is wrong."""
-    monkeypatch.setattr(site, "_sphinx", lambda source, folder: (folder / "html").mkdir(exist_ok=True))
 
 
 def problems(root: Path) -> list[str]:
