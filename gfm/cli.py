@@ -35,8 +35,8 @@ def run(
     from gfm.book.verdicts import load
 
     register = Register.load()
-    if in_place and (profile != "smoke" or parameter):
-        raise InputError("--in-place keeps the smoke outputs; it takes no other profile and no -p.")
+    if in_place and (profile != "smoke" or parameter or stored):
+        raise InputError("--in-place keeps whole smoke outputs: it takes no other profile, no -p and no --stored.")
     pairs = [(name, value) for name, _, value in (text.partition(_JOIN) for text in parameter or [])]
     item = plan(register, notebook, profile, pairs)
     if in_place:

@@ -220,9 +220,12 @@ class Element:
 
 
 def _save(fig: Any, kind: str, **options: Any) -> bytes:
+    import matplotlib
+
     buffer = io.BytesIO()
     metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
-    fig.savefig(buffer, format=kind, metadata=metadata, **options)
+    with matplotlib.rc_context({"svg.hashsalt": "gfm"}):  # ids in the SVG are else drawn anew each time
+        fig.savefig(buffer, format=kind, metadata=metadata, **options)
     return buffer.getvalue()
 
 

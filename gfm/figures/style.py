@@ -62,7 +62,6 @@ _RC: dict[Any, Any] = {
     "legend.fontsize": 8.5,
     "lines.linewidth": 1.5,
     "svg.fonttype": "path",
-    "svg.hashsalt": "gfm",
 }
 
 

@@ -74,6 +74,8 @@ class Notebook:
                 known = ", ".join(k for k in self.defaults if k != "profile")
                 raise UnknownNameError(f"{self.name} has no parameter {name!r}; it has {known}.")
             out[name] = _typed(name, text, self.defaults[name])
+            if out[name] == [] and self.defaults[name] and name not in _MAY_BE_EMPTY:
+                raise InputError(f"Parameter {name!r} needs at least one entry (default {self.defaults[name]!r}).")
             _check_value(name, out[name])
         return out
 
@@ -196,6 +198,8 @@ def _kind(default: Any, several: bool = False) -> str:
 #: Parameters with the same meaning in every notebook: positive numbers, and names.
 _POSITIVE = {"lr", "other_lr", "lrs", "rates", "steps", "other_steps", "substeps", "n", "classes", "runs"}
 _NAMED = {"data", "net", "loss", "optimizer", "dtype", "activation"}
+#: Lists for which empty means something: the widths that come with the size, and no such runs.
+_MAY_BE_EMPTY = {"hidden", "activations"}
 
 
 def _check_value(name: str, value: Any) -> None:

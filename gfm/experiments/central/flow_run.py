@@ -93,6 +93,8 @@ class FlowRun(Experiment):
     def from_parameters(cls, **parameters: Any) -> Self:
         """The run with these parameters, including the fields of its settings; the inverse of ``parameters``.
 
+        Lists become tuples.
+
         Raises:
             InputError: A parameter is unknown, or a setting is out of range.
         """
@@ -100,6 +102,7 @@ class FlowRun(Experiment):
         for name in parameters:
             if name not in own | flow:
                 raise InputError(f"a run has no parameter {name!r}; it has {', '.join(sorted(own | flow))}")
+        parameters = {name: tuple(value) if isinstance(value, list) else value for name, value in parameters.items()}
         settings = central.Settings(**{name: parameters.pop(name) for name in flow & parameters.keys()})
         return cls(**parameters, settings=settings)
 
