@@ -111,9 +111,13 @@ def profile_parameters(root: Path, notebook: Notebook, profile: str) -> dict[str
 
 
 def source_of(cell: Mapping[str, Any]) -> str:
-    """A cell's text, whether stored as one string or as lines."""
-    source = cell["source"]
-    return source if isinstance(source, str) else "".join(source)
+    """A cell's text."""
+    return joined(cell["source"])
+
+
+def joined(text: str | list[str]) -> str:
+    """A text of a notebook's file, stored as one string or as lines."""
+    return text if isinstance(text, str) else "".join(text)
 
 
 def _find(root: Path, name: str | Path) -> tuple[Path, str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gfm.book.outputs import Caption, Figure, Output, Table, Verdicts
-from gfm.book.runs.notebooks import source_of
+from gfm.book.runs.notebooks import joined, source_of
 from gfm.errors import RegisterError
 
 __all__ = ["Page", "make_page"]
@@ -142,7 +142,7 @@ def _shown(output: dict[str, Any], page: Page, shown: dict[str, Figure | Table])
     if what is None or isinstance(what, Caption):  # a caption has become part of its figure or table
         return []
     data = output.get("data", {})
-    text = _text(data.get("text/markdown", ""))
+    text = joined(data.get("text/markdown", ""))
     if isinstance(what, (Figure, Table)):
         name = what.name + page.suffix
         if name in shown:
@@ -231,7 +231,3 @@ def _refuse_bare_image(output: dict[str, Any], page: Page) -> None:
 
 def _markdown(text: str) -> dict[str, Any]:
     return {"cell_type": "markdown", "metadata": {}, "source": text}
-
-
-def _text(value: str | list[str]) -> str:
-    return value if isinstance(value, str) else "".join(value)

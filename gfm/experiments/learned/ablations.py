@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gfm.errors import UnknownNameError
+from gfm.checks import known
 from gfm.experiments.learned.least_squares import SPLIT, replicate_set
 from gfm.experiments.learned.small_networks import small_networks
 from gfm.matching import Conditioning, IncrementPath, MemorylessFlow, Network, PrefixFlow, Solver
@@ -66,8 +66,8 @@ class Ablation(Experiment):
         Raises:
             UnknownNameError: ``variant`` or ``data`` is unknown.
         """
-        if self.variant not in VARIANTS or self.data not in DATA:
-            raise UnknownNameError(f"No ablation {self.variant!r} on {self.data!r}.")
+        known("variant", self.variant, VARIANTS)
+        known("data set", self.data, DATA)
         errors, holds, seconds = [], [], []
         for replicate in range(self.replicates):
             train, validation, test = self._data(replicate).split(*SPLIT)
