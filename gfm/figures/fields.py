@@ -77,10 +77,5 @@ def paths(panels: dict[str, tuple[np.ndarray, dict[str, np.ndarray]]], titles: d
             low, high = truth.min(), truth.max()
             margin = 0.35 * (high - low) + 1e-9
             ax.set(title=title, ylim=(low - margin, high + margin))
-        for ax in axes[-1]:
-            ax.set_xlabel("optimizer step")
-        for ax in axes[:, 0]:
-            ax.set_ylabel("weight")
-        handles, labels = axes.flat[0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside lower center", ncols=4)
+        style.labels_around(fig, axes, "optimizer step", "weight", loc="outside lower center", ncols=4)
     return fig

@@ -71,10 +71,5 @@ def densities(states: np.ndarray, carried: np.ndarray, path: np.ndarray, optimum
                     clip_on=False, zorder=5, label="one run")
             ax.set_title(label)
         axes[0, 0].set_ylim(bottom=0)  # shared by all panels, so set once all are drawn
-        for ax in axes[-1]:
-            ax.set_xlabel("weight w")
-        for ax in axes[:, 0]:
-            ax.set_ylabel("density $p_t(w)$")
-        handles, names = axes.flat[0].get_legend_handles_labels()
-        fig.legend(handles, names, loc="outside lower center", ncols=4)
+        style.labels_around(fig, axes, "weight w", "density $p_t(w)$", loc="outside lower center", ncols=4)
     return fig

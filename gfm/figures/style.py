@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["COLOURS", "ROLES", "cycle", "line", "use"]
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+
+__all__ = ["COLOURS", "ROLES", "cycle", "labels_around", "line", "use"]
 
 COLOURS = {
     "blue": "#0072B2",
@@ -73,6 +77,15 @@ def use() -> Iterator[None]:
 
     with mpl.rc_context({**_RC, "axes.prop_cycle": cycler(color=_ORDER, linestyle=_DASHES)}):
         yield
+
+
+def labels_around(figure: Figure, axes: np.ndarray, xlabel: str, ylabel: str, **legend: Any) -> None:
+    """Label a grid of axes below and on the left only, and put the legend of the first beside or below them."""
+    for ax in axes[-1]:
+        ax.set_xlabel(xlabel)
+    for ax in axes[:, 0]:
+        ax.set_ylabel(ylabel)
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), **legend)
 
 
 def line(role: str, **changes: Any) -> dict[str, Any]:
