@@ -57,15 +57,15 @@ def loss_lag(run: Run, window: float) -> float:
     return median((actual - predicted)[good] / slope[good])
 
 
-def at_loss(run: Run, level: float, process: str = "central") -> int:
-    """The first step at which the loss of a process is at or below ``level``.
+def at_loss(run: Run, level: float) -> int:
+    """The first step at which the central flow's loss is at or below ``level``.
 
     Raises:
         InputError: It never is.
     """
-    below = np.flatnonzero(run[process].loss <= level)
+    below = np.flatnonzero(run["central"].loss <= level)
     if len(below) == 0:
-        raise InputError(f"the loss of the {process} process never comes down to {level:g}; run more steps")
+        raise InputError(f"the loss of the central process never comes down to {level:g}; run more steps")
     return int(below[0])
 
 
