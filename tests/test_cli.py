@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
-from unittest import mock
 
 import pytest
-
-from gfm import cli
+from commands import Ended, gfm
 
 ROOT = Path(__file__).parent.parent
 
@@ -25,26 +19,6 @@ def project(tmp_path_factory) -> Path:
     shutil.copytree(ROOT / "book", root / "book", ignore=shutil.ignore_patterns("results", "symbols.md"))
     shutil.copytree(ROOT / "tests" / "book" / "toy", root, dirs_exist_ok=True)
     return root
-
-
-class Ended(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def gfm(project: Path, *arguments: str) -> Ended:
-    """The command in this process: one that starts Python anew spends its time on importing torch."""
-    out, err = io.StringIO(), io.StringIO()
-    plain = {k: v for k, v in os.environ.items() if k not in ("GFM_BUILD", "GFM_STORE")}
-    with (mock.patch.object(sys, "argv", ["gfm", *arguments]), mock.patch.dict(os.environ, plain, clear=True),
-          contextlib.chdir(project), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)):
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-    return Ended(code, out.getvalue(), err.getvalue())
 
 
 def test_the_command_is_installed():
