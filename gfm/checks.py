@@ -7,9 +7,9 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from gfm.errors import InputError
+from gfm.errors import InputError, UnknownNameError
 
-__all__ = ["flag", "number", "one_of", "whole"]
+__all__ = ["flag", "known", "number", "one_of", "whole"]
 
 
 def number(name: str, value: object, holds: Callable[[float], bool], words: str) -> float:
@@ -53,3 +53,13 @@ def one_of(name: str, value: object, known: Collection) -> None:
     """
     if value not in known:
         raise InputError(f"{name} must be one of {tuple(known)}; got {value!r}.")
+
+
+def known(kind: str, name: object, names: Collection[str]) -> None:
+    """Check that the name of a network, a data set, ... is one of the known ones.
+
+    Raises:
+        UnknownNameError: It is not.
+    """
+    if name not in tuple(names):  # a tuple: the name may be unhashable
+        raise UnknownNameError(f"Unknown {kind} {name!r}: choose one of {', '.join(names)}.")

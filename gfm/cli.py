@@ -23,8 +23,7 @@ def run(
     profile: Annotated[str, typer.Option(help="smoke, book or paper")] = "smoke",
     parameter: Annotated[list[str] | None, typer.Option(
         "-p", metavar="NAME VALUE", help="change a parameter; repeatable")] = None,
-    in_place: Annotated[bool, typer.Option(
-        "--in-place", help="refresh the committed outputs (profile smoke)")] = False,
+    in_place: Annotated[bool, typer.Option("--in-place", help="refresh the committed outputs (profile smoke)")] = False,
     stored: Annotated[bool, typer.Option(
         "--stored", help="compute nothing: show what is stored, leave out cells never run")] = False,
 ) -> None:
@@ -36,8 +35,8 @@ def run(
     from gfm.book.verdicts import load
 
     register = Register.load()
-    if in_place and (profile != "smoke" or parameter):
-        raise InputError("--in-place keeps the smoke outputs; it takes no other profile and no -p.")
+    if in_place and (profile != "smoke" or parameter or stored):
+        raise InputError("--in-place keeps whole smoke outputs: it takes no other profile, no -p and no --stored.")
     pairs = [(name, value) for name, _, value in (text.partition(_JOIN) for text in parameter or [])]
     item = plan(register, notebook, profile, pairs)
     if in_place:
@@ -81,9 +80,7 @@ def build(
 
 
 @app.command()
-def check(
-    profile: Annotated[str | None, typer.Option(help="default: the best that was run")] = None,
-) -> None:
+def check(profile: Annotated[str | None, typer.Option(help="default: the best that was run")] = None) -> None:
     """Hold stored values against the register's bounds; exit code 1 and a table if any falls short."""
     from gfm.book import reports
 
@@ -168,9 +165,7 @@ def keep(
 
 
 @app.command()
-def cite(
-    notebook: Annotated[str | None, typer.Argument(help="a notebook; default: the book")] = None,
-) -> None:
+def cite(notebook: Annotated[str | None, typer.Argument(help="a notebook; default: the book")] = None) -> None:
     """BibTeX of the book and of what a notebook builds on."""
     from gfm.book import Register
     from gfm.book.site.citing import bibtex

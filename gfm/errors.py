@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
-    "GfmError",
-    "InputError",
-    "UnknownNameError",
-    "UnreadableFileError",
-    "NotStoredError",
-    "NumericalError",
+    "GfmError", "InputError", "UnknownNameError", "UnreadableFileError", "NotStoredError", "NumericalError",
     "RegisterError",
 ]
 

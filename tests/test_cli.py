@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
-from unittest import mock
 
 import pytest
-
-from gfm import cli
+from commands import Ended, gfm
 
 ROOT = Path(__file__).parent.parent
 
@@ -25,26 +19,6 @@ def project(tmp_path_factory) -> Path:
     shutil.copytree(ROOT / "book", root / "book", ignore=shutil.ignore_patterns("results", "symbols.md"))
     shutil.copytree(ROOT / "tests" / "book" / "toy", root, dirs_exist_ok=True)
     return root
-
-
-class Ended(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def gfm(project: Path, *arguments: str) -> Ended:
-    """The command in this process: one that starts Python anew spends its time on importing torch."""
-    out, err = io.StringIO(), io.StringIO()
-    plain = {k: v for k, v in os.environ.items() if k not in ("GFM_BUILD", "GFM_STORE")}
-    with (mock.patch.object(sys, "argv", ["gfm", *arguments]), mock.patch.dict(os.environ, plain, clear=True),
-          contextlib.chdir(project), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)):
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-    return Ended(code, out.getvalue(), err.getvalue())
 
 
 def test_the_command_is_installed():
@@ -63,6 +37,7 @@ def test_the_command_is_installed():
     (["run", "nothing"], "no notebook 'nothing'"),
     (["run", "../outside.ipynb"], "no notebook"),
     (["run", "toy", "--in-place", "-p", "steps", "3"], "--in-place"),
+    (["run", "toy", "--in-place", "--stored"], "no --stored"),
     (["build", "--profile", "huge"], "Unknown profile"),
     (["check", "--profile", "huge"], "Unknown profile"),
     (["cite", "nothing"], "no notebook"),
@@ -87,15 +62,23 @@ def test_unknown_commands_and_options_are_code_2(project):
     assert gfm(project, "rum").returncode == gfm(project, "run", "toy", "--fast").returncode == 2
 
 
-def test_a_run_with_other_parameters_then_check_and_status(project):
+def test_a_run_with_other_parameters_counts_for_nothing(project):
     """The README's way: run one notebook, change a parameter, hold its claims against the bounds."""
     assert "0 claims hold" in gfm(project, "check").stdout
     custom = gfm(project, "run", "toy", "-p", "steps", "12", "-p", "tau=3")
     assert custom.returncode == 0
     assert "steps = 12" in custom.stdout and "tau = 3.0" in custom.stdout
     assert (project / "build/custom/run/part/toy.ipynb").is_file()
-    assert "not run" in gfm(project, "status").stdout  # custom runs count for nothing
-    plain = gfm(project, "run", "notebooks/part/toy.ipynb")
+    assert "not run" in gfm(project, "status").stdout
+
+
+@pytest.fixture(scope="module")
+def plain(project) -> Ended:
+    """A run under smoke."""
+    return gfm(project, "run", "notebooks/part/toy.ipynb")
+
+
+def test_a_run_then_check_and_status(project, plain):
     assert plain.returncode == 0 and "holds in shape only" in plain.stdout
     checked = gfm(project, "check")
     assert checked.returncode == 1
@@ -105,8 +88,7 @@ def test_a_run_with_other_parameters_then_check_and_status(project):
     assert "0 claims hold" in gfm(project, "check", "--profile", "paper").stdout
 
 
-def test_a_changed_bound_is_seen_by_check(project):
-    gfm(project, "run", "toy")
+def test_a_changed_bound_is_seen_by_check(project, plain):
     register = project / "book" / "elements.yml"
     text = register.read_text()
     register.write_text(text.replace("at_most: 1.0e-6", "at_most: -5"))

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import gfm
 
 from gfm.book import verdicts
 from gfm.book.register import Register
@@ -137,7 +138,6 @@ def test_a_new_element_runs_and_becomes_a_page(project, monkeypatch):
 ])
 def test_what_cannot_be_new_changes_nothing(project, words, why):
     before = {path: path.read_bytes() for path in sorted(project.rglob("*.yml"))}
-    done = subprocess.run([sys.executable, "-m", "gfm.cli", "new", *words], cwd=project, capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(project)})
+    done = gfm(project, "new", *words)
     assert done.returncode == 2 and why in done.stderr and done.stderr.count("\n") == 1
     assert before == {path: path.read_bytes() for path in sorted(project.rglob("*.yml"))}

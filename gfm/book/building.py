@@ -11,7 +11,7 @@ from gfm.book.register import Register
 from gfm.book.runs.notebooks import NoSuchProfile
 from gfm.book.runs.plans import Outcome, Plan, plan, run_all
 from gfm.book.site.build import Site, build_site
-from gfm.book.site.guards import other_builders
+from gfm.book.site.guards import other_builders, what_a_run_lacks
 from gfm.errors import GfmError
 
 __all__ = ["Report", "bring_up_to_date", "build"]
@@ -77,9 +77,10 @@ def bring_up_to_date(register: Register, profile: str, jobs: int = 2, force: boo
         except GfmError as error:
             report.problems.append(str(error))
             continue
-        if item.why or force:
+        why = item.why or "; ".join(what_a_run_lacks(register, name, profile, item.target)) or "asked for" * force
+        if why:
             todo.append(item)
-            say(f"  run      {name}: {item.why or 'asked for'}")
+            say(f"  run      {name}: {why}")
         else:
             report.reused.append(item)
             say(f"  reused   {name}: text, parameters, register entry and source are unchanged")

@@ -164,8 +164,7 @@ class Element:
         """
         shown = Table(name=name, caption=caption.strip(), element=self.entry.id, tolerance=float(tolerance),
                       varies=varies or None).checked(columns)
-        table = [[row.get(c) if isinstance(row, Mapping) else row[i] for i, c in enumerate(columns)]
-                 for row in rows]
+        table = [[row.get(c) if isinstance(row, Mapping) else row[i] for i, c in enumerate(columns)] for row in rows]
         datafiles.write_table(self.folder / "data" / self._stem, name, columns, table)
         _display_markdown(markdown_table(columns, ([_cell(v) for v in row] for row in table)), shown)
         _display_markdown(shown.caption, Caption(name=name, tolerance=shown.tolerance))
@@ -187,9 +186,7 @@ class Element:
             self.entry.claim(name)
         missing = [c.id for c in self.entry.claims if c.id not in values]
         if missing:
-            raise RegisterError(
-                f"Element {self.entry.id!r}: no value for {', '.join(missing)}; pass None if not run."
-            )
+            raise RegisterError(f"Element {self.entry.id!r}: no value for {', '.join(missing)}; pass None if not run.")
         found = [verdicts.judge(c, values[c.id], self.profile) for c in self.entry.claims]
         verdicts.write(self.register.root, self.entry, self.profile, found, self._meta())
         rows = ([v.claim.id, cell(v.claim.sentence), cell(v.claim.quantity), v.shown, str(v.bound), f"**{v.verdict}**"]
@@ -223,9 +220,12 @@ class Element:
 
 
 def _save(fig: Any, kind: str, **options: Any) -> bytes:
+    import matplotlib
+
     buffer = io.BytesIO()
     metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
-    fig.savefig(buffer, format=kind, metadata=metadata, **options)
+    with matplotlib.rc_context({"svg.hashsalt": "gfm"}):  # ids in the SVG are else drawn anew each time
+        fig.savefig(buffer, format=kind, metadata=metadata, **options)
     return buffer.getvalue()
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from gfm.errors import RegisterError, UnknownNameError
+from gfm.checks import known
+from gfm.errors import RegisterError
 from gfm.store.store import project
 
 __all__ = ["PROFILES", "build_folder", "check_profile", "project_root"]
@@ -20,8 +21,7 @@ def check_profile(profile: str) -> None:
     Raises:
         UnknownNameError: The profile is unknown.
     """
-    if profile not in PROFILES:
-        raise UnknownNameError(f"Unknown profile {profile!r}; it is one of {', '.join(PROFILES)}.")
+    known("profile", profile, PROFILES)
 
 
 def project_root(start: Path | str | None = None) -> Path:

@@ -31,8 +31,7 @@ def check(profile: str | None) -> None:
             absent += [entry.id] * bool(entry.notebook and entry.claims)
             continue
         held += sum(v.verdict == HOLDS for v in stored.verdicts)
-        short += [(entry.id, stored.profile, v) for v in stored.verdicts
-                  if v.verdict in (FAILS, SHAPE)]
+        short += [(entry.id, stored.profile, v) for v in stored.verdicts if v.verdict in (FAILS, SHAPE)]
         absent += [f"{entry.id} {v.claim.id}" for v in stored.verdicts if v.verdict == NOT_RUN]
         stale += [f"{entry.id} {name}" for name in stored.stale]
         of, then = len(results(stored.meta)), len(earlier(stored.meta))
@@ -86,5 +85,4 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     """A plain-text table with aligned columns."""
     lines = [head, ["-" * len(h) for h in head], *rows]
     widths = [max(len(str(line[i])) for line in lines) for i in range(len(head))]
-    return "\n".join("  ".join(str(c).ljust(w) for c, w in zip(line, widths, strict=True)).rstrip()
-                     for line in lines)
+    return "\n".join("  ".join(str(c).ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)

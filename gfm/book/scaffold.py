@@ -11,7 +11,8 @@ from string import Template
 import yaml
 
 from gfm.book.register import SECTIONS, Register
-from gfm.errors import InputError, UnknownNameError, UnreadableFileError
+from gfm.checks import known
+from gfm.errors import InputError, UnreadableFileError
 from gfm.files import replacing
 
 __all__ = ["new_element"]
@@ -104,8 +105,7 @@ def new_element(root: Path, name: str, section: str = "central-flows", title: st
             "An element's name is made of at most 60 small letters, digits and single hyphens, and is no word "
             f"with a meaning in YAML (yes, null, ...); got {name!r}."
         )
-    if section not in SECTIONS:
-        raise UnknownNameError(f"Unknown section {section!r}; it is one of {', '.join(SECTIONS)}.")
+    known("section", section, SECTIONS)
     file = root / "notebooks" / section / f"{name}.ipynb"
     taken = {e.id for e in Register.load(root)} | {f.stem for f in (root / "notebooks").rglob("*.ipynb")}
     if name in taken:

@@ -89,8 +89,7 @@ def verdict_file(root: Path, profile: str, element: str) -> Path:
     return build_folder(root) / profile / "verdicts" / f"{element}.json"
 
 
-def write(root: Path, element: ElementEntry, profile: str, verdicts: list[Verdict],
-          meta: Mapping[str, Any]) -> Path:
+def write(root: Path, element: ElementEntry, profile: str, verdicts: list[Verdict], meta: Mapping[str, Any]) -> Path:
     """Store the values of one element (atomically); NaN and infinities are kept as words."""
     path = verdict_file(root, profile, element.id)
     payload = {"schema": _SCHEMA, "element": element.id, "profile": profile,

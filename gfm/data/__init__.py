@@ -9,15 +9,5 @@ from gfm.data.sorting import sorting
 from gfm.data.toys import moons, waves
 
 __all__ = [
-    "IGNORE",
-    "Dataset",
-    "available",
-    "cifar10",
-    "digits",
-    "load",
-    "mnist",
-    "moons",
-    "one_hot",
-    "sorting",
-    "waves",
+    "IGNORE", "Dataset", "available", "cifar10", "digits", "load", "mnist", "moons", "one_hot", "sorting", "waves",
 ]

@@ -11,12 +11,7 @@ __all__ = ["digits"]
 
 
 def digits(
-    n: int = 500,
-    classes: int = 4,
-    *,
-    targets: str = "one_hot",
-    seed: int = 0,
-    dtype: torch.dtype = torch.float32,
+    n: int = 500, classes: int = 4, *, targets: str = "one_hot", seed: int = 0, dtype: torch.dtype = torch.float32
 ) -> Dataset:
     """Images ``(n, 1, 8, 8)`` of the first ``classes`` digits, about 180 of each at most.
 

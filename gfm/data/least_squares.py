@@ -19,7 +19,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from gfm.errors import InputError, UnknownNameError
+from gfm.checks import known
+from gfm.errors import InputError
 
 __all__ = ["LeastSquaresSet", "least_squares", "shared_least_squares"]
 
@@ -89,8 +90,7 @@ def _recipe(
     dimension: int, optimizer: str, sample: int, runs: int, steps: int, draw: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
     # Inputs, starts, optima and mini-batches.
-    if optimizer not in ("GD", "SGD"):
-        raise UnknownNameError(f"No least-squares set of optimizer {optimizer!r}; use 'GD' or 'SGD'.")
+    known("least-squares optimizer", optimizer, ("GD", "SGD"))
     if min(dimension, runs, steps) < 1 or sample < 0:
         raise InputError("dimension, runs and steps must be at least 1 and sample at least 0.")
     inputs, starts, batches = _draws(dimension, optimizer == "SGD", runs, steps, draw)

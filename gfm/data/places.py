@@ -16,11 +16,7 @@ FOLDER_VARIABLE = "GFM_DATA"
 
 
 def locate(
-    name: str,
-    inner: str,
-    marker: str,
-    folder: str | os.PathLike[str] | None,
-    download: Callable[[], Path],
+    name: str, inner: str, marker: str, folder: str | os.PathLike[str] | None, download: Callable[[], Path]
 ) -> Path:
     """The folder that contains ``marker``: ``folder`` or its subfolder ``inner``.
 

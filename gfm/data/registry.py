@@ -6,13 +6,13 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from gfm.checks import known
 from gfm.data.cifar10 import cifar10
 from gfm.data.dataset import Dataset
 from gfm.data.digits import digits
 from gfm.data.mnist import mnist
 from gfm.data.sorting import sorting
 from gfm.data.toys import moons, waves
-from gfm.errors import UnknownNameError
 
 __all__ = ["available", "load"]
 
@@ -36,10 +36,7 @@ def load(name: str, **options: Any) -> Dataset:
         >>> load("moons", n=40).inputs.shape
         torch.Size([40, 2])
     """
-    if name not in LOADERS:
-        raise UnknownNameError(f"Unknown data set {name!r}: choose one of {', '.join(LOADERS)}.")
-    known = inspect.signature(LOADERS[name]).parameters
+    known("data set", name, LOADERS)
     for option in options:
-        if option not in known:
-            raise UnknownNameError(f"The data set {name!r} has no option {option!r}: choose among {', '.join(known)}.")
+        known(f"{name} option", option, inspect.signature(LOADERS[name]).parameters)
     return LOADERS[name](**options)

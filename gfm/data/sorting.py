@@ -12,12 +12,7 @@ __all__ = ["sorting"]
 
 
 def sorting(
-    n: int = 1000,
-    *,
-    length: int = 8,
-    vocabulary: int = 4,
-    n_test: int | None = None,
-    seed: int = 0,
+    n: int = 1000, *, length: int = 8, vocabulary: int = 4, n_test: int | None = None, seed: int = 0
 ) -> Dataset:
     """Sequences of ``length`` random tokens followed by the same tokens sorted.
 

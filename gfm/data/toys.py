@@ -13,12 +13,7 @@ __all__ = ["moons", "waves"]
 
 
 def moons(
-    n: int = 128,
-    *,
-    noise: float = 0.1,
-    targets: str = "signs",
-    seed: int = 0,
-    dtype: torch.dtype = torch.float64,
+    n: int = 128, *, noise: float = 0.1, targets: str = "signs", seed: int = 0, dtype: torch.dtype = torch.float64
 ) -> Dataset:
     """Two interleaved half circles in the plane, ``n // 2`` points of each class.
 

@@ -6,19 +6,18 @@ Each function returns a list of ``Panel``; ``panels.draw`` draws the figure, and
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from gfm.central import Run, Series
 from gfm.figures import style
-from gfm.figures.panels import ABLATED, Curve, Panel, averaged, effective_eigenvalues, steps_of
+from gfm.figures.panels import ABLATED, Curve, Panel, averaged, effective_eigenvalues, eigenvalues, steps_of
 from gfm.measures.adaptive import at_loss, flow_sharpness
 from gfm.measures.flow import effective_top, smooth, upright
 
-__all__ = [
-    "ablation", "central_flow", "continued", "equal_loss", "first_lead", "many", "product", "start", "two_rates",
-]
+__all__ = ["ablation", "central_flow", "continued", "equal_loss", "first_lead", "many", "product", "start", "two_rates"]
 
 _PALE = {"alpha": 0.55}
 #: Optimizers whose preconditioner is one number: a Hessian eigenvalue is the effective one divided by the step size.
@@ -46,8 +45,7 @@ def start(run: Run, until: int) -> list[Panel]:
             Curve(step, seen.gradient_norm2[cut], "squared gradient norm", look=_PALE),
             Curve(step, seen.nu_mean[cut], "its running average nu", "smoothed"),
         ], log=True),
-        Panel("The sharpness", "sharpness",
-              [Curve(step, flow_sharpness(run, "discrete")[cut], "S")], legend=False),
+        Panel("The sharpness", "sharpness", [Curve(step, flow_sharpness(run, "discrete")[cut], "S")], legend=False),
         Panel("Effective: it comes to 2", "effective sharpness", [
             Curve(step, effective_top(run, "discrete")[cut], "lr S / sqrt(nu)")], level=2.0, level_label="edge"),
         Panel("The step shrinks at each spike", "lr / sqrt(nu)",
@@ -83,35 +81,29 @@ def continued(runs: Mapping[str, Run], before: int, until: int, flows: bool) -> 
     direction (distance from the central flow, in weights; not drawn where no direction is critical) and the
     squared gradient.
     """
-    colours = ("blue", "vermilion", "green")
     panels = []
+
+    def swing(run: Run, process: str) -> np.ndarray:
+        return upright(run["central"].displacement[:, 0] * run["central"].effective_step**0.5)
+
     more = () if flows else (
-        (
-            "The swing", "swing along u (weights)",
-            lambda r, q: upright(r["central"].displacement[:, 0] * r["central"].effective_step**0.5),
-        ),
+        ("The swing", "swing along u (weights)", swing),
         ("The squared gradient", "squared gradient norm", lambda r, q: r[q].gradient_norm2),
     )
     for title, label, quantity in (
         *more,
         ("The loss", "training loss", lambda r, q: r[q].loss),
-        ("Effective sharpness", "effective sharpness", lambda r, q: effective_top(r, q)),
+        ("Effective sharpness", "effective sharpness", effective_top),
         ("Sharpness", "sharpness", flow_sharpness),
         ("Second moment", "nu", lambda r, q: r[q].nu_mean),
     ):
         curves = []
-        for colour, (name, run) in zip(colours, runs.items(), strict=False):
-            step = before + steps_of(run)[: until + 1]
-            look = {"color": style.COLOURS[colour]}
-            dash = {"linestyle": "-" if colour == "blue" else (0, (6, 2))}
-            curves.append(Curve(
-                step, quantity(run, "discrete")[: until + 1], name,
-                look={**look, **dash, "alpha": 0.55 if flows else 0.9}
-            ))
+        for look, (name, run) in zip(style.cycle(len(runs)), runs.items(), strict=True):
+            step, cut = before + steps_of(run)[: until + 1], slice(until + 1)
+            pale = {**look, "alpha": 0.55 if flows else 0.9}
+            curves.append(Curve(step, quantity(run, "discrete")[cut], name, look=pale))
             if flows:
-                curves.append(Curve(
-                    step, quantity(run, "central")[: until + 1], f"{name}: central flow", "central", {**look, **dash}
-                ))
+                curves.append(Curve(step, quantity(run, "central")[cut], f"{name}: central flow", "central", look))
         edge = label == "effective sharpness"
         panels.append(Panel(title, label, curves, level=2.0 if edge else None, level_label="edge" if edge else "",
                             log=label in ("training loss", "squared gradient norm"),
@@ -119,20 +111,13 @@ def continued(runs: Mapping[str, Run], before: int, until: int, flows: bool) -> 
     return panels
 
 
-def central_flow(run: Run, window: float, name: str, most: int = 3) -> list[Panel]:
+def central_flow(run: Run, window: float, name: str) -> list[Panel]:
     """Loss, eigenvalues, second moments, and distances between the optimizer and its flows."""
     step, discrete, central = steps_of(run), run["discrete"], run["central"]
     losses = averaged(step, discrete.loss, central.predicted_loss, window, name, look=_PALE,
                       prediction="central flow: predicted average")
     panels = [Panel("The loss: predicted on average", "training loss", losses, log=True)]
-    curves = [
-        Curve(step, v, name if i == 0 else "", look={"alpha": 0.45, "linewidth": 0.9})
-        for i, v in enumerate(effective_eigenvalues(run, "discrete", most))
-    ]
-    curves += [
-        Curve(step, v, "central flow" if i == 0 else "", "central")
-        for i, v in enumerate(effective_eigenvalues(run, "central", most))
-    ]
+    curves = eigenvalues(run, name, 3, {"alpha": 0.45, "linewidth": 0.9})
     top = np.nanmax(np.nan_to_num(effective_top(run, "discrete")))
     if "stable" in run.series:
         losses.insert(2, Curve(step, run["stable"].loss, "stable flow", "stable"))
@@ -154,50 +139,32 @@ def central_flow(run: Run, window: float, name: str, most: int = 3) -> list[Pane
     return panels
 
 
-def product(run: Run, window: float) -> list[Panel]:
+def product(run: Run) -> list[Panel]:
     """The largest eigenvalues, the effective step size and their products, for optimizer and central flow."""
-    step = steps_of(run)
-    size = [(q, run[q].effective_step) for q in ("discrete", "central")]
-    both = [(q, v) for q in ("discrete", "central") for v in effective_eigenvalues(run, q, 3)]
-    sharp = [(q, v / run[q].effective_step) for q, v in both]
-
-    def curves(pairs: list[tuple[str, np.ndarray]]) -> list[Curve]:
-        named, out = set(), []
-        for q, y in pairs:
-            label = "" if q in named else "Scalar RMSProp" if q == "discrete" else "central flow"
-            look = {"alpha": 0.55} if q == "discrete" else {}
-            out.append(Curve(
-                step, y, label, q, {**look, "linewidth": style.ROLES[q]["linewidth"] * (0.65 if q in named else 1)}
-            ))
-            named.add(q)
-        return out
-
+    sharp, size, both = [], [], []
+    for process, name, look in (("discrete", "Scalar RMSProp", _PALE), ("central", "central flow", {})):
+        step_size = run[process].effective_step
+        size.append(Curve(steps_of(run), step_size, name, process, look))
+        for i, values in enumerate(effective_eigenvalues(run, process, 3)):
+            thinner = {**look, "linewidth": style.ROLES[process]["linewidth"] * (0.65 if i else 1)}
+            both.append(Curve(steps_of(run), values, "" if i else name, process, thinner))
+            sharp.append(replace(both[-1], y=values / step_size))
+    top = _settled(sharp, 0.05)[1]
     return [
-        Panel(
-            "The Hessian's eigenvalues", "eigenvalues", curves(sharp), ylim=(0, _settled(curves(sharp), 0.05)[1]),
-            legend=False
-        ),
-        Panel("Step size", "lr / sqrt(nu)", curves(size), ylim=_settled(curves(size), 0.05), legend=False),
-        Panel(
-            "Their products: at most 2", "effective eigenvalues", curves(both), level=2.0, level_label="edge",
-            ylim=(0, 3.8)
-        ),
+        Panel("The Hessian's eigenvalues", "eigenvalues", sharp, ylim=(0, top), legend=False),
+        Panel("Step size", "lr / sqrt(nu)", size, ylim=_settled(size, 0.05), legend=False),
+        Panel("Their products: at most 2", "effective eigenvalues", both, level=2.0, level_label="edge", ylim=(0, 3.8)),
     ]
 
 
 def equal_loss(runs: Mapping[str, Run], level: float) -> list[Panel]:
     """Central flows at several learning rates: loss over time, and sharpness over loss."""
-    looks = style.cycle(len(runs))
     over_time, over_loss = [], []
-    for look, (name, run) in zip(looks, runs.items(), strict=True):
-        flow, last = run["central"], at_loss(run, level)
-        over_time.append(
-            Curve(steps_of(run)[: last + 1], flow.loss[: last + 1], name, "central", {**look, "linewidth": 1.6})
-        )
-        over_loss.append(Curve(
-            flow.loss[: last + 1], flow_sharpness(run, "central")[: last + 1], name, "central",
-            {**look, "linewidth": 1.6}
-        ))
+    for look, (name, run) in zip(style.cycle(len(runs)), runs.items(), strict=True):
+        cut, look = slice(at_loss(run, level) + 1), {**look, "linewidth": 1.6}
+        loss = run["central"].loss[cut]
+        over_time.append(Curve(steps_of(run)[cut], loss, name, "central", look))
+        over_loss.append(Curve(loss, flow_sharpness(run, "central")[cut], name, "central", look))
     return [
         Panel("The way down", "training loss", over_time, level=level, level_label=f"loss {level:.3g}", log=True),
         Panel(
@@ -261,8 +228,7 @@ def two_rates(runs: Mapping[str, Run], window: float) -> list[Panel]:
         ("effective step", lambda r, q: r[q].effective_step)
     ):
         curves = []
-        for colour, (name, run) in zip(("blue", "vermilion"), runs.items(), strict=True):
-            look = {"color": style.COLOURS[colour], "linestyle": "-" if colour == "blue" else (0, (6, 2))}
+        for look, (name, run) in zip(style.cycle(2), runs.items(), strict=True):
             curves.append(
                 Curve(steps_of(run), quantity(run, "discrete"), "", look={**look, "alpha": 0.4, "linewidth": 0.8})
             )

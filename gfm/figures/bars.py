@@ -35,8 +35,7 @@ def by_name(
     wide = 2.9 if len(panels) < 3 else 1.9
     with style.use():
         fig, axes = plt.subplots(
-            1, len(panels), figsize=(2.4 + wide * len(panels), 1.2 + 0.3 * len(names)),
-            squeeze=False, sharey=True,
+            1, len(panels), figsize=(2.4 + wide * len(panels), 1.2 + 0.3 * len(names)), squeeze=False, sharey=True
         )
         for ax, (title, values) in zip(axes.flat, panels.items(), strict=True):
             for row, name in enumerate(names):

@@ -13,6 +13,8 @@ from gfm.figures.panels import Curve, Panel, averaged, steps_of
 
 __all__ = ["limits", "oscillation"]
 
+_DOTS = {"linestyle": "", "marker": "o"}
+
 
 def oscillation(run: Run, window: float, steps: np.ndarray, variances: np.ndarray) -> list[Panel]:
     """Squared displacement along the first eigenvector of Sigma, its predicted variance, and the closed form.
@@ -27,10 +29,7 @@ def oscillation(run: Run, window: float, steps: np.ndarray, variances: np.ndarra
     highest = 3 * max(np.nanmax(np.nan_to_num(curves[1].y)), np.nanmax(np.nan_to_num(predicted[run.steps // 10 :])))
     return [Panel("The variance of the swing: predicted, and in closed form", "squared oscillation (weights²)", [
         *curves,
-        Curve(
-            steps, variances, "closed form", "central",
-            {"linestyle": "", "marker": "o", "markersize": 6, "markerfacecolor": "none"}
-        ),
+        Curve(steps, variances, "closed form", "central", {**_DOTS, "markersize": 6, "markerfacecolor": "none"}),
     ], ylim=(0, highest))]
 
 
@@ -40,24 +39,18 @@ def limits(
     """The closed form over the learning rate, and over 1 - beta2, at one point of ``closed_form_along``."""
     shown = memories < 1
     length = 1 - memories[shown]
-    flat = np.ones_like(length)
+    flat, here = np.ones_like(length), checked["variance"][[point]]
+    dotted = {"linewidth": 1.6, "linestyle": (0, (2, 1.5)), "color": style.COLOURS["green"]}
+    normalised = flat * checked["normalised"][point]
     return [
         Panel("It rises with the learning rate", "variance (weights²)", [
             Curve(rates, checked["by_rate"][point], "closed form", "central"),
-            Curve(
-                np.array([lr]), checked["variance"][[point]], "this run", "discrete", {"linestyle": "", "marker": "o"}
-            ),
+            Curve(np.array([lr]), here, "this run", "discrete", _DOTS),
         ], xlabel="learning rate"),
         Panel("Between its two limits", "variance (weights²)", [
             Curve(length, checked["by_memory"][point][shown], "closed form", "central"),
             Curve(length, flat * checked["descent"][point], "gradient descent (beta2 = 1)", "stable"),
-            Curve(
-                length, flat * checked["normalised"][point], "normalised gradient descent (beta2 = 0)", "smoothed",
-                {"linewidth": 1.6, "linestyle": (0, (2, 1.5)), "color": style.COLOURS["green"]}
-            ),
-            Curve(
-                np.array([1 - beta2]), checked["variance"][[point]], "this run", "discrete",
-                {"linestyle": "", "marker": "o"}
-            ),
+            Curve(length, normalised, "normalised gradient descent (beta2 = 0)", "smoothed", dotted),
+            Curve(np.array([1 - beta2]), here, "this run", "discrete", _DOTS),
         ], xlabel="1 - beta2", logx=True, ylim=(0, None)),
     ]

@@ -12,12 +12,7 @@ __all__ = ["fields", "paths"]
 
 
 def fields(
-    grid: np.ndarray,
-    learned: np.ndarray,
-    true: np.ndarray,
-    visited: np.ndarray,
-    runs: np.ndarray,
-    flows: np.ndarray,
+    grid: np.ndarray, learned: np.ndarray, true: np.ndarray, visited: np.ndarray, runs: np.ndarray, flows: np.ndarray
 ) -> Figure:
     """The true and the learned field as arrows over the plane, with recorded and learned paths from the same starts.
 
@@ -39,8 +34,7 @@ def fields(
                 ax.quiver(grid[mask][:, 0], grid[mask][:, 1], arrows[mask][:, 0], arrows[mask][:, 1],
                           color=colour, angles="xy", scale=9, width=0.004)
             for line in lines:
-                ax.plot(line[:, 0], line[:, 1], color=style.COLOURS["blue"], linewidth=1.5,
-                        linestyle="-")
+                ax.plot(line[:, 0], line[:, 1], color=style.COLOURS["blue"], linewidth=1.5, linestyle="-")
                 ax.plot(*line[0], "o", color=style.COLOURS["blue"], markersize=4)
                 ax.plot(*line[-1], "s", color=style.COLOURS["vermilion"], markersize=4)
             x = np.linspace(0.42, 2.4, 50)
@@ -59,9 +53,7 @@ def fields(
     return fig
 
 
-def paths(
-    panels: dict[str, tuple[np.ndarray, dict[str, np.ndarray]]], titles: dict[str, str], observed: int
-) -> Figure:
+def paths(panels: dict[str, tuple[np.ndarray, dict[str, np.ndarray]]], titles: dict[str, str], observed: int) -> Figure:
     """True and forecast weights of single runs against the step.
 
     Args:
@@ -78,18 +70,12 @@ def paths(
             ax.plot(truth, label="recorded run", **style.line("truth", linewidth=1.4))
             names = [name for name in forecasts if name != "gfm"]
             for name, look in zip(names, style.cycle(len(names)), strict=True):
-                ax.plot(np.arange(observed + 1, len(truth)), forecasts[name], label=titles[name],
-                        linewidth=1.2, **look)
+                ax.plot(np.arange(observed + 1, len(truth)), forecasts[name], label=titles[name], linewidth=1.2, **look)
             if "gfm" in forecasts:
                 ax.plot(np.arange(observed + 1, len(truth)), forecasts["gfm"], label=titles["gfm"],
                         **style.line("gfm", markevery=(9, 40), markersize=4))
             low, high = truth.min(), truth.max()
             margin = 0.35 * (high - low) + 1e-9
             ax.set(title=title, ylim=(low - margin, high + margin))
-        for ax in axes[-1]:
-            ax.set_xlabel("optimizer step")
-        for ax in axes[:, 0]:
-            ax.set_ylabel("weight")
-        handles, labels = axes.flat[0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside lower center", ncols=4)
+        style.labels_around(fig, axes, "optimizer step", "weight", loc="outside lower center", ncols=4)
     return fig

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,39 +19,35 @@ def error_panels(
     titles: Mapping[str, str],
     first: int,
     floor: float = 1e-17,
-    highlight: str = "gfm",
     limit: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> Figure:
-    """Error against step on a logarithmic axis, one panel per data set.
+    """Error against step on a logarithmic axis, one panel per data set; the learned flow is drawn bold.
 
     Args:
         panels: title -> forecaster -> (samples, horizon) mean squared errors.
         titles: forecaster -> name in the legend.
         first: step of the first error.
         floor: smaller errors, which are rounding, are drawn at this value.
-        highlight: the forecaster drawn bold.
         limit: panel title -> steps and errors that no forecaster can beat.
     """
-    names = [name for name in next(iter(panels.values())) if name != highlight]
+    names = [name for name in next(iter(panels.values())) if name != "gfm"]
     looks = dict(zip(names, style.cycle(len(names)), strict=True))
+    dashes: dict[str, Any] = {"color": style.COLOURS["black"], "marker": "_", "markersize": 9, "linestyle": "none"}
     with style.use():
         columns = 2 if len(panels) > 1 else 1
         rows = -(-len(panels) // columns)
-        fig, axes = plt.subplots(
-            rows, columns, figsize=(4.4 * columns, 2.9 * rows), squeeze=False, sharex=True
-        )
+        fig, axes = plt.subplots(rows, columns, figsize=(4.4 * columns, 2.9 * rows), squeeze=False, sharex=True)
         for ax, (title, errors) in zip(axes.flat, panels.items(), strict=False):
-            for name in [*names, highlight]:
+            for name in [*names, "gfm"]:
                 mean = np.maximum(errors[name].mean(axis=0), floor)
                 steps = np.arange(first, first + len(mean))
-                if name == highlight:
+                if name == "gfm":
                     look = style.line("gfm", markevery=(9, 30), markersize=4.5, zorder=5)
                 else:
                     look = {**looks[name], "linewidth": 1.2, "alpha": 0.9}
                 ax.plot(steps, mean, label=titles[name], **look)
             if limit and title in limit:
-                ax.plot(*limit[title], color=style.COLOURS["black"], marker="_", markersize=9,
-                        linestyle="none", zorder=6)
+                ax.plot(*limit[title], zorder=6, **dashes)
             top = max(np.median(errors["hold"]), 0.1) * 20 if "hold" in errors else None
             ax.set(yscale="log", title=title)
             ax.set_ylim(top=top)
@@ -61,13 +58,8 @@ def error_panels(
         handles, labels = axes.flat[0].get_legend_handles_labels()
         if limit:
             labels.insert(-1, "Bayes limit (simulated)")
-            handles.insert(-1, plt.Line2D([], [], color=style.COLOURS["black"], marker="_",
-                                          markersize=9, linestyle="none"))
+            handles.insert(-1, plt.Line2D([], [], **dashes))
         order = [len(labels) - 1, *range(len(labels) - 1)]  # the flow first
-        fig.legend(
-            [handles[i] for i in order],
-            [labels[i] for i in order],
-            loc="outside right upper",
-        )
+        fig.legend([handles[i] for i in order], [labels[i] for i in order], loc="outside right upper")
     return fig
 

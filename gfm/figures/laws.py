@@ -15,11 +15,7 @@ __all__ = ["densities", "memoryless"]
 
 
 def memoryless(
-    now: np.ndarray,
-    later: np.ndarray,
-    flow: np.ndarray,
-    monotone: np.ndarray,
-    bars: Mapping[str, Mapping[str, float]],
+    now: np.ndarray, later: np.ndarray, flow: np.ndarray, monotone: np.ndarray, bars: Mapping[str, Mapping[str, float]]
 ) -> Figure:
     """Left: test weights at the end against those at step 20, and the two maps; right: errors.
 
@@ -37,8 +33,7 @@ def memoryless(
         left.plot(now[order], monotone[order], **style.line("threshold", linewidth=2.4,
                   color=style.COLOURS["orange"]), label="monotone map")
         left.plot(now[order], flow[order], color=style.COLOURS["blue"], label="flow of v(w, t)")
-        left.set(xlabel="weight at step 20", ylabel="weight at step 200",
-                 title="Many tasks: one map for all")
+        left.set(xlabel="weight at step 20", ylabel="weight at step 200", title="Many tasks: one map for all")
         left.legend(loc="upper left")
         names = list(next(iter(bars.values())))
         looks = style.cycle(len(bars), markers=True)
@@ -47,19 +42,12 @@ def memoryless(
                        marker=look["marker"], color=look["color"], markersize=8, label=group)
         right.set_yticks(range(len(names)), names)
         right.invert_yaxis()
-        right.set(xscale="log", xlabel="mean squared error at step 200",
-                  title="One task: the same field is right")
+        right.set(xscale="log", xlabel="mean squared error at step 200", title="One task: the same field is right")
         right.legend(loc="upper left", bbox_to_anchor=(0.0, 0.9))
     return fig
 
 
-def densities(
-    states: np.ndarray,
-    carried: np.ndarray,
-    path: np.ndarray,
-    optimum: float,
-    labels: list[str],
-) -> Figure:
+def densities(states: np.ndarray, carried: np.ndarray, path: np.ndarray, optimum: float, labels: list[str]) -> Figure:
     """The distribution of one weight at some epochs, in small panels, with one run's weight as a dot.
 
     Args:
@@ -75,8 +63,7 @@ def densities(
         fig, axes = plt.subplots(2, 4, figsize=(8.8, 3.9), sharex=True, sharey=True)
         for number, (ax, label) in enumerate(zip(axes.flat, labels, strict=True)):
             true = gaussian_kde(states[number])(grid)
-            ax.fill_between(grid, true, color=style.COLOURS["sky"], alpha=0.5, linewidth=0,
-                            label="recorded runs")
+            ax.fill_between(grid, true, color=style.COLOURS["sky"], alpha=0.5, linewidth=0, label="recorded runs")
             ax.plot(grid, gaussian_kde(carried[number])(grid), color=style.COLOURS["black"],
                     linestyle=(0, (4, 2)), linewidth=1.2, label="learned flow")
             ax.axvline(optimum, **style.line("threshold"), label="optimum")
@@ -84,10 +71,5 @@ def densities(
                     clip_on=False, zorder=5, label="one run")
             ax.set_title(label)
         axes[0, 0].set_ylim(bottom=0)  # shared by all panels, so set once all are drawn
-        for ax in axes[-1]:
-            ax.set_xlabel("weight w")
-        for ax in axes[:, 0]:
-            ax.set_ylabel("density $p_t(w)$")
-        handles, names = axes.flat[0].get_legend_handles_labels()
-        fig.legend(handles, names, loc="outside lower center", ncols=4)
+        style.labels_around(fig, axes, "weight w", "density $p_t(w)$", loc="outside lower center", ncols=4)
     return fig

@@ -14,10 +14,7 @@ __all__ = ["nowcasts"]
 
 
 def nowcasts(
-    ahead: Sequence[int],
-    losses: Mapping[str, np.ndarray],
-    saved: Mapping[str, np.ndarray],
-    bold: str,
+    ahead: Sequence[int], losses: Mapping[str, np.ndarray], saved: Mapping[str, np.ndarray], bold: str
 ) -> Figure:
     """Left: test loss some steps ahead; right: share of the training steps saved, seed by seed.
 
@@ -31,8 +28,7 @@ def nowcasts(
         fig, (left, right) = plt.subplots(1, 2, figsize=(8.8, 3.4))
         looks = style.cycle(len(losses), markers=True)
         for (name, values), look in zip(losses.items(), looks, strict=True):
-            left.plot(ahead, values, label=name, markersize=5,
-                      **(style.line("gfm") if name == bold else look))
+            left.plot(ahead, values, label=name, markersize=5, **(style.line("gfm") if name == bold else look))
         left.set(xlabel="steps ahead", ylabel="test loss", yscale="log", title="At the weights forecast")
         left.legend()
         for row, (name, values) in enumerate(saved.items()):

@@ -16,7 +16,9 @@ from gfm.central import Run
 from gfm.figures import style
 from gfm.measures.flow import smooth
 
-__all__ = ["ABLATED", "Curve", "Panel", "averaged", "data_of", "draw", "effective_eigenvalues", "steps_of"]
+__all__ = [
+    "ABLATED", "Curve", "Panel", "averaged", "data_of", "draw", "effective_eigenvalues", "eigenvalues", "steps_of",
+]
 
 #: How the flow without its curvature penalty is drawn.
 ABLATED: dict[str, Any] = {"color": style.COLOURS["purple"], "linestyle": (0, (6, 2, 1.5, 2))}
@@ -66,6 +68,15 @@ def effective_eigenvalues(run: Run, process: str, most: int) -> list[np.ndarray]
     return [column for column in values.T[:most] if np.isfinite(column).sum() > 1]
 
 
+def eigenvalues(run: Run, name: str, most: int, look: dict[str, Any]) -> list[Curve]:
+    """The largest effective eigenvalues of the optimizer, drawn with ``look``, and of its central flow."""
+    return [
+        Curve(steps_of(run), values, label if i == 0 else "", process, changes)
+        for process, label, changes in (("discrete", name, look), ("central", "central flow", {}))
+        for i, values in enumerate(effective_eigenvalues(run, process, most))
+    ]
+
+
 def averaged(step: np.ndarray, seen: np.ndarray, predicted: np.ndarray, window: float, name: str, *,
              look: dict[str, Any], prediction: str = "central flow: predicted") -> list[Curve]:
     """The optimizer's values, their average, and what the central flow predicts for it."""
@@ -92,8 +103,7 @@ def draw(panels: Sequence[Panel], columns: int = 2, height: float = 2.8, width: 
     shared = len({p.xlabel for p in panels}) == 1
     with style.use():
         figure, grid = plt.subplots(
-            rows, columns, figsize=(width or (8.6 if columns > 1 else 5.6), height * rows), sharex=shared,
-            squeeze=False,
+            rows, columns, figsize=(width or (8.6 if columns > 1 else 5.6), height * rows), sharex=shared, squeeze=False
         )
         for axes, panel in zip(grid.flat, panels, strict=False):
             for curve in panel.curves:

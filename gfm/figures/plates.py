@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from gfm.central import Run
-from gfm.figures.panels import Curve, Panel, averaged, effective_eigenvalues, steps_of
+from gfm.figures.panels import Curve, Panel, averaged, eigenvalues, steps_of
 
 __all__ = ["plate"]
 
 
-def plate(run: Run, window: float, most: int = 3) -> list[Panel]:
+def plate(run: Run, window: float) -> list[Panel]:
     """Panels of a run with processes discrete and central, of any optimizer.
 
     They show loss, effective eigenvalues, squared swing along the first eigenvector of Sigma (if a direction was
@@ -19,18 +19,10 @@ def plate(run: Run, window: float, most: int = 3) -> list[Panel]:
     Args:
         run: with processes discrete and central.
         window: standard deviation, in steps, of the Gaussian average.
-        most: number of eigenvalues.
     """
     step, seen, flow = steps_of(run), run["discrete"], run["central"]
     panels = [_averaged("Loss", "training loss", step, seen.loss, flow.predicted_loss, window, legend=True)]
-    curves = [
-        Curve(step, v, "optimizer" if i == 0 else "", look={"alpha": 0.5, "linewidth": 0.9})
-        for i, v in enumerate(effective_eigenvalues(run, "discrete", most))
-    ]
-    curves += [
-        Curve(step, v, "central flow" if i == 0 else "", "central")
-        for i, v in enumerate(effective_eigenvalues(run, "central", most))
-    ]
+    curves = eigenvalues(run, "optimizer", 3, {"alpha": 0.5, "linewidth": 0.9})
     top = np.nanmax([np.nanmax(c.y) for c in curves])
     panels.append(Panel(
         "Eigenvalues of the effective Hessian", "effective eigenvalues", curves, level=2.0,

@@ -12,21 +12,19 @@ from gfm.figures import style
 
 __all__ = ["by_share"]
 
+#: Smaller errors, which are rounding, are drawn at this value.
+FLOOR = 1e-17
+
 
 def by_share(
-    panels: Mapping[str, Mapping[str, np.ndarray]],
-    shares: Sequence[float],
-    titles: Mapping[str, str],
-    floor: float = 1e-17,
+    panels: Mapping[str, Mapping[str, np.ndarray]], shares: Sequence[float], titles: Mapping[str, str]
 ) -> Figure:
     """Error at the last step against the observed share of the run, one panel per data set.
 
     Args:
-        panels: title -> forecaster -> (shares, samples) errors; bars of one standard deviation are left out
-            where the errors are at the level of rounding.
+        panels: title -> forecaster -> (shares, samples) errors.
         shares: in per cent.
         titles: forecaster -> name in the legend.
-        floor: smaller errors are drawn at this value.
     """
     names = [name for name in next(iter(panels.values())) if name != "gfm"]
     looks = dict(zip(names, style.cycle(len(names), markers=True), strict=True))
@@ -34,12 +32,10 @@ def by_share(
         fig, axes = plt.subplots(1, len(panels), figsize=(4.4 * len(panels), 3.4), squeeze=False)
         for ax, (title, errors) in zip(axes.flat, panels.items(), strict=True):
             for name in [*names, "gfm"]:
-                mean = np.maximum(errors[name].mean(axis=1), floor)
+                mean = np.maximum(errors[name].mean(axis=1), FLOOR)
                 look = style.line("gfm") if name == "gfm" else {**looks[name], "linewidth": 1.2}
-                ax.plot(shares, mean, label=titles[name], markersize=5,
-                        zorder=5 if name == "gfm" else 3, **look)
-            ax.set(yscale="log", title=title, xlabel="observed share of the run (%)", xticks=shares)
-        axes[0, 0].set_ylabel("mean squared error at step 200")
-        handles, labels = axes.flat[0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside right upper")
+                ax.plot(shares, mean, label=titles[name], markersize=5, zorder=5 if name == "gfm" else 3, **look)
+            ax.set(yscale="log", title=title, xticks=shares)
+        xlabel, ylabel = "observed share of the run (%)", "mean squared error at step 200"
+        style.labels_around(fig, axes, xlabel, ylabel, loc="outside right upper")
     return fig

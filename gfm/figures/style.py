@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["COLOURS", "ROLES", "cycle", "line", "use"]
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+
+__all__ = ["COLOURS", "ROLES", "cycle", "labels_around", "line", "use"]
 
 COLOURS = {
     "blue": "#0072B2",
@@ -62,7 +66,6 @@ _RC: dict[Any, Any] = {
     "legend.fontsize": 8.5,
     "lines.linewidth": 1.5,
     "svg.fonttype": "path",
-    "svg.hashsalt": "gfm",
 }
 
 
@@ -76,6 +79,15 @@ def use() -> Iterator[None]:
         yield
 
 
+def labels_around(figure: Figure, axes: np.ndarray, xlabel: str, ylabel: str, **legend: Any) -> None:
+    """Label a grid of axes below and on the left only, and put the legend of the first beside or below them."""
+    for ax in axes[-1]:
+        ax.set_xlabel(xlabel)
+    for ax in axes[:, 0]:
+        ax.set_ylabel(ylabel)
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), **legend)
+
+
 def line(role: str, **changes: Any) -> dict[str, Any]:
     """Keyword arguments of ``ax.plot`` for a role in :data:`ROLES`, with changes."""
     return {**ROLES[role], **changes}
@@ -84,5 +96,4 @@ def line(role: str, **changes: Any) -> dict[str, Any]:
 def cycle(number: int, markers: bool = False) -> list[dict[str, Any]]:
     """Keyword arguments for ``number`` lines that differ in colour and dashes (and markers, if asked for)."""
     marked = [{"marker": _MARKERS[i % 8]} if markers else {} for i in range(number)]
-    return [{"color": _ORDER[i % 8], "linestyle": _DASHES[(i + i // 8) % 8], **marked[i]}
-            for i in range(number)]
+    return [{"color": _ORDER[i % 8], "linestyle": _DASHES[(i + i // 8) % 8], **marked[i]} for i in range(number)]

@@ -15,6 +15,7 @@ __all__ = ["floor_plane", "valley", "valley_slider"]
 
 _NAMES = {"discrete": "gradient descent", "stable": "gradient flow", "central": "central flow"}
 _UNSTABLE = "sharpness above 2 / lr"
+_LAST = 24  # steps enlarged
 
 
 def _paths(ax: Axes, run: Run, horizontal: int, vertical: int) -> None:
@@ -29,13 +30,18 @@ def _paths(ax: Axes, run: Run, horizontal: int, vertical: int) -> None:
     ax.plot(w[0, horizontal], w[0, vertical], "D", color=style.COLOURS["purple"], zorder=5)
 
 
-def _shade(ax: Axes, x: np.ndarray, y: np.ndarray, sharpness: np.ndarray, edge: float) -> None:
+def _landscape(ax: Axes, x: np.ndarray, y: np.ndarray, loss: np.ndarray, lowest: float, sharpness: np.ndarray,
+               edge: float) -> None:
+    """Contours of the loss, from ``lowest`` above its minimum, and the region above the edge, shaded."""
     ax.contourf(x, y, sharpness, levels=[edge, np.inf], colors=[style.COLOURS["vermilion"]], alpha=0.14)
     ax.contour(x, y, sharpness, levels=[edge], colors=[style.COLOURS["vermilion"]], linewidths=1)
+    levels = np.geomspace(loss.min() + lowest, loss.max(), 12)
+    ax.contour(x, y, loss, levels=levels, colors="#C4C4C4", linewidths=0.7)
+    ax.text(0.99, 0.02, _UNSTABLE, color=style.COLOURS["vermilion"], transform=ax.transAxes, ha="right", zorder=4)
     ax.grid(False)
 
 
-def valley(run: Run, x: np.ndarray, y: np.ndarray, loss: np.ndarray, sharpness: np.ndarray, last: int = 24) -> Figure:
+def valley(run: Run, x: np.ndarray, y: np.ndarray, loss: np.ndarray, sharpness: np.ndarray) -> Figure:
     """The valley from above, its sharpness along the paths, and the last steps enlarged.
 
     Args:
@@ -44,17 +50,12 @@ def valley(run: Run, x: np.ndarray, y: np.ndarray, loss: np.ndarray, sharpness: 
         y: grid along it.
         loss: (len(y), len(x)) on the grid.
         sharpness: (len(y), len(x)) on the grid.
-        last: number of steps enlarged in the third panel.
     """
     edge = 2.0 / run.settings["lr"]
     with style.use():
         figure, (above, time, near) = plt.subplots(1, 3, figsize=(12.2, 3.7), width_ratios=(1.6, 1.1, 1.0))
-        _shade(above, y, x, sharpness.T, edge)
-        above.contour(
-            y, x, loss.T, levels=np.geomspace(loss.min() + 0.02, loss.max(), 12), colors="#C4C4C4", linewidths=0.7
-        )
+        _landscape(above, y, x, loss.T, 0.02, sharpness.T, edge)
         _paths(above, run, 1, 0)
-        above.text(0.99, 0.02, _UNSTABLE, color=style.COLOURS["vermilion"], transform=above.transAxes, ha="right")
         above.set(
             xlabel="weight y (along the valley)", ylabel="weight x (across)",
             title="Gradient descent zig-zags; the flows do not"
@@ -84,7 +85,7 @@ def valley(run: Run, x: np.ndarray, y: np.ndarray, loss: np.ndarray, sharpness: 
         time.patch.set_visible(False)
         time.legend(loc="upper right")
 
-        w, c = run["discrete"].weights[-last:], run["central"].weights[-1]
+        w, c = run["discrete"].weights[-_LAST:], run["central"].weights[-1]
         mean = w.mean(0)
         for point in w:
             near.plot([c[1], point[1]], [c[0], point[0]], color=style.COLOURS["sky"], linewidth=0.8)
@@ -96,7 +97,7 @@ def valley(run: Run, x: np.ndarray, y: np.ndarray, loss: np.ndarray, sharpness: 
             c[1], c[0], yerr=spread, color=style.COLOURS["black"], capsize=5, linewidth=1.6,
             label=r"$\pm$ predicted $\sigma$"
         )
-        near.set(xlabel="y", ylabel="x", title=rf"The last {last} steps: $w_t = w(t) + \delta_t$")
+        near.set(xlabel="y", ylabel="x", title=rf"The last {_LAST} steps: $w_t = w(t) + \delta_t$")
         half = 1.15 * max(np.abs(w[:, 1] - c[1]).max(), 0.05)
         near.set_xlim(c[1] - 3 * half, c[1] + 3 * half)
         near.set_ylim(c[0] - 1.9 * np.abs(w[:, 0] - c[0]).max(), c[0] + 3.4 * np.abs(w[:, 0] - c[0]).max())
@@ -119,15 +120,11 @@ def floor_plane(
     """
     with style.use():
         figure, (plane, time) = plt.subplots(1, 2, figsize=(10.4, 4.0), width_ratios=(1.15, 1))
-        _shade(plane, y, z, sharpness, 2.0 / run.settings["lr"])
-        plane.contour(
-            y, z, loss, levels=np.geomspace(loss.min() + 0.01, loss.max(), 12), colors="#C4C4C4", linewidths=0.7
-        )
+        _landscape(plane, y, z, loss, 0.01, sharpness, 2.0 / run.settings["lr"])
         _paths(plane, run, 1, 2)
         plane.plot(lowest[1], lowest[2], "*", markersize=15, color=style.COLOURS["orange"],
                    markeredgecolor=style.COLOURS["black"],
                    label="lowest stable point", zorder=6, linestyle="none")
-        plane.text(0.99, 0.02, _UNSTABLE, color=style.COLOURS["vermilion"], transform=plane.transAxes, ha="right")
         plane.set(xlabel="weight y", ylabel="weight z", title="On the floor: along the border of the stable region")
         plane.legend(loc="upper left", frameon=True, framealpha=0.9, edgecolor="none")
         step = np.arange(run.steps + 1)
@@ -143,7 +140,7 @@ def floor_plane(
     return figure
 
 
-def valley_slider(run: Run, border: np.ndarray, floor: np.ndarray, name: str, alt: str, every: int = 1) -> str:
+def valley_slider(run: Run, border: np.ndarray, floor: np.ndarray, name: str, alt: str) -> str:
     """The two-weight valley with a slider over the steps, as HTML.
 
     Args:
@@ -152,13 +149,11 @@ def valley_slider(run: Run, border: np.ndarray, floor: np.ndarray, name: str, al
         floor: (m, 2) points (y, x) of the floor.
         name: made of letters, digits and hyphens; unique on the page.
         alt: the finding in words.
-        every: steps between frames; odd, because descent oscillates with period two.
     """
-    take = slice(None, None, every)
-    steps = np.arange(run.steps + 1)[take]
-    w = {p: run[p].weights[take].astype(float) for p in _NAMES}
+    steps = np.arange(run.steps + 1)
+    w = {p: run[p].weights.astype(float) for p in _NAMES}
     scale = 2.0 / run.settings["lr"] / run.settings["threshold"]
-    top = {p: run[p].eigenvalues[take, 0] * scale for p in _NAMES}
+    top = {p: run[p].eigenvalues[:, 0] * scale for p in _NAMES}
     every_y = np.concatenate([v[:, 1] for v in w.values()])
     every_x = np.concatenate([v[:, 0] for v in w.values()])
     ends_y = (every_y.min() - 0.1, every_y.max() + 0.25)
@@ -166,13 +161,12 @@ def valley_slider(run: Run, border: np.ndarray, floor: np.ndarray, name: str, al
     corners = np.concatenate([border, [[ends_y[1], border[-1, 1]], [ends_y[1], border[0, 1]]]])
     edge = 2.0 / run.settings["lr"]
     spread = max(abs(top["discrete"] - edge).max(), 0.05 * edge)
-    order = ("discrete", "stable", "central")
     panels = [
         Panel("The valley from above", "weight y (along)", "weight x (across)",
-              [Curve(_NAMES[p], p, w[p][:, 1], w[p][:, 0]) for p in order], ends_y, ends_x,
+              [Curve(_NAMES[p], p, w[p][:, 1], w[p][:, 0]) for p in _NAMES], ends_y, ends_x,
               areas={_UNSTABLE: corners}, lines={"floor": floor}),
         Panel("Its sharpness (dotted: 2 / lr)", "step", "sharpness",
-              [Curve(_NAMES[p], p, steps, top[p]) for p in order], (0, float(steps[-1])),
+              [Curve(_NAMES[p], p, steps, top[p]) for p in _NAMES], (0, float(steps[-1])),
               (edge - 1.1 * spread, edge + 1.1 * spread), lines={"2 / lr": np.array([[0, edge], [steps[-1], edge]])}),
     ]
     return slider(

@@ -31,8 +31,7 @@ class _Flow(nn.Module):
         self.register_buffer("low", place.ceil().long() - 1)
         self.register_buffer("share", place - self.low)
         self.field = nn.Sequential(
-            nn.Linear(length + 2, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(),
-            nn.Linear(width, 1),
+            nn.Linear(length + 2, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1)
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -36,20 +36,16 @@ class _Nowcaster(nn.Module):
         self.register_buffer("columns", torch.linspace(0, n, STATES).round().long())
         marks = torch.linspace(0, horizon, MARKS + 1)[1:]
         self.register_buffer("low", (torch.arange(1, horizon + 1) / horizon * MARKS).ceil().long() - 1)
-        self.register_buffer("share", 1 - (marks[self.low] - torch.arange(1, horizon + 1))
-                             / (horizon / MARKS))
+        self.register_buffer("share", 1 - (marks[self.low] - torch.arange(1, horizon + 1)) / (horizon / MARKS))
         self.register_buffer("edges", edges)
         if edges is not None:
             degree = torch.bincount(edges.flatten()).clamp_min(1).to(torch.float32)
             self.register_buffer("degree", degree)
         self.entry = nn.Linear(STATES, width)
         rounds = 0 if edges is None else 3
-        self.messages = nn.ModuleList(
-            nn.Sequential(nn.Linear(3 * width, width), nn.SiLU()) for _ in range(rounds)
-        )
+        self.messages = nn.ModuleList(nn.Sequential(nn.Linear(3 * width, width), nn.SiLU()) for _ in range(rounds))
         self.head = nn.Sequential(
-            nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(),
-            nn.Linear(width, MARKS),
+            nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, MARKS)
         )
         last = self.head[-1]
         assert isinstance(last, nn.Linear)
@@ -91,9 +87,7 @@ class WNNPlus(DirectForecaster):
     per_series = False
     defaults = Training(rate=3e-3, batch=32, epochs=400, patience=40, decay=1e-2)
 
-    def __init__(
-        self, observed: int | None = None, training: Training | None = None, width: int = 64
-    ) -> None:
+    def __init__(self, observed: int | None = None, training: Training | None = None, width: int = 64) -> None:
         super().__init__(observed, training)
         if width < 1:
             raise InputError(f"width must be at least 1; got {width}.")

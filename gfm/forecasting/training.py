@@ -95,9 +95,7 @@ def train_module(
         with torch.no_grad():
             score = validate()
         if not math.isfinite(total) or math.isnan(score):
-            raise NumericalError(
-                f"The training loss left the finite numbers in epoch {epoch}; lower the rate."
-            )
+            raise NumericalError(f"The training loss left the finite numbers in epoch {epoch}; lower the rate.")
         report.train.append(total / items)
         report.validation.append(score)
         if score < best:

@@ -14,6 +14,8 @@ __all__ = ["LARGE", "largest", "one_by_one"]
 
 #: Blocks with more numbers than this are processed one row at a time.
 LARGE = 5_000_000
+#: Most products for one eigenvector.
+MOST = 300
 
 
 def largest(
@@ -38,12 +40,7 @@ def largest(
 
 
 def one_by_one(
-    product: Product,
-    start: Tensor,
-    *,
-    wanted: int | None = None,
-    tolerance: float | None = None,
-    max_iterations: int = 300,
+    product: Product, start: Tensor, *, wanted: int | None = None, tolerance: float | None = None
 ) -> Eigenpairs:
     """The largest eigenpairs one after the other, with memory for five vectors in addition to the rows.
 
@@ -60,7 +57,7 @@ def one_by_one(
     for i in range(k):
         goal = tolerance if i < wanted else min(1000 * tolerance, 1e-2)
         largest = max(map(abs, values), default=0.0)
-        value, relative, products = _improved(product, start[i : i + 1], start[:i], goal, largest, max_iterations)
+        value, relative, products = _improved(product, start[i : i + 1], start[:i], goal, largest)
         values.append(value)
         residuals.append(relative)
         spent += products
@@ -72,9 +69,7 @@ def one_by_one(
     return Eigenpairs(found[:, 0], start, found[:, 1], spent, converged, None)
 
 
-def _improved(
-    product: Product, row: Tensor, before: Tensor, goal: float, largest: float, most: int
-) -> tuple[float, float, int]:
+def _improved(product: Product, row: Tensor, before: Tensor, goal: float, largest: float) -> tuple[float, float, int]:
     """Turn ``row`` (1, p), in place, into the top eigenvector orthogonal to the rows ``before``.
 
     Returns its eigenvalue, its relative residual and the number of products.
@@ -91,7 +86,7 @@ def _improved(
         new = torch.add(image, row, alpha=-value)
         new.addmm_(new @ before.T, before, alpha=-1)
         relative = float(new.norm()) / max(abs(value), largest, torch.finfo(row.dtype).tiny)
-        if relative <= goal or spent > most:
+        if relative <= goal or spent > MOST:
             return value, relative, spent
         _apart(new, before)
         _apart(new, row)

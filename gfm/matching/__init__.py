@@ -18,22 +18,7 @@ from gfm.matching.path import IncrementPath
 from gfm.matching.vector import AffineVectorField, VectorFlow
 
 __all__ = [
-    "AffineFlow",
-    "AffineVectorField",
-    "Conditioning",
-    "CoordinateFlow",
-    "CorrectionField",
-    "Flow",
-    "FlowOptions",
-    "Frame",
-    "GradientFlowMatching",
-    "IncrementPath",
-    "MemorylessFlow",
-    "Network",
-    "PrefixFlow",
-    "Solver",
-    "VectorFlow",
-    "VectorOnly",
-    "flow_matching_loss",
-    "integrate",
+    "AffineFlow", "AffineVectorField", "Conditioning", "CoordinateFlow", "CorrectionField", "Flow", "FlowOptions",
+    "Frame", "GradientFlowMatching", "IncrementPath", "MemorylessFlow", "Network", "PrefixFlow", "Solver", "VectorFlow",
+    "VectorOnly", "flow_matching_loss", "integrate",
 ]

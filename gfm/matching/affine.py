@@ -88,9 +88,7 @@ class AffineFlow:
         )
         return cls(float(np.exp(found.x)), solve(found.x)[1], None, later.shape[1])
 
-    def driven(
-        self, ends: np.ndarray, context: np.ndarray, later: np.ndarray, ridges: np.ndarray
-    ) -> list[AffineFlow]:
+    def driven(self, ends: np.ndarray, context: np.ndarray, later: np.ndarray, ridges: np.ndarray) -> list[AffineFlow]:
         """This flow with a drive fitted to its residuals by ridge regression, one flow for every ridge.
 
         Ridge 0 is plain least squares; infinity means no drive. A single singular value decomposition (float64)

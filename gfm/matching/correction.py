@@ -45,12 +45,7 @@ class Residuals:
 
 
 def velocity_loss(
-    field: CorrectionField,
-    data: Residuals,
-    runs: Tensor,
-    path: IncrementPath,
-    samples: int,
-    generator: torch.Generator,
+    field: CorrectionField, data: Residuals, runs: Tensor, path: IncrementPath, samples: int, generator: torch.Generator
 ) -> Tensor:
     """The flow matching loss at ``samples`` random places of the given runs.
 
@@ -125,12 +120,7 @@ def knots(horizon: int, until: int) -> int:
 
 
 def correction_states(
-    field: CorrectionField,
-    context: Tensor,
-    kappa: float,
-    horizon: int,
-    until: int,
-    solver: Solver = EULER,
+    field: CorrectionField, context: Tensor, kappa: float, horizon: int, until: int, solver: Solver = EULER
 ) -> Tensor:
     """(series, until) y at every step: solved at twice as many times as in validation, and interpolated linearly.
 

@@ -48,9 +48,7 @@ class Damping:
         return (np.expm1(-r * h) / r) / (np.expm1(-self.rate * h) / self.rate)
 
 
-def choose_damping(
-    rates: np.ndarray, errors: Callable[[Damping | None], np.ndarray]
-) -> tuple[str, Damping | None]:
+def choose_damping(rates: np.ndarray, errors: Callable[[Damping | None], np.ndarray]) -> tuple[str, Damping | None]:
     """The name of the damping to use and the damping, given the fitted runs' rates and the held-out errors under each.
 
     ``"fast"`` damps runs that slow down faster than nine in ten fitted ones; it changes little if runs are alike,

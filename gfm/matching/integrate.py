@@ -52,9 +52,7 @@ class Solver:
 EULER = Solver()
 
 
-def integrate(
-    field: Callable[[Tensor, Tensor], Tensor], start: Tensor, horizon: int, solver: Solver = EULER
-) -> Tensor:
+def integrate(field: Callable[[Tensor, Tensor], Tensor], start: Tensor, horizon: int, solver: Solver = EULER) -> Tensor:
     """States at the times 1..horizon of dx/dt = field(t, x), x(0) = start; a unit of time is one optimizer step.
 
     The dtype is that of ``start``; of the solver only the method and the substeps are used.

@@ -60,13 +60,9 @@ class MemorylessFlow(Forecaster):
         if samples < 1:
             raise InputError("samples must be at least 1.")
         self.path, self.hidden, self.samples, self.time = path or IncrementPath(), tuple(hidden), samples, time
-        self.training = training or Training(
-            rate=1e-2, batch=100, epochs=400, patience=150, schedule="one-cycle"
-        )
+        self.training = training or Training(rate=1e-2, batch=100, epochs=400, patience=150, schedule="one-cycle")
 
-    def _fit(
-        self, train: Trajectories, validation: Trajectories | None, report: FitReport
-    ) -> None:
+    def _fit(self, train: Trajectories, validation: Trajectories | None, report: FitReport) -> None:
         series = torch.from_numpy(to_series(train.weights).astype(np.float64))
         held = torch.from_numpy(to_series((validation or train).weights).astype(np.float64))
         self.steps = series.shape[1] - 1

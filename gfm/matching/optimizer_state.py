@@ -46,11 +46,9 @@ def gradients(data: Trajectories) -> np.ndarray:
     except KeyError as missing:
         raise InputError(
             f"The optimizer-aware field needs the optimizer's {missing} in the trajectories; "
-            "record them with states=True, or {WITHOUT}."
+            f"record them with states=True, or {WITHOUT}."
         ) from None
-    raise InputError(
-        f"The optimizer-aware field knows SGD, momentum, RMSprop and Adam, not {rule!r}; {WITHOUT}."
-    )
+    raise InputError(f"The optimizer-aware field knows SGD, momentum, RMSprop and Adam, not {rule!r}; {WITHOUT}.")
 
 
 def state_features(prefix: Trajectories) -> np.ndarray:
@@ -104,9 +102,7 @@ def second_moment_units(prefix: Trajectories, chunk: int | None = None) -> np.nd
         InputError: No second moments were recorded.
     """
     if "second" not in prefix.states:
-        raise InputError(
-            "products=True needs the optimizer's second moments; record them with states=True."
-        )
+        raise InputError("products=True needs the optimizer's second moments; record them with states=True.")
     last, p = prefix.states["second"][:, -1], prefix.parameters
     chunk = chunk or p
     parts = [_log_second(last[:, start : start + chunk]) for start in range(0, p, chunk)]

@@ -47,11 +47,7 @@ class IncrementPath:
         whole("span", self.span, 1)
 
     def sample_location_and_conditional_flow(
-        self,
-        x0: Tensor,
-        x1: Tensor,
-        t: Tensor | None = None,
-        generator: torch.Generator | None = None,
+        self, x0: Tensor, x1: Tensor, t: Tensor | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Draw t, the location x_t and the velocity u_t.
 

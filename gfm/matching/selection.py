@@ -9,9 +9,7 @@ import numpy as np
 __all__ = ["choose", "clearly_better"]
 
 
-def clearly_better(
-    candidate: np.ndarray, incumbent: np.ndarray, standard_errors: float = 1.0
-) -> bool:
+def clearly_better(candidate: np.ndarray, incumbent: np.ndarray, standard_errors: float = 1.0) -> bool:
     """Whether the candidate's mean error is lower by more than this number of standard errors.
 
     Both are (runs,) errors on the same validation runs; the standard error is that of their paired

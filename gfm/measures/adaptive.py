@@ -10,16 +10,7 @@ import numpy as np
 from gfm.central import Run
 from gfm.errors import InputError
 from gfm.measures.edge import measured_top
-from gfm.measures.flow import (
-    AT_EDGE,
-    at_edge,
-    average,
-    edge_level,
-    effective,
-    effective_top,
-    median,
-    smooth,
-)
+from gfm.measures.flow import AT_EDGE, at_edge, average, edge_level, effective, effective_top, median, smooth
 
 __all__ = [
     "arrivals", "at_loss", "coordinate_error", "flow_sharpness", "level_offset", "loss_lag", "oscillation_share",
@@ -66,15 +57,15 @@ def loss_lag(run: Run, window: float) -> float:
     return median((actual - predicted)[good] / slope[good])
 
 
-def at_loss(run: Run, level: float, process: str = "central") -> int:
-    """The first step at which the loss of a process is at or below ``level``.
+def at_loss(run: Run, level: float) -> int:
+    """The first step at which the central flow's loss is at or below ``level``.
 
     Raises:
         InputError: It never is.
     """
-    below = np.flatnonzero(run[process].loss <= level)
+    below = np.flatnonzero(run["central"].loss <= level)
     if len(below) == 0:
-        raise InputError(f"the loss of the {process} process never comes down to {level:g}; run more steps")
+        raise InputError(f"the loss of the central process never comes down to {level:g}; run more steps")
     return int(below[0])
 
 

@@ -31,9 +31,7 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, flo
     return mean, mean - float(reach), mean + float(reach)
 
 
-def ratio(
-    ours: np.ndarray, theirs: np.ndarray, level: float = 0.95
-) -> tuple[float, float, float]:
+def ratio(ours: np.ndarray, theirs: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
     """Geometric mean of ours / theirs over replicates, and the ends of its interval.
 
     The interval is Student's for the mean logarithm.

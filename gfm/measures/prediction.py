@@ -17,12 +17,12 @@ __all__ = [
 ]
 
 
-def rank(run: Run, share: float = 1e-6) -> np.ndarray:
-    """(steps + 1,) rank of Sigma: the number of eigenvalues above ``share`` times the largest of the run."""
+def rank(run: Run) -> np.ndarray:
+    """(steps + 1,) rank of Sigma: the number of eigenvalues above a millionth of the largest of the run."""
     sigma = np.nan_to_num(run["central"].sigma)
     if sigma.size == 0 or sigma.max() <= 0:
         return np.zeros(len(sigma), dtype=int)
-    return (sigma > share * sigma.max()).sum(1)
+    return (sigma > 1e-6 * sigma.max()).sum(1)
 
 
 def locked(run: Run) -> np.ndarray:

@@ -12,19 +12,6 @@ from gfm.nets.transformer import transformer
 from gfm.nets.vit import vit
 
 __all__ = [
-    "ACTIVATIONS",
-    "SIZES",
-    "GroupNorm",
-    "LayerNorm",
-    "RMSNorm",
-    "available",
-    "build",
-    "cnn",
-    "fused_norms",
-    "lstm",
-    "mamba",
-    "mlp",
-    "resnet",
-    "transformer",
-    "vit",
+    "ACTIVATIONS", "SIZES", "GroupNorm", "LayerNorm", "RMSNorm", "available", "build", "cnn", "fused_norms", "lstm",
+    "mamba", "mlp", "resnet", "transformer", "vit",
 ]

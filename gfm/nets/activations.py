@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gfm.errors import UnknownNameError
+from gfm.checks import known
 
 __all__ = ["ACTIVATIONS", "activation_layer"]
 
@@ -36,9 +36,5 @@ def activation_layer(name: str) -> nn.Module:
     Raises:
         UnknownNameError: The activation is unknown.
     """
-    try:
-        return ACTIVATIONS[name]()
-    except (KeyError, TypeError):
-        raise UnknownNameError(
-            f"Unknown activation {name!r}: choose one of {', '.join(ACTIVATIONS)}."
-        ) from None
+    known("activation", name, ACTIVATIONS)
+    return ACTIVATIONS[name]()

@@ -15,9 +15,7 @@ __all__ = ["cnn"]
 
 
 @network(
-    "cnn", title="CNN", takes="images",
-    tiny={"channels": (2, 4), "hidden": 8},
-    book={"channels": (8, 16), "hidden": 32},
+    "cnn", title="CNN", takes="images", tiny={"channels": (2, 4), "hidden": 8}, book={"channels": (8, 16), "hidden": 32}
 )
 @seeded
 def cnn(
@@ -53,9 +51,7 @@ def cnn(
         )
     layers: list[nn.Module] = []
     for before, after in zip((depth, *channels[:-1]), channels, strict=True):
-        layers += [
-            nn.Conv2d(before, after, 3, padding=1, bias=False), activation_layer(activation), nn.AvgPool2d(2)
-        ]
+        layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), activation_layer(activation), nn.AvgPool2d(2)]
     features = channels[-1] * (height // shrink) * (width // shrink)
     return nn.Sequential(
         *layers, nn.Flatten(), nn.Linear(features, hidden, bias=False), activation_layer(activation),

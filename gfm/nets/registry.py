@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from gfm.errors import InputError, UnknownNameError
+from gfm.checks import known
+from gfm.errors import InputError
 from gfm.nets.seeding import Network
 
 if TYPE_CHECKING:
@@ -109,10 +110,8 @@ def build(
         InputError: Shapes are missing, the network cannot take the inputs, an activation is given for a network
             that has no choice of one, or sizes do not fit the inputs.
     """
-    if name not in _NETWORKS:
-        raise UnknownNameError(f"Unknown network {name!r}: choose one of {', '.join(_NETWORKS)}.")
-    if size not in SIZES:
-        raise UnknownNameError(f"Unknown size {size!r}: choose one of {', '.join(SIZES)}.")
+    known("network", name, _NETWORKS)
+    known("size", size, SIZES)
     architecture = _NETWORKS[name]
     if data is not None:
         input_shape = input_shape or tuple(data.inputs.shape[1:])
@@ -129,11 +128,10 @@ def build(
         if "activation" not in inspect.signature(architecture.builder).parameters:
             raise InputError(f"The network {name!r} has no activation to choose: leave it out.")
         settings["activation"] = activation
-    known = architecture.keywords()
+    keywords = architecture.keywords()
     for option in options:
-        if option not in known:
-            raise UnknownNameError(f"The network {name!r} has no option {option!r}: choose among {', '.join(known)}.")
-    if "steps" in known:  # the longest sequence that the network can take
+        known(f"{name} option", option, keywords)
+    if "steps" in keywords:  # the longest sequence that the network can take
         settings.setdefault("steps", input_shape[0])
     return architecture.builder(**settings, dtype=dtype or torch.float32, seed=seed)
 

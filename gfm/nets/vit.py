@@ -106,9 +106,7 @@ def _positions(rows: int, columns: int, width: int) -> Tensor:
     quarter = width // 4
     rates = 10000.0 ** -(torch.arange(quarter, dtype=torch.float64) / (quarter - 1))
     y, x = torch.meshgrid(
-        torch.arange(rows, dtype=torch.float64),
-        torch.arange(columns, dtype=torch.float64),
-        indexing="ij",
+        torch.arange(rows, dtype=torch.float64), torch.arange(columns, dtype=torch.float64), indexing="ij"
     )
     x, y = x.reshape(-1, 1) * rates, y.reshape(-1, 1) * rates
     return torch.cat((x.sin(), x.cos(), y.sin(), y.cos()), dim=1).float()

@@ -135,9 +135,7 @@ def obtain(experiment: Experiment, store: Store | Path | str | None = None,
     except OSError as error:  # the key holds the data's fingerprint
         if not only_stored:
             raise
-        raise NotStoredError(
-            f"{experiment.name} cannot be looked up, since its data are not here ({error})"
-        ) from error
+        raise NotStoredError(f"{experiment.name} cannot be looked up, since its data are not here ({error})") from error
     found, why = store.find(name, key)
     reused = True
     if found is None and only_stored:

@@ -56,7 +56,7 @@ def test_what_cannot_be_kept(project, monkeypatch, ran):
     assert not (project / "book" / "results").exists()
 
 
-def test_a_large_result_is_left_out_and_what_was_made_from_it_kept(project, monkeypatch, ran):
+def test_a_large_result_is_left_out_and_what_was_made_from_it_kept(project, monkeypatch, ran, no_sphinx):
     shutil.copytree(ran / "build", project / "build", dirs_exist_ok=True)
     monkeypatch.setattr(committed, "MOST_OF_ONE", 100)
     register = Register.load(project)

@@ -36,6 +36,14 @@ def test_a_figure_leaves_svg_png_csv_and_json(project):
     assert not plt.get_fignums()
 
 
+def test_the_same_figure_gives_the_same_files(project):
+    for name in ("one", "two"):
+        Element("toy").show(line(), name, **WORDS)
+    for kind in ("svg", "png"):
+        one, two = ((project / f"build/smoke/figures/toy/{name}.{kind}").read_bytes() for name in ("one", "two"))
+        assert one == two, kind
+
+
 @pytest.mark.parametrize("words", [{"alt": "", "caption": WORDS["caption"]},
                                    {"alt": WORDS["alt"], "caption": " "}])
 def test_a_figure_without_words_is_refused(project, words):

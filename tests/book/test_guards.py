@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gfm import cli
+from gfm.book import building
 from gfm.book.building import build
 from gfm.book.register import Register
 from gfm.book.site import build as site
@@ -25,29 +26,11 @@ OTHER = """
 """
 
 
-@pytest.fixture(scope="module")
-def whole(ran, tmp_path_factory):
-    """A toy project with a build in which nothing is wanting; read only."""
-    root = tmp_path_factory.mktemp("whole") / "project"
-    shutil.copytree(ran, root)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GFM_BUILD", str(root / "build"))
-        report = build(Register.load(root), "book", rerun=False, say=lambda line: None)
-    assert report.problems == [] and not report.site.reused
-    return root
-
-
 @pytest.fixture
 def copy(whole, project):
     """A copy of it to break."""
     shutil.copytree(whole / "build", project / "build")
     return project
-
-
-@pytest.fixture
-def no_sphinx(monkeypatch):
-    """The pages stay as they are: what a guard finds is all that is wrong."""
-    monkeypatch.setattr(site, "_sphinx", lambda source, folder: (folder / "html").mkdir(exist_ok=True))
 
 
 def problems(root: Path) -> list[str]:
@@ -110,6 +93,14 @@ def test_a_run_that_shows_nothing_fails_the_build_also_beside_another(copy, no_s
         cli.build("book", 1, no_run=True, force=False)
     assert end.value.code == 1
     assert capsys.readouterr().err == f"gfm: notebooks/{NAME} ({profile}): it shows no figure and no table\n"
+
+
+def test_a_run_whose_outputs_are_gone_is_run_again(copy, monkeypatch):
+    change(copy / "build/book/run" / NAME, emptied)
+    told, again = [], []
+    monkeypatch.setattr(building, "run_all", lambda plans, *rest: again.extend(plans) or [])
+    assert building.bring_up_to_date(Register.load(copy), "book", say=told.append).reused == []
+    assert [item.notebook.name for item in again] == [NAME] and "it has no outputs" in told[0]
 
 
 def test_a_build_without_pages_is_none(copy, no_sphinx):

@@ -47,6 +47,7 @@ def test_values_take_the_type_of_the_default(project, given, expected):
     (("tau", "fast"), InputError, "finite number"),
     (("steep", "1"), InputError, "true or false"),
     (("shape", "3"), InputError, "a list"),
+    (("shape", "[]"), InputError, "at least one entry"),
     (("shape", "[a, b]"), InputError, "finite number"),
     (("shape", '[3, "a"]'), InputError, "a list of finite numbers"),
     (("steps", "0"), InputError, "above zero"),

@@ -94,6 +94,7 @@ def test_settings_lie_flat_among_the_parameters_and_stored_keys_stay_valid():
     settings = Settings(eigen_every=3, tolerance=1e-3, adaptive=False, coordinates=10**9)
     assert run == module.FlowRun(n=40, hidden=(6,), settings=settings)
     assert run.parameters() | own == run.parameters() | {"hidden": (6,)} and "band" not in run.parameters()
+    assert module.FlowRun.from_parameters(**run.parameters()) == run  # lists become tuples again
     assert module.FlowRun(settings=Settings(band=1e-4)).parameters()["band"] == 1e-4
     # The keys of results that were stored when a run's parameters were still one flat list.
     assert key_of(SMALL).startswith("22400e0466e65b5219be31e9-")

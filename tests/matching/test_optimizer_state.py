@@ -81,3 +81,8 @@ def test_the_model_uses_the_state_when_told_and_needs_it_then():
         model.forecast(test.prefix(6).weights, 5)
     blind = GradientFlowMatching(conditioning=Conditioning(optimizer_state=False), **options).fit(train, validation=val)
     assert blind.forecast(test.prefix(6).weights, 5).shape == (8, 5, 10)
+
+
+def test_a_missing_state_is_named_with_what_to_do():
+    with pytest.raises(InputError, match=r"'momentum' .*states=True, or use Conditioning\(optimizer_state=False\)"):
+        gradients(recorded("Adam", states=False))

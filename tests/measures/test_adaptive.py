@@ -5,10 +5,10 @@ import pytest
 
 from gfm.central import Run, Series
 from gfm.errors import InputError
-from gfm.experiments.central.along import closed_form_along
 from gfm.experiments.central.continued_run import ContinuedRun
 from gfm.experiments.central.flow_run import FlowRun
 from gfm.experiments.central.stationary_points import StationaryPoints
+from gfm.experiments.central.stored_weights import closed_form_along
 from gfm.measures import adaptive as measures
 from gfm.measures.flow import furthest, prediction_error
 from gfm.store import Context

@@ -116,7 +116,7 @@ def test_predictions_on_swings_of_known_size():
 
 def test_cells_suit_their_network():
     assert cell("lstm", lr=0.1)["data"] == "sorting"
-    assert cell("cnn", hidden=[8])["hidden"] == (8,) and cell("cnn")["data"] == "digits"
+    assert cell("cnn", hidden=[8])["hidden"] == [8] and cell("cnn")["data"] == "digits"
     assert cell("vit", data="cifar10")["data"] == "cifar10"
     with pytest.raises(InputError, match="no parameter 'rate'"):
         atlas(store.obtain, {"cnn": {"lr": [0.1], "rate": 1}})

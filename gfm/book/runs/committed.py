@@ -71,5 +71,4 @@ def _fits(results: Path, pairs: list[tuple[Path, Path]]) -> None:
     size = sum(f.stat().st_size for f in results.rglob("*") if f.is_file() and f not in replaced)
     size += sum(old.stat().st_size for old, _ in pairs)
     if size > MOST_BYTES:
-        raise InputError(f"book/results would hold {size / 1e6:.0f} MB; at most "
-                         f"{MOST_BYTES / 1e6:.0f} MB are kept.")
+        raise InputError(f"book/results would hold {size / 1e6:.0f} MB; at most {MOST_BYTES / 1e6:.0f} MB are kept.")

@@ -74,6 +74,8 @@ class Notebook:
                 known = ", ".join(k for k in self.defaults if k != "profile")
                 raise UnknownNameError(f"{self.name} has no parameter {name!r}; it has {known}.")
             out[name] = _typed(name, text, self.defaults[name])
+            if out[name] == [] and self.defaults[name] and name not in _MAY_BE_EMPTY:
+                raise InputError(f"Parameter {name!r} needs at least one entry (default {self.defaults[name]!r}).")
             _check_value(name, out[name])
         return out
 
@@ -100,22 +102,22 @@ def profile_parameters(root: Path, notebook: Notebook, profile: str) -> dict[str
     table = (yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None) or {}
     entry = (table.get(notebook.name) or {}).get(profile)
     if entry is None:
-        raise NoSuchProfile(
-            f"{notebook.name} has no profile {profile!r} in notebooks/profiles.yml."
-        )
+        raise NoSuchProfile(f"{notebook.name} has no profile {profile!r} in notebooks/profiles.yml.")
     for name, value in entry.items():
         if name not in notebook.defaults:
-            raise UnknownNameError(
-                f"notebooks/profiles.yml gives {notebook.name} a parameter {name!r} that it lacks."
-            )
+            raise UnknownNameError(f"notebooks/profiles.yml gives {notebook.name} a parameter {name!r} that it lacks.")
         _check_type(name, value, notebook.defaults[name])
     return {"profile": profile, **entry}
 
 
 def source_of(cell: Mapping[str, Any]) -> str:
-    """A cell's text, whether stored as one string or as lines."""
-    source = cell["source"]
-    return source if isinstance(source, str) else "".join(source)
+    """A cell's text."""
+    return joined(cell["source"])
+
+
+def joined(text: str | list[str]) -> str:
+    """A text of a notebook's file, stored as one string or as lines."""
+    return text if isinstance(text, str) else "".join(text)
 
 
 def _find(root: Path, name: str | Path) -> tuple[Path, str]:
@@ -143,9 +145,7 @@ def _literals(code: str, where: str) -> dict[str, Any]:
                 raise ValueError("no plain name")
             found[target.id] = ast.literal_eval(node.value)
     except (SyntaxError, ValueError, TypeError) as error:
-        raise UnreadableFileError(
-            f"{where}: the parameters cell may hold only `name = plain value` lines."
-        ) from error
+        raise UnreadableFileError(f"{where}: the parameters cell may hold only `name = plain value` lines.") from error
     return found
 
 
@@ -202,6 +202,8 @@ def _kind(default: Any, several: bool = False) -> str:
 #: Parameters with the same meaning in every notebook: positive numbers, and names.
 _POSITIVE = {"lr", "other_lr", "lrs", "rates", "steps", "other_steps", "substeps", "n", "classes", "runs"}
 _NAMED = {"data", "net", "loss", "optimizer", "dtype", "activation"}
+#: Lists for which empty means something: the widths that come with the size, and no such runs.
+_MAY_BE_EMPTY = {"hidden", "activations"}
 
 
 def _check_value(name: str, value: Any) -> None:

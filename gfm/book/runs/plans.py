@@ -67,8 +67,7 @@ def executed(root: Path, profile: str, name: str) -> Path:
     return build_folder(root) / profile / "run" / name
 
 
-def plan(register: Register, name: str | Path, profile: str,
-         overrides: Sequence[tuple[str, str]] = ()) -> Plan:
+def plan(register: Register, name: str | Path, profile: str, overrides: Sequence[tuple[str, str]] = ()) -> Plan:
     """Plan the run of a notebook, and find out whether its last run is still current.
 
     With overrides the profile becomes ``custom``, so that the run never appears on the status page.
@@ -126,8 +125,7 @@ def _run(item: Plan) -> Outcome:
 
 
 def _fingerprint(register: Register, notebook: Notebook, parameters: dict[str, Any]) -> dict[str, Any]:
-    cells = [[c["cell_type"], source_of(c), c.get("metadata", {}).get("tags", [])]
-             for c in notebook.cells]
+    cells = [[c["cell_type"], source_of(c), c.get("metadata", {}).get("tags", [])] for c in notebook.cells]
     entries = [repr(e) for e in register if e.notebook == notebook.name]
     used = source.imports_of(notebook.code()) or {"gfm.store"}
     return {"text": _sha(cells), "parameters": json.loads(json.dumps(parameters)), "register": _sha(entries),

@@ -125,8 +125,7 @@ def _picture(source: Path, names: dict[str, str], figures: dict[str, Figure]) ->
     return ""
 
 
-def _pages(register: Register, name: str, source: Path, profiles: tuple[str, ...],
-           site: Site) -> tuple[Page, ...]:
+def _pages(register: Register, name: str, source: Path, profiles: tuple[str, ...], site: Site) -> tuple[Page, ...]:
     """The page's run, and the run with the papers' settings shown after it, if there is one."""
     committed = register.root / "notebooks" / name
     if not committed.is_file():

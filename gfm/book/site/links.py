@@ -11,8 +11,7 @@ __all__ = ["check_site"]
 
 _LOADS = {("script", "src"), ("img", "src"), ("source", "src"), ("iframe", "src"), ("video", "src"),
           ("audio", "src"), ("object", "data"), ("embed", "src")}
-_LOADING_LINKS = ("stylesheet", "preload", "icon", "modulepreload", "preconnect", "dns-prefetch",
-                  "manifest")
+_LOADING_LINKS = ("stylesheet", "preload", "icon", "modulepreload", "preconnect", "dns-prefetch", "manifest")
 
 
 @dataclass
@@ -47,8 +46,7 @@ class _Seen(HTMLParser):
 
 def check_site(html: Path) -> list[str]:
     """Everything that is wrong with the pages below ``html``, one sentence each."""
-    pages = {p.resolve(): _read(p) for p in sorted(html.rglob("*.html"))
-             if "_static" not in p.relative_to(html).parts}
+    pages = {p.resolve(): _read(p) for p in sorted(html.rglob("*.html")) if "_static" not in p.relative_to(html).parts}
     if not pages:
         return [f"{html.name} holds no pages"]
     problems = []

@@ -62,8 +62,7 @@ def numbers(register: Register, staged: set[str], picture: str = "") -> dict[str
         out[f"link:{entry.id}"] = _link(entry, staged)
         out[f"profile:{entry.id}"] = stored.profile if stored else NOT_RUN
         for claim in entry.claims:
-            verdict = next((v for v in stored.verdicts if v.claim.id == claim.id), None) if stored \
-                else None
+            verdict = next((v for v in stored.verdicts if v.claim.id == claim.id), None) if stored else None
             out[f"finding:{entry.id}:{claim.id}"] = _finding(entry, claim, verdict, staged)
             out[f"value:{entry.id}:{claim.id}"] = verdict.shown if verdict else NOT_RUN
             out[f"verdict:{entry.id}:{claim.id}"] = verdict.verdict if verdict else NOT_RUN
@@ -77,8 +76,7 @@ def matrix_page(register: Register, staged: set[str]) -> str:
         entries = [e for e in register if e.section == section]
         if not entries:
             continue
-        lines = ["| Element | Reproduces | Claims that hold | State | Profile, day |",
-                 "|---|---|---|---|---|"]
+        lines = ["| Element | Reproduces | Claims that hold | State | Profile, day |", "|---|---|---|---|---|"]
         for entry in entries:
             stored = best(register, entry)
             state = state_of(entry, stored)
@@ -121,8 +119,7 @@ def status_page(register: Register, staged: set[str]) -> str:
                       f"| {v.bound} | {cell(v.claim.paper)} | {badge(v.verdict)} |"
                       for v in stored.verdicts]
             lines += [""]
-        lines += [computed_line(stored.meta, register.root) + "\\",
-                  provenance_line(stored.profile, stored.meta), ""]
+        lines += [computed_line(stored.meta, register.root) + "\\", provenance_line(stored.profile, stored.meta), ""]
     missing = [e for e in register if e.notebook is None]
     if missing:
         lines += ["## Not written yet", ""]
@@ -168,8 +165,7 @@ def table_of_contents(register: Register, staged: set[str], pages: set[str]) -> 
     """The book's contents for Sphinx: an opening page for each part, then its notebooks."""
     parts = []
     for section, title in SECTIONS.items():
-        notebooks = dict.fromkeys(e.notebook for e in register
-                                  if e.section == section and e.notebook in staged)
+        notebooks = dict.fromkeys(e.notebook for e in register if e.section == section and e.notebook in staged)
         chapters = [section] * (section in pages) + [f"notebooks/{n}" for n in notebooks]
         if chapters:
             parts.append({"caption": title, "chapters": [{"file": c} for c in chapters]})

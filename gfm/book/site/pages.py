@@ -17,15 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from gfm.book.outputs import Caption, Figure, Output, Table, Verdicts
-from gfm.book.runs.notebooks import source_of
+from gfm.book.runs.notebooks import joined, source_of
 from gfm.errors import RegisterError
 
 __all__ = ["Page", "make_page"]
 
 _LARGEST_SVG = 200_000
 _MOST_LINES = 6  # longer code is folded and shown on a click
-_PROMPTS = {"parameters": "the default parameters",
-            "injected-parameters": "the parameters of this profile"}
+_PROMPTS = {"parameters": "the default parameters", "injected-parameters": "the parameters of this profile"}
 
 
 @dataclass(frozen=True)
@@ -134,8 +133,7 @@ def _fold(cell: dict[str, Any], tags: list[str]) -> None:
         prompt = prompt or f"the code ({lines} line{'s' * (lines > 1)})"
     if prompt:
         tags += ["hide-input"] * ("hide-input" not in tags)
-        cell["metadata"]["mystnb"] = {"code_prompt_show": f"Show {prompt}",
-                                      "code_prompt_hide": f"Hide {prompt}"}
+        cell["metadata"]["mystnb"] = {"code_prompt_show": f"Show {prompt}", "code_prompt_hide": f"Hide {prompt}"}
 
 
 def _shown(output: dict[str, Any], page: Page, shown: dict[str, Figure | Table]) -> list[dict[str, Any]]:
@@ -144,7 +142,7 @@ def _shown(output: dict[str, Any], page: Page, shown: dict[str, Figure | Table])
     if what is None or isinstance(what, Caption):  # a caption has become part of its figure or table
         return []
     data = output.get("data", {})
-    text = _text(data.get("text/markdown", ""))
+    text = joined(data.get("text/markdown", ""))
     if isinstance(what, (Figure, Table)):
         name = what.name + page.suffix
         if name in shown:
@@ -228,14 +226,8 @@ def badge(verdict: str) -> str:
 def _refuse_bare_image(output: dict[str, Any], page: Page) -> None:
     images = [k for k in output.get("data", {}) if k.startswith("image/")]
     if images:
-        raise RegisterError(
-            f"{page.name} shows an image without alt text; draw it with element.show(..., alt=...)."
-        )
+        raise RegisterError(f"{page.name} shows an image without alt text; draw it with element.show(..., alt=...).")
 
 
 def _markdown(text: str) -> dict[str, Any]:
     return {"cell_type": "markdown", "metadata": {}, "source": text}
-
-
-def _text(value: str | list[str]) -> str:
-    return value if isinstance(value, str) else "".join(value)

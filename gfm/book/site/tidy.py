@@ -12,8 +12,7 @@ __all__ = ["prune", "tidy"]
 _ICONS = re.compile(r'\s*<(?:script|link)\b[^>]*fontawesome[^>]*>(?:</script>)?')
 _KATEX = re.compile(r'\s*<(?:script|link)\b[^>]*(?:katex/|mathematics\.js)[^>]*>(?:</script>)?')
 _TABLE = '<div class="pst-scrollable-table-container">'  # wide ones scroll, so the keyboard must reach them
-_PRUNED = ("bootstrap.css", "pydata-sphinx-theme.css", "sphinx-book-theme.css", "mystnb.*.css",
-           "basic.css")
+_PRUNED = ("bootstrap.css", "pydata-sphinx-theme.css", "sphinx-book-theme.css", "mystnb.*.css", "basic.css")
 
 
 def tidy(html: Path) -> None:

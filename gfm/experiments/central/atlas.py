@@ -21,7 +21,7 @@ def cell(net: str, **parameters: Any) -> dict[str, Any]:
     """Parameters of :class:`FlowRun` for a network on data that suit it.
 
     Networks for tokens sort short sequences; the others classify four digits (one output per class).
-    ``parameters`` override these; lists become tuples.
+    ``parameters`` override these.
 
     Raises:
         UnknownNameError: There is no such network.
@@ -32,8 +32,7 @@ def cell(net: str, **parameters: Any) -> dict[str, Any]:
         chosen = {"data": "digits", "classes": 4, "targets": "one_hot"}
         if net not in nets.available():
             nets.build(net)  # says which networks there are
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in parameters.items()}
-    return {**chosen, "net": net, **values}
+    return {**chosen, "net": net, **parameters}
 
 
 def atlas(obtain: Obtain, cells: Mapping[str, Mapping[str, Any]], **common: Any) -> dict[tuple[str, float], Run]:

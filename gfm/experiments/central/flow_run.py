@@ -14,9 +14,9 @@ from torch import Tensor
 
 from gfm import central, nets, optimizers
 from gfm import data as datasets
-from gfm.checks import whole
+from gfm.checks import known, whole
 from gfm.data import Dataset
-from gfm.errors import InputError, UnknownNameError, UnreadableFileError
+from gfm.errors import InputError, UnreadableFileError
 from gfm.optimizers import schedules
 from gfm.problem import Problem
 from gfm.store.experiment import Context, Experiment, Obtain, Result
@@ -93,6 +93,8 @@ class FlowRun(Experiment):
     def from_parameters(cls, **parameters: Any) -> Self:
         """The run with these parameters, including the fields of its settings; the inverse of ``parameters``.
 
+        Lists become tuples.
+
         Raises:
             InputError: A parameter is unknown, or a setting is out of range.
         """
@@ -100,6 +102,7 @@ class FlowRun(Experiment):
         for name in parameters:
             if name not in own | flow:
                 raise InputError(f"a run has no parameter {name!r}; it has {', '.join(sorted(own | flow))}")
+        parameters = {name: tuple(value) if isinstance(value, list) else value for name, value in parameters.items()}
         settings = central.Settings(**{name: parameters.pop(name) for name in flow & parameters.keys()})
         return cls(**parameters, settings=settings)
 
@@ -114,8 +117,8 @@ class FlowRun(Experiment):
         options = {"n": self.n, "classes": self.classes, "targets": self.targets, "dtype": self.torch_dtype}
         if self.length:
             options["length"] = self.length
-        known = inspect.signature(datasets.available().get(self.data, datasets.load)).parameters
-        return datasets.load(self.data, **{k: v for k, v in options.items() if k in known})
+        taken = inspect.signature(datasets.available().get(self.data, datasets.load)).parameters
+        return datasets.load(self.data, **{k: v for k, v in options.items() if k in taken})
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -124,8 +127,7 @@ class FlowRun(Experiment):
         Raises:
             UnknownNameError: The name is neither float32 nor float64.
         """
-        if self.dtype not in ("float32", "float64"):
-            raise UnknownNameError(f"dtype must be float32 or float64, but it is {self.dtype!r}")
+        known("dtype", self.dtype, ("float32", "float64"))
         return getattr(torch, self.dtype)
 
     def data_fingerprint(self) -> str:
@@ -143,10 +145,9 @@ class FlowRun(Experiment):
 
     def rule(self) -> optimizers.Optimizer:
         """The optimizer, with those of the run's options that it knows."""
-        known: dict[str, Any] = optimizers.available()
-        if self.optimizer not in known:
-            raise UnknownNameError(f"unknown optimizer {self.optimizer!r}; choose one of {', '.join(known)}")
-        kind = known[self.optimizer]
+        rules: dict[str, Any] = optimizers.available()
+        known("optimizer", self.optimizer, rules)
+        kind = rules[self.optimizer]
         names = {f.name for f in fields(kind)} & {f.name for f in fields(FlowRun)} - {"lr"}
         lr = schedules.named(self.schedule, self.lr, self.warmup + self.steps)
         return kind(lr=lr, **{name: getattr(self, name) for name in names})

@@ -134,8 +134,7 @@ class StationaryPaths(_OverRun):
                 context.progress(turn * total + done, 2 * total)
 
             path = stationary_flow(
-                problem, w, self.lr, self.length, curvature_penalty=name == "full",
-                progress=progress,
+                problem, w, self.lr, self.length, curvature_penalty=name == "full", progress=progress
             )
             arrays[f"{name}_loss"], arrays[f"{name}_nu_sum"] = path.loss, path.nu_sum
             arrays[f"{name}_distance"] = np.array(np.linalg.norm(path.weights[-1] - end))

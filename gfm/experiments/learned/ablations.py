@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gfm.errors import UnknownNameError
+from gfm.checks import known
 from gfm.experiments.learned.least_squares import SPLIT, replicate_set
 from gfm.experiments.learned.small_networks import small_networks
 from gfm.matching import Conditioning, IncrementPath, MemorylessFlow, Network, PrefixFlow, Solver
@@ -33,9 +33,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "network does not see the time": {"network": replace(KEPT, time=False)},
     "path: one step, at its start": {"network": KEPT, "path": IncrementPath()},
     "path: one step, inside it": {"network": replace(KEPT, state=True), "path": IncrementPath("linear")},
-    "path: ten steps, noise 0.1": {
-        "network": replace(KEPT, state=True), "path": IncrementPath(noise=0.1, span=10),
-    },
+    "path: ten steps, noise 0.1": {"network": replace(KEPT, state=True), "path": IncrementPath(noise=0.1, span=10)},
     "blind to the optimizer's state": {"conditioning": Conditioning(optimizer_state=False)},
     "runs unscaled": {"conditioning": Conditioning(scale="none")},
     "runs scaled by their movement": {"conditioning": Conditioning(scale="run")},
@@ -68,8 +66,8 @@ class Ablation(Experiment):
         Raises:
             UnknownNameError: ``variant`` or ``data`` is unknown.
         """
-        if self.variant not in VARIANTS or self.data not in DATA:
-            raise UnknownNameError(f"No ablation {self.variant!r} on {self.data!r}.")
+        known("variant", self.variant, VARIANTS)
+        known("data set", self.data, DATA)
         errors, holds, seconds = [], [], []
         for replicate in range(self.replicates):
             train, validation, test = self._data(replicate).split(*SPLIT)

@@ -109,8 +109,7 @@ class BayesLimit(Experiment):
             errors.append(np.square(wrong).mean(axis=(0, 2)))
         expected = np.square(forecast(prefix[:2000]) - target[:2000]).mean(axis=(0, 2))
         return Result(
-            {"steps": steps, "errors": np.array(errors), "expected": expected},
-            {"title": "Bayes limit (simulated)"},
+            {"steps": steps, "errors": np.array(errors), "expected": expected}, {"title": "Bayes limit (simulated)"}
         )
 
     def _simulate(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -129,10 +128,7 @@ class BayesLimit(Experiment):
         values, vectors = np.linalg.eigh(np.einsum("ind,ine->ide", inputs, inputs))
         away = np.einsum("ide,id->ie", vectors, weights[:, -1] - optima)
         shrink = 1 - SGD_RATE * BATCH / ROWS * values
-        later = [
-            optima + np.einsum("ide,ie->id", vectors, away * shrink ** (step - OBSERVED))
-            for step in steps
-        ]
+        later = [optima + np.einsum("ide,ie->id", vectors, away * shrink ** (step - OBSERVED)) for step in steps]
         return weights, np.stack(later, axis=1)
 
     @staticmethod
@@ -149,8 +145,7 @@ class BayesLimit(Experiment):
         y, weight = torch.from_numpy(rest).float(), torch.from_numpy(unit**2).float()[:, None]
         with seeding(self.seed):
             net = nn.Sequential(
-                nn.Linear(x.shape[1], 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(),
-                nn.Linear(64, y.shape[1]),
+                nn.Linear(x.shape[1], 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, y.shape[1])
             )
         last = net[-1]
         assert isinstance(last, nn.Linear)
@@ -187,9 +182,7 @@ class TowerProperty(Experiment):
         """Forecast the test runs by both routes."""
         weights = least_squares(self.dimension, self.optimizer, self.sample).weights
         train, test = to_series(weights[:100]), to_series(weights[TEST])
-        seen, other = (
-            np.hstack([part[:, [0, OBSERVED]], np.ones((len(part), 1))]) for part in (train, test)
-        )
+        seen, other = (np.hstack([part[:, [0, OBSERVED]], np.ones((len(part), 1))]) for part in (train, test))
         w, matched = test[:, OBSERVED], []
         for k in range(OBSERVED, train.shape[1] - 1):
             # at k = n the state is among the inputs already: its column adds nothing

@@ -26,9 +26,7 @@ from gfm.trajectories import Trajectories, edges_of
 __all__ = ["ForecastCost", "TrainingCost", "grown", "image_net", "training_operations"]
 
 
-def image_net(
-    channels: tuple[int, int, int] = (16, 32, 32), classes: int = 10, inputs: int = 1
-) -> nn.Sequential:
+def image_net(channels: tuple[int, int, int] = (16, 32, 32), classes: int = 10, inputs: int = 1) -> nn.Sequential:
     """Three 3x3 convolutions with ReLU, the first two followed by pooling, then a spatial mean and a linear layer.
 
     14,378 weights for one input channel and ten classes, 14,666 for three, as in NiNo's smallest networks.

@@ -10,9 +10,9 @@ from functools import lru_cache, partial
 import torch
 from torch import nn
 
+from gfm.checks import known
 from gfm.data import Dataset, cifar10, digits, mnist
 from gfm.data.places import FOLDER_VARIABLE
-from gfm.errors import UnknownNameError
 from gfm.experiments.learned.cost import image_net
 
 __all__ = ["SETS", "ImageSet", "network", "task"]
@@ -71,8 +71,7 @@ def task(name: str = "digits") -> Dataset:
         InputError: As in the loaders of :mod:`gfm.data`.
         UnreadableFileError: As in the loaders of :mod:`gfm.data`.
     """
-    if name not in SETS:
-        raise UnknownNameError(f"Images can be those of {', '.join(SETS)}, not {name!r}.")
+    known("set of images", name, SETS)
     return _task(SETS[name], os.environ.get(FOLDER_VARIABLE))
 
 

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from gfm.checks import known
 from gfm.data.least_squares import LeastSquaresSet, least_squares, shared_least_squares
-from gfm.errors import UnknownNameError
 from gfm.forecasters import Forecaster, available
 from gfm.store.experiment import Context, Experiment, Result
 from gfm.trajectories import Trajectories
@@ -55,8 +55,7 @@ def make_forecaster(
         UnknownNameError: There is no such forecaster.
     """
     table = available()
-    if name not in table:
-        raise UnknownNameError(f"No forecaster is called {name!r}; there are {', '.join(table)}.")
+    known("forecaster", name, table)
     model = table[name](observed=observed, **options)
     training = getattr(model, "training", None)
     if training is not None:

@@ -39,18 +39,13 @@ def mean_square(outputs: Tensor, targets: Tensor) -> Tensor:
 
 @lru_cache(maxsize=24)  # every forecaster of a table asks for the same runs
 def small_networks(
-    optimizer: str = "SGD",
-    replicate: int = 0,
-    runs: int = 200,
-    steps: int = 200,
-    width: int = WIDTH,
-    scale: float = 1.0,
-    lr: float = RATE,
+    optimizer: str = "SGD", replicate: int = 0, runs: int = 200, steps: int = 200,
+    width: int = WIDTH, scale: float = 1.0,
 ) -> Trajectories:
     """Runs of the regression network in the code of arXiv 2505.02714, seeded, and with optimizers named correctly.
 
     Every run has its own 100 points x ~ N(0, 1), y = w* x with w* ~ N(0, 1); mini-batches of 64 (two
-    steps per epoch), learning rate 0.002 by default. ``scale`` multiplies the initial weights. The optimizer's
+    steps per epoch), learning rate 0.002. ``scale`` multiplies the initial weights. The optimizer's
     state is recorded. Replicates are fully independent.
     """
     inputs, tasks = _tasks(replicate, runs)
@@ -63,7 +58,7 @@ def small_networks(
         return net
 
     return record(
-        build, inputs, inputs * tasks, mean_square, optimizer, lr, runs, steps,
+        build, inputs, inputs * tasks, mean_square, optimizer, RATE, runs, steps,
         batch=BATCH, states=True, seed=replicate,
     )
 
@@ -92,19 +87,18 @@ def flow_options(forecaster: str, aware: str, scale: str) -> dict[str, Any]:
     return {"conditioning": Conditioning(optimizer_state=state[aware], scale=scale)}
 
 
-def losses_at(weights: np.ndarray, slopes: np.ndarray, width: int = 10) -> np.ndarray:
-    """(runs,) expected squared error of 1-width-1 networks over x ~ N(0, 1), task y = slope x.
+def losses_at(weights: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+    """(runs,) expected squared error of 1-10-1 networks over x ~ N(0, 1), task y = slope x.
 
     It is computed by 64-point Gauss-Hermite quadrature.
 
     Args:
         weights: (runs, parameters).
         slopes: (runs,).
-        width: number of hidden neurons.
     """
     nodes, masses = np.polynomial.hermite_e.hermegauss(64)
     x = torch.from_numpy(nodes)[:, None]
-    net = half_net(width)
+    net = half_net()
     out = np.empty(len(weights))
     for run, flat in enumerate(torch.from_numpy(np.ascontiguousarray(weights, dtype=np.float64))):
         torch.nn.utils.vector_to_parameters(flat, net.parameters())
