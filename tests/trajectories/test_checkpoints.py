@@ -27,12 +27,6 @@ def test_states_come_in_the_order_of_their_steps(tmp_path):
     assert (some.weights == data.weights[:, 1:]).all()
 
 
-def test_counters_are_left_out(tmp_path):
-    for step in (1, 2):
-        save(tmp_path, step, nn.BatchNorm1d(2))
-    assert read_checkpoints(tmp_path).parameters == 8  # the running numbers, not the counter
-
-
 class Hostile:
     def __reduce__(self):
         return (open, ("/dev/null",))
@@ -52,11 +46,11 @@ def test_what_is_refused(tmp_path):
     with pytest.raises(InputError, match="two"):
         read_checkpoints(tmp_path)
     save(tmp_path, 2, nn.Linear(2, 1))
-    with pytest.raises(InputError, match="other tensors"):
+    with pytest.raises(InputError, match=r"shape \(1, 2\) in .*epoch_2.pt and \(1, 1\) in .*epoch_1.pt"):
         read_checkpoints(tmp_path)
     (tmp_path / "epoch_2.pt").write_bytes(b"half a file")
     with pytest.raises(UnreadableFileError):
         read_checkpoints(tmp_path)
-    torch.save(nn.Linear(1, 1).state_dict(), tmp_path / "last.pt")
+    torch.save(nn.Linear(1, 1).state_dict(), tmp_path / "initial.pt")
     with pytest.raises(InputError, match="number"):
         read_checkpoints(tmp_path)
