@@ -49,8 +49,8 @@ def read_checkpoints(
     **Tensors.** Weights are floating point; those of fewer than 32 bits become float32. The order of the flat vector
     is that of ``module`` or else of the files. Tensors under several names count once. Buffers (and frozen
     parameters, if ``module`` is given) are carried along in ``buffers``. Without ``module`` these are the tensors of
-    whole numbers and those known by their names, such as ``running_mean``. Prefixes of wrappers (``module.``,
-    ``_orig_mod.``) make no difference.
+    whole numbers, masks of zeros and infinities, and those known by their names, such as ``running_mean``.
+    Prefixes of wrappers (``module.``, ``_orig_mod.``) make no difference.
 
     Args:
         folder: contains the checkpoints.
@@ -153,7 +153,9 @@ def _of_file(saved: Saved, order: str | None) -> _Reference:
 def _is_weight(name: str, saved: Saved) -> bool:
     value = saved.tensors[name]
     spectral = name.endswith(("_u", "_v")) and f"{name[:-2]}_orig" in saved.tensors
-    return value.is_floating_point() and value.numel() > 0 and not spectral and not _BUFFER.search(name)
+    if not value.is_floating_point() or value.numel() == 0 or spectral or _BUFFER.search(name):
+        return False
+    return not (value.isinf().any() and (value.isinf() | (value == 0)).all())  # an attention mask
 
 
 def _vector(state: Mapping[str, Tensor], names: Iterable[str], what: str) -> np.ndarray:
