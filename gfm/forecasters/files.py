@@ -24,7 +24,7 @@ def read(path: str | Path, resample: int | None = None, **reading: Any) -> Traje
     Args:
         path: of the file or folder.
         resample: if given, see :meth:`gfm.Trajectories.resampled`.
-        **reading: ``pattern``, ``step`` and ``key`` of :func:`gfm.trajectories.read_checkpoints`.
+        **reading: ``pattern``, ``step``, ``key`` and ``module`` of :func:`gfm.trajectories.read_checkpoints`.
 
     Raises:
         UnreadableFileError: The file or a checkpoint cannot be read.
@@ -102,5 +102,5 @@ def save_as_read(found: Trajectories, path: str | Path, observed: str | Path, **
     folder = Path(observed)
     if not folder.is_dir():
         raise InputError(f"{observed} is no folder of checkpoints, so there is no format for a checkpoint.")
-    last = find(folder, **{name: value for name, value in reading.items() if name != "key"}).files[-1]
+    last = find(folder, **{name: reading[name] for name in ("pattern", "step") if name in reading}).files[-1]
     return found.save_checkpoint(path, last if last.parent == folder else last.parent, key=reading.get("key"))

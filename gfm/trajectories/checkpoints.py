@@ -82,7 +82,7 @@ def read_checkpoints(
         state = fitted(saved.tensors, reference.shapes, reference.layout.tied, saved.name, reference.whose)
         vectors.append(_vector(state, reference.layout.names, saved.name))
         for name in state.keys() - set(reference.layout.names):
-            values, new = carried.setdefault(name, []), _array(state[name])
+            values, new = carried.setdefault(name, []), _plain(state[name]).numpy()
             same = bool(values) and values[-1].dtype == new.dtype and np.array_equal(values[-1], new)
             values.append(values[-1] if same else new)
     assert reference is not None
@@ -160,23 +160,23 @@ def _is_weight(name: str, saved: Saved) -> bool:
 
 def _vector(state: Mapping[str, Tensor], names: Iterable[str], what: str) -> np.ndarray:
     """The flat weight vector of a state."""
-    weights = {name: state[name] for name in names}
-    for name, value in weights.items():
+    weights = [(name, state[name]) for name in names]
+    for name, value in weights:
         if not value.is_floating_point():
             raise InputError(f"{name!r} in {what} is {value.dtype}, but weights are floating point.")
-        if not value.isfinite().all():
+        if not _plain(value).isfinite().all():
             raise InputError(
                 f"{name!r} in {what} holds numbers that are not finite; leave the file out with pattern=, or, if the "
                 "tensor is a buffer, give the module (module=)."
             )
-    double = any(value.dtype == torch.float64 for value in weights.values())
-    dtype = torch.float64 if double else torch.float32
-    return torch.cat([value.flatten().to(dtype) for value in weights.values()]).numpy()
+    double = any(value.dtype == torch.float64 for _, value in weights)
+    return torch.cat([value.flatten().to(torch.float64 if double else torch.float32) for _, value in weights]).numpy()
 
 
-def _array(value: Tensor) -> np.ndarray:
-    narrow = value.is_floating_point() and value.dtype not in (torch.float16, torch.float32, torch.float64)
-    return (value.float() if narrow else value).numpy()
+def _plain(value: Tensor) -> Tensor:
+    """In float32 if it is floating point of a kind that NumPy does not have."""
+    known = not value.is_floating_point() or value.dtype in (torch.float16, torch.float32, torch.float64)
+    return value if known else value.float()
 
 
 def _stacked(values: list[np.ndarray]) -> np.ndarray:

@@ -21,7 +21,7 @@ _COMPANION = re.compile(
 _SHARD = re.compile(r"\d+-of-\d+")
 # A copy of a state that is also saved under its step, or the state after the last; "best" is one even with a number.
 _COPY = {"best", "last", "latest", "final", "newest"}
-_PLAIN = {"model", "pytorch", "adapter", "weights"}
+_PLAIN = {"model", "pytorch", "adapter", "weights", "checkpoint", "ckpt", "net"}
 _DATE = re.compile(
     r"(?<!\d)((19|20)\d\d([-_.]?)(0[1-9]|1[0-2])\3(0[1-9]|[12]\d|3[01])|\d{1,2}([-_.])\d{1,2}\6(19|20)\d\d)(?!\d)"
     r"([t_\- ]+([01]\d|2[0-3])[-_:.h]?[0-5]\d([-_:.]?[0-5]\d)?(?!\d))?"
@@ -32,6 +32,7 @@ _LABELS = {
     "checkpoint": re.compile(r"(checkpoint|ckpt|chkpt)s?$"),
     "epoch": re.compile(r"epochs?$|^ep$"),
 }
+_RUN = re.compile(r"(?<![a-z])(seed|fold|run|rank|trial|split|rep|exp|gpu|bs|lr|wd)[_\-=]?(\d[\d.]*(?:e-?\d+)?)")
 _NO_STEP = re.compile(
     r"(loss|acc|accuracy|error|auc|score|reward|iou|psnr|ssim|fid|bleu|ppl|perplexity|mse|mae|rmse|dice)$"
     r"|^(err|map|v|version|f|r|top|val|lr|wd|bs|seed|fold|run|rank|trial|split|rep|exp|gpu|of)$"
@@ -171,10 +172,6 @@ class _Number:
     def label(self) -> str:
         return next((label for label, words in _LABELS.items() if words.search(self.word)), "")
 
-    @property
-    def kind(self) -> tuple[int, str]:
-        return self.part, self.label or self.word
-
 
 def _steps(names: Sequence[str], step: str | None) -> list[int]:
     """The step in each name, all different."""
@@ -199,8 +196,15 @@ def _told(names: Sequence[str]) -> list[int]:
     for name, own in zip(names, numbers, strict=True):
         if not own:
             raise InputError(f"{name} has no number in its name that can be a step; {_HOW}, or choose with pattern=.")
-        if [n.kind for n in own] != [n.kind for n in numbers[0]]:
+        kinds, first = ([(n.part, n.label) for n in some] for some in (own, numbers[0]))
+        if kinds != first or _wording(name) != _wording(names[0]):
             raise InputError(f"{names[0]} and {name} are named in different ways; {_HOW}, or choose with pattern=.")
+        for ours, theirs in zip(*(_RUN.findall(_DATE.sub("", n.lower())) for n in (names[0], name)), strict=False):
+            if ours != theirs:
+                raise InputError(
+                    f"By {''.join(ours)} and {''.join(theirs)} in their names, {names[0]} and {name} are of different "
+                    f"runs; choose one with pattern=, or {_HOW}."
+                )
     columns: dict[tuple[int, ...], tuple[_Number, ...]] = {}
     for column in sorted(zip(*numbers, strict=True), key=lambda c: [*_LABELS, ""].index(c[0].label)):
         columns.setdefault(tuple(n.value for n in column), column)
@@ -230,11 +234,9 @@ def _told(names: Sequence[str]) -> list[int]:
 def _numbers(name: str) -> list[_Number]:
     """The whole numbers in a path that can be steps: no dates, decimals, hashes, versions, losses or seeds."""
     found = []
-    for i, part in enumerate(_stem(name).lower().split("/")):
-        part = _DECIMAL.sub(" 0x ", _DATE.sub(" 0x ", part))
-        part = re.sub(r"(?<=\d)(?=(steps?|iters?|iterations?|epochs?)(?![a-z]))", "_", part)
+    for i, part in enumerate(_stem(name).split("/")):
         before = ""
-        for token in re.findall(r"[a-z0-9]+", part):
+        for token in _tokens(part):
             match = re.fullmatch(r"([a-z]*)(\d+)", token)
             word = (match[1] if match else "") or before
             if match and not _NO_STEP.search(word):
@@ -242,6 +244,19 @@ def _numbers(name: str) -> list[_Number]:
             letters = re.sub(r"\d+$", "", token)
             before = before if token in ("num", "number", "no") else letters if letters.isalpha() else ""
     return found
+
+
+def _tokens(part: str) -> list[str]:
+    """Letters and digits that belong together, with dates and decimals made unreadable."""
+    part = _DECIMAL.sub(" 0x ", _DATE.sub(" 0x ", part.lower()))
+    part = re.sub(r"(?<=\d)(?=(steps?|iters?|iterations?|epochs?)(?![a-z]))", "_", part)
+    return re.findall(r"[a-z0-9]+", part)
+
+
+def _wording(name: str) -> list[str]:
+    """The words of a name, which the checkpoints of one run share: no hashes, versions, or notes such as "last"."""
+    found = (re.fullmatch(r"([a-z]+)\d*", token) for token in _tokens(_stem(name)))
+    return [m[1] for m in found if m and m[1] not in _COPY | {"v"} and not re.fullmatch("[a-f]{6,}", m[1])]
 
 
 def _words(file: Path) -> set[str]:

@@ -239,7 +239,7 @@ def write_like(saved: Saved, tensors: Mapping[str, Tensor], path: Path, steps: t
     for name, value in tensors.items():
         like = saved.tensors[name]
         cast[name] = value.to(like.dtype).clone(memory_format=torch.contiguous_format)
-        if like.is_floating_point() and not torch.equal(cast[name].isfinite(), value.isfinite()):
+        if not torch.equal(cast[name].double().isfinite(), value.double().isfinite()):
             raise InputError(f"{name!r} has values too large for {like.dtype}, the dtype in {_name(saved.file)}.")
     source = saved.file.name.removesuffix(INDEX)
     suffix = next(s for s in SUFFIXES if source.endswith(s))

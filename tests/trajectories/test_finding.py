@@ -68,12 +68,18 @@ def test_the_step_in_a_name(read, names, steps):
     (("m_1_2.pt", "m_2_3.pt"), "several numbers"),
     (("iter_1_step_3.pt", "iter_2_step_5.pt"), "several numbers"),
     (("step_100.pt", "epoch_3.pt"), "different ways"),
+    (("sgd_step_100.pt", "adam_step_200.pt"), "different ways"),  # two runs
+    (("seed1_step_100.pt", "seed2_step_200.pt"), "seed1 and seed2 in their names.* different runs"),
+    (("lr=0.1-epoch=1.ckpt", "lr=0.01-epoch=2.ckpt"), "different runs"),
+    (("runA-step_1/model.pt", "runB-step_2/model.pt"), "different ways"),
+    (("step_1.pt", "step_2.pt", "step_2.safetensors"), "both have the step 2"),
     (("epoch_1_iter_500.pt", "epoch_2_iter_100.pt"), "larger epoch"),  # iterations begin anew
     (("epoch=1-step=100.ckpt", "epoch=1-step=100-v1.ckpt"), "same step"),
     (("epoch=1-step=100.ckpt", "epoch=1-step=100-v1.ckpt", "epoch=2-step=200.ckpt"), "both have the step 100"),
     (("step_1.pt", "step_01.pt"), "same step"),
     (("m_1.pt", "m_2.pt", "initial.pt"), "initial.pt has no number"),
-    (("run1/step_1/model.pt", "run2/step_2/model.pt"), "different folders"),
+    (("run1/step_1/model.pt", "run2/step_2/model.pt"), "different runs"),
+    (("x1/step_1/model.pt", "x2/step_2/model.pt"), "different folders"),
 ])
 def test_names_that_leave_a_choice_are_refused(read, names, words):
     pattern = "*/*/*.pt" if names[0].count("/") == 2 else "*"
