@@ -155,7 +155,8 @@ def _is_weight(name: str, saved: Saved) -> bool:
     spectral = name.endswith(("_u", "_v")) and f"{name[:-2]}_orig" in saved.tensors
     if not value.is_floating_point() or value.numel() == 0 or spectral or _BUFFER.search(name):
         return False
-    return not (value.isinf().any() and (value.isinf() | (value == 0)).all())  # an attention mask
+    infinite = _plain(value).isinf()
+    return not (infinite.any() and (infinite | (value == 0)).all())  # an attention mask
 
 
 def _vector(state: Mapping[str, Tensor], names: Iterable[str], what: str) -> np.ndarray:

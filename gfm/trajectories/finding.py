@@ -247,8 +247,8 @@ def _numbers(name: str) -> list[_Number]:
 
 
 def _tokens(part: str) -> list[str]:
-    """Letters and digits that belong together, with dates and decimals made unreadable."""
-    part = _DECIMAL.sub(" 0x ", _DATE.sub(" 0x ", part.lower()))
+    """Letters and digits that belong together, with dates, decimals and negative numbers made unreadable."""
+    part = re.sub(r"(?<=[=_\-])-\d+", " 0x ", _DECIMAL.sub(" 0x ", _DATE.sub(" 0x ", part.lower())))
     part = re.sub(r"(?<=\d)(?=(steps?|iters?|iterations?|epochs?)(?![a-z]))", "_", part)
     return re.findall(r"[a-z0-9]+", part)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +25,10 @@ INDEX = ".index.json"
 KEYS = ("state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "params")
 """Keys under which people save a module's state dict beside other things."""
 
+# Beside torch's own list: numbers of NumPy and parsed arguments, which hold data and run no code.
+_SCALAR = np.float64(0).__reduce__()[0]
+_PLAIN_DATA: list[Any] = [Namespace, np.dtype, *(type(np.dtype(code)) for code in "?bBhHiIlLqQefd"),
+                          _SCALAR, (_SCALAR, "numpy.core.multiarray.scalar")]
 _STATE_OF_TRAINING = re.compile(r"optim|sched|scaler|rng|random|loops|callbacks|ema", re.IGNORECASE)
 _COUNTER = re.compile(r"step|iter|epoch|update", re.IGNORECASE)
 _SETTINGS = (".json", ".txt", ".model", ".jinja", ".yaml", ".yml")  # of a network and its tokenizer
@@ -140,7 +146,8 @@ def _safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str] | None]:
 
 def _torch(file: Path) -> Any:
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_PLAIN_DATA):
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  torch raises many kinds of errors for a broken file
         found = re.search(r"GLOBAL (\S+)", str(error))
         if found:
@@ -286,7 +293,7 @@ def _prune(content: Any, kept: str, steps: tuple[int, int]) -> None:
             continue
         if type(value) is int and value in steps and _COUNTER.search(str(key)):
             content[key] = steps[1]
-        elif not isinstance(value, Mapping) or _STATE_OF_TRAINING.search(str(key)) or _tensors_in(value):
+        elif not isinstance(value, (Mapping, Namespace)) or _STATE_OF_TRAINING.search(str(key)) or _tensors_in(value):
             del content[key]
 
 

@@ -68,6 +68,7 @@ def test_the_step_in_a_name(read, names, steps):
     (("m_1_2.pt", "m_2_3.pt"), "several numbers"),
     (("iter_1_step_3.pt", "iter_2_step_5.pt"), "several numbers"),
     (("step_100.pt", "epoch_3.pt"), "different ways"),
+    (("epoch=-1.ckpt", "epoch=0.ckpt"), "no number"),
     (("sgd_step_100.pt", "adam_step_200.pt"), "different ways"),  # two runs
     (("seed1_step_100.pt", "seed2_step_200.pt"), "seed1 and seed2 in their names.* different runs"),
     (("lr=0.1-epoch=1.ckpt", "lr=0.01-epoch=2.ckpt"), "different runs"),
