@@ -100,17 +100,24 @@ def plain_names(names: Iterable[str]) -> dict[str, str]:
 def renamed(found: Mapping[str, T], wanted: Collection[str]) -> dict[str, T]:
     """``found`` under the names in ``wanted``, which may differ in prefixes; what fits none keeps its own name.
 
-    If no name fits otherwise, a prefix that all of ``found`` share is removed (``model.`` in a Lightning module).
+    If no name fits otherwise, a prefix that all names of one side share is removed (``model.`` of a Lightning module).
     """
-    targets = {plain: name for name, plain in plain_names(wanted).items()}
-    own = plain_names(found)
-    while own and not set(own.values()) & set(targets):
-        heads = {name.partition(".")[0] for name in own.values()}
-        if len(heads) > 1 or not all("." in name for name in own.values()):
-            own = plain_names(found)
-            break
-        own = {name: short.partition(".")[2] for name, short in own.items()}
-    return {targets.get(own[name], name): value for name, value in found.items()}
+    own, targets = plain_names(found), plain_names(wanted)
+    if not set(own.values()) & set(targets.values()):
+        short = _peeled(own, set(targets.values()))
+        own, targets = (short, targets) if short else (own, _peeled(targets, set(own.values())) or targets)
+    back = {plain: name for name, plain in targets.items()}
+    return {back.get(own[name], name): value for name, value in found.items()}
+
+
+def _peeled(names: dict[str, str], others: set[str]) -> dict[str, str] | None:
+    """``names`` without the prefix that keeps all of them apart from ``others``; None if there is none."""
+    while names and not set(names.values()) & others:
+        heads = {plain.rpartition(".")[0] and plain.partition(".")[0] for plain in names.values()}
+        if len(heads) > 1 or "" in heads or heads.pop().isdecimal():
+            return None
+        names = {name: plain.partition(".")[2] for name, plain in names.items()}
+    return names or None
 
 
 def fitted(

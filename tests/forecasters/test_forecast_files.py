@@ -148,6 +148,23 @@ def test_the_users_code_loads_what_is_written(tmp_path):
     assert state["0.weight"].data_ptr() == state["2.weight"].data_ptr()
 
 
+def test_a_module_inside_a_lightning_module_leads_back_to_its_checkpoint(tmp_path):
+    """With module= the names are the module's; the checkpoint has those of the Lightning module again."""
+    for step in (10, 20):
+        state = {"net.weight": torch.full((2, 2), float(step)), "net.bias": torch.zeros(2)}
+        torch.save({"epoch": 1, "global_step": step, "state_dict": state, "hyper_parameters": {"lr": 0.1},
+                    "optimizer_states": [], "callbacks": {"a": {"best": torch.tensor(1.0)}}},
+                   tmp_path / f"epoch=1-step={step}.ckpt")
+    net = nn.Linear(2, 2)
+    found = forecast_files(tmp_path, 2, "linear", module=net)
+    found.load_into(net)
+    assert net.weight.tolist() == [[40, 40], [40, 40]] and found.groups[0] == "weight"
+    found.load_into(nn.ModuleDict({"net": net}))
+    content = torch.load(save_as_read(found, tmp_path / "out", tmp_path, module=net), weights_only=True)
+    assert same(content.pop("state_dict"), {"net.weight": torch.full((2, 2), 40.0), "net.bias": torch.zeros(2)})
+    assert content == {"global_step": 40, "hyper_parameters": {"lr": 0.1}}
+
+
 def test_shards_are_joined_and_a_module_that_was_saved_with_save_model(tmp_path):
     net = nn.Sequential(nn.Embedding(4, 3), nn.Linear(3, 4, bias=False))
     net[1].weight = net[0].weight

@@ -285,7 +285,8 @@ def test_equal_content_is_no_tie_but_shared_memory_is(tmp_path):
 def test_narrow_weights_become_float32_exactly(tmp_path, dtype):
     value = torch.randn(50).to(dtype)
     for step in (1, 2):
-        torch.save({"w": value if step == 1 else value[:], "mask": torch.tensor([True]), "ids": torch.arange(3)}, tmp_path / f"m_{step}.pt")
+        state = {"w": value, "mask": torch.tensor([True]), "ids": torch.arange(3)}
+        torch.save(state, tmp_path / f"m_{step}.pt")
     data = read_checkpoints(tmp_path)
     assert data.weights.dtype == np.float32 and torch.equal(torch.tensor(data.weights[0, 0]), value.float())
     state = data.state_dict(step=1)
