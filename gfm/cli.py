@@ -118,16 +118,30 @@ def data(
 @app.command()
 def forecast(
     observed: Annotated[str, typer.Argument(help="folder of checkpoints, or a trajectories file")],
-    output: Annotated[str, typer.Argument(help="file to write (.npz)")],
+    output: Annotated[str, typer.Argument(help="file or folder to write")],
     horizon: Annotated[int, typer.Option(help="recorded steps to forecast")],
     method: Annotated[str, typer.Option(help="a forecaster's name")] = "gfm",
     train: Annotated[str | None, typer.Option(help="longer runs to learn from")] = None,
+    as_: Annotated[str, typer.Option("--as", help="trajectories (all states, .npz), or checkpoint (the last "
+                                                  "state, in the format read)")] = "trajectories",
+    resample: Annotated[int | None, typer.Option(help="optimizer steps between states, to be interpolated")] = None,
+    pattern: Annotated[str | None, typer.Option(help="glob pattern of the checkpoints' names")] = None,
+    step: Annotated[str | None, typer.Option(help="regular expression whose group is the step in a name")] = None,
+    key: Annotated[str | None, typer.Option(help="where the state dict is in a checkpoint")] = None,
 ) -> None:
-    """Forecast weights from recorded ones: checkpoints in, trajectories out."""
-    from gfm.forecasters.files import forecast_files
+    """Forecast weights from recorded ones: checkpoints in, trajectories or a checkpoint out."""
+    from gfm.checks import one_of
+    from gfm.forecasters.files import forecast_files, save_as_read
 
-    found = forecast_files(observed, horizon, method, train)
-    path = found.save(output)
+    one_of("--as", as_, ("trajectories", "checkpoint"))
+    given = {"pattern": pattern, "step": step, "key": key}
+    reading = {name: value for name, value in given.items() if value is not None}
+    found = forecast_files(observed, horizon, method, train, resample, **reading)
+    path = found.save(output) if as_ == "trajectories" else save_as_read(found, output, observed, **reading)
+    if "left out" in found.meta:
+        print(f"Left out of {observed}: {', '.join(found.meta['left out'])}.")
+    if found.meta.get("order") == "file":
+        print("The weights are in the order of the files, which need not be the module's: go by the tensors' names.")
     print(f"{path}: {found.runs} run(s), {found.parameters} weights, steps {found.steps[0]} (observed) to "
           f"{found.steps[-1]}, by {method}.")
 

@@ -13,7 +13,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from gfm.errors import InputError
 
-__all__ = ["Flat"]
+__all__ = ["Flat", "trainable"]
 
 
 class Flat:
@@ -34,7 +34,7 @@ class Flat:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        named = _trainable(module)
+        named = trainable(module)
         dtypes = {q.dtype for _, q in named}
         devices = {q.device for _, q in named}
         if len(dtypes) > 1:
@@ -100,7 +100,7 @@ class Flat:
                 parameter.copy_(values[name])
 
     def _matching(self, module: nn.Module) -> list[Tensor]:
-        named = _trainable(module)
+        named = trainable(module)
         if tuple((name, tuple(q.shape)) for name, q in named) != self._layout:
             raise InputError(
                 "The module's parameters differ in name or shape from those of the module that "
@@ -109,7 +109,12 @@ class Flat:
         return [q for _, q in named]
 
 
-def _trainable(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
+def trainable(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """The parameters that make up a module's flat vector, by name and in its order; a tied one occurs once.
+
+    Raises:
+        InputError: ``module`` is no module, is not yet initialised, or has no trainable parameters.
+    """
     if not isinstance(module, nn.Module):
         raise InputError(f"A torch.nn.Module is needed, not {type(module).__name__}.")
     named = list(module.named_parameters())  # a tied parameter occurs once

@@ -1,87 +1,187 @@
-"""Trajectories from a folder of checkpoints: state dicts saved during one training run."""
+"""Trajectories from a folder of checkpoints saved during one training run, and checkpoints from trajectories."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gfm.errors import InputError, UnreadableFileError
+from gfm.trajectories.finding import find, only_checkpoint
+from gfm.trajectories.layout import Layout, fitted, in_module_order, renamed, shapes_in
+from gfm.trajectories.saved import Saved, open_saved, write_like
 from gfm.trajectories.trajectories import Trajectories
 
-__all__ = ["read_checkpoints"]
+__all__ = ["read_checkpoints", "save_checkpoint"]
 
-SUFFIXES = (".pt", ".pth", ".safetensors")
+_BUFFER = re.compile(
+    r"(^|\.)(running_mean|running_var|num_batches_tracked|inv_freq)$|(^|\.)parametrizations\..*\._[uv]$"
+)
 
 
-def read_checkpoints(folder: str | Path, pattern: str = "*") -> Trajectories:
-    """One run from the checkpoints in ``folder``, ordered by the last number in their names.
+def read_checkpoints(
+    folder: str | Path,
+    pattern: str = "*",
+    *,
+    step: str | None = None,
+    key: str | None = None,
+    module: nn.Module | None = None,
+    order: str | None = None,
+) -> Trajectories:
+    r"""One run from the checkpoints in ``folder``, in the order of their steps.
 
-    Every file is a state dict (name -> tensor), or a mapping that contains one under ``"state_dict"`` or
-    ``"model"``. Files ``.pt`` and ``.pth`` are read by torch with ``weights_only=True``, so that no code in
-    the file is run, and ``.safetensors`` by safetensors. The numbers in the names are taken as optimizer
-    steps; the groups are the tensors' names. Tensors that are not floating point (counters) are left out.
+    **Files.** A checkpoint is a file (``.pt``, ``.pth``, ``.ckpt``, ``.bin``, ``.safetensors``) or a folder that
+    holds one (``checkpoint-500/model.safetensors``), also in shards with their index. It is read without running any
+    code in it. The state dict may lie in a mapping, under one of the usual keys (``"model_state_dict"``,
+    ``"state_dict"``, ``"model"``, ...). The state of an optimizer, a scheduler or a random generator beside it is
+    left out, and so are copies such as ``last.ckpt`` or ``best.pt``; ``meta["left out"]`` names them.
+
+    **Steps.** The step is the number in the name after a word for steps, then checkpoints, then epochs; without such
+    a word it is the only number that differs between the names. Dates, decimals, hashes, versions (``-v1``), losses
+    and seeds are no steps. Where that leaves a choice, the names are refused.
+
+    **Tensors.** Weights are floating point; those of fewer than 32 bits become float32. The order of the flat vector
+    is that of ``module`` or else of the files. Tensors under several names count once. Buffers (and frozen
+    parameters, if ``module`` is given) are carried along in ``buffers``. Without ``module`` these are the tensors of
+    whole numbers, masks of zeros and infinities, and those known by their names, such as ``running_mean``.
+    Prefixes of wrappers (``module.``, ``_orig_mod.``) make no difference.
 
     Args:
         folder: contains the checkpoints.
-        pattern: glob pattern of the file names.
+        pattern: glob pattern of paths below ``folder``, such as ``"*.pt"`` or ``"*/model.safetensors"``.
+        step: regular expression whose one group is the step, such as ``r"it(\d+)"``, searched in the paths.
+        key: where the state dict is in each file, if it is in an unusual place or there are several.
+        module: a network whose state dict was saved: its names, order, shapes, buffers and tied tensors hold.
+        order: ``"file"`` accepts files that do not keep the order of the state dict (``.safetensors``, unless the
+            names tell the order) as they are. Their flat vectors differ from the module's in order.
+
+    Returns:
+        One run, with a layout, so that :meth:`Trajectories.state_dict` and :meth:`Trajectories.load_into` lead back.
 
     Raises:
-        UnreadableFileError: The folder is missing, or a file is not such a checkpoint.
-        InputError: There are fewer than two files, a name has no number, or the networks differ.
+        UnreadableFileError: The folder is missing, or a file is incomplete or holds no state dict.
+        InputError: There are fewer than two checkpoints, names are ambiguous, two have the same step, they differ in
+            their tensors or do not fit ``module``, or hold tensors that cannot be weights (complex, sparse, NaN).
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UnreadableFileError(f"There is no folder of checkpoints at {folder}.")
-    files = [f for f in folder.glob(pattern) if f.suffix in SUFFIXES]
-    if len(files) < 2:
-        raise InputError(f"{folder} holds {len(files)} checkpoints ({', '.join(SUFFIXES)}); two are needed.")
-    numbered = sorted((_number(file), file) for file in files)
-    shapes: dict[str, tuple[int, ...]] = {}
-    states, dtypes = [], set()
-    for _, file in numbered:
-        tensors = {k: v for k, v in _read(file).items() if v.is_floating_point()}
-        found = {name: tuple(value.shape) for name, value in tensors.items()}
-        if not shapes:
-            shapes = found
-        if found != shapes:
-            raise InputError(f"{file.name} holds other tensors than {numbered[0][1].name}.")
-        dtypes |= {value.dtype for value in tensors.values()}
-        wide = torch.float64 if torch.float64 in dtypes else torch.float32
-        states.append(torch.cat([tensors[n].detach().flatten().to(wide) for n in shapes]).numpy())
-    groups = [name for name, shape in shapes.items() for _ in range(int(np.prod(shape)))]
-    steps = np.array([number for number, _ in numbered])
-    return Trajectories(np.stack(states)[None], steps, groups, {"checkpoints": len(files)})
+    if order not in (None, "file"):
+        raise InputError(f"order must be 'file' or None; got {order!r}.")
+    found = find(Path(folder), pattern, step)
+    reference = None if module is None else _of_module(module)
+    vectors: list[np.ndarray] = []
+    carried: dict[str, list[np.ndarray]] = {}
+    for file in found.files:
+        saved = open_saved(file, key)
+        if reference is None:
+            reference = _of_file(saved, order)
+        state = fitted(saved.tensors, reference.shapes, reference.layout.tied, saved.name, reference.whose)
+        vectors.append(_vector(state, reference.layout.names, saved.name))
+        for name in state.keys() - set(reference.layout.names):
+            values, new = carried.setdefault(name, []), _plain(state[name]).numpy()
+            same = bool(values) and values[-1].dtype == new.dtype and np.array_equal(values[-1], new)
+            values.append(values[-1] if same else new)
+    assert reference is not None
+    layout = reference.layout
+    if module is None:  # the names as in the last file
+        own = renamed({name: name for name in [*saved.tensors, *saved.tied]}, [*reference.shapes, *layout.tied])
+        layout = Layout(tuple(own[name] for name in layout.names), layout.shapes,
+                        {own.get(name, name): own[first] for name, first in layout.tied.items()})
+        carried = {own[name]: values for name, values in carried.items()}
+    meta: dict[str, Any] = {"checkpoints": len(found.files)}
+    if found.left_out:
+        meta["left out"] = list(found.left_out)
+    if reference.untold:
+        meta["order"] = "file"
+    buffers = {name: _stacked(carried[name]) for name in sorted(carried)}
+    return Trajectories(np.stack(vectors)[None], np.array(found.steps), None, meta, layout=layout, buffers=buffers)
 
 
-def _number(file: Path) -> int:
-    numbers = re.findall(r"\d+", file.stem)
-    if not numbers:
-        raise InputError(f"The checkpoint {file.name} has no number in its name; name it by its step.")
-    return int(numbers[-1])
+def save_checkpoint(
+    data: Trajectories, path: str | Path, like: str | Path, run: int, step: int | None, key: str | None
+) -> Path:
+    """Write one state in the format of the checkpoint ``like``; see :meth:`Trajectories.save_checkpoint`."""
+    source, state = Path(like), data.state_dict(run, step)
+    file = only_checkpoint(source) if source.is_dir() else source
+    if file is None:
+        raise UnreadableFileError(f"{source} holds no checkpoint.")
+    saved = open_saved(file, key)
+    shapes = {name: tuple(value.shape) for name, value in saved.tensors.items() if name not in saved.tied}
+    state = fitted(state, shapes, saved.tied, "the trajectory", saved.name)
+    steps = (int(data.steps[0]), int(data.steps[-1] if step is None else step))
+    return write_like(saved, state, Path(path), steps, source.is_dir())
 
 
-def _read(file: Path) -> Mapping[str, Tensor]:
-    try:
-        if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
+# -- one state -----------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class _Reference:
+    """What every checkpoint must hold: shapes by name, of weights (in the layout) and of what is carried along."""
 
-            content: Any = load_file(file)
-        else:
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  torch raises many kinds of errors for a broken file
-        raise UnreadableFileError(
-            f"{file.name} is no checkpoint of plain tensors ({type(error).__name__}); save "
-            "module.state_dict() and nothing else."
-        ) from None
-    for key in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise UnreadableFileError(f"{file.name} holds no state dict (name -> tensor).")
-    return content
+    layout: Layout
+    shapes: dict[str, tuple[int, ...]]
+    whose: str
+    untold: bool = False  # whether the order may differ from the module's
+
+
+def _of_module(module: nn.Module) -> _Reference:
+    layout = Layout.of(module)
+    return _Reference(layout, shapes_in(module, layout), "the module")
+
+
+def _of_file(saved: Saved, order: str | None) -> _Reference:
+    shapes = {name: tuple(value.shape) for name, value in saved.tensors.items() if name not in saved.tied}
+    names = [name for name in shapes if _is_weight(name, saved)]
+    if not names:
+        raise InputError(f"{saved.name} holds no weights: its tensors ({len(shapes)}) are whole numbers or buffers.")
+    told: list[str] | None = names
+    if not saved.ordered:
+        told = in_module_order(names)
+        if told is None and order is None:
+            raise InputError(
+                f"{saved.name} does not keep the order of the module's tensors: give the module (module=), or "
+                "order='file' if you go by their names."
+            )
+        names = told or names
+    layout = Layout(tuple(names), tuple(shapes[name] for name in names), saved.tied)
+    return _Reference(layout, shapes, saved.name, told is None)
+
+
+def _is_weight(name: str, saved: Saved) -> bool:
+    value = saved.tensors[name]
+    spectral = name.endswith(("_u", "_v")) and f"{name[:-2]}_orig" in saved.tensors
+    if not value.is_floating_point() or value.numel() == 0 or spectral or _BUFFER.search(name):
+        return False
+    infinite = _plain(value).isinf()
+    return not (infinite.any() and (infinite | (value == 0)).all())  # an attention mask
+
+
+def _vector(state: Mapping[str, Tensor], names: Iterable[str], what: str) -> np.ndarray:
+    """The flat weight vector of a state."""
+    weights = [(name, state[name]) for name in names]
+    for name, value in weights:
+        if not value.is_floating_point():
+            raise InputError(f"{name!r} in {what} is {value.dtype}, but weights are floating point.")
+        if not _plain(value).isfinite().all():
+            raise InputError(
+                f"{name!r} in {what} holds numbers that are not finite; leave the file out with pattern=, or, if the "
+                "tensor is a buffer, give the module (module=)."
+            )
+    double = any(value.dtype == torch.float64 for _, value in weights)
+    return torch.cat([value.flatten().to(torch.float64 if double else torch.float32) for _, value in weights]).numpy()
+
+
+def _plain(value: Tensor) -> Tensor:
+    """In float32 if it is floating point of a kind that NumPy does not have."""
+    known = not value.is_floating_point() or value.dtype in (torch.float16, torch.float32, torch.float64)
+    return value if known else value.float()
+
+
+def _stacked(values: list[np.ndarray]) -> np.ndarray:
+    """(1, states, ...); a view of one array if all states share it."""
+    if all(value is values[0] for value in values):
+        return np.broadcast_to(values[0], (1, len(values), *values[0].shape))
+    return np.stack(values)[None]

@@ -15,6 +15,7 @@ from gfm.autograd import ordinary, with_gradients
 from gfm.errors import InputError, NumericalError, UnknownNameError
 from gfm.trajectories import resume
 from gfm.trajectories.graph import edges_of
+from gfm.trajectories.layout import Layout
 from gfm.trajectories.trajectories import Trajectories
 
 __all__ = ["OPTIMIZERS", "record"]
@@ -77,12 +78,13 @@ def record(
         **options: further arguments of the optimizer's class.
 
     Returns:
-        Trajectories in the module's dtype, with groups named after the parameter tensors, the optimizer, its options
+        Trajectories in the module's dtype, with the module's layout, the optimizer, its options
         and lr in ``meta``, and the weights' graph (:func:`edges_of`) if there is one.
 
     Raises:
         UnknownNameError: The optimizer is unknown.
-        InputError: A number is out of range, inputs and targets do not fit, or the module has buffers.
+        InputError: A number is out of range, inputs and targets do not fit, or the module has buffers or frozen
+            parameters.
         NumericalError: A run diverges.
         UnreadableFileError: The checkpoint is broken or belongs to another call.
     """
@@ -109,6 +111,9 @@ def record(
     chosen = {**defaults, **options}
     method = cls(list(leaves.values()), lr=lr, **chosen)
     template = modules[0]
+    layout = Layout.of(template)
+    if len(layout.names) != len(leaves):
+        raise InputError("A module with frozen or empty parameters cannot be recorded side by side.")
 
     def one(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
         return loss(functional_call(template, parameters, (x,)), y)
@@ -165,7 +170,6 @@ def record(
             progress(step, steps)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
-    groups = [name for name, leaf in leaves.items() for _ in range(leaf[0].numel())]
     meta = {"optimizer": optimizer, "lr": lr, "options": chosen, "batch": batch, "seed": seed}
     edges = edges_of(template)
     if edges is not None:
@@ -173,9 +177,10 @@ def record(
     return Trajectories(
         np.stack(kept, axis=1),
         np.array([0, *wanted]),
-        groups,
+        None,
         meta,
         {name: np.stack(values, axis=1) for name, values in state.items()} if states else None,
+        layout,
     )
 
 

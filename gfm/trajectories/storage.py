@@ -12,6 +12,7 @@ import numpy as np
 
 from gfm.errors import InputError, UnreadableFileError
 from gfm.files import replacing
+from gfm.trajectories.layout import Layout
 from gfm.trajectories.trajectories import Trajectories
 
 __all__ = ["load", "save"]
@@ -37,12 +38,17 @@ def save(data: Trajectories, path: str | Path) -> Path:
         "groups": None if data.groups is None else [[name, len(list(same))] for name, same in groupby(data.groups)],
         "meta": data.meta,
         "states": sorted(data.states),
+        "layout": None if data.layout is None else vars(data.layout),
+        "buffers": sorted(data.buffers),
     }
     try:
         text = json.dumps(header, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InputError(f"meta of the trajectories is not plain JSON ({error}).") from None
     arrays: dict[str, Any] = {f"state_{name}": value for name, value in data.states.items()}
+    for number, name in enumerate(sorted(data.buffers)):
+        value = data.buffers[name]
+        arrays[f"buffer_{number}"] = value[:, :1] if (value == value[:, :1]).all() else value  # once if constant
     words = np.frombuffer(text.encode(), dtype=np.uint8)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,6 +72,8 @@ def load(path: str | Path, memory_map: bool = False) -> Trajectories:
             steps = file["steps"]
             weights = None if memory_map else file["weights"]
             states = {name: file[f"state_{name}"] for name in header["states"]}
+            names = header.get("buffers", ())  # none in older files
+            stored = {name: file[f"buffer_{number}"] for number, name in enumerate(names)}
         if header["schema"] != SCHEMA:
             raise ValueError(f"its schema is {header['schema']!r}")
         if weights is None:
@@ -73,8 +81,11 @@ def load(path: str | Path, memory_map: bool = False) -> Trajectories:
         if list(weights.shape) != header["shape"]:
             raise ValueError("its weights have another shape than its header says")
         groups = header["groups"]
-        names = None if groups is None else [name for name, count in groups for _ in range(count)]
-        return Trajectories(weights, steps, names, header["meta"], states)
+        labels = None if groups is None else [name for name, count in groups for _ in range(count)]
+        layout = None if header.get("layout") is None else Layout(**header["layout"])
+        lead = weights.shape[:2]
+        buffers = {name: np.broadcast_to(value, (*lead, *value.shape[2:])) for name, value in stored.items()}
+        return Trajectories(weights, steps, labels, header["meta"], states, layout, buffers)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise UnreadableFileError(
             f"{path} is not a complete file of trajectories ({error}); write it again with save()."

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import gcd
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from gfm.checks import whole
 from gfm.errors import InputError
+from gfm.trajectories.layout import Layout, fitted, shapes_in
 
 __all__ = ["Trajectories"]
 
@@ -27,6 +30,10 @@ class Trajectories:
         groups: one label per parameter (for example the tensor to which it belongs); by default none.
         meta: anything that JSON can hold (optimizer, learning rate, task, ...).
         states: recorded optimizer state by name (``"momentum"``, ``"second"``), each of the weights' shape.
+        layout: names and shapes of the tensors in the weight vector, so that states lead back into a module; it
+            also gives the groups, if those are not given.
+        buffers: what a module's state dict holds beside the weights, by name, each (runs, steps+1, ...): running
+            statistics, counters, frozen parameters. They are never forecast.
 
     Raises:
         InputError: The shape or dtype is wrong, there are no runs or fewer than two states, values are not finite,
@@ -45,6 +52,8 @@ class Trajectories:
         groups: Sequence[str] | None = None,
         meta: Mapping[str, Any] | None = None,
         states: Mapping[str, Any] | None = None,
+        layout: Layout | None = None,
+        buffers: Mapping[str, Any] | None = None,
     ) -> None:
         self.weights = _weights(weights)
         count, parameters = self.weights.shape[1:]
@@ -57,9 +66,17 @@ class Trajectories:
         if (np.diff(self.steps) <= 0).any():
             raise InputError("steps must increase from one recorded state to the next.")
         for name, value, kind in (("meta", meta, "a mapping"), ("states", states, "a mapping by name"),
+                                  ("buffers", buffers, "a mapping by name"),
                                   ("groups", groups, "one label per parameter")):
             if value is not None and not isinstance(value, Iterable if name == "groups" else Mapping):
                 raise InputError(f"{name} must be {kind}, not {type(value).__name__}.")
+        if layout is not None:
+            if not isinstance(layout, Layout):
+                raise InputError(f"layout must be a Layout, not {type(layout).__name__}: Layout.of(module), say.")
+            if sum(layout.sizes) != parameters:
+                raise InputError(f"The layout has {sum(layout.sizes)} weights, the trajectories {parameters}.")
+            groups = layout.groups if groups is None else groups
+        self.layout = layout
         self.groups = None if groups is None else tuple(str(name) for name in groups)
         if self.groups is not None and len(self.groups) != parameters:
             raise InputError(f"groups has {len(self.groups)} labels for {parameters} parameters.")
@@ -69,6 +86,13 @@ class Trajectories:
             if state.shape != self.weights.shape:
                 raise InputError(
                     f"states[{name!r}] has shape {state.shape}, the weights {self.weights.shape}."
+                )
+        self.buffers = {name: _array(value, f"buffers[{name!r}]") for name, value in (buffers or {}).items()}
+        for name, buffer in self.buffers.items():
+            if buffer.shape[:2] != self.weights.shape[:2] or buffer.dtype.kind not in "fiub":
+                raise InputError(
+                    f"buffers[{name!r}] has shape {buffer.shape} and dtype {buffer.dtype}; numbers of shape "
+                    f"{(*self.weights.shape[:2], '...')} are needed."
                 )
 
     # -- what it holds ---------------------------------------------------------------------------
@@ -150,14 +174,150 @@ class Trajectories:
             raise InputError(f"every({stride}): stride must be 1 to {self.weights.shape[1] - 1}.")
         return self._part(slice(None), slice(None, None, stride))
 
-    def _part(self, runs: Any, states: slice) -> Trajectories:
+    def _part(self, runs: Any, states: Any) -> Trajectories:
         return Trajectories(
             self.weights[runs][:, states],
             self.steps[states],
             self.groups,
             self.meta,
             {name: value[runs][:, states] for name, value in self.states.items()},
+            self.layout,
+            {name: value[runs][:, states] for name, value in self.buffers.items()},
         )
+
+    # -- other trajectories from it --------------------------------------------------------------
+    @property
+    def stride(self) -> int:
+        """The number of optimizer steps from one recorded state to the next.
+
+        Raises:
+            InputError: It is not the same everywhere.
+        """
+        distances = np.unique(np.diff(self.steps)).tolist()
+        if len(distances) > 1:
+            raise InputError(
+                f"The states were recorded at uneven distances ({', '.join(map(str, distances[:5]))} steps): resample "
+                f"them first (resampled(stride), or --resample), for example with the stride {gcd(*distances)}."
+            )
+        return distances[0]
+
+    def resampled(self, stride: int) -> Trajectories:
+        """States at even distances from the first to the last recorded step, by linear interpolation in the steps.
+
+        Recorded states are kept exactly. Buffers are those of the nearest recorded state (of two, the earlier).
+
+        Args:
+            stride: optimizer steps between the new states; it must divide the distance from first to last.
+
+        Raises:
+            InputError: The stride is no whole number of at least 1, or does not divide that distance.
+
+        Example:
+            >>> data = Trajectories(np.array([[[0.0], [1.0], [3.0]]]), steps=[0, 1, 5])
+            >>> data.resampled(1).weights[0, :, 0].tolist()
+            [0.0, 1.0, 1.5, 2.0, 2.5, 3.0]
+        """
+        from gfm.trajectories.combined import resampled
+
+        return resampled(self, stride)
+
+    def continued(self, forecast: Any) -> Trajectories:
+        """The last state followed by forecast ones, at the same distances; buffers stay as in the last state.
+
+        Args:
+            forecast: (runs, horizon, parameters), as a forecaster returns it.
+
+        Raises:
+            InputError: The forecast has another shape, or the states were recorded at uneven distances.
+        """
+        from gfm.trajectories.combined import continued
+
+        return continued(self, forecast)
+
+    @classmethod
+    def concat(cls, parts: Iterable[Trajectories]) -> Trajectories:
+        """The runs of several trajectories of one kind, one after the other; of ``meta`` what all share is kept.
+
+        Raises:
+            InputError: There are none, or they differ in steps, tensors or labels of the weights, dtype, optimizer
+                (with its learning rate and options), or in what is recorded beside the weights.
+        """
+        from gfm.trajectories.combined import concat
+
+        return concat(parts)
+
+    # -- back into a module ----------------------------------------------------------------------
+    def state_dict(self, run: int = 0, step: int | None = None) -> dict[str, torch.Tensor]:
+        """One state by the names of the module or file it comes from, for ``module.load_state_dict``.
+
+        Args:
+            run: number of the run.
+            step: optimizer step, one of ``steps``; by default the last.
+
+        Returns:
+            New tensors: the weights in their shapes, the buffers of that state, and tied tensors under all names.
+
+        Raises:
+            InputError: There is no such run or step, or the trajectories have no layout.
+        """
+        if self.layout is None:
+            raise InputError("These trajectories know no names and shapes: give them layout=Layout.of(module).")
+        if whole("run", run, 0) >= self.runs:
+            raise InputError(f"There is no run {run}: there are {self.runs}, counted from 0.")
+        wanted = int(self.steps[-1]) if step is None else whole("step", step, int(self.steps[0]))
+        at = np.flatnonzero(self.steps == wanted)
+        if not len(at):
+            near = self.steps[np.abs(self.steps - wanted).argmin()]
+            raise InputError(f"No state of step {step} was recorded; the nearest is that of step {near}.")
+        parts = np.split(self.weights[run, at[0]], np.cumsum(self.layout.sizes)[:-1])
+        arrays = {name: part.reshape(shape)
+                  for name, shape, part in zip(self.layout.names, self.layout.shapes, parts, strict=True)}
+        arrays |= {name: values[run, at[0]] for name, values in self.buffers.items()}
+        state = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
+        return state | {name: state[first] for name, first in self.layout.tied.items() if first in state}
+
+    def load_into(self, module: torch.nn.Module, run: int = 0, step: int | None = None) -> None:
+        """Write one state into ``module``, in place: its parameters, and its buffers as in that state.
+
+        Names may differ in prefixes of wrappers (``module.``, ``_orig_mod.``).
+
+        Args:
+            module: receives the state; it remains unchanged if the state does not fit.
+            run: number of the run.
+            step: optimizer step, one of ``steps``; by default the last.
+
+        Raises:
+            InputError: There is no such state, or its tensors differ from the module's in name or shape.
+        """
+        state, layout = self.state_dict(run, step), Layout.of(module)
+        state = fitted(state, shapes_in(module, layout), layout.tied, "the trajectory", "the module")
+        module.load_state_dict(state | {name: state[first] for name, first in layout.tied.items()})
+
+    def save_checkpoint(self, path: str | Path, like: str | Path, run: int = 0, step: int | None = None,
+                        key: str | None = None) -> Path:
+        """Write one state as a checkpoint that is loaded as the checkpoint ``like`` is.
+
+        It has the nesting, names, dtypes and settings of ``like``, and the further files of its folder (configuration,
+        tokenizer). States of optimizers, losses and counters are left out, except that a counter equal to the first
+        recorded step becomes the new step.
+
+        Args:
+            path: file to write, or folder if ``like`` is one.
+            like: a file, or a folder with one checkpoint (``checkpoint-500``).
+            run: number of the run.
+            step: optimizer step, one of ``steps``; by default the last.
+            key: where the state dict is in ``like``; see :func:`gfm.trajectories.read_checkpoints`.
+
+        Returns:
+            The file or folder written.
+
+        Raises:
+            UnreadableFileError: ``like`` is no checkpoint.
+            InputError: There is no such state, it does not fit ``like``, or ``path`` cannot be written.
+        """
+        from gfm.trajectories.checkpoints import save_checkpoint
+
+        return save_checkpoint(self, path, like, run, step, key)
 
     # -- on disk ---------------------------------------------------------------------------------
     def save(self, path: str | Path) -> Path:
@@ -167,14 +327,11 @@ class Trajectories:
         return save(self, path)
 
     @classmethod
-    def from_checkpoints(cls, folder: str | Path, pattern: str = "*") -> Trajectories:
-        """One run from the state dicts (.pt, .pth, .safetensors) in ``folder``, ordered by their numbers.
-
-        See :func:`gfm.trajectories.read_checkpoints`.
-        """
+    def from_checkpoints(cls, folder: str | Path, pattern: str = "*", **options: Any) -> Trajectories:
+        """One run from the checkpoints in ``folder``; see :func:`gfm.trajectories.read_checkpoints`."""
         from gfm.trajectories.checkpoints import read_checkpoints
 
-        return read_checkpoints(folder, pattern)
+        return read_checkpoints(folder, pattern, **options)
 
     @classmethod
     def load(cls, path: str | Path, memory_map: bool = False) -> Trajectories:

@@ -1,12 +1,20 @@
 """Folders of checkpoints: order, content, and what is refused."""
 
+import argparse
+import copy
+import functools
+import json
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file, save_model
 from torch import nn
 
+import gfm
 from gfm.errors import InputError, UnreadableFileError
-from gfm.trajectories import Trajectories, read_checkpoints
+from gfm.trajectories import Layout, Trajectories, read_checkpoints, record
+from gfm.trajectories.layout import in_module_order
 
 
 def save(folder, step, module, wrap=None):
@@ -25,12 +33,6 @@ def test_states_come_in_the_order_of_their_steps(tmp_path):
     assert data.groups == ("weight",) * 6 + ("bias",) * 3
     some = Trajectories.from_checkpoints(tmp_path, pattern="epoch_*0.pt")
     assert (some.weights == data.weights[:, 1:]).all()
-
-
-def test_counters_are_left_out(tmp_path):
-    for step in (1, 2):
-        save(tmp_path, step, nn.BatchNorm1d(2))
-    assert read_checkpoints(tmp_path).parameters == 8  # the running numbers, not the counter
 
 
 class Hostile:
@@ -52,11 +54,329 @@ def test_what_is_refused(tmp_path):
     with pytest.raises(InputError, match="two"):
         read_checkpoints(tmp_path)
     save(tmp_path, 2, nn.Linear(2, 1))
-    with pytest.raises(InputError, match="other tensors"):
+    with pytest.raises(InputError, match=r"shape \(1, 2\) in .*epoch_2.pt and \(1, 1\) in .*epoch_1.pt"):
         read_checkpoints(tmp_path)
     (tmp_path / "epoch_2.pt").write_bytes(b"half a file")
     with pytest.raises(UnreadableFileError):
         read_checkpoints(tmp_path)
-    torch.save(nn.Linear(1, 1).state_dict(), tmp_path / "last.pt")
+    torch.save(nn.Linear(1, 1).state_dict(), tmp_path / "initial.pt")
     with pytest.raises(InputError, match="number"):
         read_checkpoints(tmp_path)
+
+
+# -- what people save ----------------------------------------------------------------------------
+class Net(nn.Module):
+    """Names that are not in alphabetical order, a tied tensor, running statistics, a frozen layer, a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.wte = nn.Embedding(5, 3)
+        self.norm = nn.BatchNorm1d(3)
+        self.body = nn.Linear(3, 3)
+        self.fixed = nn.Linear(3, 3).requires_grad_(False)
+        self.head = nn.Linear(3, 5, bias=False)
+        self.head.weight = self.wte.weight
+        self.register_buffer("mask", torch.tensor([0.0, float("-inf")]))
+
+    def forward(self, tokens):
+        return self.head(self.fixed(self.body(self.norm(self.wte(tokens)))))
+
+
+def trained(states=4, net=None):
+    """A network after 0, 1, 2, ... steps: the state dicts, with shared memory as torch keeps it."""
+    torch.manual_seed(0)
+    net = Net() if net is None else net
+    optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.1)
+    tokens = torch.randint(0, 5, (16,))
+    for _ in range(states):
+        yield copy.deepcopy(net)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(tokens), tokens).backward()
+        optimizer.step()
+
+
+def written(folder, nets, name="step_{}.pt", wrap=lambda state: state, save=torch.save):
+    for step, net in enumerate(nets):
+        file = folder / name.format(step)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save(wrap(net.state_dict()), file)
+
+
+def untied(state, file, **options):
+    save_file({name: value.clone() for name, value in state.items()}, file, **options)
+
+
+def vector(net):
+    return torch.cat([p.detach().flatten() for p in net.parameters() if p.requires_grad])
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("kind", ["torch", "shuffled", "safetensors", "save_model", "prefixed", "lightning"])
+def test_a_module_gives_order_shapes_buffers_and_ties(tmp_path, kind):
+    nets = list(trained())
+    match kind:
+        case "torch":
+            written(tmp_path, nets)
+        case "shuffled":
+            written(tmp_path, nets, wrap=lambda s: dict(sorted(s.items(), reverse=True)))
+        case "safetensors":
+            written(tmp_path, nets, "step_{}.safetensors", save=untied)
+        case "save_model":
+            for step, net in enumerate(nets):
+                save_model(net, str(tmp_path / f"step_{step}.safetensors"))
+        case "prefixed":
+            written(tmp_path, nets, wrap=lambda s: {f"module._orig_mod.{k}": v for k, v in s.items()})
+        case "lightning":
+            written(tmp_path, nets, "epoch=0-step={}.ckpt",
+                    lambda s: {"state_dict": {f"model.{k}": v for k, v in s.items()}, "optimizer_states": []})
+    data = read_checkpoints(tmp_path, module=Net())
+    assert data.parameters == gfm.flat.Flat(Net()).p == 15 + 6 + 12
+    for step, net in enumerate(nets):
+        np.testing.assert_array_equal(data.weights[0, step], vector(net))
+        assert same(data.state_dict(step=step), net.state_dict())
+        fresh = Net()
+        data.load_into(fresh, step=step)
+        assert same(fresh.state_dict(), net.state_dict())
+        fresh.load_state_dict(data.state_dict(step=step))
+    assert data.groups[:15] == ("wte.weight",) * 15
+    assert data.layout == Layout.of(Net())
+
+
+def test_without_a_module_running_statistics_and_counters_are_carried(tmp_path):
+    nets = list(trained(net=nn.Sequential(nn.Embedding(5, 3), nn.BatchNorm1d(3), nn.Linear(3, 5))))
+    written(tmp_path, nets)
+    data = read_checkpoints(tmp_path)
+    assert data.parameters == 15 + 6 + 20
+    assert set(data.buffers) == {"1.running_mean", "1.running_var", "1.num_batches_tracked"}
+    assert data.buffers["1.num_batches_tracked"].tolist() == [[0, 1, 2, 3]]
+    for step, net in enumerate(nets):
+        assert same(data.state_dict(step=step), net.state_dict())
+    for part, step in ((data.prefix(1), 1), (data.after(2), 2), (data.every(3), 3), (data[[0]], 1)):
+        assert same(part.state_dict(step=step), nets[step].state_dict())
+    back = Trajectories.load(data.save(tmp_path / "data.npz"))
+    assert all(same(back.state_dict(step=i), net.state_dict()) for i, net in enumerate(nets))
+
+
+def test_spectral_norms_vectors_are_carried(tmp_path):
+    for old in (nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm):
+        folder = tmp_path / old.__module__
+        folder.mkdir()
+        for step in (1, 2):
+            torch.save(old(nn.Linear(3, 2)).state_dict(), folder / f"m_{step}.pt")
+        assert read_checkpoints(folder).parameters == 8
+
+
+@pytest.mark.parametrize("wrap", [
+    lambda s: {"model_state_dict": s, "epoch": 1, "optimizer_state_dict": {}, "loss": torch.tensor(0.1)},
+    lambda s: {"model": s, "optimizer": {"state": {}, "param_groups": []}, "model_args": {"n_layer": 2}, "iter_num": 3},
+    lambda s: {"state_dict": s, "hyper_parameters": {"model": {"width": 3}}},
+    lambda s: {"net": s, "acc": np.float64(93.0), "seen": np.int64(3), "args": argparse.Namespace(lr=0.1, at=[1, 2])},
+    lambda s: {"params": s, "params_ema": {k: v + 1 for k, v in s.items()}},
+    lambda s: {"state_dict": {"model": s}},
+])
+def test_state_dicts_in_mappings(tmp_path, wrap):
+    nets = [nn.Linear(2, 2) for _ in range(2)]
+    written(tmp_path, nets, wrap=wrap)
+    np.testing.assert_array_equal(read_checkpoints(tmp_path).weights[0], np.stack([vector(n) for n in nets]))
+
+
+def test_an_unusual_key_and_two_usual_ones(tmp_path):
+    nets = [nn.Linear(2, 2) for _ in range(2)]
+    written(tmp_path, nets, wrap=lambda s: {"generator": s, "discriminator": {k: -v for k, v in s.items()}})
+    with pytest.raises(UnreadableFileError, match=r"\['generator', 'discriminator'\]; choose one with key="):
+        read_checkpoints(tmp_path)
+    assert (read_checkpoints(tmp_path, key="discriminator").weights[0, 0] == -vector(nets[0]).numpy()).all()
+    with pytest.raises(UnreadableFileError, match="no state dict under the key 'ema'"):
+        read_checkpoints(tmp_path, key="ema")
+    written(tmp_path, nets, wrap=lambda s: {"model": s, "net": s})
+    with pytest.raises(InputError, match="several state dicts .*'model', 'net'"):
+        read_checkpoints(tmp_path)
+
+
+def test_folders_of_the_trainer_also_in_shards(tmp_path):
+    nets = [nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2)) for _ in range(3)]
+    for i, net in enumerate(nets):
+        folder, state = tmp_path / f"checkpoint-{500 * (2 * i + 1)}", net.state_dict()
+        folder.mkdir()
+        for name in ("optimizer.pt", "rng_state.pth", "training_args.bin"):
+            (folder / name).write_bytes(b"")
+        if i < 2:
+            save_file(state, folder / "model.safetensors", {"format": "pt"})
+        else:
+            shards = {name: f"model-0000{1 + (name > '1')}-of-00002.safetensors" for name in state}
+            for shard in set(shards.values()):
+                save_file({n: v for n, v in state.items() if shards[n] == shard}, folder / shard)
+            (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": shards}))
+    save_file(nets[-1].state_dict(), tmp_path / "model.safetensors")  # what trainer.save_model writes at the end
+    for pattern in ("*", "*/model.safetensors*"):
+        data = read_checkpoints(tmp_path, pattern)
+        assert data.steps.tolist() == [500, 1500, 2500]
+        np.testing.assert_array_equal(data.weights[0], np.stack([vector(n) for n in nets]))
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(UnreadableFileError, match="checkpoint-2500/model-00002-of-00002"):
+        read_checkpoints(tmp_path)
+    (folder / "model.safetensors.index.json").unlink()
+    with pytest.raises(InputError, match="one shard of a checkpoint"):
+        read_checkpoints(tmp_path)
+
+
+def test_an_index_must_agree_with_its_shards(tmp_path):
+    for step in (1, 2):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        torch.save({"a": torch.ones(2)}, folder / "pytorch_model-00001-of-00001.bin")
+        index = folder / "pytorch_model.bin.index.json"
+        index.write_text(json.dumps({"weight_map": {"a": "pytorch_model-00001-of-00001.bin"}}))
+    assert read_checkpoints(tmp_path).parameters == 2
+    shard = "pytorch_model-00001-of-00001.bin"
+    for words, wrong in (("see 'b'", {"a": shard, "b": shard}),
+                         ("no index of shards", {"a": f"../checkpoint-1/{shard}"})):
+        index.write_text(json.dumps({"weight_map": wrong}))
+        with pytest.raises(UnreadableFileError, match=words):
+            read_checkpoints(tmp_path)
+
+
+def test_files_that_do_not_keep_the_order_are_refused_without_a_module(tmp_path):
+    nets = list(trained(2))
+    written(tmp_path, nets, "step_{}.safetensors", save=untied)
+    with pytest.raises(InputError, match="give the module"):
+        read_checkpoints(tmp_path)
+    data = read_checkpoints(tmp_path, order="file")
+    assert data.meta["order"] == "file" and same(data.state_dict(step=1), nets[1].state_dict())
+    with pytest.raises(InputError, match="order must be"):
+        read_checkpoints(tmp_path, order="names")
+
+
+def test_numbered_layers_tell_their_order(tmp_path):
+    nets = [nn.Sequential(*(nn.Linear(2, 2) for _ in range(12))) for _ in range(2)]
+    written(tmp_path, nets, "step_{}.safetensors", save=untied)  # "10.bias" comes before "2.bias"
+    np.testing.assert_array_equal(read_checkpoints(tmp_path).weights[0], np.stack([vector(n) for n in nets]))
+
+
+@pytest.mark.parametrize(("names", "order"), [
+    (["bias", "weight"], ["weight", "bias"]),
+    (["0.bias", "0.weight", "10.weight", "2.weight"], ["0.weight", "0.bias", "2.weight", "10.weight"]),
+    (["net.0.weight", "net.2.weight"], ["net.0.weight", "net.2.weight"]),
+    (["h.0.weight", "wte.weight"], None),
+    (["a", "b"], None),
+    (["fc1.weight", "fc2.weight"], None),
+])
+def test_what_names_tell_about_the_order(names, order):
+    assert in_module_order(names) == order
+
+
+def test_equal_content_is_no_tie_but_shared_memory_is(tmp_path):
+    w = torch.ones(3)
+    for step in (1, 2):
+        save_file({"0.weight": w, "1.weight": w.clone()}, tmp_path / f"a_{step}.safetensors")
+        torch.save({"0.weight": w, "1.weight": w}, tmp_path / f"b_{step}.pt")
+    assert read_checkpoints(tmp_path, "a_*").parameters == 6
+    data = read_checkpoints(tmp_path, "b_*")
+    assert data.parameters == 3 and list(data.state_dict()) == ["0.weight", "1.weight"]
+    torch.save({"0.weight": w, "1.weight": 2 * w}, tmp_path / "b_3.pt")
+    with pytest.raises(InputError, match="'1.weight' and '0.weight' differ in .*b_3.pt"):
+        read_checkpoints(tmp_path, "b_*")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float8_e4m3fn])
+def test_narrow_weights_become_float32_exactly(tmp_path, dtype):
+    value = torch.randn(50).to(dtype)
+    for step in (1, 2):
+        state = {"w": value, "mask": torch.tensor([True]), "ids": torch.arange(3)}
+        torch.save(state, tmp_path / f"m_{step}.pt")
+    data = read_checkpoints(tmp_path)
+    assert data.weights.dtype == np.float32 and torch.equal(torch.tensor(data.weights[0, 0]), value.float())
+    state = data.state_dict(step=1)
+    assert state["mask"].dtype == torch.bool and state["ids"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    ({}, "m_2.pt is empty"),
+    ({"n": torch.tensor(3)}, "m_2.pt has no tensor 'w'"),
+    ({"w": torch.ones(2), "x": torch.ones(1)}, "m_2.pt has a tensor 'x', which .*m_1.pt does not have"),
+    ({"w": torch.ones(2, dtype=torch.int64)}, "'w' in .*m_2.pt is torch.int64"),
+    ({"w": torch.tensor([1.0, float("nan")])}, "'w' in .*m_2.pt holds numbers that are not finite"),
+    ({"w": torch.ones(2, dtype=torch.complex64)}, "'w' in .*m_2.pt is complex"),
+    ({"w": torch.eye(2).to_sparse()}, "'w' in .*m_2.pt is sparse"),
+    ({"w": torch.ones(2), "epoch": 3}, "'epoch' in it is of type int"),
+    ({"model": {"w": torch.ones(2), "_extra_state": {}}}, "'_extra_state' in it is of type dict"),
+    ([torch.ones(2)], "an object of type list"),
+    (torch.optim.SGD([torch.ones(1)], lr=1).state_dict(), "the state of an optimizer"),
+    ({"args": functools.partial(int), "model": {"w": torch.ones(2)}}, "objects of functools.partial"),
+])
+def test_what_a_file_holds_is_said(tmp_path, content, words):
+    torch.save({"w": torch.ones(2)}, tmp_path / "m_1.pt")
+    torch.save(content, tmp_path / "m_2.pt")
+    with pytest.raises((InputError, UnreadableFileError), match=words):
+        read_checkpoints(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_the_one_corrupt_file_is_named(tmp_path, suffix):
+    for step in (1, 2, 3):
+        (torch.save if suffix == "pt" else save_file)({"w": torch.ones(200)}, tmp_path / f"m_{step}.{suffix}")
+    file = tmp_path / f"m_2.{suffix}"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(UnreadableFileError, match=rf"m_2\.{suffix}"):
+        read_checkpoints(tmp_path)
+
+
+def test_a_module_of_another_kind_is_refused(tmp_path):
+    written(tmp_path, [nn.Linear(2, 2)] * 2)
+    for module, words in ((nn.Linear(2, 2, bias=False), "a tensor 'bias', which the module does not have"),
+                          (nn.Sequential(nn.Linear(2, 2)), "no tensor '0.weight', which the module has"),
+                          (nn.Linear(3, 2), r"\(2, 2\) in .* and \(2, 3\) in the module"),
+                          (nn.LazyLinear(2), "lazy"), (3, "torch.nn.Module is needed")):
+        with pytest.raises(InputError, match=words):
+            read_checkpoints(tmp_path, module=module)
+
+
+# -- the way back --------------------------------------------------------------------------------
+def test_a_prefix_comes_back_as_it_was_read(tmp_path):
+    nets = [nn.Linear(2, 2) for _ in range(2)]
+    written(tmp_path, nets, wrap=lambda s: {f"_orig_mod.module.{k}": v for k, v in s.items()})
+    data = read_checkpoints(tmp_path)
+    assert list(data.state_dict()) == ["_orig_mod.module.weight", "_orig_mod.module.bias"]
+    assert data.groups == ("weight",) * 4 + ("bias",) * 2
+    for module in (nn.Linear(2, 2), nn.DataParallel(nn.Linear(2, 2)), torch.compile(nn.Linear(2, 2))):
+        data.load_into(module)
+        assert torch.equal(vector(module), vector(nets[1]))
+
+
+def test_a_module_that_does_not_fit_stays_as_it_is(tmp_path):
+    written(tmp_path, [nn.Linear(2, 2)] * 2)
+    data = read_checkpoints(tmp_path)
+    module = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    before = copy.deepcopy(module.state_dict())
+    with pytest.raises(InputError, match="no tensor '0.weight'"):
+        data.load_into(module)
+    assert same(module.state_dict(), before)
+    for call, words in ((lambda: data.state_dict(run=1), "no run 1"),
+                        (lambda: data.state_dict(step=5), "that of step 1"),
+                        (lambda: Trajectories(data.weights).load_into(module), "layout=")):
+        with pytest.raises(InputError, match=words):
+            call()
+
+
+def test_untied_values_do_not_enter_a_tied_module():
+    data = Trajectories(np.arange(24.0).reshape(1, 2, 12),
+                        layout=Layout(("wte.weight", "head.weight"), ((2, 3), (2, 3))))
+    module = nn.Module()
+    module.wte, module.head = nn.Embedding(2, 3), nn.Linear(3, 2, bias=False)
+    module.head.weight = module.wte.weight
+    with pytest.raises(InputError, match="differ in the trajectory, but are one tensor in the module"):
+        data.load_into(module)
+
+
+def test_recorded_runs_lead_back_too():
+    x = torch.randn(8, 3)
+    data = record(lambda: nn.Linear(3, 1), x, x[:, :1], nn.functional.mse_loss, runs=2, steps=3, lr=0.1)
+    module = nn.Linear(3, 1)
+    data.load_into(module, run=1, step=2)
+    np.testing.assert_array_equal(vector(module), data.weights[1, 2])
+    with pytest.raises(InputError, match="frozen"):
+        record(lambda: nn.Sequential(nn.Linear(3, 1), nn.Linear(1, 1).requires_grad_(False)), x, x[:, :1],
+               nn.functional.mse_loss, runs=2, steps=3)

@@ -1,11 +1,14 @@
 """Trajectories: what the door catches, what splits keep apart, what survives the disk."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from gfm import Trajectories
 from gfm.errors import InputError, UnreadableFileError
+from gfm.trajectories import Layout
 
 
 def some(runs=6, states=9, parameters=4):
@@ -135,3 +138,114 @@ def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="another place"):
         Trajectories(np.zeros((1, 2, 1))).save(tmp_path / "file" / "data.npz")
+
+
+# -- made from others ----------------------------------------------------------------------------
+def named(runs=2, steps=(0, 1, 2), seed=0, **other):
+    rng = np.random.default_rng(seed)
+    options = {"meta": {"optimizer": "SGD", "lr": 0.1, "seed": seed}, "layout": Layout(("w", "b"), ((2, 1), (1,))),
+               "buffers": {"count": np.arange(runs * len(steps)).reshape(runs, -1)}}
+    return Trajectories(rng.normal(size=(runs, len(steps), 3)), steps, **{**options, **other})
+
+
+def test_a_layout_gives_the_groups_and_survives_the_disk(tmp_path):
+    data = named()
+    back = Trajectories.load(data.save(tmp_path / "data"), memory_map=True)
+    for it in (data, back, data[[0, 1]], data.prefix(2)):
+        assert it.groups == ("w", "w", "b") and it.layout == Layout(("w", "b"), ((2, 1), (1,)))
+        state = it.state_dict(run=1, step=1)
+        assert state["w"].tolist() == data.weights[1, 1, :2, None].tolist() and state["count"].item() == 4
+
+
+def test_files_written_before_there_were_layouts_are_read(tmp_path):
+    path = tmp_path / "old.npz"
+    header = {"schema": "gfm.trajectories/1", "shape": [1, 2, 3], "groups": [["a", 3]], "meta": {}, "states": []}
+    np.savez(path, weights=np.ones((1, 2, 3)), steps=np.arange(2),
+             header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8))
+    data = Trajectories.load(path)
+    assert data.groups == ("a",) * 3 and data.layout is None and data.buffers == {}
+
+
+def test_a_constant_buffer_is_stored_once(tmp_path):
+    data = Trajectories(np.zeros((1, 50, 1)), buffers={"mask": np.broadcast_to(np.ones(10_000), (1, 50, 10_000))})
+    path = data.save(tmp_path / "data.npz")
+    assert path.stat().st_size < 100_000
+    assert (Trajectories.load(path).buffers["mask"] == data.buffers["mask"]).all()
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"layout": Layout(("w",), ((4,),))}, "The layout has 4 weights, the trajectories 3"),
+    ({"layout": {"w": (3,)}}, "layout must be a Layout"),
+    ({"buffers": {"n": np.zeros((2, 2))}}, r"buffers\['n'\] has shape \(2, 2\)"),
+    ({"buffers": {"n": np.full((2, 3), "a")}}, "numbers of shape"),
+])
+def test_layouts_and_buffers_must_fit(options, words):
+    with pytest.raises(InputError, match=words):
+        named(**options)
+
+
+def test_a_layout_has_one_shape_for_each_name():
+    for names, shapes in ((("a",), ()), (("a", "a"), ((1,), (1,)))):
+        with pytest.raises(InputError, match="one shape for each name"):
+            Layout(names, shapes)
+
+
+def test_runs_of_one_kind_are_joined():
+    a, b = named(seed=1), named(runs=3, seed=2)
+    data = Trajectories.concat([a, b])
+    assert (data.weights == np.concatenate([a.weights, b.weights])).all()
+    assert data.meta == {"optimizer": "SGD", "lr": 0.1} and data.layout == a.layout
+    assert data.buffers["count"].tolist() == [[0, 1, 2], [3, 4, 5], [0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    assert data[[3]].state_dict(step=1)["count"].item() == 4
+    prefixed = named(layout=Layout(("module.w", "module.b"), ((2, 1), (1,))))
+    assert Trajectories.concat([a, prefixed]).runs == 4
+
+
+@pytest.mark.parametrize(("other", "word"), [
+    ({"steps": (0, 1, 3)}, "steps"),
+    ({"layout": Layout(("b", "w"), ((1,), (2, 1)))}, "groups"),
+    ({"layout": Layout(("w", "b"), ((1, 2), (1,)))}, "layout"),
+    ({"layout": None}, "names and shapes"),
+    ({"meta": {"optimizer": "SGD", "lr": 0.2}}, "lr"),
+    ({"buffers": {}}, "buffers"),
+])
+def test_runs_of_other_kinds_are_not_joined(other, word):
+    with pytest.raises(InputError, match=f"Trajectories 1 are of another kind than the first: their {word} differ"):
+        Trajectories.concat([named(), named(**other)])
+
+
+def test_concat_takes_trajectories():
+    for parts in ([], [np.zeros((1, 2, 3))], 3):
+        with pytest.raises(InputError, match="at least one"):
+            Trajectories.concat(parts)
+
+
+def test_uneven_steps_are_interpolated_on_request():
+    """A straight line stays one, recorded states stay as they are, buffers are those of the nearest state."""
+    steps = (0, 1, 2, 4, 8)
+    line = np.array(steps, dtype=float)[None, :, None] * np.array([1.0, -3.0, 0.1])
+    data = Trajectories(line, steps, buffers={"n": np.array(steps)[None]}, states={"second": line})
+    even = data.resampled(1)
+    assert even.steps.tolist() == list(range(9)) and even.stride == 1
+    np.testing.assert_allclose(even.weights[0], np.arange(9)[:, None] * [1.0, -3.0, 0.1], rtol=1e-15)
+    assert (even.weights[:, list(steps)] == data.weights).all() and (even.states["second"] == even.weights).all()
+    assert even.buffers["n"].tolist() == [[0, 1, 2, 2, 4, 4, 4, 8, 8]]
+    assert data.resampled(4).weights.tolist() == data.weights[:, [0, 3, 4]].tolist()
+    assert Trajectories(line.astype(np.float32), steps).resampled(2).weights.dtype == np.float32
+    with pytest.raises(InputError, match=r"uneven distances \(1, 2, 4 steps\).*resampled"):
+        _ = data.stride
+    with pytest.raises(InputError, match="does not divide the 8 steps from 0 to 8"):
+        data.resampled(3)
+    with pytest.raises(InputError, match="whole number"):
+        data.resampled(0)
+
+
+def test_a_forecast_continues_steps_and_keeps_the_last_buffers():
+    data = named(steps=(10, 20, 30))
+    later = data.continued(torch.ones(2, 4, 3, dtype=torch.float64))
+    assert later.steps.tolist() == [30, 40, 50, 60, 70] and (later.weights[:, 0] == data.final).all()
+    state = later.state_dict(run=1, step=70)
+    assert state["w"].tolist() == [[1], [1]] and state["count"].item() == 5
+    for wrong in (np.ones((2, 0, 3)), np.ones((1, 4, 3)), np.ones((2, 4)), np.ones((2, 4, 2))):
+        with pytest.raises(InputError, match="A forecast of shape"):
+            data.continued(wrong)

@@ -1,0 +1,303 @@
+"""One checkpoint on disk: its tensors by name, read without running code, and the way back in the same format."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gfm.errors import InputError, UnreadableFileError
+from gfm.files import replacing
+
+__all__ = ["INDEX", "KEYS", "SUFFIXES", "Saved", "holds_optimizer", "open_saved", "shards_of", "write_like"]
+
+SUFFIXES = (".safetensors", ".pth.tar", ".pt.tar", ".pt", ".pth", ".ckpt", ".bin")
+INDEX = ".index.json"
+KEYS = ("state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "params")
+"""Keys under which people save a module's state dict beside other things."""
+
+# Beside torch's own list: numbers of NumPy and parsed arguments, which hold data and run no code.
+_SCALAR = np.float64(0).__reduce__()[0]
+_PLAIN_DATA: list[Any] = [Namespace, np.dtype, *(type(np.dtype(code)) for code in "?bBhHiIlLqQefd"),
+                          _SCALAR, (_SCALAR, "numpy.core.multiarray.scalar")]
+_STATE_OF_TRAINING = re.compile(r"optim|sched|scaler|rng|random|loops|callbacks|ema", re.IGNORECASE)
+_COUNTER = re.compile(r"step|iter|epoch|update", re.IGNORECASE)
+_SETTINGS = (".json", ".txt", ".model", ".jinja", ".yaml", ".yml")  # of a network and its tokenizer
+
+
+@dataclass
+class Saved:
+    """What a checkpoint holds.
+
+    Attributes:
+        file: the file read; for a checkpoint in shards, its index.
+        tensors: by name, in the order of the file; tensors of one memory occur under each of their names.
+        tied: further name -> first name of the same tensor, as the file tells it.
+        ordered: whether the file keeps the order of the state dict (``.safetensors`` does not).
+        content: what a file of torch held; None for others.
+        keys: where the state dict is in ``content``.
+        metadata: of a ``.safetensors`` file.
+    """
+
+    file: Path
+    tensors: dict[str, Tensor]
+    tied: dict[str, str]
+    ordered: bool
+    content: Any = None
+    keys: tuple[str, ...] = ()
+    metadata: dict[str, str] | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the file with that of its folder, for messages."""
+        return _name(self.file)
+
+
+def open_saved(file: Path, key: str | None = None) -> Saved:
+    """Read a checkpoint.
+
+    Args:
+        file: a file that torch or safetensors wrote, or the index of a checkpoint in shards.
+        key: where the state dict is in a mapping; by default under the one of :data:`KEYS` that holds tensors.
+
+    Raises:
+        UnreadableFileError: The file is missing, incomplete, contains Python objects, or holds no state dict.
+        InputError: It holds several state dicts, or tensors that are complex, sparse or quantized.
+    """
+    if file.name.endswith(INDEX):
+        parts = [open_saved(shard, key) for shard in shards_of(file)]
+        tensors = {name: value for part in parts for name, value in part.tensors.items()}
+        tied = {name: first for part in parts for name, first in part.tied.items()}
+        wanted = set(json.loads(file.read_text(encoding="utf-8"))["weight_map"])
+        if wanted != set(tensors) or sum(len(part.tensors) for part in parts) != len(tensors):
+            odd = sorted(wanted ^ set(tensors)) or ["one of them"]
+            raise UnreadableFileError(f"The shards of {_name(file)} do not hold each tensor once: see {odd[0]!r}.")
+        saved = Saved(file, tensors, tied, all(p.ordered for p in parts), None, (), parts[0].metadata)
+    elif file.name.endswith(".safetensors"):
+        tensors, metadata = _safetensors(file)
+        # safetensors' save_model() leaves out further names of a tensor, and notes them in the metadata.
+        tied = {name: first for name, first in (metadata or {}).items() if name not in tensors and first in tensors}
+        saved = Saved(file, tensors, tied, False, None, (), metadata)
+    else:
+        content = _torch(file)
+        keys = _place(file, content, key)
+        state = content
+        for word in keys:
+            state = state[word]
+        first: dict[Any, str] = {}
+        tied = {}
+        for name, value in state.items():
+            if value.layout == torch.strided and value.numel():
+                place = (value.data_ptr(), value.dtype, value.shape, value.stride())
+                if first.setdefault(place, name) != name:
+                    tied[name] = first[place]
+        saved = Saved(file, {name: value.detach() for name, value in state.items()}, tied, True, content, keys)
+    for name, value in saved.tensors.items():
+        kind = "complex" if value.is_complex() else "quantized" if value.is_quantized else (
+            str(value.layout).removeprefix("torch.") if value.layout != torch.strided else
+            "without values" if value.is_meta else "")
+        if kind:
+            raise InputError(f"{name!r} in {_name(file)} is {kind}; only real dense tensors can be read.")
+    return saved
+
+
+def shards_of(index: Path) -> list[Path]:
+    """The files that an index names, in order.
+
+    Raises:
+        UnreadableFileError: The index is broken, or names files in other folders.
+    """
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        if not names or any(Path(name).name != name for name in names):
+            raise ValueError("it must name files beside it")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UnreadableFileError(f"{_name(index)} is no index of shards ({error}).") from None
+    return [index.parent / name for name in names]
+
+
+def holds_optimizer(file: Path) -> bool:
+    """Whether a file of torch is readable and holds the state of an optimizer, not of a module."""
+    try:
+        return not file.name.endswith((".safetensors", INDEX)) and _is_optimizer(_torch(file))
+    except UnreadableFileError:
+        return False
+
+
+# -- reading -------------------------------------------------------------------------------------
+def _safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str] | None]:
+    from safetensors import safe_open
+
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata()  # noqa: SIM118
+    except Exception as error:  # noqa: BLE001  safetensors raises several kinds of errors for a broken file
+        raise UnreadableFileError(f"{_name(file)} is no complete .safetensors file ({_line(error)}).") from None
+
+
+def _torch(file: Path) -> Any:
+    try:
+        with torch.serialization.safe_globals(_PLAIN_DATA):
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001  torch raises many kinds of errors for a broken file
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        if found:
+            raise UnreadableFileError(
+                f"{_name(file)} contains objects of {found[1]}, which are not read since that could run code; save a "
+                "dictionary of plain tensors, numbers and words, such as module.state_dict()."
+            ) from None
+        raise UnreadableFileError(
+            f"{_name(file)} cannot be read as a file of torch ({_line(error)}); it may be incomplete."
+        ) from None
+
+
+def _place(file: Path, content: Any, key: str | None) -> tuple[str, ...]:
+    """The keys that lead to the state dict."""
+    if key is not None:
+        if not isinstance(content, Mapping) or not isinstance(content.get(key), Mapping):
+            held = f"its keys are {list(content)[:6]}" if isinstance(content, Mapping) else "it holds no mapping"
+            raise UnreadableFileError(f"{_name(file)} has no state dict under the key {key!r}; {held}.")
+        return key, *_place(file, content[key], None)
+    if _is_state(content):
+        return ()
+    if _is_optimizer(content):
+        raise UnreadableFileError(f"{_name(file)} holds the state of an optimizer, not of a module.")
+    if not isinstance(content, Mapping):
+        raise UnreadableFileError(f"{_name(file)} holds an object of type {type(content).__name__}, no state dict.")
+    places = [(word, *rest) for word in KEYS if isinstance(content.get(word), Mapping)
+              for rest in [_try(file, content[word])] if rest is not None]
+    if len(places) > 1:
+        several = ", ".join(repr(place[0]) for place in places)
+        raise InputError(f"{_name(file)} holds several state dicts (under {several}); choose with key=.")
+    if places:
+        return places[0]
+    for word in KEYS:
+        if _tensors_in(content.get(word)):
+            return _place(file, content[word], None)  # says what is wrong with it
+    others = [name for name, value in content.items() if _is_state(value)]
+    odd = next(((k, v) for k, v in content.items() if not (isinstance(k, str) and isinstance(v, Tensor))), None)
+    if others:
+        raise UnreadableFileError(
+            f"{_name(file)} has no state dict under a usual key, but tensors under {others}; choose one with key=."
+        )
+    if odd is None:
+        raise UnreadableFileError(f"{_name(file)} is empty: it holds no tensors.")
+    raise UnreadableFileError(
+        f"{_name(file)} holds no state dict (name -> tensor): {odd[0]!r} in it is of type {type(odd[1]).__name__}."
+    )
+
+
+def _try(file: Path, content: Any) -> tuple[str, ...] | None:
+    try:
+        return _place(file, content, None)
+    except UnreadableFileError:
+        return None
+
+
+def _is_state(content: Any) -> bool:
+    return isinstance(content, Mapping) and len(content) > 0 and all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
+
+
+def _is_optimizer(content: Any) -> bool:
+    return isinstance(content, Mapping) and "param_groups" in content and "state" in content
+
+
+def _line(error: Exception) -> str:
+    said = (str(error).strip().splitlines() or [""])[0].partition(". ")[0]
+    return f"{type(error).__name__}: {said[:160]}"
+
+
+def _name(file: Path) -> str:
+    """The name of a file, with that of its folder where many folders have such a file."""
+    return f"{file.parent.name}/{file.name}"
+
+
+# -- writing -------------------------------------------------------------------------------------
+def write_like(saved: Saved, tensors: Mapping[str, Tensor], path: Path, steps: tuple[int, int], folder: bool) -> Path:
+    """Write ``tensors`` as ``saved`` was written: nesting, dtypes, settings and further files are the same.
+
+    Beside the state dict only settings are kept (words, and mappings that are no state of an optimizer), and counters
+    equal to one of ``steps``, which become the new step: nothing else is known of the new state.
+
+    Args:
+        saved: the checkpoint to resemble; what it holds is changed.
+        tensors: the new values, by the names in ``saved``; further names of tied tensors are left out.
+        path: file or folder to write.
+        steps: one that ``saved`` may have, and the new one.
+        folder: whether the checkpoint is the folder in which ``saved`` lies.
+
+    Returns:
+        The file or folder written.
+
+    Raises:
+        InputError: A value does not fit the dtype, the path has another suffix, is in use or cannot be written.
+    """
+    cast = {}
+    for name, value in tensors.items():
+        like = saved.tensors[name]
+        cast[name] = value.to(like.dtype).clone(memory_format=torch.contiguous_format)
+        if not torch.equal(cast[name].double().isfinite(), value.double().isfinite()):
+            raise InputError(f"{name!r} has values too large for {like.dtype}, the dtype in {_name(saved.file)}.")
+    source = saved.file.name.removesuffix(INDEX)
+    suffix = next(s for s in SUFFIXES if source.endswith(s))
+    if folder and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path} exists already: name a new folder, since the checkpoints read are folders.")
+    if not folder and not path.name.endswith(suffix):
+        if path.suffix in (*SUFFIXES, ".npz"):
+            raise InputError(f"{path.name} must end in {suffix}, as the checkpoints read do.")
+        path = path.with_name(path.name + suffix)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial:
+            if folder:
+                partial.mkdir()
+                for beside in saved.file.parent.iterdir():
+                    if beside.suffix in _SETTINGS and beside.name != "trainer_state.json" and INDEX not in beside.name:
+                        shutil.copy2(beside, partial / beside.name)
+            _write(saved, cast, partial / source if folder else partial, steps)
+    except OSError as error:
+        raise InputError(f"No checkpoint can be written to {path} ({error.strerror}): name another place.") from error
+    return path
+
+
+def _write(saved: Saved, tensors: dict[str, Tensor], file: Path, steps: tuple[int, int]) -> None:
+    if saved.file.name.removesuffix(INDEX).endswith(".safetensors"):
+        from safetensors.torch import save_file
+
+        save_file(tensors, file, saved.metadata)
+        return
+    content: Any = saved.tensors if saved.content is None else saved.content
+    state = content
+    for key in saved.keys:
+        _prune(state, key, steps)
+        state = state[key]
+    for name in [*tensors, *saved.tied]:
+        state[name] = tensors[saved.tied.get(name, name)]
+    torch.save(content, file)
+
+
+def _prune(content: Any, kept: str, steps: tuple[int, int]) -> None:
+    """Leave out of ``content`` what was true of the saved state only."""
+    for key, value in list(content.items()):
+        if key == kept or isinstance(value, str):
+            continue
+        if type(value) is int and value in steps and _COUNTER.search(str(key)):
+            content[key] = steps[1]
+        elif not isinstance(value, (Mapping, Namespace)) or _STATE_OF_TRAINING.search(str(key)) or _tensors_in(value):
+            del content[key]
+
+
+def _tensors_in(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_tensors_in, value.values()))
+    return isinstance(value, Tensor) or (isinstance(value, (list, tuple)) and any(map(_tensors_in, value)))
