@@ -68,8 +68,8 @@ pages: $(STAMP) ## only the pages, from what was run before
 	@$(BIN)/gfm build --profile book --no-run
 
 test: $(STAMP) ## all tests: unit (with coverage), committed notebooks, built pages
-	@$(PYTEST) notebooks $(UNIT) -n $(JOBS) --dist loadfile --no-loadscope-reorder --nbval --nbval-current-env $(COVER)
-	@$(PYTEST) tests/notebooks tests/site --keep-outputs -n $(JOBS)
+	@$(PYTEST) notebooks -n $(JOBS) --dist loadfile --no-loadscope-reorder --nbval --nbval-current-env
+	@$(PYTEST) tests --keep-outputs -n $(JOBS) --dist loadfile --no-loadscope-reorder $(COVER)
 
 anywhere: $(STAMP) ## the committed notebooks under other machines' arithmetic (SHARE=2/5: a part of them)
 	@$(BIN)/python tests/anywhere.py --jobs $(JOBS) --share $(SHARE)

@@ -1,7 +1,7 @@
 """Tests never touch the user's build: results and outputs go to a fresh store and to build/test.
 
-``make test`` runs the committed notebooks cell by cell (nbval) beside the unit tests, on two workers that
-share that store, and then, in a second call, tests what the notebooks left behind (verdicts, data, pages).
+``make test`` runs the committed notebooks cell by cell (nbval), on two workers that share that store, and then, in a
+second call, tests what the notebooks left behind (verdicts, data, pages) beside the unit tests.
 """
 
 from __future__ import annotations
@@ -42,6 +42,11 @@ def pytest_ignore_collect(collection_path, config):
     if collection_path.suffix == ".ipynb" and not collection_path.is_relative_to(ROOT / "notebooks"):
         return True
     return None
+
+
+def pytest_collection_modifyitems(items):
+    """The pages come first: they are the largest share that one worker takes alone."""
+    items.sort(key=lambda item: not item.path.is_relative_to(ROOT / "tests" / "site"))
 
 
 @pytest.fixture(scope="session")

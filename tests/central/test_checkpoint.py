@@ -105,7 +105,7 @@ def test_a_run_resumed_later_or_sooner_gives_the_same_result(tmp_path, rule):
 
     options = {"processes": NAMES, "warmup": 2, "checkpoint": path}
     whole = run(tiny_problem(), rule, steps, progress=keep, checkpoint_every=1, **options)
-    for first in range(1, steps + 1, 2):
+    for first in (4, 7):  # an even and an odd step
         shutil.copy(tmp_path / str(first), path)
         seen = []
         rest = run(tiny_problem(), rule, steps, progress=lambda done, _, seen=seen: seen.append(done), **options)
