@@ -1,4 +1,4 @@
-"""The processes that a run can follow: discrete, midpoint, stable flow and central flow."""
+"""The processes that a run can follow: discrete, on mini-batches, midpoint, stable flow and central flow."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gfm.central.base import Flow, Observation, Process
 from gfm.central.flow import Central
+from gfm.central.minibatch import Stochastic
 from gfm.central.settings import Settings
 from gfm.optimizers import Optimizer, State
 from gfm.problem import Problem
@@ -98,6 +99,7 @@ class Stable(Flow):
 
 PROCESSES: dict[str, type[Process]] = {
     "discrete": Discrete,
+    "minibatch": Stochastic,
     "midpoint": Midpoint,
     "stable": Stable,
     "central": Central,

@@ -26,9 +26,12 @@ _FEW = 4
 
 @dataclass
 class Costs:
-    """Derivative evaluations spent so far, each on the full batch; a block product of k vectors counts k."""
+    """Derivative evaluations spent so far, in those of the full batch; a block product of k vectors counts k.
 
-    gradients: int = 0
+    A gradient on some of the examples counts as their share of all, so that ``gradients`` need not be whole.
+    """
+
+    gradients: float = 0
     hvps: int = 0
     thirds: int = 0
 
@@ -125,12 +128,14 @@ class Problem:
         """The context in which torch's attention can be differentiated as often as needed."""
         return sdpa_kernel(SDPBackend.MATH) if self.plain_attention else nullcontext()
 
-    def pieces(self) -> Iterator[tuple[Tensor, Tensor, float]]:
-        """Inputs, targets and weight n_piece / n of each piece of the full batch."""
-        for start in range(0, self.n, self.batch_size):
+    def pieces(self, examples: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, float]]:
+        """Inputs, targets and weight n_piece / n of each piece of the full batch, or of the ``examples`` (n,)."""
+        n = self.n if examples is None else len(examples)
+        for start in range(0, n, self.batch_size):
             part = slice(start, start + self.batch_size)
-            inputs = self.inputs[part]
-            yield inputs, self.targets[part], inputs.shape[0] / self.n
+            chosen = part if examples is None else examples[part]
+            inputs = self.inputs[chosen]
+            yield inputs, self.targets[chosen], inputs.shape[0] / n
 
     def piece_loss(self, w: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
         """Mean loss over one piece at ``w`` (p,): a differentiable scalar."""
@@ -162,13 +167,16 @@ class Problem:
         self.check(w)
         return self.value_and_gradient(w)[1]
 
-    def value_and_gradient(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """L(w), 0-d, and grad L(w), (p,), both without a gradient graph, at ``w`` (p,)."""
-        self.costs.gradients += 1
+    def value_and_gradient(self, w: Tensor, examples: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """L(w), 0-d, and grad L(w), (p,), both without a gradient graph, at ``w`` (p,).
+
+        With ``examples``, indices (b,), the mean loss over those and its gradient.
+        """
+        self.costs.gradients += 1 if examples is None else len(examples) / self.n
         w = w.detach().requires_grad_()
         total: Tensor | None = None
         slope: Tensor | None = None
-        for inputs, targets, share in self.pieces():
+        for inputs, targets, share in self.pieces(examples):
             value = self.piece_loss(w, inputs, targets)
             slope = plus(slope, torch.autograd.grad(value, w)[0], share)
             total = plus(total, value.detach(), share)
