@@ -26,7 +26,7 @@ class Discrete(Process):
         point = self.problem.at(self.w, self.tracker.width if measure else 1)
         self.gradient = point.gradient
         self.state = self.optimizer.update(self.state, point.gradient)
-        spectrum = self.tracker.refresh(point, self.optimizer.preconditioner(self.state)) if measure else None
+        spectrum = self.tracker.refresh(point, self.optimizer.edge(self.state)) if measure else None
         return self._seen(point, spectrum)
 
     def advance(self) -> None:
@@ -61,7 +61,7 @@ class Midpoint(Process):
         """See ``Process``."""
         measure = t % self.settings.eigen_every == 0
         point = self.problem.at(self.w, self.tracker.width if measure else 1)
-        spectrum = self.tracker.refresh(point, self.optimizer.preconditioner(self.state)) if measure else None
+        spectrum = self.tracker.refresh(point, self.optimizer.edge(self.state)) if measure else None
         return self._seen(point, spectrum)
 
     def advance(self) -> None:
@@ -93,8 +93,8 @@ class Stable(Flow):
         for s in range(count):
             if s:
                 gradient = self.problem.gradient(self.w)
-            P = self.optimizer.preconditioner(self.state)
-            self._move(-gradient / P, self.optimizer.rates(self.state, gradient), 1.0 / count)
+            rate = self.optimizer.drift(self.w, self.state, gradient)
+            self._move(rate, self.optimizer.rates(self.state, gradient), 1.0 / count)
 
 
 PROCESSES: dict[str, type[Process]] = {

@@ -24,8 +24,8 @@ Observables = Mapping[str, Callable[[Tensor], Tensor]]
 #: Names used by a run's own series; names that begin with ``predicted_`` are reserved too.
 RESERVED = frozenset({
     "loss", "minibatch_loss", "gradient_norm2", "effective_step", "lr", "nu_mean", "gradient2_at", "nu_at",
-    "eigenvalues", "residuals", "eigen_products", "sigma", "critical", "complementarity_residual", "complementarity_gap",
-    "substeps", "retaken", "nu_push", "displacement", "weights", "weights_steps",
+    "eigenvalues", "residuals", "eigen_products", "sigma", "critical", "complementarity_residual",
+    "complementarity_gap", "substeps", "retaken", "nu_push", "displacement", "weights", "weights_steps",
 })
 
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from gfm.central import checkpoint as checkpoints
 from gfm.central import predictions, request
-from gfm.central.base import Observation, Process, flat_value
+from gfm.central.base import Flow, Observation, Process, flat_value
 from gfm.central.log import Log, Notes
 from gfm.central.minibatch import Minibatch, Stochastic
 from gfm.central.processes import PROCESSES, Central
@@ -28,7 +28,8 @@ from gfm.central.result import Run, Series
 from gfm.central.settings import Settings
 from gfm.checks import number, whole
 from gfm.errors import InputError, NumericalError
-from gfm.optimizers import Optimizer
+from gfm.optimizers import Optimizer, check_rule
+from gfm.optimizers.base import diagonal
 from gfm.problem import Problem
 
 __all__ = ["run"]
@@ -103,13 +104,16 @@ def run(
     names, w0 = request.process_names(processes), request.start_of(problem, w0)
     minibatch = request.minibatch_of(names, minibatch, problem)
     kinds: Mapping[str, Callable[..., Process]] = PROCESSES | {"minibatch": partial(Stochastic, options=minibatch)}
+    optimizer, notes = optimizer.with_layout(problem.flat), Notes()
+    with notes.listening(names[0], 0):
+        check_rule(optimizer, w0, flows=any(issubclass(PROCESSES[name], Flow) for name in names))
     rates = [optimizer.lr_at(t) for t in range(1, warmup + steps + 2)]  # refuses a schedule that gives no rate
     settings = _fitting(settings, substeps, problem, optimizer, w0)
     observables, path = request.observables_at(observables, w0), request.checkpoint_path(checkpoint)
 
     started = time.perf_counter()
     costs: dict[str, dict[str, float]] = defaultdict(dict)
-    notes, log = Notes(), Log(steps)
+    log = Log(steps)
     record = {
         **_described(optimizer), "steps": steps, "warmup": warmup, "seed": seed, **asdict(settings),
         "p": problem.p, "n": problem.n, "dtype": str(problem.dtype).removeprefix("torch."),
@@ -197,8 +201,7 @@ def _described(optimizer: Optimizer) -> dict[str, Any]:
     """The optimizer as plain data."""
     lr = optimizer.lr
     return {
-        "optimizer": type(optimizer).__name__,
-        **{name: value for name, value in vars(optimizer).items() if not callable(value)},
+        **optimizer.describe(),
         # A schedule that is a dataclass describes itself; the rates are in the series.
         "schedule": "constant" if not callable(lr) else repr(lr) if is_dataclass(lr) else "a function of the step",
         "threshold": optimizer.threshold,
@@ -244,6 +247,6 @@ def _compare(running: dict[str, Process], optimizer: Optimizer, log: Log, t: int
             log.write("distance", t, {f"{a}-{b}": float((running[a].w - running[b].w).norm())})
     central, discrete = running.get("central"), running.get("discrete")
     if isinstance(central, Central) and discrete is not None and central.alive and discrete.alive:
-        P = optimizer.preconditioner(central.state)
-        displacement = predictions.displacement(discrete.w - central.w, P, central.oscillation)
+        E = diagonal(optimizer.edge(central.state))
+        displacement = predictions.displacement(discrete.w - central.w, E, central.oscillation)
         log.write("central", t, {"displacement": displacement})

@@ -3,13 +3,14 @@
 from gfm.optimizers import schedules
 from gfm.optimizers.adam import Adam
 from gfm.optimizers.base import Memory, Optimizer, State
+from gfm.optimizers.consistency import check_rule
 from gfm.optimizers.gradient_descent import GradientDescent
 from gfm.optimizers.heavy_ball import HeavyBall
 from gfm.optimizers.second_moment import RMSProp, ScalarRMSProp
 
 __all__ = [
     "Adam", "GradientDescent", "HeavyBall", "Memory", "Optimizer", "RMSProp", "ScalarRMSProp", "State",
-    "available", "schedules",
+    "available", "check_rule", "schedules",
 ]
 
 
