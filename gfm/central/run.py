@@ -93,6 +93,8 @@ def run(
         raise InputError(f"problem must be a gfm.Problem, but it is a {type(problem).__name__}")
     if not isinstance(optimizer, Optimizer):
         raise InputError(f"optimizer must be a rule of gfm.optimizers, but it is a {type(optimizer).__name__}")
+    if not hasattr(optimizer, "lr"):
+        raise InputError(f"{type(optimizer).__name__} has no learning rate: give it lr, a number or a schedule")
     if not (callable(progress) or isinstance(progress, bool)):
         raise InputError(f"progress must be True, False or a function of (done, steps), but it is {progress!r}")
     steps, warmup, seed = whole("steps", steps, 1), whole("warmup", warmup, 0), whole("seed", seed, 0)
@@ -104,10 +106,10 @@ def run(
     names, w0 = request.process_names(processes), request.start_of(problem, w0)
     minibatch = request.minibatch_of(names, minibatch, problem)
     kinds: Mapping[str, Callable[..., Process]] = PROCESSES | {"minibatch": partial(Stochastic, options=minibatch)}
+    rates = [optimizer.lr_at(t) for t in range(1, warmup + steps + 2)]  # refuses a schedule that gives no rate
     optimizer, notes = optimizer.with_layout(problem.flat), Notes()
     with notes.listening(names[0], 0):
         check_rule(optimizer, w0, flows=any(issubclass(PROCESSES[name], Flow) for name in names))
-    rates = [optimizer.lr_at(t) for t in range(1, warmup + steps + 2)]  # refuses a schedule that gives no rate
     settings = _fitting(settings, substeps, problem, optimizer, w0)
     observables, path = request.observables_at(observables, w0), request.checkpoint_path(checkpoint)
 

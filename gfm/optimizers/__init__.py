@@ -6,11 +6,12 @@ from gfm.optimizers.base import Memory, Optimizer, State
 from gfm.optimizers.consistency import check_rule
 from gfm.optimizers.gradient_descent import GradientDescent
 from gfm.optimizers.heavy_ball import HeavyBall
+from gfm.optimizers.parameter_groups import Group, ParameterGroups
 from gfm.optimizers.second_moment import RMSProp, ScalarRMSProp
 
 __all__ = [
     "Adam", "GradientDescent", "HeavyBall", "Memory", "Optimizer", "RMSProp", "ScalarRMSProp", "State",
-    "available", "check_rule", "schedules",
+    "Group", "ParameterGroups", "available", "check_rule", "schedules",
 ]
 
 

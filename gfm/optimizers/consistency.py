@@ -62,9 +62,7 @@ class _Check:
         self.g, self.h = draws + 0.5 * draws.sign()  # sizes from 0.5 to 1.5
 
     def all(self, flows: bool) -> None:
-        rule, w = self.rule, self.w
-        if not hasattr(rule, "lr"):
-            raise InputError(f"{self.name} has no learning rate: give it an attribute lr, a number or a schedule")
+        w = self.w
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             start = self.call("init", w)
             self.check_state(start, "init")
