@@ -38,7 +38,7 @@ class MatrixPreconditioner:
 
     def __rmul__(self, scale: Tensor | float) -> MatrixPreconditioner:
         """P times a positive number, or numbers (p,) that are equal within every block of P."""
-        return MatrixPreconditioner(lambda V: self.inverse_root(V) / scale ** (0.5 * self.power), self.power)
+        return MatrixPreconditioner(lambda V: self.inverse_root(V) / scale ** (0.5 / self.power), self.power)
 
 
 Preconditioner = Tensor | float | MatrixPreconditioner

@@ -7,7 +7,6 @@ from torch import nn
 from toys import quadratic, tiny_data, tiny_net, tiny_problem
 
 import gfm
-from gfm.central import Settings
 from gfm.central.substep import local_flow
 from gfm.curvature import dense_hessian
 from gfm.errors import InputError
