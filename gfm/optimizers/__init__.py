@@ -21,4 +21,6 @@ __all__ = [
 
 def available() -> dict[str, type[Optimizer]]:
     """Name -> class of every optimizer; the names are those used in runs and on the command line."""
-    return {rule.name: rule for rule in (GradientDescent, HeavyBall, ScalarRMSProp, RMSProp, Adam, Muon, Shampoo)}
+    rules: tuple[type[Optimizer], ...]
+    rules = (GradientDescent, HeavyBall, ScalarRMSProp, RMSProp, Adam, Muon, Shampoo)
+    return {rule.name: rule for rule in rules}

@@ -1,7 +1,9 @@
 """Rules of one's own: they give their own flow, or are refused with what they must define."""
 
+import re
 import shutil
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -420,3 +422,16 @@ def test_random_steps_are_no_hidden_state():
     before = torch.random.get_rng_state()
     run(tiny_problem(), Noisy(lr=0.1), 2, processes=ALONE)
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_the_rule_of_the_books_page_passes_and_needs_its_second_method():
+    page = (Path(gfm.__file__).parents[1] / "book" / "api-optimizers.md").read_text()
+    code = re.search(r"```python\n(@dataclass.*?)```", page, re.DOTALL)[1]
+    for text, words in ((code, None), (code.partition("    def preconditioner_rate")[0], "define preconditioner_rate")):
+        space = {"gfm": gfm, "dataclass": dataclass, "__name__": "page"}
+        exec(text, space)
+        if words is None:
+            check_rule(space["Warm"](lr=0.1), torch.zeros(5))
+        else:
+            with pytest.raises(InputError, match=words):
+                check_rule(space["Warm"](lr=0.1), torch.zeros(5))
