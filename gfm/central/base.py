@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gfm.central.settings import Settings
 from gfm.curvature import Spectrum, Tracker
+from gfm.linalg.preconditioner import MatrixPreconditioner
 from gfm.optimizers import Optimizer, State
 from gfm.problem import Problem
 from gfm.problem.derivatives import Derivatives
@@ -60,7 +61,8 @@ class Process(ABC):
 
     def load_state_dict(self, kept: dict[str, Any]) -> None:
         """Continue from the ``state_dict`` of a process of the same kind, with the same settings and problem."""
-        self.w, self.state, self.alive = kept["w"], State(**kept["state"]), kept["alive"]
+        self.w, self.alive = kept["w"], kept["alive"]
+        self.state = type(self.state)(**kept["state"])
         self.tracker.load_state_dict(kept["tracker"])
 
     def _seen(self, point: Derivatives, spectrum: Spectrum | None) -> Observation:
@@ -69,7 +71,8 @@ class Process(ABC):
             "gradient_norm2": float(point.gradient @ point.gradient),
         }
         P = self.optimizer.preconditioner(self.state)
-        seen["effective_step"] = 1.0 / float(P.mean() if isinstance(P, Tensor) else P)
+        if not isinstance(P, MatrixPreconditioner):
+            seen["effective_step"] = 1.0 / float(P.mean() if isinstance(P, Tensor) else P)
         if callable(self.optimizer.lr):
             seen["lr"] = self.optimizer.lr_at(self.state.t)
         if self.state.nu is not None:
@@ -102,7 +105,7 @@ class Flow(Process):
     def _open(self, tolerance: float = 0.0) -> tuple[Derivatives, Spectrum]:
         """The present point and its tracked eigenpairs."""
         point = self.problem.at(self.w, self.tracker.width)
-        return point, self.tracker.refresh(point, self.optimizer.preconditioner(self.state), tolerance=tolerance)
+        return point, self.tracker.refresh(point, self.optimizer.edge(self.state), tolerance=tolerance)
 
     def _move(self, w_rate: Tensor, state_rate: State, dt: float) -> None:
         self.w = torch.add(self.w, w_rate, alpha=dt)

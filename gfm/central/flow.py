@@ -16,6 +16,7 @@ from gfm.central.settings import Settings
 from gfm.central.substep import Local, Oscillation, Rates, local_flow
 from gfm.linalg import deflation
 from gfm.optimizers import Optimizer, State
+from gfm.optimizers.base import diagonal
 from gfm.problem import Problem
 from gfm.problem.derivatives import Derivatives
 
@@ -69,7 +70,7 @@ class Central(Flow):
         self.control.load_state_dict(kept["control"])
         before, began = kept["before"], kept["began"]
         self._before = None if before is None else before.numpy()
-        self._began = None if began is None else _Start(**{**began, "state": State(**began["state"])})
+        self._began = None if began is None else _Start(**{**began, "state": type(self.state)(**began["state"])})
 
     def observe(self, t: int) -> Observation:
         """See ``Process``; first repeats the last step if the control requires it."""
@@ -94,8 +95,8 @@ class Central(Flow):
         self._local = self._derivatives(point, self._rise)
         self._rates = self._local.rates(dt)
         self.oscillation = found = self._rates.oscillation
-        P = self.optimizer.preconditioner(self.state)
-        seen.update(predictions.averages(seen, found, c, P, self._chosen))
+        E = diagonal(self.optimizer.edge(self.state))
+        seen.update(predictions.averages(seen, found, c, E, self._chosen))
         if self._rates.nu_push is not None:
             seen["nu_push"] = float(self._rates.nu_push.mean())
         seen["substeps"] = 1.0 / dt

@@ -24,7 +24,7 @@ __all__ = ["averages", "displacement", "expectation"]
 
 
 def averages(
-    seen: Observation, found: Oscillation | None, threshold: float, P: Tensor | float, chosen: Tensor
+    seen: Observation, found: Oscillation | None, threshold: float, E: Tensor | float, chosen: Tensor
 ) -> Observation:
     """Predicted loss and squared gradient, and the oscillation itself.
 
@@ -32,7 +32,7 @@ def averages(
         seen: loss, gradient_norm2 and possibly gradient2_at of the flow.
         found: the oscillation, None if there is none.
         threshold: c, the edge of stability.
-        P: the preconditioner, a number, 0-d or (p,).
+        E: the optimizer's ``edge``, P without weight decay: a number, 0-d or (p,).
         chosen: indices of the weights whose squared gradients are predicted one by one.
 
     Returns:
@@ -47,7 +47,7 @@ def averages(
             "critical": 0.0,
         }
         return nothing | ({"predicted_gradient2_at": seen["gradient2_at"]} if coordinates else {})
-    HU = threshold * found.U * P
+    HU = threshold * found.U * E
     squares = to_numpy(HU @ HU.T)
     extra = {}
     if coordinates:
@@ -90,12 +90,12 @@ def expectation(function: Callable[[Tensor], Tensor], w: Tensor, found: Oscillat
     return total
 
 
-def displacement(delta: Tensor, P: Tensor | float, found: Oscillation | None) -> np.ndarray:
-    """u^T P delta along each eigenvector u of Sigma, largest variance first; its mean square is the variance.
+def displacement(delta: Tensor, E: Tensor | float, found: Oscillation | None) -> np.ndarray:
+    """u^T E delta along each eigenvector u of Sigma, largest variance first; its mean square is the variance.
 
     Args:
         delta: (p,) the optimizer's weights minus the flow's.
-        P: the preconditioner, a number, 0-d or (p,).
+        E: the optimizer's ``edge``, a number, 0-d or (p,).
         found: the oscillation, None if there is none.
 
     Returns:
@@ -103,6 +103,6 @@ def displacement(delta: Tensor, P: Tensor | float, found: Oscillation | None) ->
     """
     if found is None:
         return np.zeros(0)
-    delta = delta * P
+    delta = delta * E
     _, turn = np.linalg.eigh(found.X)
     return turn[:, ::-1].T @ to_numpy(found.U @ delta)

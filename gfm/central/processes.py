@@ -1,4 +1,4 @@
-"""The processes that a run can follow: discrete, midpoint, stable flow and central flow."""
+"""The processes that a run can follow: discrete, on mini-batches, midpoint, stable flow and central flow."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gfm.central.base import Flow, Observation, Process
 from gfm.central.flow import Central
+from gfm.central.minibatch import Stochastic
 from gfm.central.settings import Settings
 from gfm.optimizers import Optimizer, State
 from gfm.problem import Problem
@@ -25,7 +26,7 @@ class Discrete(Process):
         point = self.problem.at(self.w, self.tracker.width if measure else 1)
         self.gradient = point.gradient
         self.state = self.optimizer.update(self.state, point.gradient)
-        spectrum = self.tracker.refresh(point, self.optimizer.preconditioner(self.state)) if measure else None
+        spectrum = self.tracker.refresh(point, self.optimizer.edge(self.state)) if measure else None
         return self._seen(point, spectrum)
 
     def advance(self) -> None:
@@ -60,7 +61,7 @@ class Midpoint(Process):
         """See ``Process``."""
         measure = t % self.settings.eigen_every == 0
         point = self.problem.at(self.w, self.tracker.width if measure else 1)
-        spectrum = self.tracker.refresh(point, self.optimizer.preconditioner(self.state)) if measure else None
+        spectrum = self.tracker.refresh(point, self.optimizer.edge(self.state)) if measure else None
         return self._seen(point, spectrum)
 
     def advance(self) -> None:
@@ -92,12 +93,13 @@ class Stable(Flow):
         for s in range(count):
             if s:
                 gradient = self.problem.gradient(self.w)
-            P = self.optimizer.preconditioner(self.state)
-            self._move(-gradient / P, self.optimizer.rates(self.state, gradient), 1.0 / count)
+            rate = self.optimizer.drift(self.w, self.state, gradient)
+            self._move(rate, self.optimizer.rates(self.state, gradient), 1.0 / count)
 
 
 PROCESSES: dict[str, type[Process]] = {
     "discrete": Discrete,
+    "minibatch": Stochastic,
     "midpoint": Midpoint,
     "stable": Stable,
     "central": Central,

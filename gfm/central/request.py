@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from gfm.central.minibatch import Minibatch
 from gfm.central.processes import PROCESSES
 from gfm.errors import InputError, UnknownNameError
 from gfm.problem import Problem
 
-__all__ = ["RESERVED", "Observables", "checkpoint_path", "observables_at", "process_names", "start_of"]
+__all__ = ["RESERVED", "Observables", "checkpoint_path", "minibatch_of", "observables_at", "process_names", "start_of"]
 
 Observables = Mapping[str, Callable[[Tensor], Tensor]]
 
 #: Names used by a run's own series; names that begin with ``predicted_`` are reserved too.
 RESERVED = frozenset({
-    "loss", "gradient_norm2", "effective_step", "lr", "nu_mean", "gradient2_at", "nu_at", "eigenvalues",
-    "residuals", "eigen_products", "sigma", "critical", "complementarity_residual", "complementarity_gap",
-    "substeps", "retaken", "nu_push", "displacement", "weights", "weights_steps",
+    "loss", "minibatch_loss", "gradient_norm2", "effective_step", "lr", "nu_mean", "gradient2_at", "nu_at",
+    "eigenvalues", "residuals", "eigen_products", "sigma", "critical", "complementarity_residual",
+    "complementarity_gap", "substeps", "retaken", "nu_push", "displacement", "weights", "weights_steps",
 })
 
 
@@ -44,6 +46,22 @@ def process_names(processes: Iterable[str]) -> list[str]:
     if not names or len(set(names)) != len(names):
         raise InputError("processes must name at least one process, and each only once")
     return names
+
+
+def minibatch_of(names: Collection[str], minibatch: Minibatch | None, problem: Problem) -> Minibatch | None:
+    """The options of the process "minibatch" with their batch size, or None if it is not among ``names``.
+
+    Raises:
+        InputError: ``minibatch`` is no ``Minibatch``, does not fit the problem, or its process is not asked for.
+    """
+    if minibatch is not None and not isinstance(minibatch, Minibatch):
+        raise InputError(f"minibatch must be a gfm.central.Minibatch, but it is a {type(minibatch).__name__}")
+    if "minibatch" not in names:
+        if minibatch is not None:
+            raise InputError("minibatch is given, but processes does not name the process \"minibatch\"")
+        return None
+    minibatch = Minibatch() if minibatch is None else minibatch
+    return replace(minibatch, batch_size=minibatch.size(problem.n))
 
 
 def start_of(problem: Problem, w0: Tensor | None) -> Tensor:

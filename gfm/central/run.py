@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass, replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,16 @@ from tqdm import tqdm
 from gfm.autograd import with_gradients
 from gfm.central import checkpoint as checkpoints
 from gfm.central import predictions, request
-from gfm.central.base import Observation, Process, flat_value
+from gfm.central.base import Flow, Observation, Process, flat_value
 from gfm.central.log import Log, Notes
+from gfm.central.minibatch import Minibatch, Stochastic
 from gfm.central.processes import PROCESSES, Central
 from gfm.central.result import Run, Series
 from gfm.central.settings import Settings
 from gfm.checks import number, whole
 from gfm.errors import InputError, NumericalError
-from gfm.optimizers import Optimizer
+from gfm.optimizers import Optimizer, check_rule
+from gfm.optimizers.base import diagonal
 from gfm.problem import Problem
 
 __all__ = ["run"]
@@ -42,6 +45,7 @@ def run(
     processes: Iterable[str] = ("discrete", "stable", "central"),
     substeps: int | None = None,
     settings: Settings | None = None,
+    minibatch: Minibatch | None = None,
     warmup: int = 0,
     w0: Tensor | None = None,
     seed: int = 0,
@@ -58,10 +62,11 @@ def run(
         problem: the training problem.
         optimizer: a rule of ``gfm.optimizers``.
         steps: number of optimizer steps, each one unit of flow time.
-        processes: any of "discrete", "midpoint", "stable", "central".
+        processes: any of "discrete", "minibatch", "midpoint", "stable", "central".
         substeps: least number of Euler substeps of the flows in each step, replacing the settings' value.
         settings: how the flows are computed; by default ``Settings()``.
-        warmup: discrete steps before all processes start (RMSProp starts beyond the edge).
+        minibatch: the batches of the process "minibatch"; by default ``Minibatch()``.
+        warmup: discrete full-batch steps before all processes start (RMSProp starts beyond the edge).
         w0: (p,) start; by default the module's own weights.
         seed: of torch's generator during the run, for observables that draw random numbers; eigen-solvers have
             seeds of their own.
@@ -76,9 +81,10 @@ def run(
 
     Returns:
         A ``Run``. Every series has loss, gradient_norm2, eigenvalues (of P^{-1} H, largest first),
-        effective_step and more, and lr if it is scheduled; the central flow also has predicted_loss and sigma.
+        effective_step and more, and lr if it is scheduled; the central flow also has predicted_loss and sigma. The
+        mini-batch process has these of the full batch, every ``eigen_every`` steps, and minibatch_loss in every step.
         A process whose numbers are no longer finite stops, is NaN from then on, and is noted. Costs are given by
-        process; those of a warm-up are under "warmup".
+        process, the gradient of a mini-batch as its share of a gradient; those of a warm-up are under "warmup".
 
     Raises:
         InputError: A value is out of range or of the wrong kind.
@@ -89,6 +95,8 @@ def run(
         raise InputError(f"problem must be a gfm.Problem, but it is a {type(problem).__name__}")
     if not isinstance(optimizer, Optimizer):
         raise InputError(f"optimizer must be a rule of gfm.optimizers, but it is a {type(optimizer).__name__}")
+    if not hasattr(optimizer, "lr"):
+        raise InputError(f"{type(optimizer).__name__} has no learning rate: give it lr, a number or a schedule")
     if not (callable(progress) or isinstance(progress, bool)):
         raise InputError(f"progress must be True, False or a function of (done, steps), but it is {progress!r}")
     steps, warmup, seed = whole("steps", steps, 1), whole("warmup", warmup, 0), whole("seed", seed, 0)
@@ -98,17 +106,23 @@ def run(
         "checkpoint_seconds", checkpoint_seconds, lambda x: 0 <= x < math.inf, "a number of at least 0"
     )
     names, w0 = request.process_names(processes), request.start_of(problem, w0)
+    minibatch = request.minibatch_of(names, minibatch, problem)
+    kinds: Mapping[str, Callable[..., Process]] = PROCESSES | {"minibatch": partial(Stochastic, options=minibatch)}
     rates = [optimizer.lr_at(t) for t in range(1, warmup + steps + 2)]  # refuses a schedule that gives no rate
+    optimizer, notes = optimizer.with_layout(problem.flat), Notes()
+    with notes.listening(names[0], 0):
+        check_rule(optimizer, w0, flows=any(issubclass(PROCESSES[name], Flow) for name in names))
     settings = _fitting(settings, substeps, problem, optimizer, w0)
     observables, path = request.observables_at(observables, w0), request.checkpoint_path(checkpoint)
 
     started = time.perf_counter()
     costs: dict[str, dict[str, float]] = defaultdict(dict)
-    notes, log = Notes(), Log(steps)
+    log = Log(steps)
     record = {
         **_described(optimizer), "steps": steps, "warmup": warmup, "seed": seed, **asdict(settings),
         "p": problem.p, "n": problem.n, "dtype": str(problem.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
+        **({} if minibatch is None else {"minibatch": asdict(minibatch)}),
     }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -120,7 +134,7 @@ def run(
         running: dict[str, Process] = {}
         for name in names:
             with notes.listening(name, 0), _costing(problem, costs[name]):
-                running[name] = PROCESSES[name](problem, optimizer, settings, w, state)
+                running[name] = kinds[name](problem, optimizer, settings, w, state)
         first, written = 0, time.perf_counter()
         if path is not None:
             told = record | {
@@ -150,7 +164,7 @@ def run(
                     if seen:
                         keep = keep_weights > 0 and t % keep_weights == 0
                         log.write(name, t, seen | _extras(process, observables, keep))
-                        if not math.isfinite(seen["loss"]):
+                        if not np.isfinite(seen.get("loss", seen.get("minibatch_loss", 0.0))):
                             process.alive = False
                             notes.append(f"{name} stopped at step {t}: its loss is no longer finite")
             _compare(running, optimizer, log, t)
@@ -191,8 +205,7 @@ def _described(optimizer: Optimizer) -> dict[str, Any]:
     """The optimizer as plain data."""
     lr = optimizer.lr
     return {
-        "optimizer": type(optimizer).__name__,
-        **{name: value for name, value in vars(optimizer).items() if not callable(value)},
+        **optimizer.describe(),
         # A schedule that is a dataclass describes itself; the rates are in the series.
         "schedule": "constant" if not callable(lr) else repr(lr) if is_dataclass(lr) else "a function of the step",
         "threshold": optimizer.threshold,
@@ -238,6 +251,6 @@ def _compare(running: dict[str, Process], optimizer: Optimizer, log: Log, t: int
             log.write("distance", t, {f"{a}-{b}": float((running[a].w - running[b].w).norm())})
     central, discrete = running.get("central"), running.get("discrete")
     if isinstance(central, Central) and discrete is not None and central.alive and discrete.alive:
-        P = optimizer.preconditioner(central.state)
-        displacement = predictions.displacement(discrete.w - central.w, P, central.oscillation)
+        E = diagonal(optimizer.edge(central.state))
+        displacement = predictions.displacement(discrete.w - central.w, E, central.oscillation)
         log.write("central", t, {"displacement": displacement})

@@ -9,6 +9,8 @@ Averaging the update rule over the oscillation gives
 and Sigma is the covariance for which no eigenvalue of P^{-1} H exceeds the threshold c (2
 without momentum):   0 <= Sigma  perp  c P - H >= 0.
 
+Decoupled weight decay adds -decay w to dw/dt, and E = (1 - decay / 2) P takes the place of P in the condition.
+
 With Sigma = U^T X U on the k critical directions, a substep of length dt linearises the condition,
 
     0 <= X  perp  A + dt (alpha + beta[X]) >= 0,    A = U (c P - H) U^T,  d/dt A = alpha + beta[X]
@@ -50,7 +52,7 @@ the condition, with the present residual in it, is that of the authors' code.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -61,6 +63,7 @@ from gfm.central.base import to_numpy
 from gfm.errors import NumericalError
 from gfm.linalg.symmetric import from_half, pairs, scale, to_half
 from gfm.optimizers import Optimizer, State
+from gfm.optimizers.base import diagonal
 from gfm.problem.derivatives import Derivatives
 
 __all__ = ["Critical", "Local", "Oscillation", "Rates", "local_flow"]
@@ -177,7 +180,7 @@ class Critical(Local):
             w_rate = w_rate + weights @ self.w_push
         if self.nu_push is not None and state_rate.nu is not None:
             nu_push = (weights @ self.nu_push).reshape(state_rate.nu.shape)
-            state_rate = State(state_rate.t, state_rate.nu + nu_push, state_rate.momentum)
+            state_rate = replace(state_rate, nu=state_rate.nu + nu_push)
         return Rates(w_rate, state_rate, found, nu_push)
 
 
@@ -205,22 +208,23 @@ def local_flow(
         curvature_penalty: False leaves the term grad <H, Sigma> out of dw/dt (the ablated flow);
             then only the optimizer's state holds the flow at the edge.
     """
-    P = optimizer.preconditioner(state)
+    P, share = diagonal(optimizer.preconditioner(state)), optimizer.edge_share(state)
+    E = P if share is None else share * P
     c = optimizer.threshold
     state_rate = optimizer.rates(state, point.gradient)
     if len(U) == 0:
-        return Local(point.gradient / -P, state_rate, np.zeros(0))
+        return Local(optimizer.drift(point.w, state, point.gradient), state_rate, np.zeros(0))
 
     # lambda_i = u_i^T H u_i / u_i^T P u_i
     expansion = point.expand(U)
-    UHU, UPU = _small(U @ expansion.image.T), _small((U * P) @ U.T)
+    UHU, UPU = _small(U @ expansion.image.T), _small((U * E) @ U.T)
     quotients = np.diag(UHU) / np.diag(UPU)
     may = quotients > critical_share * c
     if rise is not None:
         may |= quotients + rise > c
     critical = np.flatnonzero(may).tolist()
     if not critical:
-        return Local(point.gradient / -P, state_rate, quotients)
+        return Local(optimizer.drift(point.w, state, point.gradient), state_rate, quotients)
     UHU, UPU = UHU[np.ix_(critical, critical)], UPU[np.ix_(critical, critical)]
     rows = U if len(critical) == len(U) else U[critical]
     i, j = pairs(len(rows))
@@ -230,10 +234,10 @@ def local_flow(
     dH_dw = expansion.third(critical).mul_(half)
     del expansion  # frees its memory for the rates
     # dw/dt = -P^{-1} grad L
-    w_rate = point.gradient / -P
+    w_rate = optimizer.drift(point.w, state, point.gradient)
     # alpha = c U (dP/dt) U^T - D^3 L[u_i, u_j] . dw/dt
-    P_rate = optimizer.preconditioner_rate(state, state_rate)
-    drift = c * _small((rows * P_rate) @ rows.T) - from_half(to_numpy(dH_dw @ w_rate))
+    E_rate = optimizer.edge_rate(state, state_rate)
+    drift = c * _small((rows * E_rate) @ rows.T) - from_half(to_numpy(dH_dw @ w_rate))
     B = np.zeros((len(i), len(i)))
     w_push: Tensor | None = None
     nu_push: Tensor | None = None
@@ -247,8 +251,9 @@ def local_flow(
     if memory is not None:
         # dnu/dt by X = (1 - beta2) / beta2 (H u_i)(H u_j) with H u = c P u;  beta += c U (dP/dnu)(dnu/dt by X) U^T
         squares = half * optimizer.observed(rows[i.tolist()], rows[j.tolist()])  # u_i u_j as nu averages it
-        nu_push = squares * (c**2 * memory.rate * P**2)
-        B += c * _small((squares * memory.sensitivity) @ nu_push.T)
+        nu_push = squares * (c**2 * memory.rate * E**2)
+        sensitivity = memory.sensitivity if share is None else memory.sensitivity * share
+        B += c * _small((squares * sensitivity) @ nu_push.T)
     # A = U (c P - H) U^T
     return Critical(w_rate, state_rate, quotients, rows, UPU, c * UPU - UHU, drift, B, w_push, nu_push)
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gfm.linalg import deflation, eigen
+from gfm.linalg.preconditioner import MatrixPreconditioner, Preconditioner
 from gfm.problem.derivatives import Derivatives
 
 __all__ = ["Spectrum", "Tracker"]
@@ -95,12 +96,12 @@ class Tracker:
         """Number of vectors in the next block product."""
         return self.initial if self._rows is None else len(self._rows)
 
-    def refresh(self, point: Derivatives, P: Tensor | float, *, tolerance: float = 0.0) -> Spectrum:
+    def refresh(self, point: Derivatives, P: Preconditioner, *, tolerance: float = 0.0) -> Spectrum:
         """The tracked pairs at ``point``.
 
         Args:
             point: the derivatives there.
-            P: the preconditioner, a number, 0-d or (p,).
+            P: the preconditioner, a number, 0-d, (p,) or a matrix.
             tolerance: used this time if it is coarser than the tracker's own.
 
         Raises:
@@ -109,7 +110,9 @@ class Tracker:
         root = P**0.5
 
         def product(V: Tensor) -> Tensor:
-            if isinstance(P, Tensor) and P.ndim:
+            if isinstance(P, MatrixPreconditioner):
+                return point.hvp(V / root) / root
+            if isinstance(root, Tensor) and root.ndim:
                 return point.hvp(V / root).div_(root)
             return point.hvp(V).div_(P)
 

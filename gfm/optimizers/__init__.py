@@ -3,16 +3,24 @@
 from gfm.optimizers import schedules
 from gfm.optimizers.adam import Adam
 from gfm.optimizers.base import Memory, Optimizer, State
+from gfm.optimizers.blockwise import BlockState, BlockwiseOptimizer
+from gfm.optimizers.consistency import check_rule
 from gfm.optimizers.gradient_descent import GradientDescent
 from gfm.optimizers.heavy_ball import HeavyBall
+from gfm.optimizers.muon import Muon
+from gfm.optimizers.parameter_groups import Group, ParameterGroups
 from gfm.optimizers.second_moment import RMSProp, ScalarRMSProp
+from gfm.optimizers.shampoo import Shampoo
 
 __all__ = [
-    "Adam", "GradientDescent", "HeavyBall", "Memory", "Optimizer", "RMSProp", "ScalarRMSProp", "State",
-    "available", "schedules",
+    "Adam", "GradientDescent", "HeavyBall", "Muon", "RMSProp", "ScalarRMSProp", "Shampoo",
+    "BlockState", "BlockwiseOptimizer", "Group", "Memory", "Optimizer", "ParameterGroups", "State",
+    "available", "check_rule", "schedules",
 ]
 
 
 def available() -> dict[str, type[Optimizer]]:
     """Name -> class of every optimizer; the names are those used in runs and on the command line."""
-    return {rule.name: rule for rule in (GradientDescent, HeavyBall, ScalarRMSProp, RMSProp, Adam)}
+    rules: tuple[type[Optimizer], ...]
+    rules = (GradientDescent, HeavyBall, ScalarRMSProp, RMSProp, Adam, Muon, Shampoo)
+    return {rule.name: rule for rule in rules}

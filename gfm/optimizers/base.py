@@ -2,10 +2,11 @@
 
 All rules have the same form: the state is updated first, then the weights, with gradient g_t = grad L(w_t):
 
-    s_t = update(s_{t-1}, g_t),        w_{t+1} = w_t - P(s_t)^{-1} direction(s_t, g_t)
+    s_t = update(s_{t-1}, g_t),        w_{t+1} = w_t - P(s_t)^{-1} direction(s_t, g_t) - decay(s_t) w_t
 
-P is the preconditioner, a number or one number per weight. A rule oscillates along an eigenvector of
-P^{-1} H once its eigenvalue exceeds ``threshold`` (2 without momentum): the edge of stability.
+P is the preconditioner: a number, one number per weight, or a matrix. A rule oscillates along an eigenvector of
+P^{-1} H once its eigenvalue exceeds ``threshold`` (2 without momentum): the edge of stability. With decoupled weight
+decay it is that of ``edge`` E = (1 - decay / 2) P instead: from w_{t+1} = -w_t follows H w = threshold E w.
 
 Source: Central Flows (arXiv 2410.24206), sections on RMSProp; notation of the authors' code.
 """
@@ -15,15 +16,17 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple, Self
 
 from torch import Tensor
 
 from gfm.checks import number
 from gfm.errors import InputError
+from gfm.linalg.preconditioner import MatrixPreconditioner, Preconditioner
+from gfm.problem.flat import Flat
 
-__all__ = ["Memory", "Optimizer", "Schedule", "State", "check_lr", "check_share"]
+__all__ = ["Memory", "Optimizer", "Preconditioner", "Schedule", "State", "check_lr", "check_share"]
 
 Schedule = float | Callable[[float], float]
 
@@ -31,6 +34,9 @@ Schedule = float | Callable[[float], float]
 @dataclass(frozen=True)
 class State:
     """An optimizer's state, or its rate of change: time in steps, and running averages.
+
+    A rule with more state derives a frozen dataclass from this one, with fields that are numbers, tensors or tuples of
+    tensors; in a rate of change a field may be left out or None, which stands for zero.
 
     Args:
         t: number of steps taken.
@@ -42,13 +48,11 @@ class State:
     nu: Tensor | None = None
     momentum: Tensor | None = None
 
-    def moved(self, rates: State, dt: float) -> State:
+    def moved(self, rates: State, dt: float) -> Self:
         """The state after an Euler step of length ``dt`` along ``rates``."""
-
-        def add(value: Tensor | None, rate: Tensor | None) -> Tensor | None:
-            return value if value is None or rate is None else value + dt * rate
-
-        return State(self.t + dt * rates.t, add(self.nu, rates.nu), add(self.momentum, rates.momentum))
+        moving = {name: rate for name, rate in vars(rates).items() if rate is not None}
+        values = {name: value for name, value in vars(self).items() if value is not None and name in moving}
+        return replace(self, **{name: value + dt * moving[name] for name, value in values.items()})
 
 
 class Memory(NamedTuple):
@@ -68,6 +72,15 @@ class Optimizer(ABC):
     """An immutable update rule; its state is kept separately, in a :class:`State`.
 
     ``name`` identifies it in runs and on the command line. ``lr`` is a number or a function of the step.
+
+    A rule of one's own defines ``preconditioner`` and, where it differs from gradient descent, ``init``, ``update`` and
+    ``direction``, as functions that change nothing in place and keep nothing outside the state. The flows also need
+
+    - ``threshold``, if ``direction`` is not the gradient;
+    - ``rates``, if the preconditioner depends on more of the state than the time t;
+    - ``preconditioner_rate``, ``memory`` and ``observed``, if it depends on squared gradients, which nu averages.
+
+    ``gfm.central.run`` calls :func:`check_rule`, which refuses a rule whose methods contradict each other.
     """
 
     name: ClassVar[str]
@@ -87,21 +100,53 @@ class Optimizer(ABC):
         return State(state.t + 1.0)
 
     @abstractmethod
-    def preconditioner(self, state: State) -> Tensor | float:
-        """P: a number, 0-d, or (p,); a flow's unit of time is one step."""
+    def preconditioner(self, state: State) -> Preconditioner:
+        """P: a number, 0-d, (p,) or a matrix; a flow's unit of time is one step."""
+
+    def decay(self, state: State) -> Tensor | float:
+        """Decoupled weight decay: the share of the weights that a step takes off, a number or (p,)."""
+        return 0.0
 
     def direction(self, state: State, g: Tensor) -> Tensor:
         """The vector (p,) that the discrete step divides by P: the gradient, unless the rule has momentum."""
         return g
 
+    def drift(self, w: Tensor, state: State, direction: Tensor) -> Tensor:
+        """-P^{-1} direction - decay w, (p,): the change of w by a step, or a flow's rate without oscillation."""
+        change: Tensor = (direction / self.preconditioner(state)).neg_()
+        decay = self.decay(state)
+        return change.sub_(decay * w) if isinstance(decay, Tensor) or decay else change
+
     def step(self, w: Tensor, state: State, g: Tensor) -> Tensor:
         """w_{t+1} from w_t (p,), the updated state and the gradient (p,)."""
-        return w - self.direction(state, g) / self.preconditioner(state)
+        return w + self.drift(w, state, self.direction(state, g))
 
     def advance(self, w: Tensor, state: State, g: Tensor) -> tuple[Tensor, State]:
         """w_{t+1} and s_t from w_t (p,), s_{t-1} and the gradient (p,) at w_t."""
         state = self.update(state, g)
         return self.step(w, state, g), state
+
+    def edge(self, state: State) -> Preconditioner:
+        """E = (1 - decay / 2) P: an eigenvalue of E^{-1} H beyond ``threshold`` oscillates; P without decay."""
+        share = self.edge_share(state)
+        return self.preconditioner(state) if share is None else share * self.preconditioner(state)
+
+    def edge_share(self, state: State) -> Tensor | float | None:
+        """1 - decay / 2, the share of P that E is; None without decay."""
+        decay = self.decay(state)
+        return 1.0 - 0.5 * decay if isinstance(decay, Tensor) or decay else None
+
+    def with_layout(self, flat: Flat) -> Optimizer:
+        """The rule for the weights of a module laid out like this; itself, if it treats all weights alike."""
+        return self
+
+    def describe(self) -> dict[str, Any]:
+        """The rule's kind and options as plain data."""
+        options = {name: value for name, value in vars(self).items() if not (callable(value) or name.startswith("_"))}
+        plain = (str, int, float, bool, type(None))
+        return {"optimizer": type(self).__name__} | {
+            name: value if isinstance(value, plain) else repr(value) for name, value in options.items()
+        }
 
     # --- what the flows need ------------------------------------------------------------------
 
@@ -111,7 +156,14 @@ class Optimizer(ABC):
 
     def preconditioner_rate(self, state: State, rates: State) -> Tensor | float:
         """The rate dP/dt along ``rates``, of P's shape."""
-        return -self.preconditioner(state) * self.log_lr_slope(state.t)
+        return -diagonal(self.preconditioner(state)) * self.log_lr_slope(state.t)
+
+    def edge_rate(self, state: State, rates: State) -> Tensor | float:
+        """The rate dE/dt along ``rates``; the decay is taken to change with the learning rate alone."""
+        rate, share = self.preconditioner_rate(state, rates), self.edge_share(state)
+        if share is None:
+            return rate
+        return share * rate - (1.0 - share) * self.log_lr_slope(state.t) * diagonal(self.preconditioner(state))
 
     def memory(self, state: State) -> Memory | None:
         """How P follows squared gradients; None if it does not depend on them."""
@@ -147,6 +199,20 @@ class Optimizer(ABC):
             return 0.0
         h = 1e-3
         return (math.log(self.lr_at(t + h)) - math.log(self.lr_at(max(t - h, 1.0)))) / (t + h - max(t - h, 1.0))
+
+
+def diagonal(P: Preconditioner) -> Tensor | float:
+    """P itself, a number, 0-d or (p,).
+
+    Raises:
+        InputError: P is a matrix, for which flows are not derived here.
+    """
+    if isinstance(P, MatrixPreconditioner):
+        raise InputError(
+            "the flows of rules with a matrix preconditioner are not derived here; run the processes discrete, "
+            "midpoint or minibatch, which have its effective eigenvalues"
+        )
+    return P
 
 
 def check_lr(lr: Schedule) -> Schedule:

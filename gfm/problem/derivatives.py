@@ -32,7 +32,7 @@ def plus(total: Tensor | None, part: Tensor, share: float) -> Tensor:
 
 
 class Derivatives:
-    """L near ``w``: ``loss`` (0-d), ``gradient`` (p,), Hessian products and third derivatives.
+    """L near ``w`` (p,): ``loss`` (0-d), ``gradient`` (p,), Hessian products and third derivatives.
 
     Vectors are rows ``(k, p)``. Use ``Problem.at`` to create one.
     """
@@ -49,9 +49,9 @@ class Derivatives:
             problem.costs.gradients += 1
             inputs, targets, _ = next(problem.pieces())
             self._leaf, self.loss, self._slopes = self._graph(w, inputs, targets)
-            self._center, self.gradient = self._leaf.detach()[0], self._slopes[0].detach()
+            self.w, self.gradient = self._leaf.detach()[0], self._slopes[0].detach()
         else:
-            self._center = w.detach()
+            self.w = w.detach()
             self.loss, self.gradient = problem.value_and_gradient(w)
 
     def _graph(self, w: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -74,7 +74,7 @@ class Derivatives:
             yield self._leaf, self._slopes, 1.0
             return
         for inputs, targets, share in self.problem.pieces():
-            leaf, _, slopes = self._graph(self._center, inputs, targets)
+            leaf, _, slopes = self._graph(self.w, inputs, targets)
             yield leaf, slopes, share
 
     @with_gradients
@@ -95,7 +95,7 @@ class Derivatives:
         assert network is not None
         if self._fast is None:
             inputs, targets, _ = next(self.problem.pieces())
-            self._fast = FeedForwardProducts(network, self._center, inputs, targets, self.problem.row_loss)
+            self._fast = FeedForwardProducts(network, self.w, inputs, targets, self.problem.row_loss)
         images = torch.empty_like(V, memory_format=torch.contiguous_format)
         for v, image in zip(V, images, strict=True):
             self._fast(v, out=image)
@@ -115,7 +115,7 @@ class Derivatives:
         if 2 * k > self.width or self.width < 3 or k == 0:
             return self
         if self._narrower is None or self._narrower.width < k:
-            self._narrower = Derivatives(self.problem, self._center, k)
+            self._narrower = Derivatives(self.problem, self.w, k)
         return self._narrower._suited(k)
 
 

@@ -27,9 +27,12 @@ _FEW = 4
 
 @dataclass
 class Costs:
-    """Derivative evaluations spent so far, each on the full batch; a block product of k vectors counts k."""
+    """Derivative evaluations spent so far, in those of the full batch; a block product of k vectors counts k.
 
-    gradients: int = 0
+    A gradient on some of the examples counts as their share of all, so that ``gradients`` need not be whole.
+    """
+
+    gradients: float = 0
     hvps: int = 0
     thirds: int = 0
 
@@ -191,7 +194,7 @@ class Problem:
 
         With ``examples`` (m,), whole numbers, those of the loss on these examples only.
         """
-        self.costs.gradients += 1
+        self.costs.gradients += 1 if examples is None else len(examples) / self.n
         value, slope = self._sums(w, examples=examples)
         assert slope is not None
         return value, slope

@@ -17,7 +17,7 @@ from gfm.optimizers import Adam, GradientDescent, HeavyBall, RMSProp, ScalarRMSP
 run = gfm.central.run
 
 
-NAMES = ["discrete", "midpoint", "stable", "central"]
+NAMES = ["discrete", "minibatch", "midpoint", "stable", "central"]
 RULES = {
     "gd": GradientDescent(lr=1.2),  # takes steps again
     "scheduled gd": GradientDescent(lr=lambda t: 0.8 / (1 + 0.01 * t)),
@@ -40,6 +40,8 @@ def same(a, b):
         return torch.equal(a, b)
     if isinstance(a, np.ndarray):
         return np.array_equal(a, b, equal_nan=True)
+    if isinstance(a, torch.Generator):
+        return torch.equal(a.get_state(), b.get_state())
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(same(a[name], b[name]) for name in a)
     if isinstance(a, (list, tuple)):

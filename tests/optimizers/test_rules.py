@@ -124,7 +124,7 @@ def test_a_state_moves_in_all_its_parts():
 
 
 def test_optimizers_by_name():
-    assert set(available()) >= {"gd", "heavy_ball", "scalar_rmsprop", "rmsprop", "adam"}
+    assert set(available()) >= {"gd", "heavy_ball", "scalar_rmsprop", "rmsprop", "adam", "muon", "shampoo"}
     assert all(kind.name == name for name, kind in available().items())
 
 

@@ -1,0 +1,108 @@
+"""Rules with a matrix preconditioner: one block for each parameter tensor."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from gfm.errors import InputError
+from gfm.linalg.preconditioner import MatrixPreconditioner
+from gfm.optimizers.base import Optimizer, State
+from gfm.problem.flat import Flat
+
+__all__ = ["BlockState", "BlockwiseOptimizer", "matrix_power"]
+
+Block = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class BlockState(State):
+    """A state with tensors for each parameter tensor.
+
+    Args:
+        blocks: one tuple of tensors for each parameter tensor.
+    """
+
+    blocks: tuple[Block, ...] = ()
+
+
+class BlockwiseOptimizer(Optimizer):
+    """A rule whose preconditioner is block diagonal, with a symmetric positive block for each parameter tensor.
+
+    A subclass defines ``init_block``, ``update_block`` and ``inverse_root``; it may have momentum (``momentum_update``
+    and ``direction``). Parameter tensors come as matrices (first dimension, all others); a vector is a column, a single
+    number 1 by 1. The effective eigenvalues are those of P^{-1} H with P as it is in the step. Flows are not derived.
+
+    ``gfm.central.run`` gives a rule the layout of the weights; elsewhere use ``rule.with_layout(problem.flat)``.
+    """
+
+    _flat: Flat | None = None
+
+    @abstractmethod
+    def init_block(self, W: Tensor) -> Block:
+        """The state of a parameter tensor (rows, columns) before the first step."""
+
+    @abstractmethod
+    def update_block(self, block: Block, G: Tensor) -> Block:
+        """Its state after a step's direction, or gradient without momentum, G (rows, columns)."""
+
+    @abstractmethod
+    def inverse_root(self, block: Block) -> Callable[[Tensor], Tensor]:
+        """P^{-1/2} without the learning rate, a map of stacked matrices (k, rows, columns)."""
+
+    def momentum_update(self, momentum: Tensor, g: Tensor) -> Tensor:
+        """The momentum (p,) after a gradient (p,); without momentum it is not used."""
+        return momentum
+
+    def with_layout(self, flat: Flat) -> Self:
+        """The rule for the parameter tensors of this layout."""
+        bound = copy.copy(self)
+        object.__setattr__(bound, "_flat", flat)
+        return bound
+
+    def matrices(self, V: Tensor) -> list[Tensor]:
+        """The parts of vectors (p,) or rows (k, p) as matrices (rows, columns) or (k, rows, columns).
+
+        Raises:
+            InputError: The layout of the weights is not known yet.
+        """
+        if self._flat is None:
+            raise InputError(f"{type(self).__name__} needs the layout of the weights: use with_layout(problem.flat)")
+        parts = zip(V.split(self._flat.sizes, -1), self._flat.shapes, strict=True)
+        return [part.reshape(*V.shape[:-1], *((shape[0], -1) if shape else (1, 1))) for part, shape in parts]
+
+    def init(self, w: Tensor) -> State:
+        """The state with momentum zero (p,) and every block's own."""
+        return BlockState(momentum=torch.zeros_like(w), blocks=tuple(map(self.init_block, self.matrices(w))))
+
+    def update(self, state: State, g: Tensor) -> State:
+        """The state after the momentum's and every block's update."""
+        assert isinstance(state, BlockState) and state.momentum is not None
+        moved = BlockState(state.t + 1.0, momentum=self.momentum_update(state.momentum, g), blocks=state.blocks)
+        parts = self.matrices(self.direction(moved, g))
+        blocks = tuple(self.update_block(*pair) for pair in zip(state.blocks, parts, strict=True))
+        return BlockState(moved.t, momentum=moved.momentum, blocks=blocks)
+
+    def preconditioner(self, state: State) -> MatrixPreconditioner:
+        """P (p, p): the blocks divided by the learning rate."""
+        assert isinstance(state, BlockState)
+        maps, scale = [self.inverse_root(block) for block in state.blocks], self.lr_at(state.t) ** 0.5
+
+        def inverse_root(V: Tensor) -> Tensor:
+            rows = V.reshape(-1, V.shape[-1])
+            parts = [map_(M).flatten(1) for map_, M in zip(maps, self.matrices(rows), strict=True)]
+            return torch.cat(parts, 1).mul_(scale).reshape(V.shape)
+
+        return MatrixPreconditioner(inverse_root)
+
+
+def matrix_power(A: Tensor, power: float) -> Tensor:
+    """A^power of a symmetric positive definite matrix (m, m)."""
+    values, vectors = torch.linalg.eigh(A)
+    return (vectors * values.clamp(min=torch.finfo(A.dtype).tiny) ** power) @ vectors.T

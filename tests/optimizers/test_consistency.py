@@ -1,0 +1,437 @@
+"""Rules of one's own: they give their own flow, or are refused with what they must define."""
+
+import re
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_rules import RULES
+from toys import quadratic, tiny_problem
+
+import gfm
+from gfm.errors import InputError
+from gfm.optimizers import (
+    Adam,
+    GradientDescent,
+    HeavyBall,
+    Memory,
+    Optimizer,
+    RMSProp,
+    ScalarRMSProp,
+    State,
+    check_rule,
+    schedules,
+)
+
+run = gfm.central.run
+FLOWS, ALONE = ("discrete", "central"), ("discrete",)
+
+
+# --- rules that fit together --------------------------------------------------------------------
+
+
+class PlainRule(Optimizer):
+    """The least that a rule needs: neither a dataclass nor anything but P."""
+
+    def __init__(self, lr=0.1):
+        self.lr = lr
+
+    def preconditioner(self, state):
+        return 1.0 / self.lr_at(state.t)
+
+
+@dataclass(frozen=True)
+class Nesterov(HeavyBall):
+    @property
+    def threshold(self):
+        return super().threshold / (1 + 2 * self.momentum)
+
+    def direction(self, state, g):
+        return (1 - self.momentum) * (g + self.momentum * state.momentum)
+
+
+@dataclass(frozen=True)
+class Aged(State):
+    age: torch.Tensor | None = None
+
+
+class Ageing(PlainRule):
+    """P rises with a part of the state that only this rule has, and that a momentum accompanies."""
+
+    def init(self, w):
+        return Aged(age=torch.zeros_like(w))
+
+    def update(self, state, g):
+        return replace(state, t=state.t + 1, age=state.age + 0.5)
+
+    def preconditioner(self, state):
+        return (1 + 0.1 * state.age) / self.lr
+
+    def rates(self, state, g):
+        return Aged(1.0, age=torch.full_like(state.age, 0.5))
+
+    def preconditioner_rate(self, state, rates):
+        return 0.1 * rates.age / self.lr
+
+
+@dataclass(frozen=True)
+class RootEps(RMSProp):
+    """The epsilon inside the root, with the derivatives that belong to it."""
+
+    def preconditioner(self, state):
+        return (state.nu + self.eps).sqrt() / self.lr
+
+    def memory(self, state):
+        return Memory(super().memory(state).rate, 0.5 / (state.nu + self.eps).sqrt() / self.lr)
+
+    def preconditioner_rate(self, state, rates):
+        return self.memory(state).sensitivity * rates.nu
+
+
+@pytest.mark.parametrize("rule", [
+    *RULES, PlainRule(), Nesterov(lr=0.1, momentum=0.7), Ageing(), RootEps(lr=0.01, beta2=0.9, eps=1e-3),
+    HeavyBall(lr=0.1, momentum=0.999), HeavyBall(lr=0.1, momentum=0.9999), Adam(lr=0.01, beta1=0.99),
+    Adam(lr=0.01, bias_correction=False), RMSProp(lr=2e-5, beta2=0.01), GradientDescent(lr=1e-9),
+    ScalarRMSProp(lr=1e-8, beta2=0.999999, bias_correction=True), Adam(lr=schedules.WarmUp(0.1, 5)),
+    GradientDescent(lr=lambda t: 0.1 if t < 1 else 0.01), RMSProp(lr=schedules.Cosine(0.1, 2), eps=1.0),
+], ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rules_that_fit_together_pass(rule, dtype):
+    check_rule(rule, tiny_problem().w0.to(dtype))
+
+
+def test_a_rule_with_a_state_of_its_own_has_its_own_flow():
+    """On a quadratic: dw/dt = -lr / (1 + 0.1 age) h w with age 0.5 (1 + t) has a closed solution."""
+    problem = quadratic([1.0, 3.0], [1.0, -2.0])
+    settings = gfm.central.Settings(substeps=200)
+    found = run(problem, Ageing(lr=0.1), 10, processes=("stable", "central"), settings=settings, keep_weights=10)
+    power = 0.1 / 0.05 * np.log((1 + 0.05 * 11) / 1.05)
+    for name in ("stable", "central"):
+        end = found[name].weights[-1]
+        assert end == pytest.approx([np.exp(-power), -2 * np.exp(-3 * power)], rel=3e-3)
+
+
+def test_a_state_of_its_own_survives_a_checkpoint(tmp_path):
+    path, options = tmp_path / "run.checkpoint", {"processes": ("discrete", "stable", "central")}
+
+    def keep(done, _):
+        if done == 4:
+            shutil.copy(path, tmp_path / "kept")
+
+    whole = run(tiny_problem(), Ageing(lr=0.1), 6, checkpoint=path, checkpoint_every=1, progress=keep, **options)
+    shutil.copy(tmp_path / "kept", path)
+    rest = run(tiny_problem(), Ageing(lr=0.1), 6, checkpoint=path, **options)
+    for name in options["processes"]:
+        assert np.array_equal(whole[name].loss, rest[name].loss)
+
+
+def test_a_rule_that_holds_a_tensor_is_described(tmp_path):
+    class Masked(PlainRule):
+        def __init__(self, mask):
+            super().__init__()
+            self.mask = mask
+
+        def direction(self, state, g):
+            return self.mask * g
+
+    found = run(tiny_problem(), Masked(torch.ones(433, dtype=torch.float64)), 2)
+    found.save(tmp_path / "run.npz")
+    assert gfm.central.Run.load(tmp_path / "run.npz").settings["optimizer"] == "Masked"
+
+
+def test_large_rules_are_tried_on_few_weights_or_on_all():
+    class Counting(PlainRule):
+        seen: set[int] = set()
+
+        def update(self, state, g):
+            self.seen.add(len(g))
+            return super().update(state, g)
+
+    class Large(PlainRule):
+        def direction(self, state, g):
+            return torch.ones(20_000, dtype=g.dtype) * g
+
+    check_rule(Counting(), torch.zeros(20_000))
+    assert Counting.seen == {10_000}
+    check_rule(Large(), torch.zeros(20_000))
+
+
+# --- rules with flows that would be another rule's ----------------------------------------------
+
+
+class SignStep(GradientDescent):
+    def step(self, w, state, g):
+        return w - self.lr * g.sign()
+
+
+class Sign(GradientDescent):
+    def direction(self, state, g):
+        return g.sign()
+
+
+class Clipped(GradientDescent):
+    def direction(self, state, g):
+        return g * (30.0 / g.norm()).clamp(max=1.0)
+
+
+class ClippedStep(GradientDescent):
+    def step(self, w, state, g):
+        return super().step(w, state, g * (30.0 / g.norm()).clamp(max=1.0))
+
+
+class Momentum(GradientDescent):
+    def init(self, w):
+        return State(momentum=torch.zeros_like(w))
+
+    def update(self, state, g):
+        return State(state.t + 1, momentum=0.9 * state.momentum + g)
+
+    def direction(self, state, g):
+        return state.momentum
+
+
+class WithoutThreshold(HeavyBall):
+    def direction(self, state, g):
+        return (1 - self.momentum) * (g + self.momentum * state.momentum)
+
+
+class DecayInStep(Adam):
+    def step(self, w, state, g):
+        return super().step(w, state, g) - 0.01 * w
+
+
+class AdaGrad(GradientDescent):
+    """Its sums are in the state and in P, and the flow of gradient descent is inherited."""
+
+    def init(self, w):
+        return State(nu=torch.zeros_like(w))
+
+    def update(self, state, g):
+        return State(state.t + 1, nu=state.nu + g * g)
+
+    def preconditioner(self, state):
+        return state.nu.sqrt() / self.lr
+
+
+class AdaGradRates(AdaGrad):
+    def rates(self, state, g):
+        return State(1.0, nu=g * g)
+
+
+class AdaGradRate(AdaGradRates):
+    def preconditioner_rate(self, state, rates):
+        return 0.5 * rates.nu / state.nu.sqrt() / self.lr
+
+
+class NoObserved(AdaGradRate):
+    def memory(self, state):
+        return Memory(1.0, 0.5 / state.nu.sqrt() / self.lr)
+
+
+class WrongObserved(NoObserved):
+    def observed(self, a, b):
+        return a.abs() * b.abs()
+
+
+class WrongRate(NoObserved):
+    def observed(self, a, b):
+        return a * b
+
+
+class LargestSquare(RMSProp):
+    def update(self, state, g):
+        return State(state.t + 1, nu=torch.maximum(state.nu, g * g))
+
+
+class OtherRoot(RMSProp):
+    def preconditioner(self, state):
+        return state.nu**0.25 / self.lr
+
+
+class OtherRootRate(OtherRoot):
+    def preconditioner_rate(self, state, rates):
+        return 0.25 * rates.nu / state.nu**0.75 / self.lr
+
+
+class NegativeP(GradientDescent):
+    def preconditioner(self, state):
+        return -1.0 / self.lr
+
+
+class MomentumInP(HeavyBall):
+    def preconditioner(self, state):
+        return (1 + state.momentum**2) / self.lr
+
+
+class NoThreshold(GradientDescent):
+    threshold = None
+
+
+LOST = {
+    "sign in step": (SignStep(lr=0.1), r"SignStep.step moves the weights by 0.1,.*define preconditioner, direction"),
+    "sign": (Sign(lr=0.1), r"Sign.direction is not linear"),
+    "clipped": (Clipped(lr=0.1), r"Clipped.direction is not linear.*1000 times"),
+    "clipped step": (ClippedStep(lr=0.1), r"ClippedStep.step moves.*under gradients of size"),
+    "momentum": (Momentum(lr=0.1), r"Momentum.direction is 10 times a gradient that stays the same"),
+    "no threshold": (WithoutThreshold(lr=0.1), r"threshold is 38,.*oscillates beyond 13.57: define threshold"),
+    "decay": (DecayInStep(), r"DecayInStep.step moves.*or decay"),
+    "adagrad": (AdaGrad(lr=0.1), r"AdaGrad.preconditioner depends on the state's nu.*define rates"),
+    "adagrad, rates": (AdaGradRates(lr=0.1), r"preconditioner_rate is 0.0,.*define preconditioner_rate"),
+    "adagrad, rate of P": (AdaGradRate(lr=0.1), r"with another gradient, but memory says.*define"),
+    "adagrad, memory": (NoObserved(lr=0.1), r"NoObserved.observed fails: NotImplementedError"),
+    "not a product": (WrongObserved(lr=0.1), r"observed must be a symmetric product"),
+    "wrong rate": (WrongRate(lr=0.1), r"update raises nu by.*define memory and observed"),
+    "largest": (LargestSquare(lr=0.1, beta2=0.9), r"LargestSquare.rates moves nu by.*define rates"),
+    "other root": (OtherRoot(lr=0.1, beta2=0.9), r"define preconditioner_rate"),
+    "other root, rate": (OtherRootRate(lr=0.1, beta2=0.9), r"memory.sensitivity.*define memory"),
+    "negative": (NegativeP(lr=0.1), r"must be positive"),
+    "momentum in P": (MomentumInP(lr=0.1), r"depends on the state's momentum, which rates leaves out"),
+    "threshold": (NoThreshold(lr=0.1), r"threshold must be a positive number"),
+}
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_a_flow_that_would_be_another_rules_is_refused(name):
+    rule, words = LOST[name]
+    problem = tiny_problem()
+    for processes in (FLOWS, ("stable",)):
+        with pytest.raises(InputError, match=words):
+            run(problem, rule, 2, processes=processes)
+    assert problem.costs.gradients == 0
+
+
+@pytest.mark.parametrize("rule", [Sign(lr=0.1), Momentum(lr=0.1), AdaGrad(lr=1e-4), WithoutThreshold(lr=0.1)],
+                         ids=lambda rule: type(rule).__name__)
+def test_the_discrete_process_needs_no_flow(rule, recwarn):
+    found = run(tiny_problem(), rule, 3, processes=("discrete", "midpoint", "minibatch"))
+    assert np.isfinite(found["discrete"].eigenvalues[:, 0]).all() and not found.notes and not len(recwarn)
+
+
+@pytest.mark.parametrize("rule", [SignStep(lr=0.1), DecayInStep()], ids=lambda rule: type(rule).__name__)
+def test_a_step_that_is_not_the_preconditioners_is_noted(rule):
+    with pytest.warns(UserWarning, match=r"step moves the weights by .* not those of its steps"):
+        found = run(tiny_problem(), rule, 3, processes=ALONE)
+    assert len(found.notes) == 1
+
+
+# --- rules that no process could use ------------------------------------------------------------
+
+
+class InPlace(Momentum):
+    def update(self, state, g):
+        return State(state.t + 1, momentum=state.momentum.mul_(0.9).add_(g))
+
+
+class InPlaceStep(GradientDescent):
+    def step(self, w, state, g):
+        return w.sub_(self.lr * g)
+
+
+class Hidden(PlainRule):
+    def __init__(self):
+        super().__init__()
+        self.m = 0.0
+
+    def direction(self, state, g):
+        self.m = 0.9 * self.m + g
+        return self.m
+
+
+class OwnAdvance(GradientDescent):
+    def advance(self, w, state, g):
+        state = self.update(state, g)
+        return w - self.lr * g.sign(), state
+
+
+class NoState(GradientDescent):
+    def init(self, w):
+        return {"t": 0}
+
+
+class PlainState(State):
+    def __init__(self, t=0.0, nu=None, momentum=None, own=None):
+        super().__init__(t, nu, momentum)
+        object.__setattr__(self, "own", own)
+
+
+class OwnState(GradientDescent):
+    def init(self, w):
+        return PlainState(own=w)
+
+
+@dataclass(frozen=True)
+class Holding(State):
+    held: object = None
+
+
+class Unstorable(GradientDescent):
+    def init(self, w):
+        return Holding(held={"m": w})
+
+
+class Forgetful(Ageing):
+    def update(self, state, g):
+        return State(state.t + 1)
+
+
+class Timeless(GradientDescent):
+    def update(self, state, g):
+        return state
+
+
+class OneNumber(GradientDescent):
+    def step(self, w, state, g):
+        return w.sum()
+
+
+class Broken(GradientDescent):
+    def update(self, state, g):
+        raise KeyError("momentum")
+
+
+class NoRate(Optimizer):
+    def preconditioner(self, state):
+        return 10.0
+
+
+@pytest.mark.parametrize(("rule", "words"), [
+    (InPlace(lr=0.1), "InPlace.update changes its arguments in place"),
+    (InPlaceStep(lr=0.1), "InPlaceStep.step changes its arguments in place"),
+    (Hidden(), "Hidden.step gives two results.*belongs in the state"),
+    (OwnAdvance(lr=0.1), "OwnAdvance.advance moves the weights by 0.1,.*define update and step"),
+    (NoState(lr=0.1), "NoState.init must return a gfm.optimizers.State, but it returns a dict"),
+    (OwnState(lr=0.1), "PlainState must be a dataclass"), (Unstorable(lr=0.1), "field held must be.*but it is a dict"),
+    (Forgetful(), "Forgetful.update returns a State, but init returns a Aged"),
+    (Timeless(lr=0.1), "must add 1 to the state's t, but it adds 0"), (OneNumber(lr=0.1), "must return weights"),
+    (Broken(lr=0.1), "Broken.update fails: KeyError: 'momentum'"), (NoRate(), "has no learning rate"),
+], ids=lambda value: type(value).__name__)
+def test_a_rule_that_no_process_could_use_is_refused(rule, words):
+    for processes in (ALONE, FLOWS):
+        with pytest.raises(InputError, match=words):
+            run(tiny_problem(), rule, 2, processes=processes)
+
+
+def test_random_steps_are_no_hidden_state():
+    class Noisy(GradientDescent):
+        def step(self, w, state, g):
+            return super().step(w, state, g) + 1e-12 * torch.randn(len(w), dtype=w.dtype)
+
+    before = torch.random.get_rng_state()
+    run(tiny_problem(), Noisy(lr=0.1), 2, processes=ALONE)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_the_rule_of_the_books_page_passes_and_needs_its_second_method():
+    page = (Path(gfm.__file__).parents[1] / "book" / "api-optimizers.md").read_text()
+    code = re.search(r"```python\n(@dataclass.*?)```", page, re.DOTALL)[1]
+    for text, words in ((code, None), (code.partition("    def preconditioner_rate")[0], "define preconditioner_rate")):
+        space = {"gfm": gfm, "dataclass": dataclass, "__name__": "page"}
+        exec(text, space)
+        if words is None:
+            check_rule(space["Warm"](lr=0.1), torch.zeros(5))
+        else:
+            with pytest.raises(InputError, match=words):
+                check_rule(space["Warm"](lr=0.1), torch.zeros(5))
