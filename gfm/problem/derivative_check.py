@@ -206,7 +206,9 @@ def _derivative(image: Tensor, leaf: Tensor, u: Tensor) -> Tensor:
 
 
 def _mixed(row: Tensor, other: Tensor) -> Tensor:
-    return 0.7 * row + 0.7 * other / other.norm() if other.norm() > 0 else row
+    """A direction between the two; the first if they cancel."""
+    mixed = row + other / other.norm() if other.norm() > 0 else row
+    return mixed / mixed.norm() if mixed.norm() > 0.1 else row
 
 
 def _finite(order: int, derivative: Tensor, loss: Loss, w: Tensor) -> None:
