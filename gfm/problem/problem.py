@@ -61,7 +61,7 @@ class Problem:
             result is the same full-batch loss, but no graph is kept between products.
         penalty: a function of the trainable parameters (a mapping from names to tensors) whose scalar value is added
             to the loss.
-        weight_decay: a number c of at least 0; c |w|^2 / 2 is added to the loss.
+        weight_decay: a number c of at least 0; ``c |w|^2 / 2`` is added to the loss.
         output: where the module's result is not a tensor, the part that holds the outputs: a key or attribute, a
             place in a tuple, or a function of the result.
         loss_weight: for a callable loss that is another mean than that over examples, used with ``batch_size``: a
