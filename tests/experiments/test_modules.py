@@ -21,7 +21,7 @@ def test_a_derivative_that_is_a_little_wrong_is_seen(monkeypatch, name, changed,
     monkeypatch.setattr(Problem, name, lambda *arguments: before(*arguments) * (1 + 1e-7))
     found = examine(CASES[TANH])
     assert [e > 1e-8 for e in found.errors] == [k == changed for k in range(4)]
-    assert found.row[1] == "**wrong**" and found.row[place] == "**1e-07**" and len(found.row) == len(COLUMNS)
+    assert found.row[1] == "**wrong**" and found.row[place] == "**1e-07**" and len(found.row) == 1 + len(COLUMNS)
     claims = module_claims([found, examine(CASES["fully connected, float32"])])
     assert claims["silent"] == 1 and claims["right"] > 1e-8 and claims["sentence"] == 0
 

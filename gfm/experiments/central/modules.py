@@ -23,8 +23,8 @@ from gfm.problem import Problem
 
 __all__ = ["COLUMNS", "Case", "Found", "examine", "module_claims", "rows"]
 
-#: The table's headings.
-COLUMNS = ("", "Verdict", "Gradient", "Hessian products", "Third derivatives", "Vectors", "Pieces", "Examined")
+#: The headings of a table after that of the names.
+COLUMNS = ("Verdict", "Gradient", "Hessian products", "Third derivatives", "Vectors", "Pieces", "Examined")
 #: Largest relative error of a right value by the module's dtype, and how an error below it is shown.
 _RIGHT = {torch.float64: (1e-8, "below 10⁻⁸"), torch.float32: (1e-4, "below 10⁻⁴")}
 #: Weights of a central difference of sixth order, one to three steps ahead (behind: their negatives).
@@ -92,7 +92,7 @@ class Found:
 
     @property
     def row(self) -> list[str]:
-        """The row of the table, under ``COLUMNS``."""
+        """The row of the table: the name, and what belongs under ``COLUMNS``."""
         if self.refusal:
             return [self.case, "**raw error**" if self.raw else "refused", "", "", "", *self.words]
         bound, word = self._bound
