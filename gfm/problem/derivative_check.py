@@ -6,17 +6,20 @@ structure does not reveal them if its ``forward`` calls them as functions. So th
 weights some way from the module's own: each must be the rate at which the derivative below it changes, and the second
 and third must be symmetric. They are computed in float64 if the module and its loss can be computed with float64
 weights, buffers and data. Otherwise the first derivative is compared with differences in the module's own dtype, and
-the others are tested for symmetry only: differences over steps as large as float32 needs would cross kinks (ReLU).
+the others are tested for symmetry only if the loss has kinks (ReLU), since steps as large as float32 needs would cross
+them. The first derivative is tested on all examples too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from gfm.errors import InputError
 from gfm.problem.supported import explained, same_random_numbers
@@ -24,7 +27,7 @@ from gfm.problem.supported import explained, same_random_numbers
 if TYPE_CHECKING:
     from gfm.problem import Problem
 
-__all__ = ["check", "check_problem", "many_vectors"]
+__all__ = ["check", "check_problem", "check_whole", "many_vectors"]
 
 Loss = Callable[[Tensor], Tensor]
 
@@ -32,8 +35,11 @@ Loss = Callable[[Tensor], Tensor]
 _STEPS = {torch.float64: (1e-6, 1e-7), torch.float32: (2e-2, 1e-2, 5e-3)}
 #: Relative error of a derivative that differences over these steps can show.
 _VISIBLE = {torch.float64: 2e-4, torch.float32: 1e-2}
-#: Relative rounding of a loss, or of a derivative (in float64 only).
+#: Relative rounding of a loss or of a derivative.
 _ROUNDING = {torch.float64: 1e-13, torch.float32: 1e-6}
+#: Derivatives below this share of what the loss would have if it changed by itself over a typical weight are no more
+#: than rounding.
+_FLOOR = {torch.float64: 1e-12, torch.float32: 1e-6}
 #: Distance from the module's own weights, in units of a typical weight, of the point where derivatives are tested.
 _AWAY = (0.1, 0.01, 0.001)
 _ORDERS = ("first", "second", "third")
@@ -52,23 +58,28 @@ def check_problem(problem: Problem, few: int) -> torch.dtype:
         InputError: The loss cannot be computed, is not finite, does not depend on the weights, cannot be differentiated
             often enough, or is differentiated wrongly by torch.
     """
-    inputs, targets, w0 = problem.inputs[:few], problem.targets[:few], problem.w0
+    w0 = problem.w0
 
     def loss(w: Tensor) -> Tensor:
         """The loss of the few examples, computed in the dtype of ``w``."""
         return problem.piece_loss(w, inputs, targets)
 
     with same_random_numbers(problem.device):
-        leaf = w0.clone().requires_grad_()
-        with explained("the loss cannot be computed"):
-            value = loss(leaf)
+        for count in (few, 64):  # more if too few of them count in the loss
+            rows = torch.linspace(0, problem.n - 1, min(count, problem.n)).round().long().to(problem.device)
+            inputs, targets = problem.inputs[rows], problem.targets[rows]
+            with explained("the loss cannot be computed"):
+                leaf = w0.clone().requires_grad_()
+                value = _fixed(problem, loss, leaf)
+            if torch.isfinite(value):
+                break
+        else:
+            raise InputError(f"the loss of {len(rows)} examples is {float(value.detach())} at the module's weights")
         if not value.requires_grad:
             raise InputError(
                 "the loss does not depend on the module's weights: its outputs are detached or computed without "
                 "gradients; take the detach() or no_grad() out of its forward"
             )
-        if not torch.isfinite(value):
-            raise InputError(f"the loss of the first {len(inputs)} examples is {float(value)} at the module's weights")
         with explained("the loss cannot be differentiated"):
             slope, again = _seen_backward(value, leaf)
         if again:
@@ -77,17 +88,60 @@ def check_problem(problem: Problem, few: int) -> torch.dtype:
                 "own weights again and not those at which the gradient is computed; switch the checkpointing off"
             )
         if not torch.isfinite(slope).all():
-            raise InputError(
-                f"the gradient of the loss of the first {len(inputs)} examples is not finite at the module's weights"
-            )
-        w = _widest(loss, w0, problem.p <= problem.exact_limit)
+            raise InputError(f"the gradient of the loss of {len(rows)} examples is not finite at the module's weights")
+        w, precision = _widest(loss, w0, problem.p <= problem.exact_limit)
         with explained("the loss cannot be differentiated often enough"):
             try:
-                check(loss, w)
+                check(loss, w, precision)
             except (RuntimeError, NotImplementedError) as failure:
                 problem.objective.plain_attention = "attention" in str(failure)
-                check(loss, w)  # fails again if attention was not the reason
-    return w.dtype
+                check(loss, w, precision)  # fails again if attention was not the reason
+        with explained("the loss cannot be computed"):
+            problem.objective.settle(w0, inputs, targets)
+    return precision
+
+
+def _fixed(problem: Problem, loss: Loss, leaf: Tensor) -> Tensor:
+    """The loss at the leaf, after checking that it is the same at each call and a function of the leaf alone."""
+    state = torch.get_rng_state()
+    before, value = loss(leaf.detach().clone().requires_grad_()).detach(), loss(leaf)
+    if not torch.equal(torch.get_rng_state(), state):
+        raise InputError(
+            "the module or its loss draws random numbers, so the loss is not a fixed function of the weights; call "
+            "module.eval() first or take the randomness out"
+        )
+    tolerance = 1e-10 if leaf.dtype == torch.float64 else 1e-5
+    if not torch.allclose(before, value.detach(), rtol=tolerance, atol=0, equal_nan=True):
+        raise InputError(
+            f"the loss of the same examples is {float(before):.8g} and then {float(value.detach()):.8g}, so it is no "
+            "fixed function of the weights: module or loss keep something from call to call"
+        )
+    names = {id(q): name for name, q in problem.module.named_parameters()}
+    for node in _nodes(value):
+        found = getattr(node, "variable", None)
+        if found is None or found is leaf:
+            continue
+        if id(found) in names:
+            raise InputError(
+                f"module, loss or penalty use the parameter {names[id(found)]} as an object that was kept from before, "
+                "so they do not see other weights; read it from the module in every call"
+            )
+        if found.shape == leaf.shape and torch.equal(found.detach(), leaf.detach()):
+            raise InputError(
+                "module or loss keep a tensor that was computed from the weights of an earlier call; compute it anew"
+            )
+    return value
+
+
+def _nodes(value: Tensor) -> set:
+    """The nodes of the graph behind a tensor."""
+    todo, done = [value.grad_fn], set()
+    while todo:
+        node = todo.pop()
+        if node is not None and node not in done:
+            done.add(node)
+            todo += [following for following, _ in node.next_functions]
+    return done
 
 
 def _seen_backward(value: Tensor, leaf: Tensor) -> tuple[Tensor, str]:
@@ -101,33 +155,69 @@ def _seen_backward(value: Tensor, leaf: Tensor) -> tuple[Tensor, str]:
     return slope, run[0] if run else ""
 
 
-def _widest(loss: Loss, w: Tensor, exact: bool) -> Tensor:
-    """The weights in float64 if the loss can be computed so, or else in their own dtype."""
-    if not exact:
-        return w
-    try:
-        with torch.no_grad():
-            return w.to(torch.promote_types(loss(w.double()).dtype, w.dtype))
-    except Exception:  # noqa: BLE001  a user's code may raise anything; it computes only in its own dtype
-        return w
+class _Narrowed(TorchDispatchMode):
+    """Records the floating dtypes of results that are narrower than what they were computed from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        given = [t.dtype.itemsize for t in tree_leaves((args, kwargs)) if _floating(t)]
+        self.seen |= {t.dtype for t in tree_leaves(out) if _floating(t) and given and t.dtype.itemsize < max(given)}
+        return out
 
 
-def check(loss: Loss, w: Tensor) -> None:
+def _floating(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _precision(loss: Loss, w: Tensor) -> torch.dtype:
+    """The narrowest dtype through which the loss passes on its way from w."""
+    with _Narrowed() as found:
+        value = loss(w.detach().clone().requires_grad_())
+    return min({w.dtype, value.dtype} | found.seen, key=lambda dtype: dtype.itemsize)
+
+
+def _widest(loss: Loss, w: Tensor, exact: bool) -> tuple[Tensor, torch.dtype]:
+    """The weights, in float64 if all of the loss can be computed so, and the precision that the loss then has."""
+    own = _precision(loss, w)
+    if own not in _STEPS:
+        raise InputError(
+            f"the module or its loss computes in {str(own).removeprefix('torch.')} in places (autocast, or a cast), "
+            "which is too coarse for second and third derivatives; compute in float32 or float64"
+        )
+    if exact:
+        try:
+            if _precision(loss, w.double()) == torch.float64:
+                return w.double(), torch.float64
+        except Exception:  # noqa: BLE001  a user's code may raise anything; it computes only in its own dtype
+            return w, own
+    return w, own
+
+
+def check(loss: Loss, w: Tensor, precision: torch.dtype) -> None:
     """Check the derivatives of a scalar ``loss`` of w (p,) near the given weights.
 
-    The check costs about twenty gradients of the loss. The loss may have kinks (ReLU), and any of its derivatives may
-    vanish; cases that finite differences cannot decide are accepted. If a derivative does not exist, torch's own
-    exception is raised.
+    The check costs about thirty gradients of the loss, which is computed in ``precision``. The loss may have kinks
+    (ReLU), and any of its derivatives may vanish; cases that finite differences cannot decide are accepted. If a
+    derivative does not exist, torch's own exception is raised.
 
     Raises:
         InputError: A derivative is not finite, is not symmetric, or is not the rate of change of the one below it.
     """
     # The long steps of float32 may all meet one kink; a wrong formula shows at every point.
+    _unless_everywhere(precision, lambda seed: _check_at(loss, w, precision, seed))
+
+
+def _unless_everywhere(precision: torch.dtype, check_at: Callable[[int], None]) -> None:
+    """Check at several random points in float32, and refuse what disagrees with differences at all of them."""
     doubts = []
-    points = 1 if w.dtype == torch.float64 else 3
+    points = 1 if precision == torch.float64 else 3
     for seed in range(points):
         try:
-            _check_at(loss, w, seed)
+            check_at(seed)
         except _DifferenceError as doubt:
             doubts.append(doubt)
     if len(doubts) == points:
@@ -138,53 +228,95 @@ class _DifferenceError(InputError):
     """A derivative disagrees with differences at one point."""
 
 
-def _check_at(loss: Loss, w: Tensor, seed: int) -> None:
+class _Point:
+    """A random point near w with random directions, and the loss there."""
+
+    def __init__(
+        self, loss: Loss, w: Tensor, precision: torch.dtype, seed: int,
+        evaluate: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
+    ):
+        self.loss, self.precision = loss, precision
+        self._draw = torch.Generator(device="cpu").manual_seed(seed)
+        self.size = float(w.square().mean().sqrt()) or 1.0
+        away = self.size * w.shape[0] ** 0.5 * self.random(w)
+        # Not at the start itself, where weights that are exactly zero could hide derivatives or lie on a kink.
+        for share in _AWAY:
+            self.leaf = w + share * away
+            if evaluate is None:
+                self.leaf, self.value, self.slope = _slope(loss, self.leaf)
+            else:
+                self.value, self.slope = evaluate(self.leaf)
+            if torch.isfinite(self.value) and torch.isfinite(self.slope).all():
+                break
+        else:
+            raise InputError(f"the loss or its gradient is not finite {_AWAY[-1]:.1%} away from the module's weights")
+        self.w = self.leaf.detach()
+
+    def random(self, like: Tensor) -> Tensor:
+        """A random direction (p,) of length 1."""
+        row = torch.randn(like.shape[0], generator=self._draw, dtype=torch.float64)
+        return (row / row.norm()).to(like)
+
+    def floor(self, order: int) -> float:
+        """The size of a derivative along unit directions that is no more than rounding."""
+        scale = self.size * self.w.shape[0] ** 0.5
+        return _FLOOR[self.precision] * abs(float(self.value)) / scale ** (order + 1)
+
+
+def _check_at(loss: Loss, w: Tensor, precision: torch.dtype, seed: int) -> None:
     """Check the derivatives at one random point near w."""
-    draw = torch.Generator(device="cpu").manual_seed(seed)
-
-    def random() -> Tensor:
-        row = torch.randn(w.shape[0], generator=draw, dtype=torch.float64)
-        return (row / row.norm()).to(w)
-
-    size = float(w.square().mean().sqrt()) or 1.0
-    away = size * w.shape[0] ** 0.5 * random()
-    # Not at the start itself, where weights that are exactly zero could hide derivatives or lie on a kink.
-    for share in _AWAY:
-        leaf, value, slope = _slope(loss, w + share * away)
-        if torch.isfinite(value) and torch.isfinite(slope).all():
-            break
-    else:
-        raise InputError(f"the loss or its gradient is not finite {_AWAY[-1]:.1%} away from the module's weights")
-    w = leaf.detach()
-    u, v = random(), random()
-    flat = slope.detach()
-    for along in (random(), _mixed(random(), w), _mixed(random(), flat)):
-        _compare(0, float(flat @ along), float(value), lambda z: float(loss(z).detach()), w, along, size, loss)
+    point = _Point(loss, w, precision, seed)
+    leaf, slope, w, flat = point.leaf, point.slope, point.w, point.slope.detach()
+    u, v = point.random(w), point.random(w)
+    for along in (point.random(w), _mixed(point.random(w), w), _mixed(point.random(w), flat)):
+        _compare(point, 0, float(flat @ along), float(point.value), lambda z: float(loss(z).detach()), along)
     if not slope.requires_grad:
         return  # a loss that is linear in the weights
     u, v = _mixed(u, flat), _mixed(v, flat)  # partly along the gradient, where derivatives are large
     Hu, Hv = _product(slope, leaf, u, graph=True), _product(slope, leaf, v, graph=True)
-    _finite(1, Hv, loss, w)
-    _symmetric(1, [(u, Hv), (v, Hu)], loss, w)
-    if w.dtype == torch.float64:
-        said = float(u @ Hv.detach())
-        _compare(1, said, float(flat @ u), lambda z: float(_slope(loss, z)[2].detach() @ u), w, v, size, loss)
+    _finite(point, 1, Hv)
+    _symmetric(point, 1, [(u, Hv), (v, Hu)])
     third = _derivative(Hv, leaf, u)
-    _finite(2, third, loss, w)
-    if w.dtype != torch.float64:
-        a = random()
-        _symmetric(2, [(a, third), (u, _derivative(Hv, leaf, a)), (v, _derivative(Hu, leaf, a))], loss, w)
-        return
-    along = third if third.norm() > 0 else random()
+    _finite(point, 2, third)
+    if precision != torch.float64:
+        a = point.random(w)
+        _symmetric(point, 2, [(a, third), (u, _derivative(Hv, leaf, a)), (v, _derivative(Hu, leaf, a))])
+        if any(kink in name for name in _names(loss(leaf)) for kink in _KINKS):
+            return
+    bent = Hv.detach()
+    _compare(point, 1, float(u @ bent), float(flat @ u), lambda z: float(_slope(loss, z)[2].detach() @ u), v,
+             float(flat.norm()))
+    along = third if third.norm() > 0 else point.random(w)
 
     def form(z: Tensor) -> float:
         near, _, slope = _slope(loss, z)
         return float(u @ _product(slope, near, v)) if slope.requires_grad else 0.0
 
     along = along / along.norm()
-    Hv = Hv.detach()
-    noise = max(float(Hv.norm()), abs(float(u @ Hv)))
-    _compare(2, float(third @ along), float(u @ Hv), form, w, along, size, loss, noise)
+    before = float(u @ bent)
+    _compare(point, 2, float(third @ along), before, form, along, max(float(bent.norm()), abs(before)))
+
+
+def check_whole(problem: Problem) -> None:
+    """Check on all examples that derivatives up to the second are finite at the start, and the first right near it.
+
+    Raises:
+        InputError: They are not, or cannot be computed.
+    """
+    precision = torch.float32 if torch.float32 in (problem.examined, problem.dtype) else torch.float64
+
+    def check_at(seed: int) -> None:
+        point = _Point(problem.loss, problem.w0, precision, seed, problem.value_and_gradient)
+        along = _mixed(point.random(point.w), point.slope)
+        _compare(point, 0, float(point.slope @ along), float(point.value), lambda z: float(problem.loss(z)), along)
+
+    with same_random_numbers(problem.device), explained("the loss of all examples cannot be differentiated"):
+        value, slope = problem.value_and_gradient(problem.w0)
+        direction = torch.ones_like(problem.w0) / problem.p**0.5
+        for name, found in (("loss", value), ("gradient", slope), ("Hessian", problem.hvp(problem.w0, direction))):
+            if not torch.isfinite(found).all():
+                raise InputError(f"the {name} of the loss of all examples is not finite at the module's weights")
+        _unless_everywhere(precision, check_at)
 
 
 def _slope(loss: Loss, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -211,45 +343,46 @@ def _mixed(row: Tensor, other: Tensor) -> Tensor:
     return mixed / mixed.norm() if mixed.norm() > 0.1 else row
 
 
-def _finite(order: int, derivative: Tensor, loss: Loss, w: Tensor) -> None:
+def _finite(point: _Point, order: int, derivative: Tensor) -> None:
     if not torch.isfinite(derivative).all():
-        raise InputError(f"torch's {_ORDERS[order]} derivatives of this module are not finite{_seen(loss, w)}")
+        raise InputError(f"torch's {_ORDERS[order]} derivatives of this module are not finite{_seen(point)}")
 
 
-def _symmetric(order: int, forms: list[tuple[Tensor, Tensor]], loss: Loss, w: Tensor) -> None:
+def _symmetric(point: _Point, order: int, forms: list[tuple[Tensor, Tensor]]) -> None:
     """The same form computed by several ways: pairs (direction, derivative) whose products must agree."""
     values = [float(row @ derivative.detach()) for row, derivative in forms]
-    usual = sum(float(derivative.detach().norm()) for _, derivative in forms) / (len(forms) * w.shape[0] ** 0.5)
-    tolerance = 1e-5 if w.dtype == torch.float64 else 0.02
-    if max(values) - min(values) > tolerance * max(usual, *map(abs, values)):
+    usual = sum(float(derivative.detach().norm()) for _, derivative in forms) / (len(forms) * len(point.w) ** 0.5)
+    tolerance = 1e-5 if point.precision == torch.float64 else 0.02
+    if max(values) - min(values) > max(tolerance * max(usual, *map(abs, values)), point.floor(order)):
         told = " and ".join(f"{value:.3g}" for value in values)
         raise InputError(
             f"torch's {_ORDERS[order]} derivatives of this module are wrong: taken in another order of directions, the "
-            f"same one is {told}{_seen(loss, w)}"
+            f"same one is {told}{_seen(point)}"
         )
 
 
 def _compare(
-    order: int, said: float, before: float, form: Callable[[Tensor], float], w: Tensor, along: Tensor, size: float,
-    loss: Loss, scale: float | None = None,
+    point: _Point, order: int, said: float, before: float, form: Callable[[Tensor], float], along: Tensor,
+    scale: float | None = None,
 ) -> None:
     """Hold a derivative along a direction against differences of the form below it, whose value at w is ``before``."""
-    noise = _ROUNDING[w.dtype] * (abs(before) if scale is None else scale)
+    noise = _ROUNDING[point.precision] * (abs(before) if scale is None else scale)
     wrong = []
-    for step in _STEPS[w.dtype]:
-        step *= size / float(along.abs().max())
-        ahead, behind = ((form(w + signed * along) - before) / signed for signed in (step, -step))
-        # The loss has no jumps, so differences on both sides may be averaged; a derivative may jump on one side.
-        for value in ((ahead + behind) / 2,) if order == 0 else (ahead, behind):
-            if abs(value - said) <= max(_VISIBLE[w.dtype] * abs(said), 20 * noise / step):
+    for step in _STEPS[point.precision]:
+        step *= point.size / float(along.abs().max())
+        ahead, behind = ((form(point.w + signed * along) - before) / signed for signed in (step, -step))
+        # Without jumps (of the loss, or of a loss without kinks, as in float32) differences on both sides are averaged.
+        averaged = order == 0 or point.precision != torch.float64
+        for value in ((ahead + behind) / 2,) if averaged else (ahead, behind):
+            if abs(value - said) <= max(_VISIBLE[point.precision] * abs(said), 20 * noise / step, point.floor(order)):
                 return
             wrong.append(value - said)
     # With a kink between the points the differences depend on step and sign; with a wrong formula they do not.
     if not max(wrong) - min(wrong) >= 0.1 * abs(sum(wrong) / len(wrong)):
-        found = "of its Hessian give" if order == 2 else "of its gradient give" if order else "of the loss give"
+        found = ("of the loss give", "of its gradient give", "of its Hessian give")[order]
         raise _DifferenceError(
             f"torch's {_ORDERS[order]} derivatives of this module are wrong: {said:.3g} where differences {found} "
-            f"{said + sum(wrong) / len(wrong):.3g}{_seen(loss, w)}"
+            f"{said + sum(wrong) / len(wrong):.3g}{_seen(point)}"
         )
 
 
@@ -257,25 +390,28 @@ def _compare(
 _SUSPECTS = ("LayerNorm", "GroupNorm", "BatchNorm", "InstanceNorm", "RmsNorm", "WeightNorm", "Attention", "Checkpoint")
 
 
-def _seen(loss: Loss, w: Tensor) -> str:
+#: Nodes of functions that are not smooth.
+_KINKS = (
+    "Relu", "Abs", "MaxPool", "Hard", "Clamp", "Threshold", "Elu", "Maximum", "Minimum", "Amax", "Amin", "MaxBackward",
+    "MinBackward", "Where", "SmoothL1", "Huber", "L1Loss", "Softshrink", "Sort", "Topk", "Kthvalue", "Median", "Margin",
+)
+
+
+def _names(value: Tensor) -> set[str]:
+    """The names of the operations in the graph behind a tensor."""
+    return {type(node).__name__ for node in _nodes(value)}
+
+
+def _seen(point: _Point) -> str:
     """What a message adds about the graph and the layers: fused operations, and layers without gradients."""
     hidden: list[str] = []
     hook = register_module_forward_pre_hook(
         lambda layer, _: None if torch.is_grad_enabled() else hidden.append(type(layer).__name__)
     )
     try:
-        value = loss(w.detach().clone().requires_grad_())
+        names = _names(point.loss(point.w.clone().requires_grad_()))
     finally:
         hook.remove()
-    names: set[str] = set()
-    todo, done = [value.grad_fn], set()
-    while todo:
-        node = todo.pop()
-        if node is None or node in done:
-            continue
-        done.add(node)
-        names.add(type(node).__name__)
-        todo += [following for following, _ in node.next_functions]
     found = sorted(name.rstrip("0").removesuffix("Backward") for name in names if any(s in name for s in _SUSPECTS))
     told = [f"its graph contains {', '.join(found)}"] if found else []
     if hidden:
@@ -284,13 +420,13 @@ def _seen(loss: Loss, w: Tensor) -> str:
     return f" ({' and '.join(told)}){advice}" if told else ""
 
 
-def many_vectors(problem: Problem, few: int) -> bool:
+def many_vectors(problem: Problem) -> bool:
     """Whether products with several vectors at once, by a network with a copy of the weights for each, are right.
 
-    Two vectors are tried on the first ``few`` examples, with first to third derivatives, against one after the other.
-    Recurrent layers, branches that depend on data and outputs allocated beforehand do not allow several at once.
+    Two vectors are tried, with first to third derivatives, against one after the other. Recurrent layers, branches that
+    depend on data and outputs allocated beforehand do not allow several at once.
     """
-    inputs, targets = problem.inputs[:few], problem.targets[:few]
+    inputs, targets, _ = next(problem.pieces())
 
     def loss(w: Tensor) -> Tensor:
         return problem.piece_loss(w, inputs, targets)

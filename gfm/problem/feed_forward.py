@@ -56,7 +56,10 @@ class FeedForward:
             else:
                 return None
         weights = [p for linear, _ in stages for p in linear.parameters()]
-        hooked = any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in module.modules())
+        hooked = any(
+            m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or "forward" in vars(m)
+            for m in module.modules()
+        )
         own = len({id(p) for p in weights}) == len(weights) and all(p.requires_grad for p in weights)
         return cls(tuple(stages)) if stages and own and not hooked else None
 

@@ -1,8 +1,8 @@
 """The loss of given examples as a function of the weights.
 
 Outputs, loss and penalty are computed while the module holds the given weights, so that a loss that reads
-``module.parameters()`` or calls the module a second time sees these too. Buffers and the modes of all layers are
-those that the module had when the problem was made, whatever happens to it later.
+``module.parameters()`` or calls the module a second time sees these too. Buffers, frozen parameters and the modes of
+all layers are those that the module had when the problem was made, whatever happens to it later.
 """
 
 from __future__ import annotations
@@ -74,9 +74,11 @@ class Objective:
         self._buffers = {name: ordinary(b.detach()).clone() for name, b in self._inside.named_buffers()}
         self._written = frozenset(self._buffers)
         self._frozen = {
-            name: q.detach() for name, q in self._inside.named_parameters() if name not in set(self._names)
+            name: ordinary(q.detach()).clone()
+            for name, q in self._inside.named_parameters() if name not in set(self._names)
         }
         self._modes = [(layer, layer.training) for layer in self._inside.modules()]
+        self._layers = [id(layer) for layer, _ in self._modes]
         self.plain_attention = False
 
     def __call__(self, w: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -92,31 +94,38 @@ class Objective:
         weights = self.flat.views(w)
         # A buffer into which the module writes is copied for every call, so that each starts from the same one.
         tensors = {name: b.clone() if name in self._written else b for name, b in self._buffers.items()}
+        tensors.update(self._frozen)
         tensors.update(zip(self._names, weights.values(), strict=True))
         with ExitStack() as stack:
             if w.dtype != self.flat.dtype:
-                tensors = {n: _cast(t, w.dtype) for n, t in {**self._frozen, **tensors}.items()}
+                tensors = {name: _cast(tensor, w.dtype) for name, tensor in tensors.items()}
                 inputs = _cast(inputs, w.dtype)
                 targets = None if targets is None else _cast(targets, w.dtype)
                 stack.enter_context(_default_dtype(w.dtype))
             stack.enter_context(self._as_found())
             return torch.func.functional_call(self._inside, tensors, (inputs, targets, weights))
 
-    def settle(self, w: Tensor, inputs: Tensor) -> None:
-        """Find out which buffers the module writes into, by one forward pass at ``w`` (p,).
-
-        Raises:
-            InputError: The module changes its own weights in the forward pass.
-        """
-        w, copies = w.detach().clone(), {name: b.clone() for name, b in self._buffers.items()}
+    def settle(self, w: Tensor, inputs: Tensor, targets: Tensor) -> None:
+        """Find out which buffers module and loss write into, by one evaluation at ``w`` (p,)."""
+        copies = {name: b.clone() for name, b in self._buffers.items()}
         before, self._buffers = self._buffers, copies
         start = {name: b._version for name, b in copies.items()}
         self._written = frozenset()
         try:
-            self._run(w, inputs, None)
+            self._run(w.detach().clone().requires_grad_(), inputs, targets)
         finally:
             self._buffers = before
         self._written = frozenset(name for name, b in copies.items() if b._version != start[name])
+
+    def check_weights_kept(self, w: Tensor, inputs: Tensor) -> None:
+        """Check that the module does not change its weights in the forward pass.
+
+        Raises:
+            InputError: It does.
+        """
+        w = w.detach().clone()
+        with torch.no_grad():
+            self._run(w, inputs, None)
         if w._version:
             raise InputError(
                 "the module changes its own weights in the forward pass, so its loss is not a function of the weights "
@@ -126,6 +135,8 @@ class Objective:
     @contextmanager
     def _as_found(self) -> Iterator[None]:
         """Context in which layers are in the modes of the start, and attention takes one way with and without graph."""
+        if [id(layer) for layer in self._inside.modules()] != self._layers:
+            raise InputError("layers of the module were exchanged since the problem was made; make a new problem")
         changed = [layer for layer, training in self._modes if layer.training is not training]
         fast = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)

@@ -52,8 +52,8 @@ class Problem:
         module: any ``torch.nn.Module``; its parameters (one dtype, one device) are the weights.
             It is not changed, and must be in eval mode if it contains dropout or batch norm; later changes of its
             mode or buffers do not matter. A compiled or data-parallel module is replaced by the one inside.
-            Derivatives up to the third are checked on four examples, at the cost of about twenty gradients on
-            those (see ``gfm.problem.derivative_check``).
+            Derivatives up to the third are checked on four examples, at the cost of about thirty gradients on
+            those, and the first on all, at the cost of about five (see ``gfm.problem.derivative_check``).
         inputs: ``(n, ...)`` tensor, floating in the module's dtype or integer (tokens).
         targets: ``(n, ...)`` tensor: rows of the outputs' shape, or class indices. Outputs of shape ``(n,)`` mean
             one output per example.
@@ -131,29 +131,35 @@ class Problem:
         self.targets = supported.prepared_targets(
             self.objective, self.w0, self.inputs, ordinary(targets), few=_FEW, batch_size=self.batch_size
         )
+        self._versions = (self.inputs._version, self.targets._version)
+        whole_batch = self.batch_size == self.n
+        self.batched = False
+        self.feed_forward: FeedForward | None = None
         #: The dtype in which the derivatives were examined.
         self.examined = derivative_check.check_problem(self, _FEW)
-        whole_batch = self.batch_size == self.n
         if not whole_batch:
             supported.check_pieces(self)
-        self.batched = (
-            whole_batch and self.p * self.n <= self.batched_limit and derivative_check.many_vectors(self, _FEW)
-        )
-        self.feed_forward: FeedForward | None = None
-        if whole_batch and not self.batched:
+        derivative_check.check_whole(self)
+        self.batched = whole_batch and self.p * self.n <= self.batched_limit and derivative_check.many_vectors(self)
+        if whole_batch and not self.batched and output is None:
             network = FeedForward.of(module, self.inputs)
             if network and not self.objective.loss_reads_weights(self.w0, self.inputs, self.targets):
                 self.feed_forward = network
+        self.costs = Costs()
 
     def outputs(self, w: Tensor, inputs: Tensor | None = None) -> Tensor:
         """The network's outputs ``(n, ...)`` at weights ``w`` (p,) on ``inputs`` (default: the data)."""
-        return self.objective.outputs(w, self.inputs if inputs is None else inputs)
+        self.check(w)
+        with supported.explained("the module cannot take these inputs"):
+            return self.objective.outputs(w, self.inputs if inputs is None else inputs)
 
     def pieces(self, examples: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, float]]:
         """Inputs, targets and share in the loss of each piece of the data, or of the ``examples`` (m,) by number.
 
         The shares, n_piece / n unless the loss says otherwise, add up to 1.
         """
+        if (self.inputs._version, self.targets._version) != self._versions:
+            raise InputError("the data were changed in place since the problem was made; make a new problem")
         inputs = self.inputs if examples is None else self.inputs[examples]
         targets = self.targets if examples is None else self.targets[examples]
         if len(inputs) <= self.batch_size:
@@ -193,7 +199,15 @@ class Problem:
         """L(w), 0-d, and grad L(w), (p,), both without a gradient graph, at ``w`` (p,).
 
         With ``examples`` (m,), whole numbers, those of the loss on these examples only.
+
+        Raises:
+            InputError: ``w`` or ``examples`` does not fit.
         """
+        if examples is not None and not (
+            isinstance(examples, Tensor) and examples.ndim == 1 and len(examples) and examples.dtype == torch.long
+            and -self.n <= int(examples.min()) and int(examples.max()) < self.n
+        ):
+            raise InputError(f"examples must be a tensor of whole numbers (torch.long) below {self.n}, at least one")
         self.costs.gradients += 1 if examples is None else len(examples) / self.n
         value, slope = self._sums(w, examples=examples)
         assert slope is not None

@@ -113,7 +113,7 @@ _UNFIT: tuple[tuple[Callable[[nn.Module], bool], str], ...] = (
     (
         is_fused,
         "the module holds fused norms ({}), whose third derivatives are wrong in torch; replace them with those of "
-        "gfm.nets.norms, which are written out",
+        "gfm.nets.norms, which are written out (with the unbiased variance, so the outputs differ a little)",
     ),
 )
 
@@ -166,7 +166,7 @@ def prepared_targets(
         w: (p,) weights.
         inputs: (n, ...). If they are tokens, the module is applied to all of them, ``batch_size`` examples at a time.
         targets: (n, ...), as the user gave them.
-        few: number of examples on which outputs are computed, three times.
+        few: number of examples on which outputs are computed, twice.
         batch_size: number of examples that the module takes at a time.
 
     Raises:
@@ -174,9 +174,13 @@ def prepared_targets(
             different outputs at each call; or the loss cannot take the targets.
     """
     with explained(f"the module cannot take inputs of shape {tuple(inputs.shape)}"):
-        with torch.no_grad(), same_random_numbers(inputs.device):
-            objective.settle(w, inputs[:few])
-            outputs, again = objective.outputs(w, inputs[:few]), objective.outputs(w, inputs[:few])
+        with same_random_numbers(inputs.device):
+            # On a graph, like all later passes: what a module keeps from this one can be found in the graph of those.
+            try:
+                outputs, again = (objective.outputs(w.clone().requires_grad_(), inputs[:few]).detach() for _ in "12")
+            except RuntimeError:
+                objective.check_weights_kept(w, inputs[:few])
+                raise
             if not inputs.is_floating_point():
                 for part in inputs.split(batch_size):
                     objective.outputs(w, part)
@@ -202,19 +206,20 @@ def prepared_targets(
 def check_pieces(problem: Problem) -> None:
     """Check that the loss in pieces does not depend on how the examples are divided.
 
-    The pieces in the given order are compared with smaller ones of shuffled examples, at the cost of two evaluations
-    of the loss.
+    The pieces in the given order are compared with others of shuffled examples, at weights some way from the start
+    and at the cost of two evaluations of the loss.
 
     Raises:
         InputError: It does.
     """
     draw = torch.Generator().manual_seed(0)
     order = torch.randperm(problem.n, generator=draw).to(problem.device)
-    smaller = max(1, problem.batch_size - max(1, problem.batch_size // 3))
-    with explained("the loss of a piece cannot be computed"), torch.no_grad(), same_random_numbers(problem.device):
+    other_size = 2 if problem.batch_size == 1 else problem.batch_size - max(1, problem.batch_size // 3)
+    w = (problem.w0 + 0.1 * problem.w0.square().mean().sqrt() * torch.randn(problem.p, generator=draw).to(problem.w0))
+    with explained("the loss of a piece cannot be computed"), same_random_numbers(problem.device):
         one, other = (
-            _in_pieces(problem, examples, size)
-            for examples, size in ((torch.arange(problem.n).to(order), problem.batch_size), (order, smaller))
+            _in_pieces(problem, w, examples, size)
+            for examples, size in ((torch.arange(problem.n).to(order), problem.batch_size), (order, other_size))
         )
     tolerance = 1e-9 if problem.dtype == torch.float64 else 1e-4
     if not abs(one - other) <= tolerance * max(abs(one), abs(other)):
@@ -225,13 +230,13 @@ def check_pieces(problem: Problem) -> None:
         )
 
 
-def _in_pieces(problem: Problem, examples: Tensor, size: int) -> float:
+def _in_pieces(problem: Problem, w: Tensor, examples: Tensor, size: int) -> float:
     total = weights = 0.0
     for part in examples.split(size):
         targets = problem.targets[part]
         weight = problem.row_loss.weight(targets)
         if weight:
-            total += weight * float(problem.piece_loss(problem.w0, problem.inputs[part], targets))
+            total += weight * float(problem.piece_loss(w, problem.inputs[part], targets).detach())
             weights += weight
     return total / weights if weights else math.nan
 

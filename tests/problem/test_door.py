@@ -459,3 +459,260 @@ def test_examples_by_number():
         (part := gfm.Problem(Net(), x[chosen], y[chosen], "cross_entropy")).w0, chosen)
     right = part.value_and_gradient(part.w0)
     assert torch.allclose(value, part.loss(part.w0)) and torch.allclose(slope, right[1])
+
+
+def of_list(net):
+    kept = list(net.parameters())
+    return lambda o, t: F.cross_entropy(o, t) + 0.1 * sum(q.square().sum() for q in kept)
+
+
+def of_weight(net):
+    return lambda o, t, kept=net.first.weight: F.cross_entropy(o, t) + 0.1 * kept.square().sum()
+
+
+@pytest.mark.parametrize("loss_of", [of_list, of_weight])
+def test_parameters_kept_as_objects_are_refused(loss_of):
+    net = Net()
+    with pytest.raises(InputError, match="use the parameter first.weight|use the parameter .* as an object"):
+        gfm.Problem(net, *data(), loss_of(net))
+    with pytest.raises(InputError, match="use the parameter first.weight as an object"):
+        gfm.Problem(net, *data(), "cross_entropy", penalty=lambda _, kept=net.first.weight: kept.square().sum())
+
+
+class Caching(Net):
+    """Keeps a tensor that it computed from the weights."""
+
+    kept = None
+
+    def forward(self, x):
+        if self.kept is None:
+            self.kept = torch.softmax(self.first.weight, 0)
+        return self.last(torch.tanh(F.linear(x, self.kept)))
+
+
+def test_a_tensor_computed_from_earlier_weights_is_found():
+    with pytest.raises(InputError, match="computed from the weights of an earlier call"):
+        gfm.Problem(Caching(), *data(), "cross_entropy")
+
+
+class Wobbling:
+    """A loss that changes from call to call."""
+
+    calls = 0
+
+    def __call__(self, o, t):
+        self.calls += 1
+        return F.cross_entropy(o, t) * (1 + 1e-3 * self.calls)
+
+
+class Averaging(nn.Module):
+    """A loss that writes into a buffer; each evaluation starts from the same one."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(3, dtype=torch.float64))
+
+    def forward(self, o, t):
+        value = F.cross_entropy(o - self.mean, t)
+        self.mean.mul_(0.9).add_(0.1 * o.detach().mean(0))
+        return value
+
+
+def test_losses_and_modules_that_are_no_fixed_function():
+    noisy = (lambda o: F.dropout(o, 0.3)), (lambda o: o + 0 * torch.rand(()))
+    for loss in (lambda o, t, change=change: F.cross_entropy(change(o), t) for change in noisy):
+        with pytest.raises(InputError, match="draws random numbers"):
+            gfm.Problem(Net(), *data(), loss)
+    rarely = Net(lambda z: torch.tanh(z) * (torch.rand(()) > 1e-9))
+    with pytest.raises(InputError, match="draws random numbers"):
+        gfm.Problem(rarely, *data(), "cross_entropy")
+    with pytest.raises(InputError, match="and then .* no fixed function"):
+        gfm.Problem(Net(), *data(), Wobbling())
+    problem = gfm.Problem(Net(), *data(), Averaging())
+    w = away(problem)
+    assert len({float(problem.loss(w)) for _ in range(3)}) == 1
+
+
+def test_layers_exchanged_and_data_changed_later_are_refused():
+    net, (x, y) = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double(), data()
+    net[0].weight.requires_grad_(False)
+    problem = gfm.Problem(net, x, y, "cross_entropy")
+    w = away(problem)
+    right = problem.gradient(w)
+    net[0].weight.data.mul_(2.0)
+    net.float()
+    assert torch.equal(problem.gradient(w), right)
+    x.mul_(2.0)
+    with pytest.raises(InputError, match="data were changed in place"):
+        problem.loss(w)
+    x.div_(2.0)
+    other = gfm.Problem(net.double(), x, y, "cross_entropy")
+    net[1] = nn.Sigmoid()
+    with pytest.raises(InputError, match="layers of the module were exchanged"):
+        other.loss(w)
+
+
+@pytest.mark.parametrize("change", [
+    lambda net: {"output": lambda out: 2 * out},
+    lambda net: setattr(net[0], "forward", lambda z: 2 * nn.Linear.forward(net[0], z)),
+])
+def test_products_by_sweeps_are_not_used_where_they_would_be_others(monkeypatch, change):
+    monkeypatch.setattr(gfm.Problem, "batched_limit", 0)
+    net, (x, y) = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double(), data()
+    options = change(net) or {}
+    problem = gfm.Problem(net, x, y, "cross_entropy", **options)
+    out = outputs_of(problem, x)
+    assert holds(problem, lambda w: F.cross_entropy(options.get("output", lambda out: out)(out(w)), y))
+
+
+@pytest.mark.parametrize("loss", [
+    lambda o, t: F.cross_entropy(o, t).sqrt(), nn.CrossEntropyLoss(reduction="sum"),
+    lambda o, t: F.cross_entropy(o @ o.T, torch.arange(len(o))),
+])
+def test_pieces_of_one_example_are_compared_too(loss):
+    with pytest.raises(InputError, match="no mean over examples"):
+        gfm.Problem(Net(), *data(), loss, batch_size=1)
+
+
+def test_pieces_are_compared_away_from_a_start_that_hides_the_difference():
+    net = Net()
+    nn.init.zeros_(net.last.weight)
+    nn.init.zeros_(net.last.bias)
+    with pytest.raises(InputError, match="no mean over examples"):
+        gfm.Problem(net, *data(), lambda o, t: F.cross_entropy(o, t) + o.var(0).sum(), batch_size=4)
+
+
+class Narrow(Net):
+    """Returns float32, whatever the weights are."""
+
+    def forward(self, x):
+        return super().forward(x).float()
+
+
+def test_a_cast_inside_is_seen_and_hides_nothing():
+    x, y = data(dtype=torch.float32)
+    assert gfm.Problem(Narrow(dtype=torch.float32), x, y, "cross_entropy").examined == torch.float32
+    with pytest.raises(InputError, match="first derivatives .* are wrong"):
+        gfm.Problem(Narrow(half_hidden, dtype=torch.float32), x, y, "cross_entropy")
+    for scale in (0.1, 1e-3):  # no false alarm
+        small = Narrow(dtype=torch.float32)
+        for q in small.parameters():
+            q.data.mul_(scale)
+        gfm.Problem(small, x, y, "cross_entropy")
+
+
+class Cast(Net):
+    def forward(self, x):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return super().forward(x).float()
+
+
+def test_autocast_inside_is_refused():
+    with pytest.raises(InputError, match="computes in bfloat16 in places"):
+        gfm.Problem(Cast(dtype=torch.float32), *data(dtype=torch.float32), "cross_entropy")
+
+
+class Frozen(torch.autograd.Function):
+    """tanh whose derivative has none."""
+
+    @staticmethod
+    def forward(context, z):
+        context.save_for_backward(z)
+        return torch.tanh(z)
+
+    @staticmethod
+    def backward(context, slope):
+        return slope * (1 - torch.tanh(context.saved_tensors[0]).detach() ** 2)
+
+
+def test_symmetric_but_wrong_second_derivatives_are_found_in_float32():
+    x, y = data(dtype=torch.float32)
+    for net in (Net, Narrow):
+        with pytest.raises(InputError, match="(second|third) derivatives .* are wrong"):
+            gfm.Problem(net(Frozen.apply, dtype=torch.float32), x, y, "cross_entropy")
+
+
+def test_all_examples_are_looked_at_not_the_first_alone():
+    x, y = data()
+    x = x[x[:, 0].abs().argsort()]
+
+    class Late(Net):
+        def forward(self, x):
+            out = super().forward(x)
+            return torch.where(x[:, :1].abs() > x[:, 0].abs().max() - 1e-9, out.detach(), out)
+
+    with pytest.raises(InputError, match="first derivatives .* are wrong"):
+        gfm.Problem(Late(), x, y, "cross_entropy")
+    x[5] = 0.0  # not among the few
+    bare = nn.Sequential(nn.Linear(4, 3, bias=False)).double()
+    with pytest.raises(InputError, match="of all examples is not finite"):
+        gfm.Problem(bare, x, y, lambda o, t: o.square().sum(1).sqrt().mean())
+    y[5] = 7
+    with pytest.raises(InputError, match="all examples cannot be differentiated: Target 7"):
+        gfm.Problem(Net(), x, y, nn.CrossEntropyLoss())
+
+
+def test_a_loss_that_ignores_the_first_examples():
+    x, y = data()
+    y[:5] = 2
+    problem = gfm.Problem(Net(), x, y, nn.CrossEntropyLoss(ignore_index=2))
+    out = outputs_of(problem, x)
+    assert holds(problem, lambda w: F.cross_entropy(out(w), y, ignore_index=2))
+
+
+class Padding(nn.Module):
+    """Takes a branch that does not allow several vectors, on late examples only."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows, self.line = nn.Embedding(10, 4), nn.Linear(4, 3)
+        self.double()
+
+    def forward(self, i):
+        h, pad = torch.tanh(self.line(self.rows(i))), i == 0
+        if pad.any():
+            out = torch.zeros(h.shape, dtype=h.dtype)
+            out[~pad] = h[~pad]
+            h = out
+        return h.mean(1)
+
+
+def test_several_vectors_are_tried_on_all_examples():
+    i = torch.randint(1, 10, (12, 5))
+    i[5, 3:] = 0
+    y = torch.randint(0, 3, (12,))
+    problem = gfm.Problem(Padding(), i, y, "cross_entropy")
+    out = outputs_of(problem, i)
+    assert not problem.batched and holds(problem, lambda w: F.cross_entropy(out(w), y))
+
+
+def test_saturated_networks_raise_no_alarm():
+    for seed in range(6):
+        torch.manual_seed(seed)
+        net = Net()
+        for q in net.parameters():
+            q.data.mul_(1e3)
+        gfm.Problem(net, *data(), "cross_entropy")
+
+
+def test_derivatives_inside_the_forward_pass():
+    class Force(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.energy = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1)).double()
+
+        def forward(self, x):
+            x = x.detach().requires_grad_()
+            return -torch.autograd.grad(self.energy(x).sum(), x, create_graph=True)[0]
+
+    x = data()[0]
+    problem = gfm.Problem(Force(), x, torch.zeros_like(x))
+    out = outputs_of(problem, x)
+    assert holds(problem, lambda w: 0.5 * out(w).square().sum(1).mean())
+
+
+@pytest.mark.parametrize("examples", [torch.tensor([99]), torch.tensor([0.5]), torch.tensor([], dtype=torch.long), [1]])
+def test_examples_that_are_not_there(examples):
+    problem = gfm.Problem(Net(), *data(), "cross_entropy")
+    with pytest.raises(InputError, match="examples must be"):
+        problem.value_and_gradient(problem.w0, examples)
