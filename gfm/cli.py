@@ -145,7 +145,8 @@ def forecast(
         more = f" and {len(carried) - 6} more" * (len(carried) > 6)
         print(f"Carried along, not forecast: {', '.join(carried[:6])}{more}.")
     if "order" in found.meta:
-        print(f"The weights are in the order of the {found.meta['order']}, which need not be the module's: go by the tensors' names.")
+        print(f"The weights are in the order of the {found.meta['order']}, which need not be the module's: go by the "
+              "tensors' names.")
     print(f"{path}: {found.runs} run(s), {found.parameters} weights, steps {found.steps[0]} (observed) to "
           f"{found.steps[-1]}, by {method}.")
 
