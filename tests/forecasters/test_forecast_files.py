@@ -247,7 +247,8 @@ def test_weights_in_another_order_do_not_train_a_forecaster_of_all_weights(tmp_p
 def test_what_the_user_has_is_not_written_over(checkpoints, tmp_path):
     before = {file: file.read_bytes() for file in checkpoints.iterdir()}
     for output, kind, words in ((checkpoints / "step_30.pt", "checkpoint", "lies among"),
-                                ("", "trajectories", "a path"), (checkpoints, "checkpoint", "exists"), (checkpoints, "trajectories", "is a folder")):
+                                ("", "trajectories", "a path"), (checkpoints, "checkpoint", "exists"),
+                                (checkpoints, "trajectories", "is a folder")):
         code, said = cli(checkpoints, output, "--horizon", 1, "--method", "hold", "--as", kind)
         assert code == 2 and words in said and said.count("\n") == 1, said
     assert before == {file: file.read_bytes() for file in checkpoints.iterdir()}
