@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from numbers import Integral, Real
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +53,8 @@ def place(name: str, value: object) -> Path:
     Raises:
         InputError: The value is anything else.
     """
-    if not isinstance(value, (str, Path)) or value == "":
-        raise InputError(f"{name} must be a path, but it is {value!r}")
+    if not isinstance(value, (str, PathLike)) or str(value) == "" or "\0" in str(value):
+        raise InputError(f"{name} must be the path of a file or folder, but it is {value!r}")
     return Path(value)
 
 

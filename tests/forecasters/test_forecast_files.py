@@ -247,7 +247,7 @@ def test_weights_in_another_order_do_not_train_a_forecaster_of_all_weights(tmp_p
 def test_what_the_user_has_is_not_written_over(checkpoints, tmp_path):
     before = {file: file.read_bytes() for file in checkpoints.iterdir()}
     for output, kind, words in ((checkpoints / "step_30.pt", "checkpoint", "lies among"),
-                                ("", "trajectories", "a path"), (checkpoints, "checkpoint", "exists"),
+                                ("", "trajectories", "the path of a"), (checkpoints, "checkpoint", "exists"),
                                 (checkpoints, "trajectories", "is a folder")):
         code, said = cli(checkpoints, output, "--horizon", 1, "--method", "hold", "--as", kind)
         assert code == 2 and words in said and said.count("\n") == 1, said
@@ -257,8 +257,8 @@ def test_what_the_user_has_is_not_written_over(checkpoints, tmp_path):
 
 def test_what_is_given_as_observed_is_said(checkpoints, tmp_path):
     (tmp_path / "empty.npz").touch()
-    for observed, words in ((checkpoints / "step_10.pt", "one checkpoint: name the folder"), (None, "must be a path"),
-                            ("", "must be a path"), (tmp_path / "empty.npz", "not a complete file")):
+    for observed, words in ((checkpoints / "step_10.pt", "one checkpoint: name the folder"), (None, "must be the path"),
+                            ("", "must be the path"), (tmp_path / "empty.npz", "not a complete file")):
         with pytest.raises(GfmError, match=words):
             forecast_files(observed, 1, "hold")
 
@@ -287,6 +287,6 @@ def test_a_checkpoint_like_one_with_another_suffix(tmp_path, checkpoints, name):
     (checkpoints / "step_30.pt").rename(tmp_path / name)
     written = found.save_checkpoint(tmp_path / "out" / "a", tmp_path / name)
     assert written.suffix == (tmp_path / name).suffix and torch.load(written, weights_only=True)["b"].tolist() == [-8]
-    for like, words in ((None, "like must be a path"), (tmp_path / "none.pt", "none.pt cannot be opened")):
+    for like, words in ((None, "like must be the path"), (tmp_path / "none.pt", "none.pt cannot be opened")):
         with pytest.raises(GfmError, match=words):
             found.save_checkpoint(tmp_path / "b", like)

@@ -417,7 +417,7 @@ def test_files_that_are_none_yet(tmp_path):
         (tmp_path / "epoch_2.pt").write_bytes(content)
         with pytest.raises(UnreadableFileError, match=words):
             read_checkpoints(tmp_path)
-    with pytest.raises(InputError, match="folder must be a path"):
+    with pytest.raises(InputError, match="folder must be the path"):
         read_checkpoints(None)
 
 
