@@ -277,7 +277,8 @@ def test_what_is_no_file_is_said(tmp_path):
     data = Trajectories(np.zeros((1, 2, 1)))
     (tmp_path / "empty.npz").touch()
     for call, words in ((lambda: Trajectories.load(tmp_path / "empty.npz"), "not a complete file"),
-                        (lambda: Trajectories.load(None), "must be the path"), (lambda: data.save(""), "must be the path"),
+                        (lambda: Trajectories.load(None), "must be the path"),
+                        (lambda: data.save(""), "must be the path"),
                         (lambda: data.save(tmp_path), "is a folder")):
         with pytest.raises(GfmError, match=words):
             call()
