@@ -1,15 +1,17 @@
-"""Checks of single arguments, which may be Python's or NumPy's: a number, a whole number, a flag, one of several."""
+"""Checks of single arguments, of Python or NumPy: a number, a whole number, a flag, a path, one of several."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from numbers import Integral, Real
+from os import PathLike
+from pathlib import Path
 
 import numpy as np
 
 from gfm.errors import InputError, UnknownNameError
 
-__all__ = ["flag", "known", "number", "one_of", "whole"]
+__all__ = ["flag", "known", "number", "one_of", "place", "whole"]
 
 
 def number(name: str, value: object, holds: Callable[[float], bool], words: str) -> float:
@@ -43,6 +45,17 @@ def flag(name: str, value: object) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise InputError(f"{name} must be True or False, but it is {value!r}")
     return bool(value)
+
+
+def place(name: str, value: object) -> Path:
+    """``value`` as a path if it is one, as a string or ``Path``, and not empty.
+
+    Raises:
+        InputError: The value is anything else.
+    """
+    if not isinstance(value, (str, PathLike)) or str(value) == "" or "\0" in str(value):
+        raise InputError(f"{name} must be the path of a file or folder, but it is {value!r}")
+    return Path(value)
 
 
 def one_of(name: str, value: object, known: Collection) -> None:

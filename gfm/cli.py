@@ -140,8 +140,13 @@ def forecast(
     path = found.save(output) if as_ == "trajectories" else save_as_read(found, output, observed, **reading)
     if "left out" in found.meta:
         print(f"Left out of {observed}: {', '.join(found.meta['left out'])}.")
-    if found.meta.get("order") == "file":
-        print("The weights are in the order of the files, which need not be the module's: go by the tensors' names.")
+    carried = found.meta.get("carried along", [])
+    if carried:
+        more = f" and {len(carried) - 6} more" * (len(carried) > 6)
+        print(f"Carried along, not forecast: {', '.join(carried[:6])}{more}.")
+    if "order" in found.meta:
+        print(f"The weights are in the order of the {found.meta['order']}, which need not be the module's: go by the "
+              "tensors' names.")
     print(f"{path}: {found.runs} run(s), {found.parameters} weights, steps {found.steps[0]} (observed) to "
           f"{found.steps[-1]}, by {method}.")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gfm.checks import place
 from gfm.errors import InputError, UnknownNameError
 from gfm.forecasters import available
 from gfm.trajectories import Trajectories
@@ -19,7 +20,8 @@ __all__ = ["forecast_files", "read", "save_as_read"]
 def read(path: str | Path, resample: int | None = None, **reading: Any) -> Trajectories:
     """Trajectories from a ``.npz`` file, or one run from a folder of checkpoints.
 
-    Weights of files that do not keep the module's order (``.safetensors``) are in the order of the file.
+    Weights of files that do not keep the module's order (``.safetensors``) are in the order of the file or of
+    the names, as ``meta["order"]`` says, unless the module is given.
 
     Args:
         path: of the file or folder.
@@ -30,7 +32,7 @@ def read(path: str | Path, resample: int | None = None, **reading: Any) -> Traje
         UnreadableFileError: The file or a checkpoint cannot be read.
         InputError: The checkpoints do not form one run, or an option does not fit.
     """
-    if Path(path).is_dir():
+    if place("The observed or training path", path).is_dir():
         data = read_checkpoints(path, order="file", **reading)
     elif reading:
         raise InputError(f"{path} is no folder of checkpoints, so {', '.join(reading)} cannot be used.")
@@ -96,11 +98,13 @@ def save_as_read(found: Trajectories, path: str | Path, observed: str | Path, **
         **reading: as it was read.
 
     Raises:
-        InputError: ``observed`` is no folder of checkpoints, or the checkpoint cannot be written.
+        InputError: ``observed`` is no folder of checkpoints, or ``path`` exists, lies among them or cannot be written.
         UnreadableFileError: A checkpoint cannot be read.
     """
-    folder = Path(observed)
+    folder, target = place("observed", observed), place("path", path)
     if not folder.is_dir():
         raise InputError(f"{observed} is no folder of checkpoints, so there is no format for a checkpoint.")
     last = find(folder, **{name: reading[name] for name in ("pattern", "step") if name in reading}).files[-1]
-    return found.save_checkpoint(path, last if last.parent == folder else last.parent, key=reading.get("key"))
+    if target.resolve().parent in (folder.resolve(), last.resolve().parent):
+        raise InputError(f"{target} lies among the observed checkpoints, as if it were one: name another folder.")
+    return found.save_checkpoint(target, last if last.parent == folder else last.parent, key=reading.get("key"))

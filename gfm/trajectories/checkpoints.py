@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gfm.checks import place
 from gfm.errors import InputError, UnreadableFileError
 from gfm.trajectories.finding import find, only_checkpoint
-from gfm.trajectories.layout import Layout, fitted, in_module_order, renamed, shapes_in
+from gfm.trajectories.layout import Layout, fitted, in_module_order, plain_dtype, renamed, shapes_in
 from gfm.trajectories.saved import Saved, open_saved, write_like
 from gfm.trajectories.trajectories import Trajectories
 
@@ -23,6 +24,7 @@ __all__ = ["read_checkpoints", "save_checkpoint"]
 _BUFFER = re.compile(
     r"(^|\.)(running_mean|running_var|num_batches_tracked|inv_freq)$|(^|\.)parametrizations\..*\._[uv]$"
 )
+_NAMED = re.compile(r"(weight|bias)[^.]*$")
 
 
 def read_checkpoints(
@@ -48,8 +50,10 @@ def read_checkpoints(
 
     **Tensors.** Weights are floating point; those of fewer than 32 bits become float32. The order of the flat vector
     is that of ``module`` or else of the files. Tensors under several names count once. Buffers (and frozen
-    parameters, if ``module`` is given) are carried along in ``buffers``. Without ``module`` these are the tensors of
-    whole numbers, masks of zeros and infinities, and those known by their names, such as ``running_mean``.
+    parameters, if ``module`` is given) are carried along in ``buffers``; ``meta["carried along"]`` names them. Without
+    ``module`` these are tensors of whole numbers, single numbers without an axis, masks of zeros and infinities, those
+    known by their names, such as ``running_mean``, and those that are equal in all checkpoints while others change,
+    unless they are called a weight or (with one axis) a bias. Numbers and words between the tensors are no weights.
     Prefixes of wrappers (``module.``, ``_orig_mod.``) make no difference.
 
     Args:
@@ -58,8 +62,10 @@ def read_checkpoints(
         step: regular expression whose one group is the step, such as ``r"it(\d+)"``, searched in the paths.
         key: where the state dict is in each file, if it is in an unusual place or there are several.
         module: a network whose state dict was saved: its names, order, shapes, buffers and tied tensors hold.
-        order: ``"file"`` accepts files that do not keep the order of the state dict (``.safetensors``, unless the
-            names tell the order) as they are. Their flat vectors differ from the module's in order.
+        order: ``"file"`` accepts files that do not keep the order of the state dict (``.safetensors``) as they are.
+            Without it they are read if numbers of layers, and weights before biases, give the order (then
+            ``meta["order"]`` is ``"names"``, else ``"file"``). A module that registers its tensors in another order
+            has other flat vectors: only ``module`` makes sure of it.
 
     Returns:
         One run, with a layout, so that :meth:`Trajectories.state_dict` and :meth:`Trajectories.load_into` lead back.
@@ -67,11 +73,12 @@ def read_checkpoints(
     Raises:
         UnreadableFileError: The folder is missing, or a file is incomplete or holds no state dict.
         InputError: There are fewer than two checkpoints, names are ambiguous, two have the same step, they differ in
-            their tensors or do not fit ``module``, or hold tensors that cannot be weights (complex, sparse, NaN).
+            their tensors or do not fit ``module``, or hold tensors that cannot be weights (complex, sparse, NaN,
+            quantized).
     """
     if order not in (None, "file"):
         raise InputError(f"order must be 'file' or None; got {order!r}.")
-    found = find(Path(folder), pattern, step)
+    found = find(place("folder", folder), pattern, step)
     reference = None if module is None else _of_module(module)
     vectors: list[np.ndarray] = []
     carried: dict[str, list[np.ndarray]] = {}
@@ -82,12 +89,18 @@ def read_checkpoints(
         state = fitted(saved.tensors, reference.shapes, reference.layout.tied, saved.name, reference.whose)
         vectors.append(_vector(state, reference.layout.names, saved.name))
         for name in state.keys() - set(reference.layout.names):
-            values, new = carried.setdefault(name, []), _plain(state[name]).numpy()
+            values, new = carried.setdefault(name, []), plain_dtype(state[name]).numpy()
             same = bool(values) and values[-1].dtype == new.dtype and np.array_equal(values[-1], new)
+            if values and not same and module is None and new.dtype.kind in "iu" and new.size > 1 and "weight" in name:
+                raise InputError(f"{name!r} in {saved.name} holds weights as whole numbers; save them as floating "
+                                 "point, or, if the tensor is a buffer, give the module (module=).")
             values.append(values[-1] if same else new)
     assert reference is not None
-    layout = reference.layout
-    if module is None:  # the names as in the last file
+    layout, weights = reference.layout, np.stack(vectors)
+    if module is None:
+        layout, weights, constant = _changing(layout, weights)
+        carried |= constant
+        # the names as in the last file
         own = renamed({name: name for name in [*saved.tensors, *saved.tied]}, [*reference.shapes, *layout.tied])
         layout = Layout(tuple(own[name] for name in layout.names), layout.shapes,
                         {own.get(name, name): own[first] for name, first in layout.tied.items()})
@@ -95,17 +108,19 @@ def read_checkpoints(
     meta: dict[str, Any] = {"checkpoints": len(found.files)}
     if found.left_out:
         meta["left out"] = list(found.left_out)
-    if reference.untold:
-        meta["order"] = "file"
+    if reference.order:
+        meta["order"] = reference.order
+    if carried:
+        meta["carried along"] = sorted(carried)
     buffers = {name: _stacked(carried[name]) for name in sorted(carried)}
-    return Trajectories(np.stack(vectors)[None], np.array(found.steps), None, meta, layout=layout, buffers=buffers)
+    return Trajectories(weights[None], np.array(found.steps), None, meta, layout=layout, buffers=buffers)
 
 
 def save_checkpoint(
     data: Trajectories, path: str | Path, like: str | Path, run: int, step: int | None, key: str | None
 ) -> Path:
     """Write one state in the format of the checkpoint ``like``; see :meth:`Trajectories.save_checkpoint`."""
-    source, state = Path(like), data.state_dict(run, step)
+    source, target, state = place("like", like), place("path", path), data.state_dict(run, step)
     file = only_checkpoint(source) if source.is_dir() else source
     if file is None:
         raise UnreadableFileError(f"{source} holds no checkpoint.")
@@ -113,7 +128,7 @@ def save_checkpoint(
     shapes = {name: tuple(value.shape) for name, value in saved.tensors.items() if name not in saved.tied}
     state = fitted(state, shapes, saved.tied, "the trajectory", saved.name)
     steps = (int(data.steps[0]), int(data.steps[-1] if step is None else step))
-    return write_like(saved, state, Path(path), steps, source.is_dir())
+    return write_like(saved, state, target, steps, source.is_dir())
 
 
 # -- one state -----------------------------------------------------------------------------------
@@ -124,7 +139,7 @@ class _Reference:
     layout: Layout
     shapes: dict[str, tuple[int, ...]]
     whose: str
-    untold: bool = False  # whether the order may differ from the module's
+    order: str | None = None  # what it goes by, "file" or "names", where it may differ from the module's
 
 
 def _of_module(module: nn.Module) -> _Reference:
@@ -137,25 +152,42 @@ def _of_file(saved: Saved, order: str | None) -> _Reference:
     names = [name for name in shapes if _is_weight(name, saved)]
     if not names:
         raise InputError(f"{saved.name} holds no weights: its tensors ({len(shapes)}) are whole numbers or buffers.")
-    told: list[str] | None = names
-    if not saved.ordered:
+    by = None
+    if not saved.ordered and len(names) > 1:
         told = in_module_order(names)
         if told is None and order is None:
             raise InputError(
                 f"{saved.name} does not keep the order of the module's tensors: give the module (module=), or "
                 "order='file' if you go by their names."
             )
-        names = told or names
+        names, by = (names, "file") if told is None else (told, "names")
     layout = Layout(tuple(names), tuple(shapes[name] for name in names), saved.tied)
-    return _Reference(layout, shapes, saved.name, told is None)
+    return _Reference(layout, shapes, saved.name, by)
+
+
+def _changing(layout: Layout, weights: np.ndarray) -> tuple[Layout, np.ndarray, dict[str, list[np.ndarray]]]:
+    """Layout and weights (states, parameters) without the tensors that stay equal, and these, once for each state.
+
+    A weight may stay equal too: what is named like one is kept, and everything if nothing changes at all.
+    """
+    parts = dict(zip(layout.names, np.split(weights, np.cumsum(layout.sizes)[:-1], axis=1), strict=True))
+    shapes = dict(zip(layout.names, layout.shapes, strict=True))
+    still = {name for name, part in parts.items() if (part == part[0]).all()}
+    kept = [name for name, shape in shapes.items() if name not in still or _NAMED.search(name)
+            and ("weight" in name.rpartition(".")[2] or len(shape) == 1)]
+    if len(still) == len(parts) or len(kept) == len(parts):
+        return layout, weights, {}
+    constant = {name: [parts[name][0].reshape(shapes[name])] * len(weights) for name in parts if name not in kept}
+    return (Layout(tuple(kept), tuple(shapes[name] for name in kept), layout.tied),
+            np.concatenate([parts[name] for name in kept], axis=1), constant)
 
 
 def _is_weight(name: str, saved: Saved) -> bool:
     value = saved.tensors[name]
     spectral = name.endswith(("_u", "_v")) and f"{name[:-2]}_orig" in saved.tensors
-    if not value.is_floating_point() or value.numel() == 0 or spectral or _BUFFER.search(name):
+    if not value.is_floating_point() or value.numel() == 0 or value.ndim == 0 or spectral or _BUFFER.search(name):
         return False
-    infinite = _plain(value).isinf()
+    infinite = plain_dtype(value).isinf()
     return not (infinite.any() and (infinite | (value == 0)).all())  # an attention mask
 
 
@@ -165,19 +197,13 @@ def _vector(state: Mapping[str, Tensor], names: Iterable[str], what: str) -> np.
     for name, value in weights:
         if not value.is_floating_point():
             raise InputError(f"{name!r} in {what} is {value.dtype}, but weights are floating point.")
-        if not _plain(value).isfinite().all():
+        if not plain_dtype(value).isfinite().all():
             raise InputError(
                 f"{name!r} in {what} holds numbers that are not finite; leave the file out with pattern=, or, if the "
                 "tensor is a buffer, give the module (module=)."
             )
     double = any(value.dtype == torch.float64 for _, value in weights)
     return torch.cat([value.flatten().to(torch.float64 if double else torch.float32) for _, value in weights]).numpy()
-
-
-def _plain(value: Tensor) -> Tensor:
-    """In float32 if it is floating point of a kind that NumPy does not have."""
-    known = not value.is_floating_point() or value.dtype in (torch.float16, torch.float32, torch.float64)
-    return value if known else value.float()
 
 
 def _stacked(values: list[np.ndarray]) -> np.ndarray:

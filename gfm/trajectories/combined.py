@@ -9,7 +9,7 @@ import numpy as np
 
 from gfm.checks import whole
 from gfm.errors import InputError
-from gfm.trajectories.trajectories import Trajectories
+from gfm.trajectories.trajectories import Trajectories, as_array
 
 __all__ = ["concat", "continued", "resampled"]
 
@@ -19,9 +19,13 @@ def concat(parts: Iterable[Trajectories]) -> Trajectories:
     parts = list(parts) if isinstance(parts, Iterable) else [parts]
     if not parts or not all(isinstance(part, Trajectories) for part in parts):
         raise InputError("concat takes a list of Trajectories, at least one.")
-    first = parts[0]
+    first, meta = parts[0], parts[0].meta
     for number, part in enumerate(parts):
-        other = [word for word, kind in _kind(part).items() if kind != _kind(first)[word]]
+        try:
+            other = [word for word, kind in _kind(part).items() if kind != _kind(first)[word]]
+            meta = {key: value for key, value in meta.items() if key in part.meta and part.meta[key] == value}
+        except ValueError:
+            raise InputError("meta of the trajectories holds an array, but it is for what JSON can hold.") from None
         if first.layout is not None and part.layout is not None and not first.layout.same_as(part.layout):
             other.append("layout")
         if other:
@@ -30,8 +34,7 @@ def concat(parts: Iterable[Trajectories]) -> Trajectories:
         np.concatenate([part.weights for part in parts]),
         first.steps,
         first.groups,
-        {key: value for key, value in first.meta.items()
-         if all(key in part.meta and part.meta[key] == value for part in parts)},
+        meta,
         {name: np.concatenate([part.states[name] for part in parts]) for name in first.states},
         first.layout,
         {name: np.concatenate([part.buffers[name] for part in parts]) for name in first.buffers},
@@ -79,7 +82,7 @@ def resampled(data: Trajectories, stride: int) -> Trajectories:
 
 def continued(data: Trajectories, forecast: Any) -> Trajectories:
     """See :meth:`Trajectories.continued`."""
-    found = np.asarray(forecast.detach().cpu() if hasattr(forecast, "detach") else forecast)
+    found = as_array(forecast, "The forecast")
     if found.ndim != 3 or found.shape[::2] != (data.runs, data.parameters) or not found.shape[1]:
         raise InputError(
             f"A forecast of shape ({data.runs}, horizon, {data.parameters}) is needed; got {found.shape}."

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from gfm.errors import InputError, UnreadableFileError
-from gfm.trajectories.saved import INDEX, SUFFIXES, holds_optimizer, shards_of
+from gfm.trajectories.saved import INDEX, SUFFIXES, holds_optimizer, shards_of, suffix_of
 
 __all__ = ["Found", "find", "only_checkpoint"]
 
@@ -117,7 +117,7 @@ def _check(step: str | None) -> None:
 # -- files ---------------------------------------------------------------------------------------
 def _units(entries: Iterable[Path]) -> list[Path]:
     """One file per checkpoint: shards are represented by their index."""
-    files = [e for e in entries if e.name.endswith((*SUFFIXES, INDEX)) and e.is_file()]
+    files = [e for e in entries if (suffix_of(e.name) or e.name.endswith(INDEX)) and e.is_file()]
     shards = {shard for file in files if file.name.endswith(INDEX) for shard in shards_of(file)}
     return [file for file in files if file not in shards]
 
@@ -167,6 +167,7 @@ class _Number:
     value: int
     part: int  # of the path
     word: str  # before it
+    joined: int = 0  # its number of digits if nothing but one sign separates it from the number before
 
     @property
     def label(self) -> str:
@@ -217,6 +218,9 @@ def _told(names: Sequence[str]) -> list[int]:
         raise InputError(
             f"{names[0]} has several numbers that can be the step ({best[0].value}, {rivals[0][0].value}); {_HOW}."
         )
+    for left, right in pairwise(zip(*numbers, strict=True)):  # 1_000 may be a thousand, or 1 and 0
+        if (left[0].label or left == best) and any(n.joined == 3 or n.joined and right in differing for n in right):
+            raise InputError(f"{names[0]} has two numbers in a row, of which one or both can be the step; {_HOW}.")
     for name in names:
         if name.split("/")[: best[0].part] != names[0].split("/")[: best[0].part]:
             raise InputError(f"{names[0]} and {name} lie in different folders; choose one with pattern=.")
@@ -235,12 +239,13 @@ def _numbers(name: str) -> list[_Number]:
     """The whole numbers in a path that can be steps: no dates, decimals, hashes, versions, losses or seeds."""
     found = []
     for i, part in enumerate(_stem(name).split("/")):
-        before = ""
+        before, last = "", False
         for token in _tokens(part):
             match = re.fullmatch(r"([a-z]*)(\d+)", token)
             word = (match[1] if match else "") or before
             if match and not _NO_STEP.search(word):
-                found.append(_Number(int(match[2]), i, word))
+                found.append(_Number(int(match[2]), i, word, len(token) if last and token.isdecimal() else 0))
+            last = match is not None
             letters = re.sub(r"\d+$", "", token)
             before = before if token in ("num", "number", "no") else letters if letters.isalpha() else ""
     return found
@@ -264,5 +269,5 @@ def _words(file: Path) -> set[str]:
 
 
 def _stem(name: str) -> str:
-    ends = (suffix + INDEX for suffix in SUFFIXES)
-    return next((name.removesuffix(end) for end in (*ends, *SUFFIXES) if name.endswith(end)), name)
+    name = name.removesuffix(INDEX)
+    return name.removesuffix(suffix_of(name))

@@ -9,12 +9,13 @@ from itertools import groupby
 from math import prod
 from typing import Self, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from gfm.errors import InputError
 from gfm.problem.flat import trainable
 
-__all__ = ["Layout", "fitted", "in_module_order", "plain_names", "renamed", "shapes_in"]
+__all__ = ["Layout", "fitted", "in_module_order", "plain_dtype", "plain_names", "renamed", "shapes_in"]
 
 _WRAPPERS = re.compile(r"(^|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 T = TypeVar("T")
@@ -176,7 +177,7 @@ def shapes_in(module: nn.Module, layout: Layout) -> dict[str, tuple[int, ...]]:
 def in_module_order(names: Sequence[str]) -> list[str] | None:
     """``names`` in the order in which a module lists them, or None if the names alone do not tell it.
 
-    They do for numbered layers, and for the ``weight`` and ``bias`` of one.
+    They do for numbered layers, and for the ``weight`` and ``bias`` of one, in modules that register them so.
     """
     own = [name for name in names if "." not in name]
     inner = {head: [n.partition(".")[2] for n in group]
@@ -192,3 +193,9 @@ def in_module_order(names: Sequence[str]) -> list[str] | None:
                 return None
             out += [f"{head}.{rest}" if rest else head for rest in below]
     return out
+
+
+def plain_dtype(value: Tensor) -> Tensor:
+    """``value`` in float32 if it is floating point of a kind that NumPy does not have."""
+    known = not value.is_floating_point() or value.dtype in (torch.float16, torch.float32, torch.float64)
+    return value if known else value.float()

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from torch import Tensor
 from gfm.errors import InputError, UnreadableFileError
 from gfm.files import replacing
 
-__all__ = ["INDEX", "KEYS", "SUFFIXES", "Saved", "holds_optimizer", "open_saved", "shards_of", "write_like"]
+__all__ = ["INDEX", "KEYS", "SUFFIXES", "Saved", "holds_optimizer", "open_saved", "shards_of", "suffix_of",
+           "write_like"]
 
 SUFFIXES = (".safetensors", ".pth.tar", ".pt.tar", ".pt", ".pth", ".ckpt", ".bin")
 INDEX = ".index.json"
@@ -29,6 +30,7 @@ KEYS = ("state_dict", "model_state_dict", "model_state", "model", "module", "net
 _SCALAR = np.float64(0).__reduce__()[0]
 _PLAIN_DATA: list[Any] = [Namespace, np.dtype, *(type(np.dtype(code)) for code in "?bBhHiIlLqQefd"),
                           _SCALAR, (_SCALAR, "numpy.core.multiarray.scalar")]
+_SINGLE = (int, float, str, np.generic, type(None))
 _STATE_OF_TRAINING = re.compile(r"optim|sched|scaler|rng|random|loops|callbacks|ema", re.IGNORECASE)
 _COUNTER = re.compile(r"step|iter|epoch|update", re.IGNORECASE)
 _SETTINGS = (".json", ".txt", ".model", ".jinja", ".yaml", ".yml")  # of a network and its tokenizer
@@ -73,6 +75,15 @@ def open_saved(file: Path, key: str | None = None) -> Saved:
         UnreadableFileError: The file is missing, incomplete, contains Python objects, or holds no state dict.
         InputError: It holds several state dicts, or tensors that are complex, sparse or quantized.
     """
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(24)
+    except OSError as error:
+        raise UnreadableFileError(f"The checkpoint {_name(file)} cannot be opened ({error.strerror}).") from None
+    if not head:
+        raise UnreadableFileError(f"{_name(file)} is an empty file.")
+    if head == b"version https://git-lfs.":
+        raise UnreadableFileError(f"{_name(file)} only points to a file of Git LFS; get that with `git lfs pull`.")
     if file.name.endswith(INDEX):
         parts = [open_saved(shard, key) for shard in shards_of(file)]
         tensors = {name: value for part in parts for name, value in part.tensors.items()}
@@ -82,7 +93,7 @@ def open_saved(file: Path, key: str | None = None) -> Saved:
             odd = sorted(wanted ^ set(tensors)) or ["one of them"]
             raise UnreadableFileError(f"The shards of {_name(file)} do not hold each tensor once: see {odd[0]!r}.")
         saved = Saved(file, tensors, tied, all(p.ordered for p in parts), None, (), parts[0].metadata)
-    elif file.name.endswith(".safetensors"):
+    elif suffix_of(file.name).lower() == ".safetensors":
         tensors, metadata = _safetensors(file)
         # safetensors' save_model() leaves out further names of a tensor, and notes them in the metadata.
         tied = {name: first for name, first in (metadata or {}).items() if name not in tensors and first in tensors}
@@ -93,6 +104,7 @@ def open_saved(file: Path, key: str | None = None) -> Saved:
         state = content
         for word in keys:
             state = state[word]
+        state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
         first: dict[Any, str] = {}
         tied = {}
         for name, value in state.items():
@@ -108,6 +120,11 @@ def open_saved(file: Path, key: str | None = None) -> Saved:
         if kind:
             raise InputError(f"{name!r} in {_name(file)} is {kind}; only real dense tensors can be read.")
     return saved
+
+
+def suffix_of(name: str) -> str:
+    """The end of a file's name that says it is a checkpoint, in small or capital letters; empty if there is none."""
+    return next((name[-len(end):] for end in SUFFIXES if name.lower().endswith(end)), "")
 
 
 def shards_of(index: Path) -> list[Path]:
@@ -128,7 +145,7 @@ def shards_of(index: Path) -> list[Path]:
 def holds_optimizer(file: Path) -> bool:
     """Whether a file of torch is readable and holds the state of an optimizer, not of a module."""
     try:
-        return not file.name.endswith((".safetensors", INDEX)) and _is_optimizer(_torch(file))
+        return not file.name.lower().endswith((".safetensors", INDEX)) and _is_optimizer(_torch(file))
     except UnreadableFileError:
         return False
 
@@ -204,8 +221,9 @@ def _try(file: Path, content: Any) -> tuple[str, ...] | None:
 
 
 def _is_state(content: Any) -> bool:
-    return isinstance(content, Mapping) and len(content) > 0 and all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
+    """Whether it holds tensors by name, and beside them no more than numbers and words."""
+    return isinstance(content, Mapping) and any(isinstance(value, Tensor) for value in content.values()) and all(
+        isinstance(name, str) and isinstance(value, (Tensor, *_SINGLE)) for name, value in content.items())
 
 
 def _is_optimizer(content: Any) -> bool:
@@ -240,7 +258,7 @@ def write_like(saved: Saved, tensors: Mapping[str, Tensor], path: Path, steps: t
         The file or folder written.
 
     Raises:
-        InputError: A value does not fit the dtype, the path has another suffix, is in use or cannot be written.
+        InputError: A value does not fit the dtype, the path has another suffix, exists or cannot be written.
     """
     cast = {}
     for name, value in tensors.items():
@@ -249,13 +267,13 @@ def write_like(saved: Saved, tensors: Mapping[str, Tensor], path: Path, steps: t
         if not torch.equal(cast[name].double().isfinite(), value.double().isfinite()):
             raise InputError(f"{name!r} has values too large for {like.dtype}, the dtype in {_name(saved.file)}.")
     source = saved.file.name.removesuffix(INDEX)
-    suffix = next(s for s in SUFFIXES if source.endswith(s))
-    if folder and path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"{path} exists already: name a new folder, since the checkpoints read are folders.")
+    suffix = suffix_of(source) or Path(source).suffix
+    _unused(path, folder)
     if not folder and not path.name.endswith(suffix):
-        if path.suffix in (*SUFFIXES, ".npz"):
+        if suffix_of(path.name) or path.suffix == ".npz":
             raise InputError(f"{path.name} must end in {suffix}, as the checkpoints read do.")
         path = path.with_name(path.name + suffix)
+        _unused(path, folder)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
@@ -270,8 +288,13 @@ def write_like(saved: Saved, tensors: Mapping[str, Tensor], path: Path, steps: t
     return path
 
 
+def _unused(path: Path, folder: bool) -> None:
+    if path.exists() and not (folder and path.is_dir() and not any(path.iterdir())):
+        raise InputError(f"{path} exists already: name a new {'folder' if folder else 'file'}, as the checkpoints are.")
+
+
 def _write(saved: Saved, tensors: dict[str, Tensor], file: Path, steps: tuple[int, int]) -> None:
-    if saved.file.name.removesuffix(INDEX).endswith(".safetensors"):
+    if suffix_of(saved.file.name.removesuffix(INDEX)).lower() == ".safetensors":
         from safetensors.torch import save_file
 
         save_file(tensors, file, saved.metadata)
@@ -279,17 +302,18 @@ def _write(saved: Saved, tensors: dict[str, Tensor], file: Path, steps: tuple[in
     content: Any = saved.tensors if saved.content is None else saved.content
     state = content
     for key in saved.keys:
-        _prune(state, key, steps)
+        _prune(state, (key,), steps)
         state = state[key]
+    _prune(state, saved.tensors, steps)
     for name in [*tensors, *saved.tied]:
         state[name] = tensors[saved.tied.get(name, name)]
     torch.save(content, file)
 
 
-def _prune(content: Any, kept: str, steps: tuple[int, int]) -> None:
+def _prune(content: Any, kept: Collection[str], steps: tuple[int, int]) -> None:
     """Leave out of ``content`` what was true of the saved state only."""
     for key, value in list(content.items()):
-        if key == kept or isinstance(value, str):
+        if key in kept or isinstance(value, str):
             continue
         if type(value) is int and value in steps and _COUNTER.search(str(key)):
             content[key] = steps[1]

@@ -10,9 +10,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from gfm.checks import place
 from gfm.errors import InputError, UnreadableFileError
 from gfm.files import replacing
 from gfm.trajectories.layout import Layout
+from gfm.trajectories.saved import suffix_of
 from gfm.trajectories.trajectories import Trajectories
 
 __all__ = ["load", "save"]
@@ -27,9 +29,11 @@ def save(data: Trajectories, path: str | Path) -> Path:
         The path written, which ends in .npz.
 
     Raises:
-        InputError: ``data.meta`` is not plain JSON, or the path cannot be written to.
+        InputError: ``data.meta`` is not plain JSON, or the path is a folder or cannot be written to.
     """
-    path = Path(path)
+    path = place("path", path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: name a file.")
     if path.suffix != ".npz":
         path = path.with_name(path.name + ".npz")
     header = {
@@ -63,9 +67,11 @@ def save(data: Trajectories, path: str | Path) -> Path:
 
 def load(path: str | Path, memory_map: bool = False) -> Trajectories:
     """Read a file written by :func:`save`; see :meth:`Trajectories.load`."""
-    path = Path(path)
+    path = place("path", path)
     if not path.is_file():
         raise UnreadableFileError(f"There is no file of trajectories at {path}.")
+    if suffix_of(path.name):
+        raise UnreadableFileError(f"{path} is one checkpoint: name the folder that holds the checkpoints of the run.")
     try:
         with np.load(path, allow_pickle=False) as file:
             header = json.loads(file["header"].tobytes().decode())
@@ -86,7 +92,7 @@ def load(path: str | Path, memory_map: bool = False) -> Trajectories:
         lead = weights.shape[:2]
         buffers = {name: np.broadcast_to(value, (*lead, *value.shape[2:])) for name, value in stored.items()}
         return Trajectories(weights, steps, labels, header["meta"], states, layout, buffers)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise UnreadableFileError(
             f"{path} is not a complete file of trajectories ({error}); write it again with save()."
         ) from None

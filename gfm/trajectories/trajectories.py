@@ -12,7 +12,7 @@ import torch
 
 from gfm.checks import whole
 from gfm.errors import InputError
-from gfm.trajectories.layout import Layout, fitted, shapes_in
+from gfm.trajectories.layout import Layout, fitted, plain_dtype, shapes_in
 
 __all__ = ["Trajectories"]
 
@@ -25,8 +25,9 @@ class Trajectories:
 
     Args:
         weights: (runs, steps+1, parameters), floating point; a NumPy array or torch tensor (kept as a NumPy array of
-            the same dtype, without a copy if possible). State 0 is the first recorded one.
-        steps: (steps+1,) optimizer steps at which the states were recorded, increasing; by default 0, 1, 2, ...
+            the same dtype, without a copy if possible; bfloat16 becomes float32). State 0 is the first recorded one.
+        steps: (steps+1,) optimizer steps at which the states were recorded, increasing, kept as int64; by default
+            0, 1, 2, ...
         groups: one label per parameter (for example the tensor to which it belongs); by default none.
         meta: anything that JSON can hold (optimizer, learning rate, task, ...).
         states: recorded optimizer state by name (``"momentum"``, ``"second"``), each of the weights' shape.
@@ -57,13 +58,14 @@ class Trajectories:
     ) -> None:
         self.weights = _weights(weights)
         count, parameters = self.weights.shape[1:]
-        self.steps = np.arange(count) if steps is None else _array(steps, "steps")
-        if self.steps.shape != (count,) or not np.issubdtype(self.steps.dtype, np.integer):
+        given = np.arange(count) if steps is None else as_array(steps, "steps")
+        if given.shape != (count,) or given.dtype.kind not in "iu" or (given > np.iinfo(np.int64).max).any():
             raise InputError(
-                f"steps must be {count} whole numbers, one per recorded state; "
-                f"got shape {self.steps.shape} of {self.steps.dtype}."
+                f"steps must be {count} whole numbers below 2**63, one per recorded state; "
+                f"got shape {given.shape} of {given.dtype}."
             )
-        if (np.diff(self.steps) <= 0).any():
+        self.steps = given.astype(np.int64)
+        if (self.steps[1:] <= self.steps[:-1]).any():
             raise InputError("steps must increase from one recorded state to the next.")
         for name, value, kind in (("meta", meta, "a mapping"), ("states", states, "a mapping by name"),
                                   ("buffers", buffers, "a mapping by name"),
@@ -87,7 +89,7 @@ class Trajectories:
                 raise InputError(
                     f"states[{name!r}] has shape {state.shape}, the weights {self.weights.shape}."
                 )
-        self.buffers = {name: _array(value, f"buffers[{name!r}]") for name, value in (buffers or {}).items()}
+        self.buffers = {name: as_array(value, f"buffers[{name!r}]") for name, value in (buffers or {}).items()}
         for name, buffer in self.buffers.items():
             if buffer.shape[:2] != self.weights.shape[:2] or buffer.dtype.kind not in "fiub":
                 raise InputError(
@@ -127,7 +129,7 @@ class Trajectories:
         if isinstance(runs, (int, np.integer)):
             runs = [int(runs)]
         elif not isinstance(runs, slice):
-            runs = _array(runs, "The runs")
+            runs = as_array(runs, "The runs")
             if runs.ndim != 1 or not (runs.dtype == bool and runs.shape == (self.runs,) or runs.dtype.kind in "iu"):
                 raise InputError("Runs are chosen by a slice or by a list of whole numbers.")
         if not isinstance(runs, slice) and np.asarray(runs).dtype != bool:
@@ -240,7 +242,7 @@ class Trajectories:
 
         Raises:
             InputError: There are none, or they differ in steps, tensors or labels of the weights, dtype, optimizer
-                (with its learning rate and options), or in what is recorded beside the weights.
+                (with its learning rate and options), or in what is recorded beside the weights; ``meta`` holds arrays.
         """
         from gfm.trajectories.combined import concat
 
@@ -287,11 +289,16 @@ class Trajectories:
             step: optimizer step, one of ``steps``; by default the last.
 
         Raises:
-            InputError: There is no such state, or its tensors differ from the module's in name or shape.
+            InputError: There is no such state, its tensors differ from the module's in name or shape, or the module
+                is on the device "meta", where it has no values.
         """
         state, layout = self.state_dict(run, step), Layout.of(module)
         state = fitted(state, shapes_in(module, layout), layout.tied, "the trajectory", "the module")
-        module.load_state_dict(state | {name: state[first] for name, first in layout.tied.items()})
+        own = module.state_dict().values()
+        if any(value.is_meta for value in own):
+            raise InputError("The module is on the device 'meta': call module.to_empty(device=...) first.")
+        with torch.inference_mode(any(value.is_inference() for value in own)):
+            module.load_state_dict(state | {name: state[first] for name, first in layout.tied.items()})
 
     def save_checkpoint(self, path: str | Path, like: str | Path, run: int = 0, step: int | None = None,
                         key: str | None = None) -> Path:
@@ -313,7 +320,7 @@ class Trajectories:
 
         Raises:
             UnreadableFileError: ``like`` is no checkpoint.
-            InputError: There is no such state, it does not fit ``like``, or ``path`` cannot be written.
+            InputError: There is no such state, it does not fit ``like``, or ``path`` exists or cannot be written.
         """
         from gfm.trajectories.checkpoints import save_checkpoint
 
@@ -321,7 +328,11 @@ class Trajectories:
 
     # -- on disk ---------------------------------------------------------------------------------
     def save(self, path: str | Path) -> Path:
-        """Write atomically to ``path`` (.npz), without pickle; returns the path written."""
+        """Write atomically to ``path`` (.npz), without pickle; returns the path written.
+
+        Raises:
+            InputError: ``path`` is a folder or cannot be written to, or ``meta`` is not plain JSON.
+        """
         from gfm.trajectories.storage import save
 
         return save(self, path)
@@ -339,13 +350,23 @@ class Trajectories:
 
         Raises:
             UnreadableFileError: The file is missing, truncated or not a file of trajectories.
+            InputError: ``path`` is no path.
         """
         from gfm.trajectories.storage import load
 
         return load(path, memory_map=memory_map)
 
 
-def _array(value: Any, what: str) -> np.ndarray:
+def as_array(value: Any, what: str) -> np.ndarray:
+    """``value``, also a torch tensor, as a NumPy array, if possible without a copy.
+
+    Raises:
+        InputError: It cannot be read as one array.
+    """
+    if isinstance(value, torch.Tensor):
+        if value.layout != torch.strided or value.is_meta:
+            raise InputError(f"{what} must be a dense tensor with values; got {value.layout} on {value.device}.")
+        value = plain_dtype(value.detach().cpu())
     try:
         return np.asarray(value)
     except (ValueError, TypeError) as error:  # lists of different lengths, say
@@ -353,9 +374,7 @@ def _array(value: Any, what: str) -> np.ndarray:
 
 
 def _weights(weights: Any) -> np.ndarray:
-    if hasattr(weights, "detach"):  # a torch tensor
-        weights = weights.detach().cpu().numpy()
-    weights = weights if isinstance(weights, np.ndarray) else _array(weights, "weights")
+    weights = weights if isinstance(weights, np.ndarray) else as_array(weights, "weights")
     if weights.ndim != 3:
         raise InputError(
             "weights must have three axes (runs, steps+1, parameters); "

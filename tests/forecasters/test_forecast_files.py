@@ -119,10 +119,12 @@ def test_a_checkpoint_of_safetensors_and_a_folder_of_the_trainer(tmp_path):
         assert file.metadata() == {"format": "pt"}
         assert same({name: file.get_tensor(name) for name in file.keys()}, right(30, 20, torch.bfloat16))  # noqa: SIM118
     found = forecast_files(tmp_path, 1, "linear", pattern="step_*")
-    assert same(load_file(save_as_read(found, tmp_path / "a.safetensors", tmp_path, pattern="step_*")), right(30, 20))
-    for path, word in ((tmp_path / "a.pt", "must end in .safetensors"), (tmp_path / "a.npz", "must end in")):
+    assert same(load_file(save_as_read(found, tmp_path / "b/a", tmp_path, pattern="step_*")), right(30, 20))
+    for path, word in (("b/a.pt", "must end in .safetensors"), ("b/a.npz", "must end in"), ("a", "lies among"),
+                       ("b/a", "b/a.safetensors exists"), ("b/a.safetensors", "exists"), ("b", "lies among"),
+                       ("run/checkpoint-10", "exists"), ("", "lies among|exists")):
         with pytest.raises(InputError, match=word):
-            save_as_read(found, path, tmp_path, pattern="step_*")
+            save_as_read(found, tmp_path / path, tmp_path, pattern="step_*")
     with pytest.raises(InputError, match="exists already"):
         save_as_read(forecast_files(tmp_path / "run", 1, "linear"), tmp_path / "out", tmp_path / "run")
 
@@ -140,7 +142,7 @@ def test_the_users_code_loads_what_is_written(tmp_path):
         nn.functional.cross_entropy(net(torch.arange(4)), torch.arange(4)).backward()
         optimizer.step()
     found = forecast_files(tmp_path, 2, "hold")
-    content = torch.load(save_as_read(found, tmp_path / "later.pt", tmp_path), weights_only=True)
+    content = torch.load(save_as_read(found, tmp_path / "out" / "later.pt", tmp_path), weights_only=True)
     assert content.keys() == {"epoch", "model_state_dict"} and content["epoch"] == 5
     net.load_state_dict(content["model_state_dict"])
     assert same(dict(net.state_dict()), states[-1])
@@ -160,7 +162,7 @@ def test_a_module_inside_a_lightning_module_leads_back_to_its_checkpoint(tmp_pat
     found.load_into(net)
     assert net.weight.tolist() == [[40, 40], [40, 40]] and found.groups[0] == "weight"
     found.load_into(nn.ModuleDict({"net": net}))
-    content = torch.load(save_as_read(found, tmp_path / "out", tmp_path, module=net), weights_only=True)
+    content = torch.load(save_as_read(found, tmp_path / "out" / "later", tmp_path, module=net), weights_only=True)
     assert same(content.pop("state_dict"), {"net.weight": torch.full((2, 2), 40.0), "net.bias": torch.zeros(2)})
     assert content == {"global_step": 40, "hyper_parameters": {"lr": 0.1}}
 
@@ -181,7 +183,7 @@ def test_shards_are_joined_and_a_module_that_was_saved_with_save_model(tmp_path)
     assert [f.name for f in written.iterdir()] == ["model.safetensors"]
     assert same(load_file(written / "model.safetensors"), right(30, 20))
     found = forecast_files(tmp_path, 1, "hold", pattern="net_*")
-    written = save_as_read(found, tmp_path / "later", tmp_path, pattern="net_*")
+    written = save_as_read(found, tmp_path / "out2" / "later", tmp_path, pattern="net_*")
     other = nn.Sequential(nn.Embedding(4, 3), nn.Linear(3, 4, bias=False))
     other[1].weight = other[0].weight
     load_model(other, written)
@@ -193,8 +195,8 @@ def test_values_too_large_for_the_dtype_read_are_refused(tmp_path):
         torch.save({"w": torch.tensor([30000.0 * step], dtype=torch.float16)}, tmp_path / f"m_{step}.pt")
     found = forecast_files(tmp_path, 1, "linear")
     with pytest.raises(InputError, match=r"'w' has values too large for torch.float16"):
-        save_as_read(found, tmp_path / "out.pt", tmp_path)
-    assert sorted(f.name for f in tmp_path.iterdir()) == ["m_1.pt", "m_2.pt"]
+        save_as_read(found, tmp_path / "out" / "later.pt", tmp_path)
+    assert not (tmp_path / "out").exists()
 
 
 def test_uneven_steps_are_resampled_on_request(tmp_path):
@@ -240,3 +242,51 @@ def test_weights_in_another_order_do_not_train_a_forecaster_of_all_weights(tmp_p
     joint = next(name for name, kind in kinds.items() if not kind.coordinatewise and kind.learns())
     with pytest.raises(InputError, match="in another order"):
         forecast_files(seen, 1, joint, longer)
+
+
+def test_what_the_user_has_is_not_written_over(checkpoints, tmp_path):
+    before = {file: file.read_bytes() for file in checkpoints.iterdir()}
+    for output, kind, words in ((checkpoints / "step_30.pt", "checkpoint", "lies among"),
+                                ("", "trajectories", "the path of a"), (checkpoints, "checkpoint", "exists"),
+                                (checkpoints, "trajectories", "is a folder")):
+        code, said = cli(checkpoints, output, "--horizon", 1, "--method", "hold", "--as", kind)
+        assert code == 2 and words in said and said.count("\n") == 1, said
+    assert before == {file: file.read_bytes() for file in checkpoints.iterdir()}
+    assert [file.name for file in tmp_path.iterdir()] == ["run"]
+
+
+def test_what_is_given_as_observed_is_said(checkpoints, tmp_path):
+    (tmp_path / "empty.npz").touch()
+    for observed, words in ((checkpoints / "step_10.pt", "one checkpoint: name the folder"), (None, "must be the path"),
+                            ("", "must be the path"), (tmp_path / "empty.npz", "not a complete file")):
+        with pytest.raises(GfmError, match=words):
+            forecast_files(observed, 1, "hold")
+
+
+def test_what_is_carried_along_is_named(tmp_path):
+    for step in (1, 2):
+        torch.save({"w": torch.ones(2) * step, "pe": torch.ones(3), "best_acc": torch.tensor(0.1 * step)},
+                   tmp_path / f"m_{step}.pt")
+    code, said = cli(tmp_path, tmp_path / "out.npz", "--horizon", 1, "--method", "linear")
+    assert code == 0 and "Carried along, not forecast: best_acc, pe." in said and "2 weights" in said
+
+
+def test_settings_between_the_tensors_go_on(tmp_path):
+    for step in (1, 2):
+        torch.save({"w": torch.ones(2) * step, "epoch": step, "loss": 0.5, "arch": "mlp"}, tmp_path / f"m_{step}.PT")
+    found = forecast_files(tmp_path, 3, "linear")
+    written = save_as_read(found, tmp_path / "out" / "later", tmp_path)
+    content = torch.load(written, weights_only=True)
+    assert written.name == "later.PT" and content.pop("w").tolist() == [5, 5]
+    assert content == {"epoch": 5, "arch": "mlp"}
+
+
+@pytest.mark.parametrize("name", ["model.tar", "model"])
+def test_a_checkpoint_like_one_with_another_suffix(tmp_path, checkpoints, name):
+    found = forecast_files(checkpoints, 1, "linear")
+    (checkpoints / "step_30.pt").rename(tmp_path / name)
+    written = found.save_checkpoint(tmp_path / "out" / "a", tmp_path / name)
+    assert written.suffix == (tmp_path / name).suffix and torch.load(written, weights_only=True)["b"].tolist() == [-8]
+    for like, words in ((None, "like must be the path"), (tmp_path / "none.pt", "none.pt cannot be opened")):
+        with pytest.raises(GfmError, match=words):
+            found.save_checkpoint(tmp_path / "b", like)

@@ -253,7 +253,9 @@ def test_files_that_do_not_keep_the_order_are_refused_without_a_module(tmp_path)
 def test_numbered_layers_tell_their_order(tmp_path):
     nets = [nn.Sequential(*(nn.Linear(2, 2) for _ in range(12))) for _ in range(2)]
     written(tmp_path, nets, "step_{}.safetensors", save=untied)  # "10.bias" comes before "2.bias"
-    np.testing.assert_array_equal(read_checkpoints(tmp_path).weights[0], np.stack([vector(n) for n in nets]))
+    data = read_checkpoints(tmp_path)
+    np.testing.assert_array_equal(data.weights[0], np.stack([vector(n) for n in nets]))
+    assert data.meta["order"] == "names" and "order" not in read_checkpoints(tmp_path, module=nets[0]).meta
 
 
 @pytest.mark.parametrize(("names", "order"), [
@@ -301,7 +303,7 @@ def test_narrow_weights_become_float32_exactly(tmp_path, dtype):
     ({"w": torch.tensor([1.0, float("nan")])}, "'w' in .*m_2.pt holds numbers that are not finite"),
     ({"w": torch.ones(2, dtype=torch.complex64)}, "'w' in .*m_2.pt is complex"),
     ({"w": torch.eye(2).to_sparse()}, "'w' in .*m_2.pt is sparse"),
-    ({"w": torch.ones(2), "epoch": 3}, "'epoch' in it is of type int"),
+    ({"w": torch.ones(2), "history": [3]}, "'history' in it is of type list"),
     ({"model": {"w": torch.ones(2), "_extra_state": {}}}, "'_extra_state' in it is of type dict"),
     ([torch.ones(2)], "an object of type list"),
     (torch.optim.SGD([torch.ones(1)], lr=1).state_dict(), "the state of an optimizer"),
@@ -380,3 +382,50 @@ def test_recorded_runs_lead_back_too():
     with pytest.raises(InputError, match="frozen"):
         record(lambda: nn.Sequential(nn.Linear(3, 1), nn.Linear(1, 1).requires_grad_(False)), x, x[:, :1],
                nn.functional.mse_loss, runs=2, steps=3)
+
+
+def test_what_never_changes_is_carried_unless_it_is_named_as_a_weight(tmp_path):
+    constant = {"pos_encoder.pe": torch.rand(3, 2), "attn.bias": torch.ones(1, 1, 2, 2).tril(),
+                "rotary.cos_cached": torch.rand(4)}
+    for i in (1, 2, 3):
+        torch.save({"l.weight": torch.ones(2, 2) * i, "l.bias": torch.zeros(2), "best_acc": torch.tensor(0.1 * i),
+                    "masked_bias": torch.tensor(-1e4), **constant, "epoch": i, "arch": "gpt"}, tmp_path / f"m_{i}.pt")
+    data = read_checkpoints(tmp_path)
+    assert data.layout.names == ("l.weight", "l.bias")
+    assert data.meta["carried along"] == sorted([*constant, "best_acc", "masked_bias"])
+    state = data.state_dict(step=2)
+    assert all(torch.equal(state[name], value) for name, value in constant.items())
+    np.testing.assert_allclose(data.buffers["best_acc"], [[0.1, 0.2, 0.3]])
+    module = nn.ParameterDict({"a": torch.ones(2), "c": torch.tensor(2.0)})
+    for i in (1, 2):
+        torch.save({"a": torch.ones(2) * i, "c": torch.tensor(2.0)}, tmp_path / f"p_{i}.pt")
+    assert read_checkpoints(tmp_path, "p_*", module=module).parameters == 3
+
+
+def test_quantized_weights_are_refused(tmp_path):
+    for i in (1, 2):
+        state = {"l.weight": torch.full((2, 2), i, dtype=torch.int8), "l.scale": torch.rand(2)}
+        torch.save(state, tmp_path / f"{i}.pt")
+    with pytest.raises(InputError, match="'l.weight' in .* as whole numbers"):
+        read_checkpoints(tmp_path)
+
+
+def test_files_that_are_none_yet(tmp_path):
+    save(tmp_path, 1, nn.Linear(1, 1))
+    for content, words in ((b"", "is an empty file"),
+                           (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull")):
+        (tmp_path / "epoch_2.pt").write_bytes(content)
+        with pytest.raises(UnreadableFileError, match=words):
+            read_checkpoints(tmp_path)
+    with pytest.raises(InputError, match="folder must be the path"):
+        read_checkpoints(None)
+
+
+def test_modules_without_values_and_of_inference_mode(tmp_path):
+    data = Trajectories(np.arange(12.0).reshape(1, 2, 6), layout=Layout.of(nn.Linear(2, 2)))
+    with pytest.raises(InputError, match="'meta'"):
+        data.load_into(nn.Linear(2, 2, device="meta"))
+    with torch.inference_mode():
+        module = nn.Linear(2, 2)
+    data.load_into(module)
+    assert vector(module).tolist() == list(range(6, 12))

@@ -25,6 +25,8 @@ def read(tmp_path):
 @pytest.mark.parametrize(("names", "steps"), [
     (("step_10000.pt", "step_9000.pt", "step_500.pt"), (10000, 9000, 500)),
     (("m_1.pt", "m_2.pth"), (1, 2)),
+    (("STEP1.PT", "STEP2.Pth"), (1, 2)),
+    (("step_7_64.pt", "step_9_64.pt"), (7, 9)),
     (("3.pt", "12.pt"), (3, 12)),
     (("model000500.pt", "model001000.pt"), (500, 1000)),
     (("ckpt3.pth.tar", "ckpt12.pth.tar"), (3, 12)),
@@ -80,6 +82,14 @@ def test_the_step_in_a_name(read, names, steps):
     (("step_1.pt", "step_01.pt"), "same step"),
     (("m_1.pt", "m_2.pt", "initial.pt"), "initial.pt has no number"),
     (("run1/step_1/model.pt", "run2/step_2/model.pt"), "different runs"),
+    (("step_0_500.pt", "step_1_000.pt", "step_2_000.pt"), "two numbers in a row"),
+    (("step_1_000.pt", "step_2_000.pt"), "two numbers in a row"),
+    (("step_1_000.pt", "step_1_500.pt"), "two numbers in a row"),
+    (("step_0,500.pt", "step_1,000.pt"), "two numbers in a row"),
+    (("0,500.pt", "1,000.pt"), "several numbers"),
+    (("1,000.pt", "2,000.pt"), "two numbers in a row"),
+    (("step_1_000_000.pt", "step_2_000_000.pt"), "two numbers in a row"),
+    (("step_999.pt", "step_1_000.pt"), "different ways"),
     (("x1/step_1/model.pt", "x2/step_2/model.pt"), "different folders"),
 ])
 def test_names_that_leave_a_choice_are_refused(read, names, words):

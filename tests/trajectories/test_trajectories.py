@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gfm import Trajectories
-from gfm.errors import InputError, UnreadableFileError
+from gfm.errors import GfmError, InputError, UnreadableFileError
 from gfm.trajectories import Layout
 
 
@@ -249,3 +249,36 @@ def test_a_forecast_continues_steps_and_keeps_the_last_buffers():
     for wrong in (np.ones((2, 0, 3)), np.ones((1, 4, 3)), np.ones((2, 4)), np.ones((2, 4, 2))):
         with pytest.raises(InputError, match="A forecast of shape"):
             data.continued(wrong)
+
+
+@pytest.mark.parametrize("steps", [np.array([5, 1], dtype=np.uint64), [0, 99999999999999999999], [0, 2**63],
+                                   [2**63 - 1, -2**63]])
+def test_steps_that_wrap_are_refused(steps):
+    with pytest.raises(InputError, match=r"increase|below 2\*\*63"):
+        Trajectories(np.zeros((1, 2, 1)), steps=steps)
+
+
+def test_arrays_and_tensors_of_all_kinds():
+    narrow = torch.rand(1, 2, 3, dtype=torch.bfloat16)
+    data = Trajectories(narrow, np.array([1, 5], dtype=np.uint8), buffers={"b": narrow})
+    assert data.weights.dtype == data.buffers["b"].dtype == np.float32 and data.steps.dtype == np.int64
+    assert (data.weights == narrow.float().numpy()).all() and data.stride == 4
+    for wrong in (narrow.to_sparse(), narrow.to("meta")):
+        with pytest.raises(InputError, match="dense tensor with values"):
+            Trajectories(wrong)
+    with pytest.raises(InputError, match="The forecast cannot be read"):
+        data.continued([[1], [1, 2]])
+    array = Trajectories(narrow, meta={"a": np.zeros(2)})
+    with pytest.raises(InputError, match="JSON"):
+        Trajectories.concat([array, Trajectories(narrow, meta={"a": np.zeros(2)})])
+
+
+def test_what_is_no_file_is_said(tmp_path):
+    data = Trajectories(np.zeros((1, 2, 1)))
+    (tmp_path / "empty.npz").touch()
+    for call, words in ((lambda: Trajectories.load(tmp_path / "empty.npz"), "not a complete file"),
+                        (lambda: Trajectories.load(None), "must be the path"),
+                        (lambda: data.save(""), "must be the path"),
+                        (lambda: data.save(tmp_path), "is a folder")):
+        with pytest.raises(GfmError, match=words):
+            call()
