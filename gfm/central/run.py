@@ -164,7 +164,7 @@ def run(
                     if seen:
                         keep = keep_weights > 0 and t % keep_weights == 0
                         log.write(name, t, seen | _extras(process, observables, keep))
-                        if not np.isfinite(seen.get("loss", seen.get("minibatch_loss", 0.0))):
+                        if not all(np.isfinite(seen.get(kind, 0.0)) for kind in ("loss", "minibatch_loss")):
                             process.alive = False
                             notes.append(f"{name} stopped at step {t}: its loss is no longer finite")
             _compare(running, optimizer, log, t)

@@ -151,3 +151,14 @@ def test_batches_are_refused_where_nothing_uses_them():
         run(tiny_problem(), GradientDescent(lr=0.1), 2, processes=["discrete"], minibatch=Minibatch())
     with pytest.raises(InputError, match="gfm.central.Minibatch, but it is a dict"):
         run(tiny_problem(), GradientDescent(lr=0.1), 2, processes=["minibatch"], minibatch={"batch_size": 3})
+
+
+def test_a_batch_in_which_no_target_counts_stops_the_process():
+    x = tiny_data()[0]
+    targets = torch.randint(3, (len(x),))
+    targets[:20] = -100
+    net = torch.nn.Linear(x.shape[1], 3).double()
+    problem = gfm.Problem(net, x, targets, torch.nn.CrossEntropyLoss())
+    found = run(problem, GradientDescent(lr=0.1), 4, processes=["minibatch"],
+                minibatch=Minibatch(batch_size=2, order="sequential"))
+    assert any("minibatch stopped at step 0" in note for note in found.notes)

@@ -716,3 +716,21 @@ def test_examples_that_are_not_there(examples):
     problem = gfm.Problem(Net(), *data(), "cross_entropy")
     with pytest.raises(InputError, match="examples must be"):
         problem.value_and_gradient(problem.w0, examples)
+
+
+@pytest.mark.parametrize("scale", [10.0, 100.0])
+def test_large_weights_in_float32_raise_no_alarm(scale):
+    """The loss in float32 is too rough for differences there; the examination in float64 decides."""
+    layers = [layer for _ in range(10) for layer in (nn.Linear(32, 32), nn.Tanh())]
+    net = nn.Sequential(nn.Linear(4, 32), *layers, nn.Linear(32, 3))
+    for q in net.parameters():
+        q.data.mul_(scale)
+    gfm.Problem(net, *data(60, torch.float32), "cross_entropy")
+
+
+def test_a_fused_norm_of_little_weight_is_refused_where_float64_is_out_of_reach():
+    with pytest.raises(InputError, match="third derivatives .* are wrong"):
+        gfm.Problem(
+            Narrow(lambda z: torch.tanh(z) + 0.01 * F.layer_norm(z, (6,)), dtype=torch.float32),
+            *data(dtype=torch.float32), "cross_entropy",
+        )
