@@ -19,18 +19,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.nn.modules.module import register_module_forward_pre_hook
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from gfm.errors import InputError
+from gfm.problem.inspection import Loss, fixed_value, gradient_and_rerun, narrowest, operations
 from gfm.problem.supported import explained, same_random_numbers
 
 if TYPE_CHECKING:
     from gfm.problem import Problem
 
 __all__ = ["check_problem", "check_whole", "many_vectors"]
-
-Loss = Callable[[Tensor], Tensor]
 
 #: Steps of the finite differences, in units of a typical weight: in float64 so small that they cross hardly any kink.
 _STEPS = {torch.float64: (1e-6, 1e-7), torch.float32: (2e-2, 1e-2, 5e-3)}
@@ -71,7 +68,7 @@ def check_problem(problem: Problem, few: int) -> torch.dtype:
             inputs, targets = problem.inputs[rows], problem.targets[rows]
             with explained("the loss cannot be computed"):
                 leaf = w0.clone().requires_grad_()
-                value = _fixed(problem, loss, leaf)
+                value = fixed_value(problem, loss, leaf)
             if torch.isfinite(value):
                 break
         else:
@@ -82,7 +79,7 @@ def check_problem(problem: Problem, few: int) -> torch.dtype:
                 "gradients; take the detach() or no_grad() out of its forward"
             )
         with explained("the loss cannot be differentiated"):
-            slope, again = _seen_backward(value, leaf)
+            slope, again = gradient_and_rerun(value, leaf)
         if again:
             raise InputError(
                 f"the module runs {again} once more in the backward pass (activation checkpointing), when it has its "
@@ -102,88 +99,9 @@ def check_problem(problem: Problem, few: int) -> torch.dtype:
     return precision
 
 
-def _fixed(problem: Problem, loss: Loss, leaf: Tensor) -> Tensor:
-    """The loss at the leaf, after checking that it is the same at each call and a function of the leaf alone."""
-    state = torch.get_rng_state()
-    before, value = loss(leaf.detach().clone().requires_grad_()).detach(), loss(leaf)
-    if not torch.equal(torch.get_rng_state(), state):
-        raise InputError(
-            "the module or its loss draws random numbers, so the loss is not a fixed function of the weights; call "
-            "module.eval() first or take the randomness out"
-        )
-    tolerance = 1e-10 if leaf.dtype == torch.float64 else 1e-5
-    if not torch.allclose(before, value.detach(), rtol=tolerance, atol=0, equal_nan=True):
-        raise InputError(
-            f"the loss of the same examples is {float(before):.8g} and then {float(value.detach()):.8g}, so it is no "
-            "fixed function of the weights: module or loss keep something from call to call"
-        )
-    names = {id(q): name for name, q in problem.module.named_parameters()}
-    for node in _nodes(value):
-        found = getattr(node, "variable", None)
-        if found is None or found is leaf:
-            continue
-        if id(found) in names:
-            raise InputError(
-                f"module, loss or penalty use the parameter {names[id(found)]} as an object that was kept from before, "
-                "so they do not see other weights; read it from the module in every call"
-            )
-        if found.shape == leaf.shape and torch.equal(found.detach(), leaf.detach()):
-            raise InputError(
-                "module or loss keep a tensor that was computed from the weights of an earlier call; compute it anew"
-            )
-    return value
-
-
-def _nodes(value: Tensor) -> set:
-    """The nodes of the graph behind a tensor."""
-    todo, done = [value.grad_fn], set()
-    while todo:
-        node = todo.pop()
-        if node is not None and node not in done:
-            done.add(node)
-            todo += [following for following, _ in node.next_functions]
-    return done
-
-
-def _seen_backward(value: Tensor, leaf: Tensor) -> tuple[Tensor, str]:
-    """The gradient, and the kind of the first layer that runs again while it is computed ('' if none does)."""
-    run: list[str] = []
-    hook = register_module_forward_pre_hook(lambda layer, _: run.append(type(layer).__name__))
-    try:
-        (slope,) = torch.autograd.grad(value, leaf)
-    finally:
-        hook.remove()
-    return slope, run[0] if run else ""
-
-
-class _Narrowed(TorchDispatchMode):
-    """Records the floating dtypes of results that are narrower than what they were computed from."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: set[torch.dtype] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        given = [t.dtype.itemsize for t in tree_leaves((args, kwargs)) if _floating(t)]
-        self.seen |= {t.dtype for t in tree_leaves(out) if _floating(t) and given and t.dtype.itemsize < max(given)}
-        return out
-
-
-def _floating(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()
-
-
-def _precision(loss: Loss, w: Tensor) -> torch.dtype:
-    """The narrowest dtype through which the loss passes on its way from w."""
-    with _Narrowed() as found:
-        value = loss(w.detach().clone().requires_grad_())
-    return min({w.dtype, value.dtype} | found.seen, key=lambda dtype: dtype.itemsize)
-
-
 def _widest(loss: Loss, w: Tensor, exact: bool) -> tuple[Tensor, torch.dtype]:
     """The weights, in float64 if all of the loss can be computed so, and the precision that the loss then has."""
-    own = _precision(loss, w)
+    own = narrowest(loss, w)
     if own not in _STEPS:
         raise InputError(
             f"the module or its loss computes in {str(own).removeprefix('torch.')} in places (autocast, or a cast), "
@@ -191,7 +109,7 @@ def _widest(loss: Loss, w: Tensor, exact: bool) -> tuple[Tensor, torch.dtype]:
         )
     if exact:
         try:
-            if _precision(loss, w.double()) == torch.float64:
+            if narrowest(loss, w.double()) == torch.float64:
                 return w.double(), torch.float64
         except Exception:  # noqa: BLE001  a user's code may raise anything; it computes only in its own dtype
             return w, own
@@ -285,7 +203,7 @@ def _check_at(loss: Loss, w: Tensor, precision: torch.dtype, seed: int) -> None:
     if precision != torch.float64:
         a = point.random(w)
         _symmetric(point, 2, [(a, third), (u, _derivative(Hv, leaf, a)), (v, _derivative(Hu, leaf, a))])
-        names = _names(loss(leaf))
+        names = operations(loss(leaf))
         wrong = [name for name in names if name.startswith(_WRONG)]
         if wrong:
             name = wrong[0].partition("Backward")[0]
@@ -428,11 +346,6 @@ _KINKS = (
 )
 
 
-def _names(value: Tensor) -> set[str]:
-    """The names of the operations in the graph behind a tensor."""
-    return {type(node).__name__ for node in _nodes(value)}
-
-
 def _seen(point: _Point) -> str:
     """What a message adds about the graph and the layers: fused operations, and layers without gradients."""
     hidden: list[str] = []
@@ -440,7 +353,7 @@ def _seen(point: _Point) -> str:
         lambda layer, _: None if torch.is_grad_enabled() else hidden.append(type(layer).__name__)
     )
     try:
-        names = _names(point.loss(point.w.clone().requires_grad_()))
+        names = operations(point.loss(point.w.clone().requires_grad_()))
     finally:
         hook.remove()
     found = sorted(name.rstrip("0").removesuffix("Backward") for name in names if any(s in name for s in _SUSPECTS))
