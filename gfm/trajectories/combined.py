@@ -9,7 +9,8 @@ import numpy as np
 
 from gfm.checks import whole
 from gfm.errors import InputError
-from gfm.trajectories.trajectories import Trajectories, as_array
+from gfm.trajectories.arrays import as_array
+from gfm.trajectories.trajectories import Trajectories
 
 __all__ = ["concat", "continued", "resampled"]
 

@@ -12,7 +12,8 @@ import torch
 
 from gfm.checks import whole
 from gfm.errors import InputError
-from gfm.trajectories.layout import Layout, fitted, plain_dtype, shapes_in
+from gfm.trajectories.arrays import as_array, as_weights
+from gfm.trajectories.layout import Layout, fitted, shapes_in
 
 __all__ = ["Trajectories"]
 
@@ -56,7 +57,7 @@ class Trajectories:
         layout: Layout | None = None,
         buffers: Mapping[str, Any] | None = None,
     ) -> None:
-        self.weights = _weights(weights)
+        self.weights = as_weights(weights)
         count, parameters = self.weights.shape[1:]
         given = np.arange(count) if steps is None else as_array(steps, "steps")
         if given.shape != (count,) or given.dtype.kind not in "iu" or (given > np.iinfo(np.int64).max).any():
@@ -83,7 +84,7 @@ class Trajectories:
         if self.groups is not None and len(self.groups) != parameters:
             raise InputError(f"groups has {len(self.groups)} labels for {parameters} parameters.")
         self.meta = dict(meta or {})
-        self.states = {name: _weights(value) for name, value in (states or {}).items()}
+        self.states = {name: as_weights(value) for name, value in (states or {}).items()}
         for name, state in self.states.items():
             if state.shape != self.weights.shape:
                 raise InputError(
@@ -163,12 +164,6 @@ class Trajectories:
         if whole("n of prefix", n, 1) >= self.weights.shape[1]:
             raise InputError(f"prefix({n}): n must be between 1 and {self.weights.shape[1] - 1}.")
         return self._part(slice(None), slice(n + 1))
-
-    def after(self, n: int) -> Trajectories:
-        """The states n, n+1, ..., from the last observed one to the end."""
-        if whole("n of after", n, 0) >= self.weights.shape[1] - 1:
-            raise InputError(f"after({n}): n must be between 0 and {self.weights.shape[1] - 2}.")
-        return self._part(slice(None), slice(n, None))
 
     def every(self, stride: int) -> Trajectories:
         """States 0, stride, 2 stride, ...; their steps are kept."""
@@ -355,40 +350,3 @@ class Trajectories:
         from gfm.trajectories.storage import load
 
         return load(path, memory_map=memory_map)
-
-
-def as_array(value: Any, what: str) -> np.ndarray:
-    """``value``, also a torch tensor, as a NumPy array, if possible without a copy.
-
-    Raises:
-        InputError: It cannot be read as one array.
-    """
-    if isinstance(value, torch.Tensor):
-        if value.layout != torch.strided or value.is_meta:
-            raise InputError(f"{what} must be a dense tensor with values; got {value.layout} on {value.device}.")
-        value = plain_dtype(value.detach().cpu())
-    try:
-        return np.asarray(value)
-    except (ValueError, TypeError) as error:  # lists of different lengths, say
-        raise InputError(f"{what} cannot be read as one array of numbers ({error}).") from None
-
-
-def _weights(weights: Any) -> np.ndarray:
-    weights = weights if isinstance(weights, np.ndarray) else as_array(weights, "weights")
-    if weights.ndim != 3:
-        raise InputError(
-            "weights must have three axes (runs, steps+1, parameters); "
-            f"got shape {tuple(weights.shape)}."
-        )
-    if not np.issubdtype(weights.dtype, np.floating):
-        raise InputError(f"weights must be floating point; got {weights.dtype}.")
-    runs, states, parameters = weights.shape
-    if runs < 1 or states < 2 or parameters < 1:
-        raise InputError(
-            f"weights of shape {weights.shape} hold no trajectory: at least one run, two states "
-            "and one parameter are needed."
-        )
-    for run in range(runs):  # run by run, so that a memory-mapped array is never held whole
-        if not np.isfinite(weights[run]).all():
-            raise InputError(f"weights of run {run} are not all finite; drop that run first.")
-    return weights

@@ -25,10 +25,9 @@ def test_split_by_run_leaves_no_run_on_both_sides():
     assert test.groups == data.groups and test.meta == {"lr": 0.1}
 
 
-def test_prefix_after_and_every_keep_their_steps():
+def test_prefix_and_every_keep_their_steps():
     data = some()
     assert data.prefix(3).steps.tolist() == [0, 1, 2, 3]
-    assert data.after(3).steps.tolist() == [3, 4, 5, 6, 7, 8]
     assert data.every(4).steps.tolist() == [0, 4, 8]
     assert (data.every(4).weights == data.weights[:, [0, 4, 8]]).all()
 
