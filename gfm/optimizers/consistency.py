@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from gfm.errors import GfmError, InputError
+from gfm.errors import InputError
 from gfm.optimizers.base import Optimizer, State, diagonal
+from gfm.optimizers.methods import Methods, close, size
+from gfm.problem.supported import explained
 
 __all__ = ["check_rule"]
 
-#: Relative disagreement that is tolerated, and that of a response to many gradients.
-_TOLERANCE, _SETTLED = 1e-3, 1e-2
+#: Relative disagreement of a response to many gradients that is tolerated.
+_SETTLED = 1e-2
 #: Gradients of sizes that differ by these factors show whether a rule is linear in them.
 _SCALES = (1.0, 1e-3, 1e3)
 #: Number of weights on which a rule is tried first; one that fails there may need all of them.
@@ -54,14 +54,11 @@ def check_rule(rule: Optimizer, w: Tensor, *, flows: bool = True) -> None:
     _Check(rule, w.detach().double()).all(flows)
 
 
-class _Check:
-    def __init__(self, rule: Optimizer, w: Tensor):
-        self.rule, self.name, self.w = rule, type(rule).__name__, w
-        source = torch.Generator().manual_seed(0)
-        draws = 2.0 * torch.rand(2, len(w), generator=source, dtype=w.dtype).to(w.device) - 1.0
-        self.g, self.h = draws + 0.5 * draws.sign()  # sizes from 0.5 to 1.5
+class _Check(Methods):
+    """The comparisons in their order, and those that only flows need."""
 
     def all(self, flows: bool) -> None:
+        """Every comparison."""
         w = self.w
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             start = self.call("init", w)
@@ -81,76 +78,6 @@ class _Check:
                 self.check_rates(before, after)
                 self.check_memory(before)
                 self.check_responses(start)
-
-    # --- every rule ---------------------------------------------------------------------------
-
-    def call(self, method: str, *arguments: Any) -> Any:
-        """The value of a method, which must be the same twice and leave its arguments as they are."""
-        given = [_numbers(argument) for argument in arguments]
-        kept = [[value.clone() for value in values] for values in given]
-        found = []
-        with self.explained(method):
-            for _ in range(2):
-                torch.manual_seed(0)
-                found.append(getattr(self.rule, method)(*arguments))
-        if not all(map(_same, given, kept)):
-            raise InputError(f"{self.name}.{method} changes its arguments in place; it must return new tensors")
-        if not _same(*map(_numbers, found)):
-            raise InputError(
-                f"{self.name}.{method} gives two results for the same arguments; what it keeps belongs in the state"
-            )
-        return found[0]
-
-    @contextmanager
-    def explained(self, method: str) -> Iterator[None]:
-        try:
-            yield
-        except GfmError:
-            raise
-        except Exception as failure:
-            why = str(failure) or "it is not defined"
-            raise InputError(f"{self.name}.{method} fails: {type(failure).__name__}: {why}") from failure
-
-    def check_state(self, state: object, method: str, like: State | None = None) -> None:
-        """A state can be stored, and moved to another time."""
-        kind = type(state).__name__
-        if not isinstance(state, State) or not is_dataclass(state):
-            raise InputError(f"{self.name}.{method} must return a gfm.optimizers.State, but it returns a {kind}")
-        if {f.name for f in fields(state)} != set(vars(state)):
-            raise InputError(f"the state {kind} must be a dataclass with a field for everything that it holds")
-        for name, value in vars(state).items():
-            if not isinstance(value, (Tensor, int, float, type(None))) and not _tensors_only(value):
-                raise InputError(
-                    f"the state's field {name} must be a number, a tensor or a tuple of tensors, but it is a "
-                    f"{type(value).__name__}"
-                )
-        if like is not None and type(state) is not type(like):
-            raise InputError(f"{self.name}.update returns a {kind}, but init returns a {type(like).__name__}")
-
-    def check_step(self, before: State, after: State) -> str:
-        """``advance``, ``update`` and ``step`` are one rule; how ``step`` differs from ``drift``, in words or none."""
-        w, h = self.w, self.h
-        if after.t - before.t != 1.0:
-            raise InputError(f"{self.name}.update must add 1 to the state's t, but it adds {after.t - before.t:g}")
-        moved = self.call("step", w, after, h)
-        if not isinstance(moved, Tensor) or moved.shape != w.shape:
-            raise InputError(f"{self.name}.step must return weights {tuple(w.shape)}, but it returns {_shape(moved)}")
-        at_once, state = self.call("advance", w, before, h)
-        if not (_close(at_once - w, moved - w) and _same(_numbers(state), _numbers(after))):
-            raise InputError(
-                f"{self.name}.advance moves the weights by {_size(at_once - w)}, update and step by "
-                f"{_size(moved - w)}: define update and step, and leave advance as it is"
-            )
-        with self.explained("preconditioner"):
-            drift = self.rule.drift(w, after, self.call("direction", after, h))
-        if _close(moved - w, drift):
-            return ""
-        return (
-            f"{self.name}.step moves the weights by {_size(moved - w)}, but -P^-1 direction - decay w is "
-            f"{_size(drift)}: define preconditioner, direction or decay to match it"
-        )
-
-    # --- rules with flows ---------------------------------------------------------------------
 
     def check_preconditioner(self, state: State) -> None:
         """P is positive, and a number or diagonal."""
@@ -175,14 +102,14 @@ class _Check:
             directions.append(self.rule.direction(state, scale * self.h) / scale)
             drift = self.rule.drift(self.w, state, scale * directions[-1])
             moved = self.rule.step(self.w, state, scale * self.h) - self.w
-            if not _close(moved, drift):
+            if not close(moved, drift):
                 raise InputError(
-                    f"{self.name}.step moves the weights by {_size(moved)} under gradients of size "
-                    f"{_size(scale * self.h)}, but -P^-1 direction - decay w is {_size(drift)}: define preconditioner, "
+                    f"{self.name}.step moves the weights by {size(moved)} under gradients of size "
+                    f"{size(scale * self.h)}, but -P^-1 direction - decay w is {size(drift)}: define preconditioner, "
                     "direction or decay to match it"
                 )
-            if not _close(directions[-1], directions[0]):
-                factor = scale * _size(directions[-1]) / _size(directions[0])
+            if not close(directions[-1], directions[0]):
+                factor = scale * size(directions[-1]) / size(directions[0])
                 raise InputError(
                     f"{self.name}.direction is not linear in the gradient: gradients {scale:g} times as large give a "
                     f"direction {factor:g} times as large; for flows, what depends on the gradient's size belongs in "
@@ -198,10 +125,10 @@ class _Check:
             rate = getattr(rates, name, None)
             if rate is not None and not isinstance(value, tuple):
                 change = value - getattr(before, name)
-                if not _close(rate, change):
+                if not close(rate, change):
                     raise InputError(
-                        f"{self.name}.rates moves {name} by {_size(rate)} in a unit of time, but update moves it by "
-                        f"{_size(change)} in a step: define rates to match update"
+                        f"{self.name}.rates moves {name} by {size(rate)} in a unit of time, but update moves it by "
+                        f"{size(change)} in a step: define rates to match update"
                     )
             elif isinstance(value, Tensor) and self.depends_on(after, name):
                 raise InputError(
@@ -217,17 +144,17 @@ class _Check:
         )
         expected = diagonal(self.rule.preconditioner(after)) * (ahead - behind) / (2 * h)
         found = torch.as_tensor(self.call("preconditioner_rate", after, rates), dtype=self.w.dtype)
-        if not _close(found.expand_as(expected), expected, least=1e-6 * diagonal(self.rule.preconditioner(after))):
+        if not close(found.expand_as(expected), expected, least=1e-6 * diagonal(self.rule.preconditioner(after))):
             raise InputError(
-                f"{self.name}.preconditioner_rate is {_size(found)}, but the preconditioner changes by "
-                f"{_size(expected)} in a unit of time along rates: define preconditioner_rate to match it"
+                f"{self.name}.preconditioner_rate is {size(found)}, but the preconditioner changes by "
+                f"{size(expected)} in a unit of time along rates: define preconditioner_rate to match it"
             )
 
     def depends_on(self, state: State, name: str) -> bool:
         """Whether P depends on a field of the state."""
         other = replace(state, **{name: 1.5 * getattr(state, name) + 0.1})
         P, Q = (diagonal(self.rule.preconditioner(s)) for s in (state, other))
-        return not _close(P, Q)
+        return not close(P, Q)
 
     def check_memory(self, before: State) -> None:
         """How P follows squared gradients: through nu alone, at the rate and with the sensitivity stated."""
@@ -236,40 +163,40 @@ class _Check:
         P, Q = (diagonal(rule.preconditioner(state)) for state in (small, large))
         memory = self.call("memory", small)
         if memory is None:
-            if not _close(P, Q):
+            if not close(P, Q):
                 raise InputError(
-                    f"{self.name}.preconditioner goes from {_size(P)} to {_size(Q)} with another gradient, but memory "
+                    f"{self.name}.preconditioner goes from {size(P)} to {size(Q)} with another gradient, but memory "
                     "says that it depends on none: define rates, preconditioner_rate, memory and observed, or no flow"
                 )
             return
         if small.nu is None or large.nu is None:
             raise InputError(f"{self.name}.memory is defined, but the state has no nu: average squared gradients there")
-        if not _close(diagonal(rule.preconditioner(replace(small, nu=large.nu))), Q):
+        if not close(diagonal(rule.preconditioner(replace(small, nu=large.nu))), Q):
             raise InputError(
                 f"{self.name}.preconditioner follows the gradient through more of the state than nu, which memory "
                 "cannot describe: let it depend on nu alone"
             )
-        with self.explained("observed"):
+        with explained(f"{self.name}.observed fails"):
             squares = {
                 key: rule.observed(a[None], b[None])[0]
                 for key, a, b in (("gg", g, g), ("hh", h, h), ("gh", g, h), ("both", g + h, g + h))
             }
-        if not _close(squares["both"], squares["gg"] + 2 * squares["gh"] + squares["hh"]):
+        if not close(squares["both"], squares["gg"] + 2 * squares["gh"] + squares["hh"]):
             raise InputError(f"{self.name}.observed must be a symmetric product, linear in both gradients; it is not")
         nu = large.nu - small.nu
         expected = memory.rate / (1.0 + memory.rate) * (squares["hh"] - squares["gg"]).reshape(nu.shape)
-        if not _close(expected, nu):
+        if not close(expected, nu):
             raise InputError(
-                f"{self.name}.update raises nu by {_size(nu)} with a larger gradient, but memory.rate / (1 + "
-                f"memory.rate) times the change of observed is {_size(expected)}: define memory and observed to match"
+                f"{self.name}.update raises nu by {size(nu)} with a larger gradient, but memory.rate / (1 + "
+                f"memory.rate) times the change of observed is {size(expected)}: define memory and observed to match"
             )
         step = 1e-4 * small.nu * (1.0 + 0.5 * torch.cos(torch.arange(nu.numel()).to(nu)).reshape(nu.shape))
         ahead, behind = (diagonal(rule.preconditioner(replace(small, nu=small.nu + s * step))) for s in (1, -1))
         difference, stated = (ahead - behind) / 2, memory.sensitivity * step
-        if not _close(stated, difference, least=1e-8 * P):
+        if not close(stated, difference, least=1e-8 * P):
             raise InputError(
-                f"{self.name}.memory.sensitivity times a small change of nu is {_size(stated)}, but the preconditioner "
-                f"changes by {_size(difference)}: define memory to match preconditioner"
+                f"{self.name}.memory.sensitivity times a small change of nu is {size(stated)}, but the preconditioner "
+                f"changes by {size(difference)}: define memory to match preconditioner"
             )
 
     def check_responses(self, start: State) -> None:
@@ -302,41 +229,3 @@ class _Check:
                 if step >= _PATIENCE and not error < 0.99 * previous:
                     raise InputError(complaint(float(response.mean())))
                 previous = error
-
-
-def _numbers(value: object) -> list[Tensor]:
-    """The tensors that a method's argument or result holds."""
-    if isinstance(value, State):
-        return _numbers(tuple(vars(value).values()))
-    if isinstance(value, (tuple, list)):
-        return [tensor for part in value for tensor in _numbers(part)]
-    if isinstance(value, (int, float)):
-        return [torch.tensor(float(value))]
-    return [value] if isinstance(value, Tensor) else []
-
-
-def _same(a: list[Tensor], b: list[Tensor]) -> bool:
-    return len(a) == len(b) and all(x.shape == y.shape and bool(((x == y) | (x.isnan() & y.isnan())).all())
-                                    for x, y in zip(a, b, strict=True))
-
-
-def _tensors_only(value: object) -> bool:
-    return isinstance(value, tuple) and all(isinstance(part, Tensor) or _tensors_only(part) for part in value)
-
-
-def _close(found: Tensor | float, expected: Tensor | float, least: Tensor | float = 0.0) -> bool:
-    """Whether values agree coordinate by coordinate, to a share of each, a smaller one of the largest, or ``least``."""
-    found, expected = (torch.as_tensor(value, dtype=torch.float64) for value in (found, expected))
-    if found.shape != expected.shape:
-        return False
-    allowed = _TOLERANCE * (expected.abs() + _TOLERANCE * expected.abs().max()) + least
-    return bool(((found - expected).abs() <= allowed).all())
-
-
-def _size(value: Tensor | float) -> float:
-    """The root mean square, rounded for a message."""
-    return float(f"{float(torch.as_tensor(value).double().square().mean().sqrt()):.4g}")
-
-
-def _shape(value: object) -> str:
-    return str(tuple(value.shape)) if isinstance(value, Tensor) else f"a {type(value).__name__}"

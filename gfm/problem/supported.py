@@ -254,8 +254,9 @@ def explained(what: str) -> Iterator[None]:
     except GfmError:
         raise
     except Exception as failure:
-        lines = str(failure).strip().splitlines()
-        raise InputError(f"{what}: {lines[0].rstrip('.') if lines else type(failure).__name__}") from failure
+        lines = str(failure).strip().splitlines() or [type(failure).__name__]
+        kind = "KeyError: " if isinstance(failure, KeyError) else ""  # its message is the key alone
+        raise InputError(f"{what}: {kind}{lines[0].rstrip('.')}") from failure
 
 
 @contextmanager

@@ -191,3 +191,8 @@ def test_layers_exchanged_and_data_changed_later_are_refused():
     net[1] = nn.Sigmoid()
     with pytest.raises(InputError, match="layers of the module were exchanged"):
         other.loss(w)
+
+
+def test_a_penalty_on_a_parameter_that_is_not_there():
+    with pytest.raises(InputError, match="KeyError: 'head.weight'"):
+        gfm.Problem(Net(), *data(), "cross_entropy", penalty=lambda named: named["head.weight"].sum())
