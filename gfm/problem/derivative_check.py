@@ -27,7 +27,7 @@ from gfm.problem.supported import explained, same_random_numbers
 if TYPE_CHECKING:
     from gfm.problem import Problem
 
-__all__ = ["check_problem", "check_whole", "many_vectors"]
+__all__ = ["check_problem", "check_whole"]
 
 #: Steps of the finite differences, in units of a typical weight: in float64 so small that they cross hardly any kink.
 _STEPS = {torch.float64: (1e-6, 1e-7), torch.float32: (2e-2, 1e-2, 5e-3)}
@@ -362,42 +362,3 @@ def _seen(point: _Point) -> str:
         told.append(f"its forward pass runs {hidden[0]} without gradients")
     advice = "; write it out in plain tensor operations (gfm.nets.norms has the norms)" if found else ""
     return f" ({' and '.join(told)}){advice}" if told else ""
-
-
-def many_vectors(problem: Problem) -> bool:
-    """Whether products with several vectors at once, by a network with a copy of the weights for each, are right.
-
-    Two vectors are tried, with first to third derivatives, against one after the other. Recurrent layers, branches that
-    depend on data and outputs allocated beforehand do not allow several at once.
-    """
-    inputs, targets, _ = next(problem.pieces())
-
-    def loss(w: Tensor) -> Tensor:
-        return problem.piece_loss(w, inputs, targets)
-
-    draw = torch.Generator(device="cpu").manual_seed(1)
-    V = torch.randn(2, problem.p, generator=draw, dtype=problem.dtype).to(problem.device)
-
-    def derivatives(values: Tensor, leaf: Tensor) -> list[Tensor]:
-        found = [values.detach()]
-        image = values.sum()
-        for _ in range(3):
-            if not image.requires_grad:
-                break
-            (rows,) = torch.autograd.grad(image, leaf, create_graph=True, materialize_grads=True)
-            found.append(rows.detach())
-            image = (rows * V).sum()
-        return found
-
-    size = problem.w0.square().mean().sqrt()
-    leaf = (problem.w0 + _AWAY[0] * size * V.flip(0)).requires_grad_()
-    with same_random_numbers(problem.device):
-        one = derivatives(torch.stack([loss(row) for row in leaf]), leaf)
-        try:
-            together = derivatives(torch.func.vmap(loss)(leaf), leaf)
-        except Exception:  # noqa: BLE001  torch raises many kinds of errors here
-            return False
-    tolerance = 1e-8 if problem.dtype == torch.float64 else 1e-2
-    return len(one) == len(together) and all(
-        float((a - b).norm()) <= tolerance * float(a.norm()) + 1e-12 for a, b in zip(one, together, strict=True)
-    )

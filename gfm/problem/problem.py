@@ -14,7 +14,7 @@ from gfm.checks import number, whole
 from gfm.errors import InputError, NumericalError
 from gfm.linalg import deflation
 from gfm.problem import derivative_check, losses, supported
-from gfm.problem.derivatives import Derivatives, plus
+from gfm.problem.derivatives import Derivatives, many_vectors, plus
 from gfm.problem.feed_forward import FeedForward
 from gfm.problem.flat import Flat
 from gfm.problem.objective import Objective, Output, Penalty
@@ -140,7 +140,7 @@ class Problem:
         if not whole_batch:
             supported.check_pieces(self)
         derivative_check.check_whole(self)
-        self.batched = whole_batch and self.p * self.n <= self.batched_limit and derivative_check.many_vectors(self)
+        self.batched = whole_batch and self.p * self.n <= self.batched_limit and many_vectors(self)
         if whole_batch and not self.batched and output is None:
             network = FeedForward.of(module, self.inputs)
             if network and not self.objective.loss_reads_weights(self.w0, self.inputs, self.targets):

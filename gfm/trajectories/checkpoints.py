@@ -16,8 +16,9 @@ from gfm.checks import place
 from gfm.errors import InputError, UnreadableFileError
 from gfm.trajectories.finding import find, only_checkpoint
 from gfm.trajectories.layout import Layout, fitted, in_module_order, plain_dtype, renamed, shapes_in
-from gfm.trajectories.saved import Saved, open_saved, write_like
+from gfm.trajectories.saved import Saved, open_saved
 from gfm.trajectories.trajectories import Trajectories
+from gfm.trajectories.writing import write_like
 
 __all__ = ["read_checkpoints", "save_checkpoint"]
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from argparse import Namespace
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,9 @@ import torch
 from torch import Tensor
 
 from gfm.errors import InputError, UnreadableFileError
-from gfm.files import replacing
 
-__all__ = ["INDEX", "KEYS", "SUFFIXES", "Saved", "holds_optimizer", "open_saved", "shards_of", "suffix_of",
-           "write_like"]
+__all__ = ["INDEX", "KEYS", "SUFFIXES", "Saved", "holds_optimizer", "holds_tensors", "open_saved", "shards_of",
+           "suffix_of"]
 
 SUFFIXES = (".safetensors", ".pth.tar", ".pt.tar", ".pt", ".pth", ".ckpt", ".bin")
 INDEX = ".index.json"
@@ -31,9 +29,6 @@ _SCALAR = np.float64(0).__reduce__()[0]
 _PLAIN_DATA: list[Any] = [Namespace, np.dtype, *(type(np.dtype(code)) for code in "?bBhHiIlLqQefd"),
                           _SCALAR, (_SCALAR, "numpy.core.multiarray.scalar")]
 _SINGLE = (int, float, str, np.generic, type(None))
-_STATE_OF_TRAINING = re.compile(r"optim|sched|scaler|rng|random|loops|callbacks|ema", re.IGNORECASE)
-_COUNTER = re.compile(r"step|iter|epoch|update", re.IGNORECASE)
-_SETTINGS = (".json", ".txt", ".model", ".jinja", ".yaml", ".yml")  # of a network and its tokenizer
 
 
 @dataclass
@@ -198,7 +193,7 @@ def _place(file: Path, content: Any, key: str | None) -> tuple[str, ...]:
     if places:
         return places[0]
     for word in KEYS:
-        if _tensors_in(content.get(word)):
+        if holds_tensors(content.get(word)):
             return _place(file, content[word], None)  # says what is wrong with it
     others = [name for name, value in content.items() if _is_state(value)]
     odd = next(((k, v) for k, v in content.items() if not (isinstance(k, str) and isinstance(v, Tensor))), None)
@@ -240,88 +235,8 @@ def _name(file: Path) -> str:
     return f"{file.parent.name}/{file.name}"
 
 
-# -- writing -------------------------------------------------------------------------------------
-def write_like(saved: Saved, tensors: Mapping[str, Tensor], path: Path, steps: tuple[int, int], folder: bool) -> Path:
-    """Write ``tensors`` as ``saved`` was written: nesting, dtypes, settings and further files are the same.
-
-    Beside the state dict only settings are kept (words, and mappings that are no state of an optimizer), and counters
-    equal to one of ``steps``, which become the new step: nothing else is known of the new state.
-
-    Args:
-        saved: the checkpoint to resemble; what it holds is changed.
-        tensors: the new values, by the names in ``saved``; further names of tied tensors are left out.
-        path: file or folder to write.
-        steps: one that ``saved`` may have, and the new one.
-        folder: whether the checkpoint is the folder in which ``saved`` lies.
-
-    Returns:
-        The file or folder written.
-
-    Raises:
-        InputError: A value does not fit the dtype, the path has another suffix, exists or cannot be written.
-    """
-    cast = {}
-    for name, value in tensors.items():
-        like = saved.tensors[name]
-        cast[name] = value.to(like.dtype).clone(memory_format=torch.contiguous_format)
-        if not torch.equal(cast[name].double().isfinite(), value.double().isfinite()):
-            raise InputError(f"{name!r} has values too large for {like.dtype}, the dtype in {_name(saved.file)}.")
-    source = saved.file.name.removesuffix(INDEX)
-    suffix = suffix_of(source) or Path(source).suffix
-    _unused(path, folder)
-    if not folder and not path.name.endswith(suffix):
-        if suffix_of(path.name) or path.suffix == ".npz":
-            raise InputError(f"{path.name} must end in {suffix}, as the checkpoints read do.")
-        path = path.with_name(path.name + suffix)
-        _unused(path, folder)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
-            if folder:
-                partial.mkdir()
-                for beside in saved.file.parent.iterdir():
-                    if beside.suffix in _SETTINGS and beside.name != "trainer_state.json" and INDEX not in beside.name:
-                        shutil.copy2(beside, partial / beside.name)
-            _write(saved, cast, partial / source if folder else partial, steps)
-    except OSError as error:
-        raise InputError(f"No checkpoint can be written to {path} ({error.strerror}): name another place.") from error
-    return path
-
-
-def _unused(path: Path, folder: bool) -> None:
-    if path.exists() and not (folder and path.is_dir() and not any(path.iterdir())):
-        raise InputError(f"{path} exists already: name a new {'folder' if folder else 'file'}, as the checkpoints are.")
-
-
-def _write(saved: Saved, tensors: dict[str, Tensor], file: Path, steps: tuple[int, int]) -> None:
-    if suffix_of(saved.file.name.removesuffix(INDEX)).lower() == ".safetensors":
-        from safetensors.torch import save_file
-
-        save_file(tensors, file, saved.metadata)
-        return
-    content: Any = saved.tensors if saved.content is None else saved.content
-    state = content
-    for key in saved.keys:
-        _prune(state, (key,), steps)
-        state = state[key]
-    _prune(state, saved.tensors, steps)
-    for name in [*tensors, *saved.tied]:
-        state[name] = tensors[saved.tied.get(name, name)]
-    torch.save(content, file)
-
-
-def _prune(content: Any, kept: Collection[str], steps: tuple[int, int]) -> None:
-    """Leave out of ``content`` what was true of the saved state only."""
-    for key, value in list(content.items()):
-        if key in kept or isinstance(value, str):
-            continue
-        if type(value) is int and value in steps and _COUNTER.search(str(key)):
-            content[key] = steps[1]
-        elif not isinstance(value, (Mapping, Namespace)) or _STATE_OF_TRAINING.search(str(key)) or _tensors_in(value):
-            del content[key]
-
-
-def _tensors_in(value: Any) -> bool:
+def holds_tensors(value: Any) -> bool:
+    """Whether a value is a tensor, or a container with one."""
     if isinstance(value, Mapping):
-        return any(map(_tensors_in, value.values()))
-    return isinstance(value, Tensor) or (isinstance(value, (list, tuple)) and any(map(_tensors_in, value)))
+        return any(map(holds_tensors, value.values()))
+    return isinstance(value, Tensor) or (isinstance(value, (list, tuple)) and any(map(holds_tensors, value)))
