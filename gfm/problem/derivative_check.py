@@ -27,7 +27,7 @@ from gfm.problem.supported import explained, same_random_numbers
 if TYPE_CHECKING:
     from gfm.problem import Problem
 
-__all__ = ["check_problem", "check_whole"]
+__all__ = ["check", "check_problem", "check_whole"]
 
 #: Steps of the finite differences, in units of a typical weight: in float64 so small that they cross hardly any kink.
 _STEPS = {torch.float64: (1e-6, 1e-7), torch.float32: (2e-2, 1e-2, 5e-3)}
@@ -90,10 +90,10 @@ def check_problem(problem: Problem, few: int) -> torch.dtype:
         w, precision = _widest(loss, w0, problem.p <= problem.exact_limit)
         with explained("the loss cannot be differentiated often enough"):
             try:
-                _check(loss, w, precision)
+                check(loss, w, precision)
             except (RuntimeError, NotImplementedError) as failure:
                 problem.objective.plain_attention = "attention" in str(failure)
-                _check(loss, w, precision)  # fails again if attention was not the reason
+                check(loss, w, precision)  # fails again if attention was not the reason
         with explained("the loss cannot be computed"):
             problem.objective.settle(w0, inputs, targets)
     return precision
@@ -116,7 +116,7 @@ def _widest(loss: Loss, w: Tensor, exact: bool) -> tuple[Tensor, torch.dtype]:
     return w, own
 
 
-def _check(loss: Loss, w: Tensor, precision: torch.dtype) -> None:
+def check(loss: Loss, w: Tensor, precision: torch.dtype) -> None:
     """Check the derivatives of a scalar ``loss`` of w (p,) near the given weights.
 
     The check costs about thirty gradients of the loss, which is computed in ``precision``. The loss may have kinks
