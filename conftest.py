@@ -49,6 +49,16 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: not item.path.is_relative_to(ROOT / "tests" / "site"))
 
 
+@pytest.fixture(autouse=True)
+def _same_random_numbers():
+    """What a test draws from the global generators does not depend on the tests before it, nor on its worker."""
+    import numpy as np
+    import torch
+
+    torch.manual_seed(0)
+    np.random.seed(0)
+
+
 @pytest.fixture(scope="session")
 def smoke_outputs(request) -> Path:
     """``build/test/smoke`` with the verdicts, figures and data of every committed notebook.
