@@ -19,12 +19,12 @@ from gfm.forecasters.sequence import LSTM, Transformer
 from gfm.forecasters.wnn import WNN
 from gfm.forecasting.base import Forecaster, register, registered
 from gfm.forecasting.report import FitReport
-from gfm.matching import GradientFlowMatching, MemorylessFlow, PrefixFlow, VectorOnly
+from gfm.matching import AffineFlow, GradientFlowMatching, MemorylessFlow
 
 __all__ = [
-    "LFD2", "LFN", "LFS", "LSTM", "OLS", "WNN", "DLinear", "DynamicModes", "FitReport", "Forecaster", "Geometric",
+    "LFD2", "LFN", "LFS", "LSTM", "OLS", "WNN", "AffineFlow", "DLinear", "DynamicModes", "FitReport", "Forecaster", "Geometric",
     "GradientFlowMatching", "Hold", "Introspection", "Linear", "LinearEnds", "MemorylessFlow", "Mixer", "MonotoneMap",
-    "NLinear", "NeuralODE", "NiNoStyle", "OLSEnds", "PrefixFlow", "Quadratic", "Transformer", "VectorOnly", "WNNPlus",
+    "NLinear", "NeuralODE", "NiNoStyle", "OLSEnds", "Quadratic", "Transformer", "WNNPlus",
     "available", "register",
 ]
 

@@ -59,6 +59,7 @@ def train_module(
     validate: Callable[[], float],
     training: Training,
     report: FitReport,
+    first: bool = False,
 ) -> None:
     """Minimise ``loss(indices, generator)`` over ``items`` items; keep the state with the best validation loss.
 
@@ -69,6 +70,7 @@ def train_module(
         validate: the validation loss, computed without gradients.
         training: how to train.
         report: its curve, epochs and parameters are filled in.
+        first: whether the module's state before the training may be the best.
 
     Raises:
         NumericalError: The loss is no longer finite.
@@ -80,6 +82,9 @@ def train_module(
     if training.schedule == "one-cycle" and steps > 3:  # fewer steps have no room for a cycle
         cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.rate, steps, cycle_momentum=False)
     best, best_state, best_epoch = float("inf"), copy.deepcopy(module.state_dict()), 0
+    if first:
+        with torch.no_grad():
+            best = validate()
     for epoch in range(1, training.epochs + 1):
         module.train()
         total = 0.0

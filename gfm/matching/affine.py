@@ -24,11 +24,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-__all__ = ["AffineFlow"]
+__all__ = ["AffineField"]
 
 
 @dataclass(frozen=True)
-class AffineFlow:
+class AffineField:
     """The affine flow x_k = g_k b'c + D_k c.
 
     Args:
@@ -67,7 +67,7 @@ class AffineFlow:
         return ahead[:, 1:] - (1 - self.kappa) * ahead[:, :-1]
 
     @classmethod
-    def restoring(cls, ends: np.ndarray, later: np.ndarray) -> AffineFlow:
+    def restoring(cls, ends: np.ndarray, later: np.ndarray) -> AffineField:
         """Fit kappa and b to later states (series, horizon), without a drive.
 
         For each kappa, b is found by linear least squares; kappa is searched between 1e-4 and 0.5 per step.
@@ -88,7 +88,7 @@ class AffineFlow:
         )
         return cls(float(np.exp(found.x)), solve(found.x)[1], None, later.shape[1])
 
-    def driven(self, ends: np.ndarray, context: np.ndarray, later: np.ndarray, ridges: np.ndarray) -> list[AffineFlow]:
+    def driven(self, ends: np.ndarray, context: np.ndarray, later: np.ndarray, ridges: np.ndarray) -> list[AffineField]:
         """This flow with a drive fitted to its residuals by ridge regression, one flow for every ridge.
 
         Ridge 0 is plain least squares; infinity means no drive. A single singular value decomposition (float64)
@@ -103,9 +103,9 @@ class AffineFlow:
         flows = []
         for ridge in ridges:
             if not np.isfinite(ridge):
-                flows.append(AffineFlow(self.kappa, self.aim, None, self.horizon))
+                flows.append(AffineField(self.kappa, self.aim, None, self.horizon))
                 continue
             gain = np.where(kept, s / (s**2 + ridge * len(context) + ~kept), 0.0)
             drive = (vt.T @ (gain[:, None] * projected)) / unit[:, None]
-            flows.append(AffineFlow(self.kappa, self.aim, drive, self.horizon))
+            flows.append(AffineField(self.kappa, self.aim, drive, self.horizon))
         return flows

@@ -1,22 +1,31 @@
-"""The network of a learned field: a perceptron that starts at zero, and its inputs in the coordinate view."""
+"""The network of gradient flow matching: the gradient of a weight as a function of its place, time and context.
+
+    g(x, t | c) = kappa(t, c) x - b(t, c)
+
+A perceptron beside a linear layer reads the context once and gives kappa and b (and q, the square, where the optimizer
+averages squares) at a few times between which they are interpolated. So a forecast needs one pass of the network
+for each weight, however many steps the flow is integrated over.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gfm.nets.mlp import mlp
 
-__all__ = ["CorrectionField", "numbers_in", "perceptron"]
+__all__ = ["STATES", "NetworkField", "numbers_in", "perceptron"]
+
+STATES = ("linear", "restoring", "none")
 
 
 def perceptron(
     inputs: int, hidden: Sequence[int], outputs: int, seed: int, dtype: torch.dtype = torch.float32
 ) -> nn.Sequential:
-    """Linear layers with SiLU between them; the last is initially zero, so that an untrained network has no effect."""
+    """Linear layers with SiLU between them; the last is initially zero, so that an untrained perceptron has no effect."""
     net = mlp((inputs, *hidden, outputs), "silu", dtype=dtype, seed=seed)
     for parameter in net[-1].parameters():
         nn.init.zeros_(parameter)
@@ -28,38 +37,75 @@ def numbers_in(network: nn.Module | None) -> int:
     return 0 if network is None else sum(p.numel() for p in network.parameters())
 
 
-class CorrectionField(nn.Module):
-    """u(y, t | c): the correction of the affine part as a function of state, time and context.
+class NetworkField(nn.Module):
+    """g(x, t | c), affine in x, with coefficients from a network.
 
     Args:
         features: number of context features.
-        hidden: widths of the hidden layers.
-        state: whether y is an input; without it the correction is a drive that the noise in y does not affect.
-        time: whether t is an input, with sines and cosines of two frequencies.
+        hidden: widths of the perceptron's hidden layers; empty for the linear layer alone.
+        knots: number of times, equally spaced over the horizon, at which the coefficients are given.
+        squares: whether q is given too.
+        state: ``"linear"``: kappa has any sign. Its negative values are right where runs differ in their optimum: the
+            farther a weight has come, the farther away its optimum is to be believed. ``"restoring"``: kappa is
+            positive, an attraction to the aim b / kappa. ``"none"``: kappa is 0, and x is not used.
         seed: of the initial weights.
         dtype: of the weights.
     """
 
     def __init__(
-        self, features: int, hidden: Sequence[int] = (64, 64), state: bool = True, time: bool = True,
-        seed: int = 0, dtype: torch.dtype = torch.float32,
+        self, features: int, hidden: Sequence[int], knots: int, squares: bool, state: str = "restoring",
+        seed: int = 0, dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__()
-        self.state, self.time, self.hidden = state, time, tuple(hidden)
-        self.net = perceptron(features + 5 * int(time) + int(state), hidden, 1, seed, dtype)
+        self.knots, self.squares, self.state = knots, squares, state
+        self.width = 2 + int(squares)
+        self.linear = nn.Linear(features, knots * self.width, dtype=dtype)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        self.perceptron = perceptron(features, hidden, knots * self.width, seed, dtype) if hidden else None
 
-    def forward(self, y: Tensor, t: Tensor, c: Tensor) -> Tensor:
-        """Velocities (batch,), per horizon.
+    def coefficients(self, context: Tensor) -> Tensor:
+        """(batch, knots, 2 or 3): kappa (before its sign is fixed), b and q (likewise) at the knots."""
+        out = self.linear(context)
+        if self.perceptron is not None:
+            out = out + self.perceptron(context)
+        return out.unflatten(-1, (self.knots, self.width))
+
+    def between(self, coefficients: Tensor, share: Tensor) -> Tensor:
+        """(batch, times, 2 or 3) the coefficients at shares (batch, times) of the horizon; constant beyond it."""
+        place = (share * (self.knots - 1)).clamp(0, self.knots - 1)
+        low = place.floor().clamp(max=max(self.knots - 2, 0))
+        high = (low + 1).clamp(max=self.knots - 1)
+        before, after = (
+            coefficients.gather(1, at.long()[..., None].expand(-1, -1, self.width)) for at in (low, high)
+        )
+        return torch.lerp(before, after, (place - low)[..., None])
+
+    def values(self, coefficients: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """g and q (None without squares) for coefficients (..., 2 or 3) at places x (...)."""
+        kappa, b = coefficients[..., 0], coefficients[..., 1]
+        if self.state == "restoring":
+            kappa = F.softplus(kappa)
+        g = -b if self.state == "none" else kappa * x - b
+        return g, F.softplus(coefficients[..., 2]) if self.squares else None
+
+    def start(self, kappa: Tensor, b: Tensor, q: Tensor | None) -> None:
+        """Set the linear layer.
 
         Args:
-            y: (batch,) state minus the affine flow's state.
-            t: (batch,) elapsed share of the horizon, in [0, 1].
-            c: (batch, features) standardised context.
+            kappa: (knots,).
+            b: (knots, features+1), the last column the constant.
+            q: (knots,) constants, positive.
         """
-        inputs = [c]
-        if self.time:
-            waves = [f(math.pi * k * t) for k in (1, 2) for f in (torch.sin, torch.cos)]
-            inputs.insert(0, torch.stack([t, *waves], dim=-1))
-        if self.state:
-            inputs.append(y[:, None])
-        return self.net(torch.cat(inputs, dim=-1))[:, 0]
+        with torch.no_grad():
+            weight = self.linear.weight.view(self.knots, self.width, -1)
+            bias = self.linear.bias.view(self.knots, self.width)
+            weight.zero_()
+            weight[:, 1], bias[:, 1] = b[:, :-1], b[:, -1]
+            bias[:, 0] = _before_softplus(kappa.clamp_min(1e-3)) if self.state == "restoring" else kappa
+            if q is not None:
+                bias[:, 2] = _before_softplus(q.clamp_min(1e-3))
+
+
+def _before_softplus(value: Tensor) -> Tensor:
+    return torch.where(value > 20, value, value.clamp(max=20).expm1().log())

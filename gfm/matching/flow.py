@@ -1,7 +1,9 @@
-"""The interface of a learned flow: what :class:`GradientFlowMatching` needs from a view of the weights."""
+"""The interface of a learned flow: what a model needs from a view of the weights."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import product
 from typing import ClassVar, Protocol, Self
 
 import numpy as np
@@ -12,21 +14,21 @@ from gfm.matching.integrate import Solver
 from gfm.matching.options import FlowOptions
 from gfm.trajectories import Trajectories
 
-__all__ = ["Flow"]
+__all__ = ["Flow", "pieces"]
 
 
 class Flow(Protocol):
     """A field fitted to recorded runs, and the flow along it that continues a prefix.
 
-    A new flow is a class in its own file that inherits from this one and is listed in
-    ``gfm.matching.model.FLOWS``. It defines ``fit``, ``correct``, ``forecast`` and ``size``; the rest has defaults.
+    A new flow is a class in its own file that inherits from this one and is listed among the ``flows`` of a model
+    (:mod:`gfm.matching.model`). It defines ``fit``, ``forecast`` and ``size``; the rest has defaults.
 
     Attributes:
         view: its name as a value of the model's option ``view``.
         coordinatewise: whether the number of weights may differ between fitting and forecasting.
         n: the number of the last observed step.
         options: see :class:`FlowOptions`.
-        network: the fitted correction of the closed-form part, or None; the model sets it to None if it does not help.
+        network: the field's network, or None.
     """
 
     view: ClassVar[str]
@@ -44,12 +46,11 @@ class Flow(Protocol):
         """Whether ``view="auto"`` tries this flow on these runs."""
         return False
 
-    def fit(self, train: Trajectories, held: Trajectories) -> np.ndarray:
-        """Fit the closed-form part to ``train``; returns the (runs,) held-out errors by which views are compared."""
-        ...
+    def fit(self, train: Trajectories, held: Trajectories, report: FitReport) -> np.ndarray:
+        """Fit the field to ``train``, fill in the report's curve if a network is trained.
 
-    def correct(self, train: Trajectories, held: Trajectories, report: FitReport) -> None:
-        """Train ``network`` on the residuals of the closed-form part, and fill in the report's curve."""
+        Returns the (runs,) held-out errors by which views are compared.
+        """
         ...
 
     def damp(self, train: Trajectories, held: Trajectories) -> dict[str, object]:
@@ -79,3 +80,21 @@ class Flow(Protocol):
     def notes(self) -> dict[str, object]:
         """What was chosen by the held-out runs, by name."""
         return {}
+
+
+def pieces(prefix: Trajectories, bytes_per_weight: int, memory: int) -> Iterator[tuple[slice, slice, Trajectories]]:
+    """Some weights of some runs after others, with their optimizer states: as many at a time as fit the memory.
+
+    Weights of the coordinate view are independent of each other. At least one (some kilobytes) is taken at a time.
+    """
+    p = prefix.parameters
+    chunk = max(int(memory // bytes_per_weight), 1)
+    rows, columns = max(chunk // p, 1), min(chunk, p)
+    for first, start in product(range(0, prefix.runs, rows), range(0, p, columns)):
+        runs, weights = slice(first, first + rows), slice(start, start + columns)
+        states = {name: value[runs, :, weights] for name, value in prefix.states.items()}
+        buffers = {name: value[runs] for name, value in prefix.buffers.items()}
+        part = Trajectories(
+            prefix.weights[runs, :, weights], prefix.steps, None, prefix.meta, states, buffers=buffers
+        )
+        yield runs, weights, part

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +14,7 @@ from gfm.forecasting.base import Forecaster, register
 from gfm.forecasting.report import FitReport
 from gfm.forecasting.series import from_series, to_series
 from gfm.forecasting.training import Training, train_module
-from gfm.matching.field import CorrectionField
+from gfm.matching.field import perceptron
 from gfm.matching.integrate import integrate
 from gfm.matching.loss import flow_matching_loss
 from gfm.matching.path import IncrementPath
@@ -68,9 +69,8 @@ class MemorylessFlow(Forecaster):
         self.steps = series.shape[1] - 1
         self.center, self.spread = series.mean(), series.std().clamp_min(1e-12)
         self.unit = float(series.diff(dim=1).square().mean().sqrt()) or 1.0
-        self.field = CorrectionField(
-            0, self.hidden, state=True, time=self.time, seed=self.training.seed, dtype=torch.float64
-        )
+        inputs = 6 if self.time else 1
+        self.field = perceptron(inputs, self.hidden, 1, self.training.seed, torch.float64)
         span = self.path.span
 
         def loss(runs: Tensor, generator: torch.Generator, among: Tensor = series) -> Tensor:
@@ -92,7 +92,10 @@ class MemorylessFlow(Forecaster):
         train_module(self.field, loss, train.runs, validate, self.training, report)
 
     def _network(self, w: Tensor, t: Tensor) -> Tensor:
-        return self.field((w - self.center) / self.spread, t, w.new_zeros(len(w), 0))
+        inputs = [(w - self.center) / self.spread]
+        if self.time:
+            inputs += [t, *(f(math.pi * k * t) for k in (1, 2) for f in (torch.sin, torch.cos))]
+        return self.field(torch.stack(inputs, dim=-1))[:, 0]
 
     @torch.no_grad()
     def _forecast(self, prefix: Trajectories, horizon: int) -> np.ndarray:

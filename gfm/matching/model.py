@@ -9,6 +9,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from gfm.checks import one_of
+from gfm.errors import InputError
 from gfm.forecasting.base import Forecaster, register
 from gfm.forecasting.report import FitReport
 from gfm.forecasting.training import Training
@@ -16,105 +17,118 @@ from gfm.matching.coordinate import CoordinateFlow
 from gfm.matching.damping import DAMPINGS
 from gfm.matching.flow import Flow
 from gfm.matching.integrate import Solver
+from gfm.matching.matched import MatchedFlow
 from gfm.matching.options import Conditioning, FlowOptions, Network
 from gfm.matching.path import IncrementPath
 from gfm.matching.selection import clearly_better
 from gfm.matching.vector import VectorFlow
 from gfm.trajectories import Trajectories
 
-__all__ = ["FLOWS", "GradientFlowMatching", "PrefixFlow", "VectorOnly"]
-
-FLOWS: dict[str, type[Flow]] = {flow.view: flow for flow in (CoordinateFlow, VectorFlow)}
-"""The views by name. ``view="auto"`` tries those that suit the runs, in this order; a later one must be clearly
-better than those before it."""
+__all__ = ["AffineFlow", "FlowForecaster", "GradientFlowMatching"]
 
 USUAL = FlowOptions()
 
 
-@register
-class GradientFlowMatching(Forecaster):
-    """A vector field fitted to recorded weights, whose flow continues a prefix.
+class FlowForecaster(Forecaster):
+    """A field fitted to recorded weights, whose flow continues a prefix, in one of two views.
 
-    There are two views. The coordinate view is a field v(x, t | prefix) shared by all weights: an affine part,
-    which descends towards the optimum to which the prefix points (:class:`AffineFlow`, closed form, float64), and a
-    network's correction (:class:`CorrectionField`, conditional flow matching). The vector view is a memoryless
-    field v(w) of all weights together (:class:`VectorFlow`), which is appropriate if all runs share one task.
-
-    Forecasts of the validation runs decide every option set to ``"auto"``, and the ridge; if the difference is
-    within the noise the simpler model is chosen (:mod:`gfm.matching.selection`). Without a validation set the last
-    fifth of the training runs is held out.
-
-    Args:
-        observed: n, the number of the last observed step (default: a tenth of the steps).
-        view: ``"coordinate"``, ``"vector"`` or ``"auto"`` (the vector view is tried for up to 64 weights).
-        conditioning: how the coordinate view's field depends on the prefix.
-        network: the network that corrects the affine part, used if it improves the validation forecasts; or None.
-        path: the conditional path; its span is limited to half the horizon.
-        solver: how the flow is integrated; by default one Euler step per optimizer step.
-        damping: ``"none"``, ``"auto"`` or ``"cautious"``, see :class:`FlowOptions`.
-        training: how the network is trained; a batch consists of runs.
-
-    Raises:
-        InputError: The view or the damping is unknown.
-
-    Example:
-        >>> GradientFlowMatching(20, view="coordinate", network=Network(time=False)).network.hidden
-        (64, 64)
+    The coordinate view is a field v(x, t | prefix) shared by all weights. The vector view is a memoryless field v(w) of
+    all weights together (:class:`VectorFlow`), which is appropriate if all runs share one task. A subclass lists its
+    ``flows``; ``view="auto"`` tries those that suit the runs, in this order, and a later one must be clearly better
+    than those before it (:mod:`gfm.matching.selection`).
     """
 
-    name = "gfm"
-    title = "GFM (ours)"
-    source = "reconstruction of Shou et al. 2025, arXiv 2505.20221"
-    usual_view: ClassVar[str] = "auto"
+    flows: ClassVar[tuple[type[Flow], ...]] = ()
 
-    def __init__(
-        self,
-        observed: int | None = None,
-        *,
-        view: str | None = None,
-        conditioning: Conditioning = USUAL.conditioning,
-        network: Network | None = USUAL.network,
-        path: IncrementPath = USUAL.path,
-        solver: Solver = USUAL.solver,
-        damping: str = USUAL.damping,
-        training: Training = USUAL.training,
-    ) -> None:
+    def __init__(self, observed: int | None, view: str, options: FlowOptions) -> None:
         super().__init__(observed)
-        self.view = self.usual_view if view is None else view
-        one_of("view", self.view, (*FLOWS, "auto"))
-        self.conditioning, self.network, self.path = conditioning, network, path
-        self.solver, self.damping, self.training = solver, damping, training
-        self._options(path)
+        one_of("view", view, (*[flow.view for flow in self.flows], "auto"))
+        self.view, self.options = view, options
 
-    def _options(self, path: IncrementPath) -> FlowOptions:
-        return FlowOptions(self.conditioning, self.network, path, self.solver, self.damping, self.training)
+    @property
+    def training(self) -> Training:
+        """How the network is trained."""
+        return self.options.training
+
+    @training.setter
+    def training(self, value: Training) -> None:
+        self.options = replace(self.options, training=value)
 
     def _fit(self, train: Trajectories, validation: Trajectories | None, report: FitReport) -> None:
         if validation is None:
             held = max(train.runs // 5, 1) if train.runs > 1 else 0
             train, validation = (train[: train.runs - held], train[-held:]) if held else (train,) * 2
-        options = self._options(replace(self.path, span=min(self.path.span, max(self.horizon // 2, 1))))
-        kinds = [FLOWS[self.view]] if self.view != "auto" else [f for f in FLOWS.values() if f.suits(train)]
+            report.notes["held_out"] = held if held else "the training run itself"
+        path = self.options.path
+        options = replace(self.options, path=replace(path, span=min(path.span, max(self.horizon // 2, 1))))
+        kinds = [flow for flow in self.flows if flow.view == self.view or (self.view == "auto" and flow.suits(train))]
         best: np.ndarray | None = None
+        tried = []
         for kind in kinds:
-            flow = kind(self.n, options)
-            errors = flow.fit(train, validation)
+            flow, one = kind(self.n, options), FitReport()
+            errors = flow.fit(train, validation, one)
+            tried.append(f"{flow.view} {errors.mean():.4g}")
             if best is None or clearly_better(errors, best):
-                self.flow, best = flow, errors
+                self.flow, best, curve = flow, errors, one
         assert best is not None
-        report.notes.update(view=self.flow.view, **self.flow.notes, affine_error=float(best.mean()))
-        if self.network is not None:
-            self.flow.correct(train, validation, report)
-            errors = self.flow.errors(validation)
-            if not self.network.always and not clearly_better(errors, best, 2.0):
-                # thousands of parameters, and stopped early on these same runs: two standard errors, not one
-                self.flow.network = None
-            report.notes.update(corrected_error=float(errors.mean()), corrected=self.flow.network is not None)
-        if self.damping != "none":
+        report.train, report.validation = curve.train, curve.validation
+        report.epochs, report.best_epoch = curve.epochs, curve.best_epoch
+        report.notes.update(view=self.flow.view, **self.flow.notes, error=float(best.mean()), tried=", ".join(tried))
+        if options.damping != "none":
             report.notes.update(self.flow.damp(train, validation))
         report.parameters = self.flow.size
         # used by the checks of forecast(): a vector field has a fixed number of weights
         self.coordinatewise = self.flow.coordinatewise
+
+    def _forecast(self, prefix: Trajectories, horizon: int) -> np.ndarray:
+        return self.flow.forecast(prefix, horizon, self.options.solver)
+
+
+@register
+class AffineFlow(FlowForecaster):
+    """The flow of an affine field, fitted in closed form (float64): ours, not the paper's.
+
+    In the coordinate view the field descends towards the optimum to which the prefix points, and has a drive that is
+    linear in the prefix (:class:`AffineField`); it is fitted to the recorded states. In the vector view it is matched
+    to the recorded steps (:class:`AffineVectorField`).
+
+    Validation forecasts decide every option set to ``"auto"``, and the ridge; if the difference is within the noise
+    the simpler one is chosen. Without a validation set the last fifth of the training runs is held out (a single run
+    serves for both, and the report's notes say so).
+
+    Args:
+        observed: n, the number of the last observed step (default: a tenth of the steps).
+        view: ``"coordinate"``, ``"vector"`` or ``"auto"`` (the vector view is tried for up to 64 weights).
+        conditioning: how the coordinate view's field depends on the prefix.
+        solver: how the flow is integrated; by default one Euler step per recorded state.
+        ridges, products, damping: see :class:`FlowOptions`.
+
+    Raises:
+        InputError: An option is unknown or out of range.
+
+    Example:
+        >>> AffineFlow(20, view="coordinate", damping="cautious").options.damping
+        'cautious'
+    """
+
+    name = "affine-flow"
+    title = "Affine flow (ours)"
+    source = "ours"
+    flows = (CoordinateFlow, VectorFlow)
+
+    def __init__(
+        self,
+        observed: int | None = None,
+        *,
+        view: str = "auto",
+        conditioning: Conditioning = USUAL.conditioning,
+        solver: Solver = USUAL.solver,
+        ridges: tuple[float, ...] = USUAL.ridges,
+        products: bool = USUAL.products,
+        damping: str = USUAL.damping,
+    ) -> None:
+        options = FlowOptions(conditioning, solver, ridges=ridges, products=products, damping=damping)
+        super().__init__(observed, view, options)
 
     def with_damping(self, damping: str) -> Self:
         """The same fitted model under a damping no stronger than the one it was fitted with.
@@ -126,29 +140,54 @@ class GradientFlowMatching(Forecaster):
             InputError: The damping is unknown, or stronger than the fitted one.
         """
         _ = self.fitted
-        one_of("damping", damping, DAMPINGS[: DAMPINGS.index(self.damping) + 1])  # what was fitted
+        one_of("damping", damping, DAMPINGS[: DAMPINGS.index(self.options.damping) + 1])  # what was fitted
         other = copy.copy(self)
-        other.flow, other.damping = self.flow.with_damping(damping), damping
+        other.flow, other.options = self.flow.with_damping(damping), replace(self.options, damping=damping)
         return other
 
-    def _forecast(self, prefix: Trajectories, horizon: int) -> np.ndarray:
-        return self.flow.forecast(prefix, horizon, self.solver)
-
 
 @register
-class PrefixFlow(GradientFlowMatching):
-    """The coordinate view only: v(x, t | prefix), shared by all weights."""
+class GradientFlowMatching(FlowForecaster):
+    """Gradient flow matching: a network's vector field, fitted by conditional flow matching and carried by the optimizer.
 
-    name = "gfm-prefix"
-    title = "GFM, coordinate view"
-    usual_view = "coordinate"
+    In the coordinate view the network supplies the gradient g(x, t | c) of a weight, given its place x, the time t
+    and the context c of its prefix, and the optimizer's own rule makes a flow of it, with its averages as part of
+    the flow's state (:mod:`gfm.matching.rules`). The velocities of weights and averages are matched to the recorded
+    steps. In the vector view one network sees all weights, without memory.
 
+    Args:
+        observed: n, the number of the last observed step (default: a tenth of the steps).
+        view: ``"coordinate"``, ``"vector"`` or ``"auto"`` (the vector view is tried for up to 64 weights).
+        conditioning: the context, the unit of the coordinates, and whether the flow knows the optimizer.
+        network: the network, and how the field depends on the state.
+        path: the conditional path; its span is limited to half the horizon.
+        solver: how the flow is integrated; by default one Euler step per recorded state.
+        training: how the network is trained; an item is the course of one weight in one run.
 
-@register
-class VectorOnly(GradientFlowMatching):
-    """The vector view only: v(w) of all weights together, without memory."""
+    Raises:
+        InputError: An option is unknown or out of range.
 
-    name = "gfm-vector"
-    title = "GFM, vector view"
-    coordinatewise = False
-    usual_view = "vector"
+    Example:
+        >>> GradientFlowMatching(20, network=Network(state="restoring")).options.network.hidden
+        (64, 64)
+    """
+
+    name = "gfm"
+    title = "GFM (reconstruction)"
+    source = "reconstruction of Shou et al. 2025, arXiv 2505.20221"
+    flows = (MatchedFlow, VectorFlow)
+
+    def __init__(
+        self,
+        observed: int | None = None,
+        *,
+        view: str = "auto",
+        conditioning: Conditioning = Conditioning(context="auto"),
+        network: Network = Network(),
+        path: IncrementPath = USUAL.path,
+        solver: Solver = USUAL.solver,
+        training: Training = USUAL.training,
+    ) -> None:
+        if not isinstance(network, Network):
+            raise InputError(f"network must be a Network(...), but it is {network!r}")
+        super().__init__(observed, view, FlowOptions(conditioning, solver, network, path, training))

@@ -69,7 +69,7 @@ class AffineVectorField:
 
 
 class VectorFlow(Flow):
-    """The flow of an affine field of all weights, with or without a network's correction.
+    """The flow of a field of all weights: affine, or with a network beside the affine part.
 
     The field is memoryless: a forecast uses only the last observed state.
     """
@@ -82,8 +82,10 @@ class VectorFlow(Flow):
         """Whether there are at most ``MOST`` weights."""
         return train.parameters <= MOST
 
-    def fit(self, train: Trajectories, held: Trajectories) -> np.ndarray:
-        """Match the affine field to the training runs; returns the (runs,) errors of its held-out forecasts.
+    def fit(self, train: Trajectories, held: Trajectories, report: FitReport) -> np.ndarray:
+        """Match the field to the training runs; returns the (runs,) errors of its held-out forecasts.
+
+        The affine part is matched in closed form, the network, if there is one, by gradient descent.
 
         Raises:
             InputError: There are more than ``MOST`` weights.
@@ -92,7 +94,10 @@ class VectorFlow(Flow):
             raise InputError(
                 f"The vector view takes at most {MOST} weights; got {train.parameters}. Use view='coordinate'."
             )
+        self.network = None
         self.affine = AffineVectorField.match(train.weights)
+        if self.options.network is not None:
+            self._train(train, held, report)
         return self.errors(held)
 
     @property
@@ -100,8 +105,8 @@ class VectorFlow(Flow):
         """How many numbers were fitted, the network's included."""
         return self.affine.matrix.size + self.affine.offset.size + numbers_in(self.network)
 
-    def correct(self, train: Trajectories, held: Trajectories, report: FitReport) -> None:
-        """Add a network, trained by flow matching on the affine field's velocity residuals."""
+    def _train(self, train: Trajectories, held: Trajectories, report: FitReport) -> None:
+        """Train a network by conditional flow matching on what the affine field leaves of the velocities."""
         asked, path, training = self.options.network, self.options.path, self.options.training
         assert asked is not None
         dtype = self.options.solver.torch_dtype
@@ -115,8 +120,7 @@ class VectorFlow(Flow):
         network = self.network = perceptron(p, asked.hidden, p, training.seed, dtype)
 
         def loss(runs: Tensor, generator: torch.Generator) -> Tensor:
-            times = max(asked.samples // len(runs), 1)
-            k = torch.randint(0, steps - path.span + 1, (len(runs), times), generator=generator)
+            k = torch.randint(0, steps - path.span + 1, (len(runs), asked.times), generator=generator)
             return flow_matching_loss(
                 lambda w, _: network((w - self.center) / self.spread),
                 path,
@@ -127,7 +131,7 @@ class VectorFlow(Flow):
                 generator,
             )
 
-        train_module(network, loss, train.runs, lambda: float(self.errors(held).mean()), training, report)
+        train_module(network, loss, train.runs, lambda: float(self.errors(held).mean()), training, report, True)
 
     def _affine_tensors(self, like: Tensor) -> tuple[Tensor, Tensor]:
         return torch.from_numpy(self.affine.matrix).to(like), torch.from_numpy(self.affine.offset).to(like)

@@ -1,0 +1,192 @@
+"""The optimizer inside the flow: how the weights and the optimizer's averages move, given a gradient.
+
+An optimizer turns gradients into steps by way of averages, so a flow that follows it carries these averages along
+with the weights. With the learning rate a, a gradient g and, where squares are averaged, a square q of its own (the
+mean of a square is not the square of a mean), per step::
+
+    SGD        dw = -a g
+    momentum   dw = -a (b + db),                 db = g - (1 - mu) b
+    RMSprop    dw = -a g / sqrt(s + ds),         ds = (1 - alpha) (q - s)
+    Adam       dw = -a m' / sqrt(v'),            dm = (1 - b1) (g - m),  dv = (1 - b2) (q - v),
+               m' = (m + dm) / (1 - b1^k),       v' = (v + dv) / (1 - b2^k)
+
+One Euler step of this flow is one step of the optimizer. If states are recorded every G steps, the velocities are
+means over G steps with g and q held: exact for the momentum, at the middle of the G steps for the squares.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from gfm.errors import InputError
+
+__all__ = ["RULES", "Adam", "Descent", "HeavyBall", "RMSprop", "UpdateRule", "rule_of"]
+
+
+@dataclass(frozen=True)
+class UpdateRule:
+    """One optimizer's part of the flow; a subclass defines :meth:`velocity`.
+
+    Attributes:
+        averages: names of the optimizer's averages, as in ``Trajectories.states``.
+        squares: whether it needs q beside g.
+        decay: decoupled weight decay, per step and learning rate.
+    """
+
+    averages: ClassVar[tuple[str, ...]] = ()
+    squares: ClassVar[bool] = False
+    decay: float = 0.0
+
+    @property
+    def slow(self) -> float:
+        """Ratio of a lasting gradient to the direction that it leads to."""
+        return 1.0
+
+    @classmethod
+    def of(cls, options: dict[str, Any]) -> UpdateRule:
+        """The rule with torch's options of that optimizer."""
+        return cls()
+
+    def velocity(
+        self, averages: tuple[Tensor, ...], g: Tensor, q: Tensor | None, step: Tensor | float, count: float
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The direction d of the weights, dw/dt = -a d, and the velocities of the averages, all per step.
+
+        Args:
+            averages: (batch,) each, in the unit of g (or of its square).
+            g: (batch,) gradient.
+            q: (batch,) square of the gradient, if :attr:`squares`.
+            step: number of steps taken so far.
+            count: G, the number of steps that the velocities are means over.
+        """
+        return g, ()
+
+    def unit(self, averages: tuple[Tensor, ...], step: float) -> Tensor | None:
+        """(series,) root of the second moment, by which gradients are measured; None if none is kept."""
+        return None
+
+
+class Descent(UpdateRule):
+    """Gradient descent, with or without mini-batches; also the flow of any optimizer whose state is not used."""
+
+
+@dataclass(frozen=True)
+class HeavyBall(UpdateRule):
+    """SGD with momentum: a flow of second order."""
+
+    averages = ("momentum",)
+    mu: float = 0.9
+
+    @property
+    def slow(self) -> float:
+        """1 - mu: the buffer sums gradients."""
+        return 1 - self.mu
+
+    @classmethod
+    def of(cls, options: dict[str, Any]) -> HeavyBall:
+        """The rule with torch's options of that optimizer."""
+        if options.get("dampening", 0) or options.get("nesterov", False):
+            raise InputError("The flow of momentum knows neither dampening nor Nesterov's form.")
+        return cls(mu=options.get("momentum", 0.9))
+
+    def velocity(self, averages, g, q, step, count):  # noqa: D102
+        (b,) = averages
+        kept, summed = self.mu**count, _powers(self.mu, count)
+        d = (b * summed + g * (count - summed) / (1 - self.mu)) / count
+        return d, ((g * (1 - kept) / (1 - self.mu) - (1 - kept) * b) / count,)
+
+
+@dataclass(frozen=True)
+class RMSprop(UpdateRule):
+    """RMSprop; its eps is far below the roots that it is added to, and left out."""
+
+    averages = ("second",)
+    squares = True
+    alpha: float = 0.99
+
+    @classmethod
+    def of(cls, options: dict[str, Any]) -> RMSprop:
+        """The rule with torch's options of that optimizer."""
+        if options.get("momentum", 0) or options.get("centered", False):
+            raise InputError("The flow of RMSprop knows neither momentum nor centring.")
+        return cls(alpha=options.get("alpha", 0.99))
+
+    def velocity(self, averages, g, q, step, count):  # noqa: D102
+        (s,) = averages
+        half = self.alpha ** ((count + 1) / 2)
+        return g / _root(half * s + (1 - half) * q), ((1 - self.alpha**count) * (q - s) / count,)
+
+    def unit(self, averages, step):  # noqa: D102
+        return averages[0].sqrt()
+
+
+@dataclass(frozen=True)
+class Adam(UpdateRule):
+    """Adam and AdamW, with the corrections of the averages' start from zero."""
+
+    averages = ("momentum", "second")
+    squares = True
+    beta1: float = 0.9
+    beta2: float = 0.999
+
+    @classmethod
+    def of(cls, options: dict[str, Any]) -> Adam:
+        """The rule with torch's options of that optimizer."""
+        if options.get("amsgrad", False):
+            raise InputError("The flow of Adam does not know amsgrad.")
+        beta1, beta2 = options.get("betas", (0.9, 0.999))
+        return cls(beta1=beta1, beta2=beta2)
+
+    def velocity(self, averages, g, q, step, count):  # noqa: D102
+        m, v = averages
+        kept, middle = _powers(self.beta1, count) / count, (count + 1) / 2
+        half = self.beta2**middle
+        first = (kept * m + (1 - kept) * g) / (1 - self.beta1 ** (step + middle))
+        second = (half * v + (1 - half) * q) / (1 - self.beta2 ** (step + middle))
+        return first / _root(second), (
+            (1 - self.beta1**count) * (g - m) / count,
+            (1 - self.beta2**count) * (q - v) / count,
+        )
+
+    def unit(self, averages, step):  # noqa: D102
+        return (averages[1] / (1 - self.beta2**step)).sqrt()
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay."""
+
+    @classmethod
+    def of(cls, options: dict[str, Any]) -> AdamW:
+        """The rule with torch's options of that optimizer."""
+        adam = Adam.of(options)
+        return cls(options.get("weight_decay", 1e-2), adam.beta1, adam.beta2)
+
+
+RULES: dict[str, type[UpdateRule]] = {
+    "SGD": Descent, "momentum": HeavyBall, "RMSprop": RMSprop, "Adam": Adam, "AdamW": AdamW,
+}
+
+
+def rule_of(meta: dict[str, Any]) -> UpdateRule:
+    """The rule of recorded trajectories, by their ``meta``.
+
+    Raises:
+        InputError: The optimizer is unknown, or has an option that its flow does not know.
+    """
+    name = meta.get("optimizer")
+    if name not in RULES:
+        raise InputError(f"The optimizer-aware flow knows {', '.join(RULES)}, not {name!r}.")
+    return RULES[name].of(meta.get("options", {}))
+
+
+def _powers(base: float, count: float) -> float:
+    """base + base^2 + ... + base^count."""
+    return base * (1 - base**count) / (1 - base)
+
+
+def _root(square: Tensor) -> Tensor:
+    return square.clamp_min(1e-12).sqrt()
