@@ -20,6 +20,7 @@ from gfm.matching.frame import Frame, units_of
 from gfm.matching.integrate import Solver, integrate
 from gfm.matching.loss import flow_matching_loss
 from gfm.matching.optimizer_state import gradients, state_features
+from gfm.matching.options import Network
 from gfm.matching.rules import Descent, UpdateRule, rule_of
 from gfm.matching.selection import choose
 from gfm.trajectories import Trajectories
@@ -94,6 +95,11 @@ class MatchedFlow(Flow):
         return True
 
     @property
+    def asked(self) -> Network:
+        """The options of the network, which this flow always has."""
+        return self.options.network or Network()
+
+    @property
     def size(self) -> int:
         """How many numbers were fitted."""
         return numbers_in(self.network)
@@ -131,7 +137,7 @@ class MatchedFlow(Flow):
         course = self._course(train)
         self.center = course.context.mean(axis=0)
         self.spread = np.maximum(course.context.std(axis=0), 1e-12)
-        asked, dtype = self.options.network, self.options.solver.torch_dtype
+        asked, dtype = self.asked, self.options.solver.torch_dtype
         self.network = NetworkField(
             len(self.center), asked.hidden, asked.knots, course.rule.squares, asked.state,
             self.options.training.seed, dtype,
@@ -203,7 +209,7 @@ class MatchedFlow(Flow):
 
     def _train(self, train: Trajectories, held: Trajectories, report: FitReport) -> None:
         """Train all layers by conditional flow matching."""
-        asked, path, training = self.options.network, self.options.path, self.options.training
+        asked, path, training = self.asked, self.options.path, self.options.training
         course, network = self._course(train), self.network
         context = self._standardised(course.context)
         longest = self.horizon - path.span
@@ -320,8 +326,10 @@ class MatchedFlow(Flow):
         rate = np.where(still, 0.0, rate)
         weight = np.square(frame.scale) / np.square(frame.scale).mean()
         decay = lr * rule.decay * np.stack([np.ones(len(rate)), frame.origin / frame.scale], axis=1)
-        tensors = (torch.from_numpy(np.ascontiguousarray(a)).to(dtype) for a in (z, rate, weight, decay, steps))
-        return Course(frame, context, *tensors, _factor(data.meta.get("schedule"), steps[0, n]), rule)
+        arrays = {"z": z, "rate": rate, "weight": weight, "decay": decay, "steps": steps}
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(a)).to(dtype) for name, a in arrays.items()}
+        factor = _factor(data.meta.get("schedule"), float(steps[0, n]))
+        return Course(frame, context, factor=factor, rule=rule, **tensors)
 
     def _standardised(self, context: np.ndarray) -> Tensor:
         scaled = np.clip((context - self.center) / self.spread, -CLIP, CLIP)
@@ -355,7 +363,7 @@ class MatchedFlow(Flow):
 
     def bytes_per_weight(self, horizon: int) -> int:
         """Upper bound on the bytes that one weight needs during integration, from the arrays involved."""
-        hidden = 3 * sum(self.options.network.hidden)
+        hidden = 3 * sum(self.asked.hidden)
         coefficients = 6 * self.network.knots * self.network.width
         return 8 * (12 * (self.n + 1) + 6 * len(self.center) + hidden + coefficients + 8 * horizon)
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from gfm.errors import InputError
@@ -65,7 +64,7 @@ class UpdateRule:
         """
         return g, ()
 
-    def unit(self, averages: tuple[Tensor, ...], step: float) -> Tensor | None:
+    def unit(self, averages: tuple[Tensor, ...], step: Tensor) -> Tensor | None:
         """(series,) root of the second moment, by which gradients are measured; None if none is kept."""
         return None
 
@@ -184,7 +183,7 @@ def rule_of(meta: dict[str, Any]) -> UpdateRule:
 
 
 def _powers(base: float, count: float) -> float:
-    """base + base^2 + ... + base^count."""
+    """Sum of base + base^2 + ... + base^count."""
     return base * (1 - base**count) / (1 - base)
 
 

@@ -10,37 +10,45 @@ import numpy as np
 from gfm.checks import known
 from gfm.experiments.learned.least_squares import SPLIT, replicate_set
 from gfm.experiments.learned.small_networks import small_networks
-from gfm.matching import Conditioning, IncrementPath, MemorylessFlow, Network, PrefixFlow, Solver
+from gfm.forecasters import Forecaster
+from gfm.matching import (
+    AffineFlow,
+    Conditioning,
+    GradientFlowMatching,
+    IncrementPath,
+    MemorylessFlow,
+    Network,
+    Solver,
+)
 from gfm.store.experiment import Context, Experiment, Result
 from gfm.trajectories import Trajectories
 
 __all__ = ["DATA", "VARIANTS", "Ablation"]
 
-KEPT = Network(always=True)
 VARIANTS: dict[str, dict[str, Any]] = {
     "whole model": {},
     "no memory: v(w, t)": {"memoryless": True},
     "no memory, no time: v(w)": {"memoryless": True, "time": False},
-    "all weights together: v(w)": {"view": "vector", "network": None},
-    "prefix: first and last state only": {"conditioning": Conditioning(context="ends")},
-    "no drive (one rate, one aim)": {"conditioning": Conditioning(ridges=(np.inf,)), "network": None},
-    "drive by plain least squares": {"conditioning": Conditioning(ridges=(0.0,)), "network": None},
-    "no network": {"network": None},
-    "network always kept": {"network": KEPT},
-    "network on end points": {"network": replace(KEPT, target="end-point")},
-    "network on velocity and end points": {"network": replace(KEPT, target="both")},
-    "network sees the state": {"network": replace(KEPT, state=True)},
-    "network does not see the time": {"network": replace(KEPT, time=False)},
-    "path: one step, at its start": {"network": KEPT, "path": IncrementPath()},
-    "path: one step, inside it": {"network": replace(KEPT, state=True), "path": IncrementPath("linear")},
-    "path: ten steps, noise 0.1": {"network": replace(KEPT, state=True), "path": IncrementPath(noise=0.1, span=10)},
-    "blind to the optimizer's state": {"conditioning": Conditioning(optimizer_state=False)},
-    "runs unscaled": {"conditioning": Conditioning(scale="none")},
-    "runs scaled by their movement": {"conditioning": Conditioning(scale="run")},
-    "layers scaled by their movement": {"conditioning": Conditioning(scale="layer")},
+    "all weights together: v(w)": {"view": "vector"},
+    "linear layer only": {"network": Network(hidden=())},
+    "context: first and last state": {"conditioning": Conditioning(context="ends")},
+    "context: all observed states": {"conditioning": Conditioning(context="prefix")},
+    "state: free slope": {"network": Network(state="linear")},
+    "state: not used": {"network": Network(state="none")},
+    "time: not used": {"network": Network(knots=1)},
+    "blind to the optimizer": {"conditioning": Conditioning("auto", optimizer_state=False)},
+    "told the optimizer": {"conditioning": Conditioning("auto", optimizer_state=True)},
+    "path: inside a step": {"path": IncrementPath("linear")},
+    "path: ten steps": {"path": IncrementPath(span=10)},
+    "path: noise of a tenth": {"path": IncrementPath(noise=0.1)},
+    "runs unscaled": {"conditioning": Conditioning("auto", "none")},
+    "runs scaled by their movement": {"conditioning": Conditioning("auto", "run")},
     "solver: Runge-Kutta of order 4": {"solver": Solver("rk4")},
     "solver: four Euler substeps": {"solver": Solver(substeps=4)},
     "single precision": {"solver": Solver(dtype="float32")},
+    "affine flow": {"affine": True},
+    "affine flow without drive": {"affine": True, "ridges": (np.inf,)},
+    "affine flow, least-squares drive": {"affine": True, "ridges": (0.0,)},
 }
 DATA = ("3 weights, SGD", "3 weights, GD", "31 weights, Adam")
 
@@ -83,12 +91,18 @@ class Ablation(Experiment):
     def _data(self, replicate: int) -> Trajectories:
         if self.data == "31 weights, Adam":
             return small_networks("Adam", replicate)
-        return Trajectories(replicate_set(3, self.data.rpartition(" ")[2], replicate + 1).weights)
+        weights = replicate_set(3, self.data.rpartition(" ")[2], replicate + 1).weights
+        return Trajectories(weights, meta={"optimizer": "SGD", "lr": 1.0})
 
-    def _model(self, seed: int) -> MemorylessFlow | PrefixFlow:
+    def _model(self, seed: int) -> Forecaster:
         options = dict(VARIANTS[self.variant])
-        memoryless = options.pop("memoryless", False)
-        model = (MemorylessFlow if memoryless else PrefixFlow)(self.observed, **options)
-        epochs = 4 * self.epochs if memoryless else self.epochs
+        if options.pop("affine", False):
+            return AffineFlow(self.observed, view="coordinate", **options)
+        if options.pop("memoryless", False):
+            model: MemorylessFlow | GradientFlowMatching = MemorylessFlow(self.observed, **options)
+            epochs = 4 * self.epochs
+        else:
+            model = GradientFlowMatching(self.observed, **{"view": "coordinate", **options})
+            epochs = self.epochs
         model.training = replace(model.training, epochs=epochs, seed=seed)
         return model

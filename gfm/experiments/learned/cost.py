@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from gfm.experiments.learned.least_squares import make_forecaster
-from gfm.matching.correction import knots
+from gfm.matching import AffineFlow, GradientFlowMatching
 from gfm.matching.field import numbers_in
 from gfm.store.experiment import Context, Experiment, Result
 from gfm.trajectories import Trajectories, edges_of
@@ -87,7 +87,7 @@ class ForecastCost(Experiment):
 
     name: ClassVar[str] = "gfm/cost"
 
-    forecaster: str = "gfm-prefix"
+    forecaster: str = "gfm/coordinate"
     weights: int = 14_378
     observed: int = 20
     steps: int = 200
@@ -127,10 +127,11 @@ class ForecastCost(Experiment):
             return 0
         if self.forecaster == "ols":
             return 2 * self.weights * (self.observed + 2)  # for the last state only
-        if self.forecaster.startswith("gfm"):
-            drive = 0 if model.flow.affine.drive is None else 2 * features * horizon
-            network = 2 * numbers_in(model.flow.network) * knots(horizon, horizon)
-            return self.weights * (drive + 4 * horizon + network)
+        if isinstance(model, AffineFlow):
+            drive = 0 if model.fitted.notes["ridge"] == np.inf else 2 * features * horizon
+            return self.weights * (drive + 4 * horizon)
+        if isinstance(model, GradientFlowMatching):  # one pass of the network; then interpolation and a step
+            return self.weights * (2 * numbers_in(model.flow.network) + 12 * horizon)
         return None
 
 

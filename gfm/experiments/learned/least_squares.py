@@ -51,11 +51,20 @@ def make_forecaster(
 ) -> Forecaster:
     """A forecaster by name, with its training (if any) seeded and limited to ``epochs``.
 
+    Args:
+        name: a registered name; for a flow also with its view, as in ``"gfm/vector"``.
+        observed: the number of the last observed state.
+        epochs, seed: of its training; None for the forecaster's own.
+        **options: arguments of its class.
+
     Raises:
         UnknownNameError: There is no such forecaster.
     """
     table = available()
+    name, _, view = name.partition("/")
     known("forecaster", name, table)
+    if view:
+        options["view"] = view
     model = table[name](observed=observed, **options)
     training = getattr(model, "training", None)
     if training is not None:

@@ -80,11 +80,13 @@ def split_sizes(runs: int) -> tuple[int, int, int]:
 
 
 def flow_options(forecaster: str, aware: str, scale: str) -> dict[str, Any]:
-    """The learned flow's options from the plain words ``aware`` and ``scale``; none for other forecasters."""
-    if not forecaster.startswith("gfm"):
+    """The flows' options from the plain words ``aware`` and ``scale``; none for other forecasters."""
+    name = forecaster.partition("/")[0]
+    if name not in ("gfm", "affine-flow"):
         return {}
     state: dict[str, bool | str] = {"auto": "auto", "yes": True, "no": False}
-    return {"conditioning": Conditioning(optimizer_state=state[aware], scale=scale)}
+    context = "auto" if name == "gfm" else "prefix"
+    return {"view": "coordinate", "conditioning": Conditioning(context, scale, state[aware])}
 
 
 def losses_at(weights: np.ndarray, slopes: np.ndarray) -> np.ndarray:

@@ -60,7 +60,7 @@ class LearnedField(Experiment):
         model = GradientFlowMatching(
             observed=1,
             view="vector",
-            network=Network(samples=512, always=True),
+            network=Network(times=51),
             path=IncrementPath(),
             training=Training(rate=3e-3, batch=10, epochs=self.epochs, patience=150),
         ).fit(train, validation=val)
