@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import copy
-from typing import Self
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from gfm.forecasting.report import FitReport
 from gfm.matching.affine import AffineField
-from gfm.matching.damping import Damping, choose_damping, decline
 from gfm.matching.flow import Flow, pieces
 from gfm.matching.frame import Frame, units_of
 from gfm.matching.integrate import Solver, integrate
-from gfm.matching.optimizer_state import gradients, second_moment_units, second_moments, state_features, times_powers
-from gfm.matching.options import FlowOptions
+from gfm.matching.optimizer_state import second_moment_units, second_moments, state_features, times_powers
 from gfm.matching.selection import choose
-from gfm.matching.shrinkage import Shrinkage, lengths, squares_of
 from gfm.trajectories import Trajectories
 
 __all__ = ["CoordinateFlow"]
@@ -32,11 +26,6 @@ class CoordinateFlow(Flow):
     """
 
     view = "coordinate"
-
-    def __init__(self, observed: int, options: FlowOptions) -> None:
-        super().__init__(observed, options)
-        self.damping: Damping | None = None
-        self.shrinkage: Shrinkage | None = None
 
     @classmethod
     def suits(cls, train: Trajectories) -> bool:
@@ -93,40 +82,6 @@ class CoordinateFlow(Flow):
             context = times_powers(context, second_moments(prefix, sizes))
         return frame, context
 
-    # -- damping ---------------------------------------------------------------------------------
-    def damp(self, train: Trajectories, held: Trajectories) -> dict[str, object]:
-        """Choose the damping of fast runs by the held-out forecasts and, if cautious, fit the shrinkage."""
-
-        def errors(damping: Damping | None) -> np.ndarray:
-            self.damping = damping
-            return self.errors(held)
-
-        name, self.damping = choose_damping(self._rates(train.prefix(self.n)), errors)
-        if self.options.damping == "cautious":
-            fitted = (train, held)
-            squares = np.concatenate([squares_of(data.weights[:, : self.n + 1]) for data in fitted])
-            ways = [lengths(data.weights[:, self.n + 1 :], data.weights[:, self.n]) for data in fitted]
-            self.shrinkage = Shrinkage.of(squares, np.concatenate(ways))
-        return {"damping": name}
-
-    def with_damping(self, damping: str) -> Self:
-        """The same fitted flow under a damping no stronger than the one it was fitted with."""
-        other = copy.copy(self)
-        if damping != "cautious":
-            other.shrinkage = None
-        if damping == "none":
-            other.damping = None
-        return other
-
-    def _rates(self, prefix: Trajectories, memory: int = 2**28) -> np.ndarray:
-        """(runs,) rate at which the gradients decline (or the increments, if the optimizer's state is not used)."""
-        squares = np.zeros((prefix.runs, prefix.weights.shape[1] - 1))
-        known = self.optimizer_state and not (np.diff(prefix.steps) > 1).any()
-        for some, _, piece in pieces(prefix, 32 * (self.n + 1), memory):
-            steps = gradients(piece) if known else np.diff(piece.weights.astype(np.float64), axis=1)
-            squares[some] += np.square(steps).sum(axis=2)
-        return decline(squares)
-
     # -- forecasting -----------------------------------------------------------------------------
     @torch.no_grad()
     def forecast(self, prefix: Trajectories, horizon: int, solver: Solver) -> np.ndarray:
@@ -141,21 +96,12 @@ class CoordinateFlow(Flow):
         units = units_of(prefix.weights, self.scale, columns, prefix.groups)
         powers = self.optimizer_state and self.options.products
         sizes = second_moment_units(prefix, columns) if powers else np.empty((2, runs))
-        gains = np.ones((runs, horizon))
-        if self.damping is not None:
-            gains = self.damping.gains(self._rates(prefix, solver.memory), horizon)
         out = np.empty((runs, horizon, p), dtype=prefix.weights.dtype)
         for some, part, piece in pieces(prefix, each, solver.memory):
             unit = units[some, part] if units.shape[1] > 1 else units[some]
             frame, context = self._frame(piece, unit, sizes[:, some])
             states = self._carry(frame.ends, context, horizon, solver)
-            gain = np.repeat(gains[some], piece.parameters, axis=0)
-            out[some, :, part] = frame.outward(gain * states)
-        if self.shrinkage is not None:
-            last = prefix.weights[:, -1]
-            gains = self.shrinkage.gains(squares_of(prefix.weights), lengths(out, last)).astype(out.dtype)
-            for step in range(horizon):
-                out[:, step] = last + gains[:, step, None] * (out[:, step] - last)
+            out[some, :, part] = frame.outward(states)
         return out
 
     def bytes_per_weight(self, horizon: int) -> int:

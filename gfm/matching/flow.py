@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
-from typing import ClassVar, Protocol, Self
+from typing import ClassVar, Protocol
 
 import numpy as np
 from torch import nn
@@ -29,10 +29,12 @@ class Flow(Protocol):
         n: the number of the last observed step.
         options: see :class:`FlowOptions`.
         network: the field's network, or None.
+        optimizer_state: whether the fitted flow uses the optimizer's recorded state.
     """
 
     view: ClassVar[str]
     coordinatewise: ClassVar[bool] = True
+    optimizer_state: bool = False
     n: int
     options: FlowOptions
     network: nn.Module | None
@@ -52,14 +54,6 @@ class Flow(Protocol):
         Returns the (runs,) held-out errors by which views are compared.
         """
         ...
-
-    def damp(self, train: Trajectories, held: Trajectories) -> dict[str, object]:
-        """Fit the damping of forecasts that go too far, if the flow has one; returns notes about it."""
-        return {}
-
-    def with_damping(self, damping: str) -> Self:
-        """The same fitted flow under a damping no stronger than the one it was fitted with."""
-        return self
 
     def forecast(self, prefix: Trajectories, horizon: int, solver: Solver) -> np.ndarray:
         """(runs, horizon, p) states after the prefix."""

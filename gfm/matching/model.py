@@ -20,6 +20,7 @@ from gfm.matching.integrate import Solver
 from gfm.matching.matched import MatchedFlow
 from gfm.matching.options import Conditioning, FlowOptions, Network
 from gfm.matching.path import IncrementPath
+from gfm.matching.restraint import Restraint
 from gfm.matching.selection import clearly_better
 from gfm.matching.vector import VectorFlow
 from gfm.trajectories import Trajectories
@@ -75,14 +76,32 @@ class FlowForecaster(Forecaster):
         report.train, report.validation = curve.train, curve.validation
         report.epochs, report.best_epoch = curve.epochs, curve.best_epoch
         report.notes.update(view=self.flow.view, **self.flow.notes, error=float(best.mean()), tried=", ".join(tried))
+        self.restraint = Restraint()
         if options.damping != "none":
-            report.notes.update(self.flow.damp(train, validation))
+            cautious = options.damping == "cautious"
+            self.restraint = Restraint.fit(train, validation, self.flow, options.solver, cautious)
+            report.notes["damping"] = self.restraint.name
         report.parameters = self.flow.size
         # used by the checks of forecast(): a vector field has a fixed number of weights
         self.coordinatewise = self.flow.coordinatewise
 
+    def with_damping(self, damping: str) -> Self:
+        """The same fitted model under a damping no stronger than the one it was fitted with.
+
+        Damping does not change the fitted flow to which it is applied, so one fit serves all dampings.
+
+        Raises:
+            GfmError: The model has not been fitted.
+            InputError: The damping is unknown, or stronger than the fitted one.
+        """
+        _ = self.fitted
+        one_of("damping", damping, DAMPINGS[: DAMPINGS.index(self.options.damping) + 1])  # what was fitted
+        other = copy.copy(self)
+        other.restraint, other.options = self.restraint.no_more_than(damping), replace(self.options, damping=damping)
+        return other
+
     def _forecast(self, prefix: Trajectories, horizon: int) -> np.ndarray:
-        return self.flow.forecast(prefix, horizon, self.options.solver)
+        return self.restraint.apply(prefix, self.flow.forecast(prefix, horizon, self.options.solver))
 
 
 @register
@@ -131,21 +150,6 @@ class AffineFlow(FlowForecaster):
         options = FlowOptions(conditioning, solver, ridges=ridges, products=products, damping=damping)
         super().__init__(observed, view, options)
 
-    def with_damping(self, damping: str) -> Self:
-        """The same fitted model under a damping no stronger than the one it was fitted with.
-
-        Damping does not change the fitted flow to which it is applied, so one fit serves all dampings.
-
-        Raises:
-            GfmError: The model has not been fitted.
-            InputError: The damping is unknown, or stronger than the fitted one.
-        """
-        _ = self.fitted
-        one_of("damping", damping, DAMPINGS[: DAMPINGS.index(self.options.damping) + 1])  # what was fitted
-        other = copy.copy(self)
-        other.flow, other.options = self.flow.with_damping(damping), replace(self.options, damping=damping)
-        return other
-
 
 @register
 class GradientFlowMatching(FlowForecaster):
@@ -164,6 +168,7 @@ class GradientFlowMatching(FlowForecaster):
         path: the conditional path; its span is limited to half the horizon.
         solver: how the flow is integrated; by default one Euler step per recorded state.
         training: how the network is trained; an item is the course of one weight in one run.
+        damping: see :class:`FlowOptions`.
 
     Raises:
         InputError: An option is unknown or out of range.
@@ -188,7 +193,8 @@ class GradientFlowMatching(FlowForecaster):
         path: IncrementPath = USUAL.path,
         solver: Solver = USUAL.solver,
         training: Training = USUAL.training,
+        damping: str = USUAL.damping,
     ) -> None:
         if not isinstance(network, Network):
             raise InputError(f"network must be a Network(...), but it is {network!r}")
-        super().__init__(observed, view, FlowOptions(conditioning, solver, network, path, training))
+        super().__init__(observed, view, FlowOptions(conditioning, solver, network, path, training, damping=damping))

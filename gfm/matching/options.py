@@ -103,10 +103,9 @@ class FlowOptions:
         products: whether a context with the optimizer's state is also multiplied by polynomials of each weight's
             log second moment, so that steep and flat directions have different affine flows (three times the
             coefficients).
-        damping: of the affine flow. ``"auto"`` lets the coordinate view damp runs that slow down faster than the
-            fitted ones (:mod:`gfm.matching.damping`), as other networks may; ``"cautious"`` also shrinks forecasts
-            that go farther than the run's own speed suggests (:mod:`gfm.matching.shrinkage`); ``"none"`` does
-            neither.
+        damping: ``"auto"`` damps runs that slow down faster than the fitted ones (:mod:`gfm.matching.damping`), as
+            other networks may; ``"cautious"`` also shrinks forecasts that go farther than the run's own speed
+            suggests (:mod:`gfm.matching.shrinkage`); ``"none"`` does neither.
 
     Raises:
         InputError: A value is unknown or out of range.

@@ -54,7 +54,8 @@ def make_forecaster(
     Args:
         name: a registered name; for a flow also with its view, as in ``"gfm/vector"``.
         observed: the number of the last observed state.
-        epochs, seed: of its training; None for the forecaster's own.
+        epochs: of its training, at most; None for the forecaster's own.
+        seed: of its training; likewise.
         **options: arguments of its class.
 
     Raises:

@@ -10,7 +10,7 @@ import numpy as np
 from gfm.experiments.learned.least_squares import add_report, make_forecaster
 from gfm.experiments.learned.small_networks import OBSERVED, WIDTH, flow_options, small_networks, split_sizes
 from gfm.forecasters import Forecaster
-from gfm.matching import AffineFlow
+from gfm.matching import FlowForecaster
 from gfm.matching.damping import DAMPINGS
 from gfm.store.experiment import Context, Experiment, Result
 from gfm.trajectories import Trajectories
@@ -28,7 +28,7 @@ class NetworkTransfer(Experiment):
     Arrays: errors (forecasters, tests), hold (tests,): mean squared error at step 200.
 
     Args:
-        forecasters: (name, aware, damping) of each: as in :class:`NetworkForecast`, and how much the affine
+        forecasters: (name, aware, damping) of each: as in :class:`NetworkForecast`, and how much a
             flow is damped, one of DAMPINGS (one fit serves all of them).
         tests: (factor on the initial weights, hidden neurons) of the networks that are forecast; (1, 10) are
             unseen runs of the fitted kind.
@@ -61,7 +61,7 @@ class NetworkTransfer(Experiment):
             if (name, aware) not in fitted:
                 fitted[name, aware] = self._fit(name, aware, train, validation)
             model = fitted[name, aware]
-            if isinstance(model, AffineFlow):
+            if isinstance(model, FlowForecaster):
                 model = model.with_damping(damping)
             for column, test in enumerate(sets):
                 forecast = model.forecast(test.prefix(OBSERVED))[:, -1]
@@ -73,7 +73,7 @@ class NetworkTransfer(Experiment):
 
     def _fit(self, name: str, aware: str, train: Trajectories, validation: Trajectories) -> Forecaster:
         options = flow_options(name, aware, "auto")
-        if name == "affine-flow":
+        if options:
             most = max(DAMPINGS.index(d) for n, a, d in self.forecasters if (n, a) == (name, aware))
             options["damping"] = DAMPINGS[most]
         model = make_forecaster(name, OBSERVED, self.epochs, seed=self.replicate, **options)
