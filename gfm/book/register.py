@@ -87,6 +87,7 @@ class Claim:
     varies: str = ""  # kind of a value that differs between machines; a rerun must reproduce only the verdict
     spread: float = 0.0  # relative difference of the value seen between machines, in profiles above smoke
     unjudged: str = ""  # why the claim is not judged in the profiles that are left out
+    history: str = ""  # dated: what was judged, or which bound stood here, before
 
     def bound_in(self, profile: str) -> Bound:
         """The bound under a profile: the profile's own if it has one, else the claim's."""
@@ -197,7 +198,7 @@ def _claim(item: Any, where: str) -> Claim:
         raise RegisterError(f"{where}: a claim needs id, sentence, quantity and bound.")
     where = f"{where}, claim {item['id']!r}"
     known = {"id", "sentence", "quantity", "bound", "shape", "paper", "profiles", "tolerance", "varies",
-             "spread", "unjudged"}
+             "spread", "unjudged", "history"}
     if set(item) - known:
         raise RegisterError(f"{where}: unknown keys {sorted(set(item) - known)}.")
     profiles = tuple(item.get("profiles", PROFILES))
@@ -212,7 +213,8 @@ def _claim(item: Any, where: str) -> Claim:
     return Claim(str(item["id"]), item["sentence"], item["quantity"], bound, shape,
                  str(item.get("paper", "unknown")), profiles, exceptions,
                  _tolerance(item.get("tolerance", 0.02), where), item.get("varies", ""),
-                 _tolerance(item["spread"], where) if "spread" in item else 0.0, str(item.get("unjudged", "")))
+                 _tolerance(item["spread"], where) if "spread" in item else 0.0, str(item.get("unjudged", "")),
+                 str(item.get("history", "")))
 
 
 def _tolerance(value: Any, where: str) -> float:

@@ -23,9 +23,9 @@ from gfm.matching import AffineFlow, GradientFlowMatching, MemorylessFlow
 
 __all__ = [
     "LFD2", "LFN", "LFS", "LSTM", "OLS", "WNN", "AffineFlow", "DLinear", "DynamicModes", "FitReport", "Forecaster",
-    "Geometric", "GradientFlowMatching", "Hold", "Introspection", "Linear", "LinearEnds", "MemorylessFlow", "Mixer", "MonotoneMap",
-    "NLinear", "NeuralODE", "NiNoStyle", "OLSEnds", "Quadratic", "Transformer", "WNNPlus",
-    "available", "register",
+    "Geometric", "GradientFlowMatching", "Hold", "Introspection", "Linear", "LinearEnds", "MemorylessFlow", "Mixer",
+    "MonotoneMap", "NLinear", "NeuralODE", "NiNoStyle", "OLSEnds", "Quadratic", "Transformer", "WNNPlus", "available",
+    "register",
 ]
 
 
