@@ -119,6 +119,9 @@ def status_page(register: Register, staged: set[str]) -> str:
                       f"| {v.bound} | {cell(v.claim.paper)} | {badge(v.verdict)} |"
                       for v in stored.verdicts]
             lines += [""]
+            told = [claim for claim in entry.claims if claim.history]
+            if told:
+                lines += ["What was judged before:", "", *[f"- {claim.id}: {claim.history}" for claim in told], ""]
         lines += [computed_line(stored.meta, register.root) + "\\", provenance_line(stored.profile, stored.meta), ""]
     missing = [e for e in register if e.notebook is None]
     if missing:
