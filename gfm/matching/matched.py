@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gfm.errors import InputError
+from gfm.errors import InputError, NumericalError
 from gfm.forecasting.report import FitReport
 from gfm.forecasting.series import to_series
 from gfm.forecasting.training import train_module
@@ -146,10 +146,17 @@ class MatchedFlow(Flow):
         errors = []
         for kappa, b, q in solutions:
             self.network.start(kappa, b, q)
-            errors.append(self.errors(held))
+            errors.append(self._tried(held))
         best = int(np.argmin([error.mean() for error in errors]))
         self.network.start(*solutions[best])
         return errors[best], RIDGES[best]
+
+    def _tried(self, held: Trajectories) -> np.ndarray:
+        """The (runs,) held-out errors, infinite where the flow of a candidate is unstable."""
+        try:
+            return self.errors(held)
+        except NumericalError:
+            return np.full(held.runs, np.inf)
 
     def _linear(self, course: Course) -> list[tuple[Tensor, Tensor, Tensor | None]]:
         """(kappa, b, q) of the network's linear layer for every ridge, by least squares on all recorded steps.
@@ -249,7 +256,7 @@ class MatchedFlow(Flow):
             return matched(series, times(series, generator), generator, unit)
 
         train_module(
-            network, loss, len(course.z), lambda: float(self.errors(held).mean()), training, report, True
+            network, loss, len(course.z), lambda: float(self._tried(held).mean()), training, report, True
         )
 
     @torch.no_grad()

@@ -15,6 +15,8 @@ def clearly_better(candidate: np.ndarray, incumbent: np.ndarray, standard_errors
     Both are (runs,) errors on the same validation runs; the standard error is that of their paired
     difference. With a single run only the mean counts.
     """
+    if not np.isfinite(incumbent).all():  # an unstable flow
+        return bool(np.isfinite(candidate).all())
     gain = incumbent - candidate
     spread = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else 0.0
     return bool(gain.mean() > standard_errors * spread)
