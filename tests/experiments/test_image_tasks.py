@@ -76,8 +76,8 @@ def test_the_perceptron_learns_and_is_recorded_with_its_state():
 
 
 def test_fitted_on_one_network_and_used_on_another():
-    own = Nowcasting("gfm-prefix", data="digits-mlp", **SHORT).compute(Context())
-    other = Nowcasting("gfm-prefix", data="digits-mlp", fitted_on="digits", **SHORT)
+    own = Nowcasting("affine-flow", data="digits-mlp", **SHORT).compute(Context())
+    other = Nowcasting("affine-flow", data="digits-mlp", fitted_on="digits", **SHORT)
     crossed = other.compute(Context())
     assert crossed.info["weights"] == own.info["weights"] == 14_360
     np.testing.assert_array_equal(crossed.arrays["at"][:, [0, 2]], own.arrays["at"][:, [0, 2]])  # same run
@@ -120,7 +120,7 @@ def test_networks_have_about_14400_weights_and_a_graph(folder, name):
 
 @pytest.mark.parametrize(("name", "weights"), [("mnist", 14_378), ("cifar10", 14_666)])
 def test_nowcasting_runs_on_each(folder, name, weights):
-    result = Nowcasting("gfm-prefix", data=name, threshold=0.0, **SHORT).compute(Context())
+    result = Nowcasting("affine-flow", data=name, threshold=0.0, **SHORT).compute(Context())
     assert result.arrays["jumps"].sum() >= 1 and np.isfinite(result.arrays["at"]).all()
     assert np.isnan(result.arrays["steps"]).all()  # no loss is as small
     assert result.info["weights"] == weights and result.info["threshold"] == 0.0

@@ -87,7 +87,7 @@ def test_network_forecasts_and_transfers_run():
     known = [np.median(losses_at(test[:, step], slopes(0, 16)[12:])) for step in (20, 200)]
     np.testing.assert_allclose(same["losses"][0, [0, 2]], known)
     assert known[1] < known[0]  # the tasks are those that were trained on
-    tried = (("ols", "auto", "auto"), ("gfm-prefix", "no", "auto"))
+    tried = (("ols", "auto", "auto"), ("affine-flow", "no", "auto"))
     wide = compute(
         NetworkTransfer(tried, "SGD", ((1.0, 10), (0.5, 12)), epochs=1, runs=16)
     ).arrays
@@ -98,7 +98,7 @@ def test_network_forecasts_and_transfers_run():
 
 
 def test_one_fit_serves_every_damping():
-    tried = tuple(("gfm-prefix", "no", damping) for damping in ("cautious", "auto", "none"))
+    tried = tuple(("affine-flow", "no", damping) for damping in ("cautious", "auto", "none"))
     options = {"optimizer": "SGD", "tests": ((2.0, 10),), "epochs": 2, "runs": 40}
     together = compute(NetworkTransfer(tried, **options)).arrays["errors"]
     alone = [compute(NetworkTransfer((one,), **options)).arrays["errors"][0] for one in tried]
@@ -108,12 +108,12 @@ def test_one_fit_serves_every_damping():
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_ablation_runs(variant):
-    data = "31 weights, Adam" if variant.startswith(("blind", "layers")) else "3 weights, SGD"
+    data = "31 weights, Adam" if variant.startswith(("blind", "told")) else "3 weights, SGD"
     arrays = compute(Ablation(variant, data, replicates=1, epochs=1)).arrays
     assert np.isfinite(arrays["errors"]).all()
-    if data.startswith("31"):  # only Adam's data can tell: SGD's state is in its increments
-        whole = compute(Ablation("whole model", data, replicates=1, epochs=1)).arrays
-        assert (whole["errors"] != arrays["errors"]).all()
+    if variant.startswith("blind"):
+        told = compute(Ablation("told the optimizer", data, replicates=1, epochs=1)).arrays
+        assert (told["errors"] != arrays["errors"]).all()
 
 
 def test_samples_after_the_published_ones_share_nothing():
@@ -137,7 +137,7 @@ def test_nowcasting_runs_and_without_forecaster_never_jumps():
     options = {"seeds": 1, "most": 44, "fitted_runs": 1, "fitted_steps": 120, "epochs": 1}
     plain = compute(Nowcasting("none", **options)).arrays
     assert plain["jumps"].sum() == 0 and np.isnan(plain["steps"]).all()  # 44 steps do not reach the threshold
-    for name in ("linear-ends", "gfm-prefix"):
+    for name in ("linear-ends", "affine-flow", "gfm"):
         jumping = compute(Nowcasting(name, period=24, ahead=(2, 5), **options)).arrays
         assert jumping["jumps"].sum() == 1
         assert jumping["at"].shape == (1, 3, 2, 2) and np.isfinite(jumping["at"]).all()
