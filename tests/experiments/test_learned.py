@@ -197,7 +197,7 @@ def test_memory_that_work_takes_is_seen_though_it_is_freed():
 
 def test_variants_without_time_are_other_models():
     """The name says what is left out: with the same seed the forecasts differ from those with time."""
-    for with_time, without in (("network always kept", "network does not see the time"),
+    for with_time, without in (("whole model", "time: not used"),
                                ("no memory: v(w, t)", "no memory, no time: v(w)")):
         errors = [compute(Ablation(v, replicates=1, epochs=2)).arrays["errors"] for v in (with_time, without)]
         assert np.isfinite(errors).all() and errors[0] != errors[1]
