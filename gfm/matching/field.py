@@ -25,7 +25,7 @@ STATES = ("linear", "restoring", "none")
 def perceptron(
     inputs: int, hidden: Sequence[int], outputs: int, seed: int, dtype: torch.dtype = torch.float32
 ) -> nn.Sequential:
-    """Linear layers with SiLU between them; the last is initially zero, so that an untrained perceptron has no effect."""
+    """Linear layers with SiLU between them; the last is initially zero: an untrained perceptron has no effect."""
     net = mlp((inputs, *hidden, outputs), "silu", dtype=dtype, seed=seed)
     for parameter in net[-1].parameters():
         nn.init.zeros_(parameter)
@@ -82,7 +82,7 @@ class NetworkField(nn.Module):
         return torch.lerp(before, after, (place - low)[..., None])
 
     def values(self, coefficients: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """g and q (None without squares) for coefficients (..., 2 or 3) at places x (...)."""
+        """The values of g and q (None without squares) for coefficients (..., 2 or 3) at places x (...)."""
         kappa, b = coefficients[..., 0], coefficients[..., 1]
         if self.state == "restoring":
             kappa = F.softplus(kappa)

@@ -27,6 +27,7 @@ from gfm.trajectories import Trajectories
 __all__ = ["AffineFlow", "FlowForecaster", "GradientFlowMatching"]
 
 USUAL = FlowOptions()
+CONDITIONING, NETWORK = Conditioning(context="auto"), Network()  # of a field with a network
 
 
 class FlowForecaster(Forecaster):
@@ -148,7 +149,7 @@ class AffineFlow(FlowForecaster):
 
 @register
 class GradientFlowMatching(FlowForecaster):
-    """Gradient flow matching: a network's vector field, fitted by conditional flow matching and carried by the optimizer.
+    """Gradient flow matching: a network's field, fitted by conditional flow matching and carried by the optimizer.
 
     In the coordinate view the network supplies the gradient g(x, t | c) of a weight, given its place x, the time t
     and the context c of its prefix, and the optimizer's own rule makes a flow of it, with its averages as part of
@@ -182,8 +183,8 @@ class GradientFlowMatching(FlowForecaster):
         observed: int | None = None,
         *,
         view: str = "auto",
-        conditioning: Conditioning = Conditioning(context="auto"),
-        network: Network = Network(),
+        conditioning: Conditioning = CONDITIONING,
+        network: Network = NETWORK,
         path: IncrementPath = USUAL.path,
         solver: Solver = USUAL.solver,
         training: Training = USUAL.training,

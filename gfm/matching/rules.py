@@ -19,7 +19,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from gfm.errors import InputError
@@ -184,7 +183,7 @@ def rule_of(meta: dict[str, Any]) -> UpdateRule:
 
 
 def _powers(base: float, count: float) -> float:
-    """base + base^2 + ... + base^count."""
+    """The sum base + base^2 + ... + base^count."""
     return base * (1 - base**count) / (1 - base)
 
 
