@@ -72,6 +72,13 @@ class UpdateRule:
 class Descent(UpdateRule):
     """Gradient descent, with or without mini-batches; also the flow of any optimizer whose state is not used."""
 
+    @classmethod
+    def of(cls, options: dict[str, Any]) -> Descent:
+        """The rule with torch's options of that optimizer."""
+        if options.get("momentum", 0):
+            raise InputError("The flow of SGD has no momentum: name the optimizer 'momentum'.")
+        return cls()
+
 
 @dataclass(frozen=True)
 class HeavyBall(UpdateRule):
