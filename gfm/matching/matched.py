@@ -46,12 +46,12 @@ class Course:
         frame: the coordinates x of the weights.
         context: (series, features), not standardised.
         z: (series, states, 1 + averages): x, and the averages in the unit of the gradient (or of its square).
-        rate: (series,) learning rate at the last observed step, in units of x per unit of the gradient; 0 for
-            weights that have not moved yet, which are held.
+        rate: (series,) learning rate before the schedule, in units of x per unit of the gradient; 0 for weights
+            that have not moved yet, which are held.
         weight: (series,) squared unit of x, relative to its mean.
         decay: (series, 2) decoupled weight decay per step is decay[0] x + decay[1].
         steps: (series, states) numbers of the optimizer's steps.
-        factor: of the learning rate, by the step's number, relative to the last observed one.
+        factor: of the learning rate by its schedule: its mean over a number of steps from a given one on.
         rule: the optimizer's part of the flow.
     """
 
@@ -62,7 +62,7 @@ class Course:
     weight: Tensor
     decay: Tensor
     steps: Tensor
-    factor: Callable[[Tensor], Tensor | float]
+    factor: Callable[[Tensor, float], Tensor | float]
     rule: UpdateRule
 
     def part(self, series: Tensor) -> Course:
@@ -74,7 +74,7 @@ class Course:
         """Velocities per step of the states z (series, times, 1 + averages), for values (series, times) of g and q."""
         d, averages = self.rule.velocity(tuple(z[..., 1:].unbind(-1)), g, q, step, count)
         shrink = self.decay[:, :1] * z[..., 0] + self.decay[:, 1:]
-        x = -self.factor(step) * (self.rate[:, None] * d + shrink)
+        x = -self.factor(step, count) * (self.rate[:, None] * d + shrink)
         return torch.stack([x, *averages], dim=-1)
 
 
@@ -289,7 +289,7 @@ class MatchedFlow(Flow):
         steps = np.repeat(steps, data.parameters, axis=0).astype(np.float64)
         passed = steps[0, n] - steps[0, 0]
         rule = rule_of(data.meta) if self.optimizer_state else Descent()
-        lr = data.meta.get("lr", 1.0)
+        lr, schedule = data.meta.get("lr", 1.0), data.meta.get("schedule")
         missing = [name for name in rule.averages if name not in data.states]
         if missing:
             raise InputError(
@@ -299,7 +299,7 @@ class MatchedFlow(Flow):
         averages = [to_series(data.states[name]).astype(np.float64) for name in rule.averages]
         unit = rule.unit(tuple(torch.from_numpy(a[:, n]) for a in averages), torch.from_numpy(steps[:, n]))
         if unit is None:  # the gradient that moves a weight at the mean speed of the prefix
-            rate = np.full(len(steps), rule.slow / passed)
+            rate = rule.slow / passed / _now(schedule, steps[:, n])
             gradient = rate * frame.scale / lr
         else:
             floor = self._least(data) if least is None else least
@@ -321,7 +321,7 @@ class MatchedFlow(Flow):
         weight = np.square(frame.scale) / np.square(frame.scale).mean()
         decay = lr * rule.decay * np.stack([np.ones(len(rate)), frame.origin / frame.scale], axis=1)
         tensors = (torch.from_numpy(np.ascontiguousarray(a)).to(dtype) for a in (z, rate, weight, decay, steps))
-        return Course(frame, context, *tensors, _factor(data.meta.get("schedule"), steps[0, n]), rule)
+        return Course(frame, context, *tensors, _factor(schedule), rule)
 
     def _standardised(self, context: np.ndarray) -> Tensor:
         scaled = np.clip((context - self.center) / self.spread, -CLIP, CLIP)
@@ -360,9 +360,23 @@ class MatchedFlow(Flow):
         return 8 * (12 * (self.n + 1) + 6 * len(self.center) + hidden + coefficients + 8 * horizon)
 
 
-def _factor(schedule: list[float] | None, last: float) -> Callable[[Tensor], Tensor | float]:
-    """The learning rate by the step's number, relative to that at the last observed step."""
+def _factor(schedule: list[float] | None) -> Callable[[Tensor, float], Tensor | float]:
+    """The mean of the schedule's factors over ``count`` steps after ``step`` ones; its last factor stays."""
     if schedule is None:
-        return lambda step: 1.0
-    values = torch.tensor(schedule, dtype=torch.float64)
-    return lambda step: values[step.long().clamp(0, len(values) - 1)] / values[int(last)]
+        return lambda step, count: 1.0
+    factors = torch.tensor(schedule, dtype=torch.float64)
+    sums = factors.cumsum(0) - factors
+
+    def before(step: Tensor) -> Tensor:
+        last = step.long().clamp(0, len(factors) - 1)
+        return sums[last] + (step - last) * factors[last]
+
+    return lambda step, count: ((before(step.double() + count) - before(step.double())) / count).to(step.dtype)
+
+
+def _now(schedule: list[float] | None, steps: np.ndarray) -> np.ndarray:
+    """The schedule's factors after these numbers of steps, 1 where they are 0: by them the unit of gradients is set."""
+    if schedule is None:
+        return np.ones(len(steps))
+    factors = np.asarray(schedule, dtype=np.float64)[np.clip(steps.astype(np.int64), 0, len(schedule) - 1)]
+    return np.where(factors == 0, 1.0, factors)
