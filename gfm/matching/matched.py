@@ -36,6 +36,8 @@ MOST = 20_000
 """Most series from which the linear start is computed."""
 SMALLEST = 1e-3
 """Least unit of a weight's gradients, relative to the root mean square over the run's weights."""
+TINIEST = 1e-150
+"""Least unit of a gradient in a run without any; its square is still a number."""
 
 
 @dataclass(frozen=True)
@@ -303,7 +305,7 @@ class MatchedFlow(Flow):
             gradient = rate * frame.scale / lr
         else:
             floor = self._least(data) if least is None else least
-            gradient = np.maximum(unit.numpy(), np.maximum(np.repeat(floor, data.parameters), 1e-300))
+            gradient = np.maximum(unit.numpy(), np.maximum(np.repeat(floor, data.parameters), TINIEST))
             rate = lr / frame.scale
         still = (frame.prefix[:, :n] == 0).all(axis=1)
         powers = [2 if name == "second" else 1 for name in rule.averages]
@@ -320,6 +322,7 @@ class MatchedFlow(Flow):
         rate = np.where(still, 0.0, rate)
         weight = np.square(frame.scale) / np.square(frame.scale).mean()
         decay = lr * rule.decay * np.stack([np.ones(len(rate)), frame.origin / frame.scale], axis=1)
+        decay[still] = 0.0
         tensors = (torch.from_numpy(np.ascontiguousarray(a)).to(dtype) for a in (z, rate, weight, decay, steps))
         return Course(frame, context, *tensors, _factor(schedule), rule)
 
