@@ -239,7 +239,7 @@ class MatchedFlow(Flow):
         # every velocity is measured by what the linear start leaves of it
         weights = course.weight[:, None].expand(-1, course.z.shape[2]).clone()
         weights[:, 1:] = (course.rate > 0)[:, None]
-        unit = self._units(course, context, count)
+        unit = self._units(course, context, weights, count)
 
         def loss(series: Tensor, generator: torch.Generator) -> Tensor:
             return matched(series, times(series, generator), generator, unit)
@@ -249,7 +249,7 @@ class MatchedFlow(Flow):
         )
 
     @torch.no_grad()
-    def _units(self, course: Course, context: Tensor, count: float) -> Tensor:
+    def _units(self, course: Course, context: Tensor, weights: Tensor, count: float) -> Tensor:
         """(1 + averages,) root mean square of the velocities that the present network leaves unexplained."""
         span, network = self.options.path.span, self.network
         total = course.z.new_zeros(course.z.shape[2])
@@ -262,7 +262,7 @@ class MatchedFlow(Flow):
             left = course.velocity(z, g, q, course.steps[:, k : k + 1], count) - (
                 course.z[:, k + span : k + span + 1] - z
             ) / count
-            total += (course.weight[:, None] * left[:, 0].square()).mean(dim=0)
+            total += (weights * left[:, 0].square()).mean(dim=0)
         return (total / len(ks)).sqrt().clamp_min(1e-300)
 
     # -- units and features ----------------------------------------------------------------------
