@@ -17,9 +17,11 @@ from torch.nn import functional as F
 
 from gfm.nets.mlp import mlp
 
-__all__ = ["STATES", "NetworkField", "numbers_in", "perceptron"]
+__all__ = ["LEAST", "STATES", "NetworkField", "numbers_in", "perceptron"]
 
 STATES = ("linear", "restoring", "none")
+LEAST = 1e-3
+"""Least kappa and q from which a training starts: nearer to 0 a softplus hardly learns."""
 
 
 def perceptron(
@@ -102,9 +104,9 @@ class NetworkField(nn.Module):
             bias = self.linear.bias.view(self.knots, self.width)
             weight.zero_()
             weight[:, 1], bias[:, 1] = b[:, :-1], b[:, -1]
-            bias[:, 0] = _before_softplus(kappa.clamp_min(1e-3)) if self.state == "restoring" else kappa
+            bias[:, 0] = _before_softplus(kappa.clamp_min(LEAST)) if self.state == "restoring" else kappa
             if q is not None:
-                bias[:, 2] = _before_softplus(q.clamp_min(1e-3))
+                bias[:, 2] = _before_softplus(q.clamp_min(LEAST))
 
 
 def _before_softplus(value: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from gfm.errors import InputError
 from gfm.forecasting.report import FitReport
 from gfm.forecasting.series import to_series
 from gfm.forecasting.training import train_module
-from gfm.matching.field import NetworkField, numbers_in
+from gfm.matching.field import LEAST, NetworkField, numbers_in
 from gfm.matching.flow import Flow, pieces
 from gfm.matching.frame import Frame, units_of
 from gfm.matching.integrate import Solver, integrate
@@ -180,7 +180,8 @@ class MatchedFlow(Flow):
                 if low + 1 < network.knots:
                     squares[0, low + 1] += share * mean
                     squares[1, low + 1] += share * course.weight.sum()
-            still, moving = (course.velocity(z, g, q, step, count)[..., 0] for g in (zero, one))
+            given = LEAST * z[..., 0] if network.state == "restoring" else zero  # with the kappa of the start
+            still, moving = (course.velocity(z, given + g, q, step, count)[..., 0] for g in (zero, one))
             response = (moving - still) * course.weight.sqrt()[:, None]
             x = z[..., 0] if network.state == "linear" else zero
             rows = response * torch.cat([x, -features], dim=1)
