@@ -17,15 +17,17 @@ from torch.nn import functional as F
 
 from gfm.nets.mlp import mlp
 
-__all__ = ["STATES", "NetworkField", "numbers_in", "perceptron"]
+__all__ = ["LEAST", "STATES", "NetworkField", "numbers_in", "perceptron"]
 
 STATES = ("linear", "restoring", "none")
+LEAST = 1e-3
+"""Least kappa and q from which a training starts: nearer to 0 a softplus hardly learns."""
 
 
 def perceptron(
     inputs: int, hidden: Sequence[int], outputs: int, seed: int, dtype: torch.dtype = torch.float32
 ) -> nn.Sequential:
-    """Linear layers with SiLU between them; the last is initially zero, so that it has no effect untrained."""
+    """Linear layers with SiLU between them; the last is initially zero: an untrained perceptron has no effect."""
     net = mlp((inputs, *hidden, outputs), "silu", dtype=dtype, seed=seed)
     for parameter in net[-1].parameters():
         nn.init.zeros_(parameter)
@@ -82,7 +84,7 @@ class NetworkField(nn.Module):
         return torch.lerp(before, after, (place - low)[..., None])
 
     def values(self, coefficients: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """G and q (None without squares) for coefficients (..., 2 or 3) at places x (...)."""
+        """The values of g and q (None without squares) for coefficients (..., 2 or 3) at places x (...)."""
         kappa, b = coefficients[..., 0], coefficients[..., 1]
         if self.state == "restoring":
             kappa = F.softplus(kappa)
@@ -102,9 +104,9 @@ class NetworkField(nn.Module):
             bias = self.linear.bias.view(self.knots, self.width)
             weight.zero_()
             weight[:, 1], bias[:, 1] = b[:, :-1], b[:, -1]
-            bias[:, 0] = _before_softplus(kappa.clamp_min(1e-3)) if self.state == "restoring" else kappa
+            bias[:, 0] = _before_softplus(kappa.clamp_min(LEAST)) if self.state == "restoring" else kappa
             if q is not None:
-                bias[:, 2] = _before_softplus(q.clamp_min(1e-3))
+                bias[:, 2] = _before_softplus(q.clamp_min(LEAST))
 
 
 def _before_softplus(value: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from gfm.errors import InputError, NumericalError
 from gfm.forecasting.report import FitReport
 from gfm.forecasting.series import to_series
 from gfm.forecasting.training import train_module
-from gfm.matching.field import NetworkField, numbers_in
+from gfm.matching.field import LEAST, NetworkField, numbers_in
 from gfm.matching.flow import Flow, pieces
 from gfm.matching.frame import Frame, units_of
 from gfm.matching.integrate import Solver, integrate
@@ -37,6 +37,8 @@ MOST = 20_000
 """Most series from which the linear start is computed."""
 SMALLEST = 1e-3
 """Least unit of a weight's gradients, relative to the root mean square over the run's weights."""
+TINIEST = 1e-150
+"""Least unit of a gradient in a run without any; its square is still a number."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,12 @@ class Course:
         frame: the coordinates x of the weights.
         context: (series, features), not standardised.
         z: (series, states, 1 + averages): x, and the averages in the unit of the gradient (or of its square).
-        rate: (series,) learning rate at the last observed step, in units of x per unit of the gradient; 0 for
-            weights that have not moved yet, which are held.
+        rate: (series,) learning rate before the schedule, in units of x per unit of the gradient; 0 for weights
+            that have not moved yet, which are held.
         weight: (series,) squared unit of x, relative to its mean.
         decay: (series, 2) decoupled weight decay per step is decay[0] x + decay[1].
         steps: (series, states) numbers of the optimizer's steps.
-        factor: of the learning rate, by the step's number, relative to the last observed one.
+        factor: of the learning rate by its schedule: its mean over a number of steps from a given one on.
         rule: the optimizer's part of the flow.
     """
 
@@ -63,7 +65,7 @@ class Course:
     weight: Tensor
     decay: Tensor
     steps: Tensor
-    factor: Callable[[Tensor], Tensor | float]
+    factor: Callable[[Tensor, float], Tensor | float]
     rule: UpdateRule
 
     def part(self, series: Tensor) -> Course:
@@ -75,7 +77,7 @@ class Course:
         """Velocities per step of the states z (series, times, 1 + averages), for values (series, times) of g and q."""
         d, averages = self.rule.velocity(tuple(z[..., 1:].unbind(-1)), g, q, step, count)
         shrink = self.decay[:, :1] * z[..., 0] + self.decay[:, 1:]
-        x = -self.factor(step) * (self.rate[:, None] * d + shrink)
+        x = -self.factor(step, count) * (self.rate[:, None] * d + shrink)
         return torch.stack([x, *averages], dim=-1)
 
 
@@ -191,7 +193,8 @@ class MatchedFlow(Flow):
                 if low + 1 < network.knots:
                     squares[0, low + 1] += share * mean
                     squares[1, low + 1] += share * course.weight.sum()
-            still, moving = (course.velocity(z, g, q, step, count)[..., 0] for g in (zero, one))
+            given = LEAST * z[..., 0] if network.state == "restoring" else zero  # with the kappa of the start
+            still, moving = (course.velocity(z, given + g, q, step, count)[..., 0] for g in (zero, one))
             response = (moving - still) * course.weight.sqrt()[:, None]
             x = z[..., 0] if network.state == "linear" else zero
             rows = response * torch.cat([x, -features], dim=1)
@@ -250,7 +253,7 @@ class MatchedFlow(Flow):
         # every velocity is measured by what the linear start leaves of it
         weights = course.weight[:, None].expand(-1, course.z.shape[2]).clone()
         weights[:, 1:] = (course.rate > 0)[:, None]
-        unit = self._units(course, context, count)
+        unit = self._units(course, context, weights, count)
 
         def loss(series: Tensor, generator: torch.Generator) -> Tensor:
             return matched(series, times(series, generator), generator, unit)
@@ -260,7 +263,7 @@ class MatchedFlow(Flow):
         )
 
     @torch.no_grad()
-    def _units(self, course: Course, context: Tensor, count: float) -> Tensor:
+    def _units(self, course: Course, context: Tensor, weights: Tensor, count: float) -> Tensor:
         """(1 + averages,) root mean square of the velocities that the present network leaves unexplained."""
         span, network = self.options.path.span, self.network
         total = course.z.new_zeros(course.z.shape[2])
@@ -273,7 +276,7 @@ class MatchedFlow(Flow):
             left = course.velocity(z, g, q, course.steps[:, k : k + 1], count) - (
                 course.z[:, k + span : k + span + 1] - z
             ) / count
-            total += (course.weight[:, None] * left[:, 0].square()).mean(dim=0)
+            total += (weights * left[:, 0].square()).mean(dim=0)
         return (total / len(ks)).sqrt().clamp_min(1e-300)
 
     # -- units and features ----------------------------------------------------------------------
@@ -302,7 +305,7 @@ class MatchedFlow(Flow):
         steps = np.repeat(steps, data.parameters, axis=0).astype(np.float64)
         passed = steps[0, n] - steps[0, 0]
         rule = rule_of(data.meta) if self.optimizer_state else Descent()
-        lr = data.meta.get("lr", 1.0)
+        lr, schedule = data.meta.get("lr", 1.0), data.meta.get("schedule")
         missing = [name for name in rule.averages if name not in data.states]
         if missing:
             raise InputError(
@@ -312,11 +315,11 @@ class MatchedFlow(Flow):
         averages = [to_series(data.states[name]).astype(np.float64) for name in rule.averages]
         unit = rule.unit(tuple(torch.from_numpy(a[:, n]) for a in averages), torch.from_numpy(steps[:, n]))
         if unit is None:  # the gradient that moves a weight at the mean speed of the prefix
-            rate = np.full(len(steps), rule.slow / passed)
+            rate = rule.slow / passed / _now(schedule, steps[:, n])
             gradient = rate * frame.scale / lr
         else:
             floor = self._least(data) if least is None else least
-            gradient = np.maximum(unit.numpy(), np.maximum(np.repeat(floor, data.parameters), 1e-300))
+            gradient = np.maximum(unit.numpy(), np.maximum(np.repeat(floor, data.parameters), TINIEST))
             rate = lr / frame.scale
         still = (frame.prefix[:, :n] == 0).all(axis=1)
         powers = [2 if name == "second" else 1 for name in rule.averages]
@@ -333,10 +336,10 @@ class MatchedFlow(Flow):
         rate = np.where(still, 0.0, rate)
         weight = np.square(frame.scale) / np.square(frame.scale).mean()
         decay = lr * rule.decay * np.stack([np.ones(len(rate)), frame.origin / frame.scale], axis=1)
+        decay[still] = 0.0
         arrays = {"z": z, "rate": rate, "weight": weight, "decay": decay, "steps": steps}
         tensors = {name: torch.from_numpy(np.ascontiguousarray(a)).to(dtype) for name, a in arrays.items()}
-        factor = _factor(data.meta.get("schedule"), float(steps[0, n]))
-        return Course(frame, context, factor=factor, rule=rule, **tensors)
+        return Course(frame, context, factor=_factor(schedule), rule=rule, **tensors)
 
     def _standardised(self, context: np.ndarray) -> Tensor:
         scaled = np.clip((context - self.center) / self.spread, -CLIP, CLIP)
@@ -375,9 +378,23 @@ class MatchedFlow(Flow):
         return 8 * (12 * (self.n + 1) + 6 * len(self.center) + hidden + coefficients + 8 * horizon)
 
 
-def _factor(schedule: list[float] | None, last: float) -> Callable[[Tensor], Tensor | float]:
-    """The learning rate by the step's number, relative to that at the last observed step."""
+def _factor(schedule: list[float] | None) -> Callable[[Tensor, float], Tensor | float]:
+    """The mean of the schedule's factors over ``count`` steps after ``step`` ones; its last factor stays."""
     if schedule is None:
-        return lambda step: 1.0
-    values = torch.tensor(schedule, dtype=torch.float64)
-    return lambda step: values[step.long().clamp(0, len(values) - 1)] / values[int(last)]
+        return lambda step, count: 1.0
+    factors = torch.tensor(schedule, dtype=torch.float64)
+    sums = factors.cumsum(0) - factors
+
+    def before(step: Tensor) -> Tensor:
+        last = step.long().clamp(0, len(factors) - 1)
+        return sums[last] + (step - last) * factors[last]
+
+    return lambda step, count: ((before(step.double() + count) - before(step.double())) / count).to(step.dtype)
+
+
+def _now(schedule: list[float] | None, steps: np.ndarray) -> np.ndarray:
+    """The schedule's factors after these numbers of steps, 1 where they are 0: by them the unit of gradients is set."""
+    if schedule is None:
+        return np.ones(len(steps))
+    factors = np.asarray(schedule, dtype=np.float64)[np.clip(steps.astype(np.int64), 0, len(schedule) - 1)]
+    return np.where(factors == 0, 1.0, factors)

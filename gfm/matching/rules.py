@@ -72,6 +72,13 @@ class UpdateRule:
 class Descent(UpdateRule):
     """Gradient descent, with or without mini-batches; also the flow of any optimizer whose state is not used."""
 
+    @classmethod
+    def of(cls, options: dict[str, Any]) -> Descent:
+        """The rule with torch's options of that optimizer."""
+        if options.get("momentum", 0):
+            raise InputError("The flow of SGD has no momentum: name the optimizer 'momentum'.")
+        return cls()
+
 
 @dataclass(frozen=True)
 class HeavyBall(UpdateRule):
@@ -183,7 +190,7 @@ def rule_of(meta: dict[str, Any]) -> UpdateRule:
 
 
 def _powers(base: float, count: float) -> float:
-    """Sum of base + base^2 + ... + base^count."""
+    """The sum base + base^2 + ... + base^count."""
     return base * (1 - base**count) / (1 - base)
 
 

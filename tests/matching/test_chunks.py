@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from gfm import Trajectories
 from gfm.forecasting.training import Training
-from gfm.matching import Conditioning, GradientFlowMatching, Network, Solver
+from gfm.matching import AffineFlow, Conditioning, GradientFlowMatching, Network, Solver
 
 MEASURE = """
 import re, sys
@@ -16,8 +17,8 @@ from pathlib import Path
 from test_chunks import fitted, prefix_of
 def peak():  # of this program alone: getrusage's would begin with that of the process that called it
     return 1024 * int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1])
-memory, correction = int(sys.argv[2]), sys.argv[3] == "True"
-model = fitted(memory=memory, network=correction)
+memory, network = int(sys.argv[2]), sys.argv[3] == "True"
+model = fitted(memory=memory, network=network)
 model.forecast(prefix_of(1, 1000))
 prefix = prefix_of(1, 60_000)
 before = peak()
@@ -31,40 +32,41 @@ def fitted(network, memory=2**28, scale="auto"):
     t = np.arange(61)[None, :, None]
     noise = 0.01 * np.cumsum(rng.normal(size=(20, 61, 8)), axis=1)
     runs = Trajectories(rng.normal(size=(20, 1, 8)) * 0.97**t + noise)
-    training = Training(epochs=1)
-    return GradientFlowMatching(
-        20, view="coordinate", training=training, conditioning=Conditioning(scale=scale),
-        network=Network(always=True) if network else None, solver=Solver(memory=memory),
-    ).fit(runs)
+    options = {"view": "coordinate", "conditioning": Conditioning(scale=scale), "solver": Solver(memory=memory)}
+    if network:
+        return GradientFlowMatching(20, training=Training(epochs=1, batch=160), network=Network(), **options).fit(runs)
+    return AffineFlow(20, **options).fit(runs)
 
 
 def prefix_of(runs, parameters):
     return np.random.default_rng(1).normal(size=(runs, 21, parameters))
 
 
+@pytest.mark.parametrize("network", [False, True])
 @pytest.mark.parametrize("scale", ["none", "run"])
 @pytest.mark.parametrize("runs, parameters", [(1, 3001), (40, 70)])
-def test_chunks_do_not_change_the_forecast(scale, runs, parameters):
+def test_chunks_do_not_change_the_forecast(network, scale, runs, parameters):
     prefix = prefix_of(runs, parameters)
-    model = fitted(scale=scale, network=True)
+    model = fitted(scale=scale, network=network)
     whole = model.forecast(prefix)
-    model.solver = Solver(memory=2**20)
-    assert model.solver.memory < model.flow.bytes_per_weight(40) * runs * parameters  # more than one chunk is needed
+    model.options = replace(model.options, solver=Solver(memory=2**20))
+    assert 2**20 < model.flow.bytes_per_weight(40) * runs * parameters  # more than one chunk is needed
     np.testing.assert_allclose(model.forecast(prefix), whole, rtol=0, atol=1e-9)  # rounding
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-@pytest.mark.parametrize("correction", [False, True])
-def test_peak_memory_of_a_forecast(correction):
+@pytest.mark.parametrize("network", [False, True])
+def test_peak_memory_of_a_forecast(network):
     """A process's peak grows by no more than the stated memory and the result; unbounded it would."""
+
     def grown(memory):
         done = subprocess.run(
             [sys.executable, "-c", f"import sys; sys.path.insert(0, sys.argv[1])\n{MEASURE}",
-             __file__.rpartition("/")[0], str(memory), str(correction)],
+             __file__.rpartition("/")[0], str(memory), str(network)],
             capture_output=True, text=True, check=True, timeout=300,
         )
         return int(done.stdout)
 
     assert grown(2**25) <= 2**25
-    if not correction:  # the measure sees what it should: all weights at once take more
+    if not network:  # the measure sees what it should: all weights at once take more
         assert grown(2**31) > 2**26

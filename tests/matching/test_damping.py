@@ -1,11 +1,13 @@
 """Damping of runs that slow faster than the fitted ones."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from gfm import Trajectories
 from gfm.errors import InputError
-from gfm.matching import Conditioning, GradientFlowMatching, Solver
+from gfm.matching import AffineFlow, Conditioning, Solver
 from gfm.matching.damping import Damping, decline
 from gfm.matching.shrinkage import Shrinkage, reaches
 
@@ -22,8 +24,7 @@ def descents(rate, runs=60, parameters=3, seed=0, spread=0.1):
 
 def fitted(**options):
     train, held = descents(0.02).split(40, 20)
-    options = {"view": "coordinate", "network": None, **options}
-    return GradientFlowMatching(20, **options).fit(train, validation=held)
+    return AffineFlow(20, view="coordinate", **options).fit(train, validation=held)
 
 
 def errors(model, data):
@@ -64,7 +65,7 @@ def test_exact_forecasts_are_left_alone():
     """One common rate: regression is exact, and the smallest damping would spoil it."""
     data = descents(0.02, spread=0.0)
     train, held, test = data.split(30, 15, 15)
-    model = GradientFlowMatching(20, view="coordinate", network=None, damping="auto")
+    model = AffineFlow(20, view="coordinate", damping="auto")
     model.fit(train, validation=held)
     assert errors(model, test) < 1e-20
 
@@ -74,7 +75,7 @@ def test_chunks_see_the_rate_of_the_whole_run():
     assert model.report.notes["damping"] in ("fast", "all")
     prefix = descents(0.1, runs=3, parameters=4000, seed=3).prefix(20)
     whole = model.forecast(prefix)
-    model.solver = Solver(memory=2**20)
+    model.options = replace(model.options, solver=Solver(memory=2**20))
     np.testing.assert_allclose(model.forecast(prefix), whole, rtol=0, atol=1e-12)
 
 
@@ -113,7 +114,7 @@ def test_chunks_are_cautious_about_the_whole_run():
     model = fitted(damping="cautious", conditioning=ENDS)
     prefix = descents(0.1, runs=3, parameters=4000, seed=3).prefix(20)
     whole = model.forecast(prefix)
-    model.solver = Solver(memory=2**20)
+    model.options = replace(model.options, solver=Solver(memory=2**20))
     np.testing.assert_allclose(model.forecast(prefix), whole, rtol=0, atol=1e-12)
 
 
@@ -122,7 +123,7 @@ def test_one_fit_serves_every_weaker_damping():
     for damping in ("none", "auto", "cautious"):
         alone = fitted(damping=damping, conditioning=ENDS)
         np.testing.assert_array_equal(model.with_damping(damping).forecast(fast), alone.forecast(fast))
-    assert model.damping == "cautious"  # and the model itself is as it was
+    assert model.options.damping == "cautious"  # and the model itself is as it was
     np.testing.assert_array_equal(model.forecast(fast), alone.forecast(fast))
     for damping in ("cautious", "much"):
         with pytest.raises(InputError, match="damping"):

@@ -1,11 +1,13 @@
 """Units of the frame: of a run, of a layer, of a part of either."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from gfm import Trajectories
 from gfm.errors import InputError
-from gfm.matching import Conditioning, Frame, GradientFlowMatching, Solver
+from gfm.matching import AffineFlow, Conditioning, Frame, Solver
 from gfm.matching.frame import units_of
 
 GROUPS = ["0.weight", "0.weight", "0.bias", "2.weight", "2.weight"]
@@ -39,15 +41,14 @@ def test_the_frame_goes_in_and_out_again():
 def test_a_layers_forecast_scales_with_the_layer():
     """Multiplying one layer's steps by a number multiplies its forecast steps, and no other's."""
     data = Trajectories(runs(count=20), groups=GROUPS)
-    options = {"view": "coordinate", "conditioning": Conditioning(scale="layer"), "network": None}
-    model = GradientFlowMatching(10, **options).fit(data)
+    model = AffineFlow(10, view="coordinate", conditioning=Conditioning(scale="layer")).fit(data)
     prefix = runs(seed=1)[:, :11]
     prefix -= prefix[:, -1:]  # at the origin, so that scaling leaves the place alone
     larger = prefix * np.array([1, 1, 1, 7, 7])
     one, other = (model.forecast(Trajectories(p, groups=GROUPS)) for p in (prefix, larger))
     np.testing.assert_allclose(other[..., :3], one[..., :3], atol=1e-9)
     assert not np.allclose(other[..., 3:], one[..., 3:])
-    model.solver = Solver(memory=2**20)
+    model.options = replace(model.options, solver=Solver(memory=2**20))
     np.testing.assert_allclose(model.forecast(Trajectories(prefix, groups=GROUPS)), one, atol=1e-9)
 
 

@@ -9,37 +9,22 @@ from gfm.forecasting.report import FitReport
 from gfm.forecasting.training import Training
 from gfm.matching import (
     AffineVectorField,
-    Conditioning,
     CoordinateFlow,
-    CorrectionField,
     Flow,
+    FlowForecaster,
     FlowOptions,
-    GradientFlowMatching,
     IncrementPath,
     MemorylessFlow,
     Network,
     VectorFlow,
     flow_matching_loss,
 )
-from gfm.matching.correction import Residuals, end_point_loss, fit_correction, velocity_loss
-from gfm.matching.frame import units_of
-from gfm.matching.model import FLOWS
 
 rng = np.random.default_rng(0)
 
 
 def generator():
     return torch.Generator().manual_seed(0)
-
-
-def residuals(kappa, u, horizon=40, runs=3, parameters=4):
-    """y_{k+1} = (1 - kappa) y_k + u(k / horizon, c) / horizon from y_0 = 0, with c the only feature of the context."""
-    context = torch.from_numpy(rng.normal(size=(runs, parameters, 1)))
-    y = [torch.zeros(runs, parameters, dtype=torch.float64)]
-    for k in range(horizon):
-        y.append((1 - kappa) * y[-1] + u(k / horizon, context[..., 0]) / horizon)
-    weight = torch.from_numpy(rng.uniform(0.5, 2, size=(runs, parameters)))
-    return Residuals(torch.stack(y, dim=-1), context, weight, kappa)
 
 
 # -- the one loss --------------------------------------------------------------------------------
@@ -60,54 +45,36 @@ def test_the_field_is_asked_at_the_place_and_time_of_the_path():
     assert loss.item() == pytest.approx(3 * (2 * 0.25) ** 2)  # the mean weight is 3, the velocity a quarter
 
 
-@pytest.mark.parametrize("kappa", [0.0, 0.03])
-@pytest.mark.parametrize("span", [1, 10])
-def test_the_true_field_has_no_velocity_loss(kappa, span):
-    """A constant field over any span, whatever the affine part's decay; and one of the time, step by step."""
-    runs, path = torch.arange(3), IncrementPath(span=span)
-    data = residuals(kappa, lambda t, c: c)
-    assert velocity_loss(lambda y, t, c: c[:, 0], data, runs, path, 500, generator()) < 1e-20
-    assert velocity_loss(lambda y, t, c: 1.1 * c[:, 0], data, runs, path, 500, generator()) > 1e-3
-    if span == 1:
-        data = residuals(kappa, lambda t, c: c * t)
-        assert velocity_loss(lambda y, t, c: c[:, 0] * t, data, runs, path, 500, generator()) < 1e-10
+def test_the_true_field_has_no_loss_and_any_other_has():
+    """Linear paths of a constant speed, of any span: the location within the path does not matter."""
+    speed = torch.from_numpy(rng.normal(size=50))
+    x0 = torch.from_numpy(rng.normal(size=50))
+    for path in (IncrementPath(), IncrementPath(span=7), IncrementPath("linear", noise=0.1, span=7)):
+        def loss(factor, path=path):
+            ends = (x0, x0 + path.span * speed)
+            return flow_matching_loss(lambda x, t: factor * speed, path, *ends, torch.zeros(50), lambda _, u: u,
+                                      generator())
+
+        assert loss(1.0) < 1e-25
+        assert loss(1.1) == pytest.approx(0.01 * speed.square().mean().item())
 
 
-@pytest.mark.parametrize("kappa", [0.0, 0.03])
-def test_the_true_field_has_no_end_point_loss(kappa):
-    data = residuals(kappa, lambda t, c: c)
-    assert end_point_loss(lambda y, t, c: c[:, 0], data, torch.arange(3)) < 1e-20
-    off = end_point_loss(lambda y, t, c: c[:, 0] * 0, data, torch.arange(3))
-    marks = data.y[..., 4::4]  # ten equidistant times up to the end
-    torch.testing.assert_close(off, (data.weight[..., None] * marks.square()).mean())
+def test_the_minimiser_is_the_mean_velocity_at_a_place():
+    """Steps of -0.1 x and noise from recorded places: least squares over the draws finds -0.1, without a bias."""
+    x0, noise = torch.randn(2, 40_000, dtype=torch.float64, generator=generator())
+    x1 = 0.9 * x0 + noise
+    slope = torch.zeros((), dtype=torch.float64, requires_grad=True)
 
+    def fitted(path):
+        start = torch.zeros(len(x0))
+        loss = flow_matching_loss(lambda x, t: slope * x, path, x0, x1, start, lambda _, u: u, generator())
+        (first,) = torch.autograd.grad(loss, slope, create_graph=True)
+        (second,) = torch.autograd.grad(first, slope)
+        return -first.item() / second.item()  # the loss is quadratic in the slope
 
-def test_each_target_trains_by_its_own_loss():
-    """With one batch, an epoch's training loss is the loss at the field before it."""
-    data = residuals(0.03, lambda t, c: c)
-    path, runs = IncrementPath(span=10), torch.arange(3)
-    losses = {}
-    for target in ("velocity", "end-point", "both"):
-        field = CorrectionField(1, (4,), dtype=torch.float64)
-        torch.nn.init.ones_(field.net[-1].weight)
-        draws = generator()
-        order = torch.randperm(3, generator=draws)
-        velocity = velocity_loss(field, data, order, path, 50, draws).item()
-        expected = {"velocity": velocity, "end-point": end_point_loss(field, data, runs).item()}
-        expected["both"] = sum(expected.values())
-        report = FitReport()
-        fit_correction(field, data, data, Network(target=target, samples=50), path, Training(epochs=1), report)
-        assert report.train[0] == pytest.approx(expected[target])
-        losses[target] = report.train[0]
-    assert len(set(losses.values())) == 3 and min(losses.values()) > 0
-
-
-@pytest.mark.parametrize("state", [True, False])
-def test_whether_the_field_sees_the_state(state):
-    field = CorrectionField(3, (16,), state=state)
-    torch.nn.init.normal_(field.net[-1].weight)
-    context, t = torch.randn(9, 3), torch.full((9,), 0.5)
-    assert torch.equal(field(torch.zeros(9), t, context), field(torch.ones(9), t, context)) == (not state)
+    error = 1 / np.sqrt(40_000)
+    assert abs(fitted(IncrementPath()) + 0.1) < 4 * error
+    assert fitted(IncrementPath("linear")) > -0.1 + 20 * error  # such a place already has part of the step's noise
 
 
 # -- the flows -----------------------------------------------------------------------------------
@@ -115,11 +82,11 @@ def test_a_memoryless_flow_moves_at_the_recorded_speed():
     """All weights move at 1 a step, and at 3 from step 10 on: known at every time."""
     speed = np.where(np.arange(20) < 10, 1.0, 3.0)
     way = np.concatenate([[0.0], np.cumsum(speed)])[None, :, None]
-    data = Trajectories(rng.normal(size=(12, 1, 3)) + way)
+    data = Trajectories(np.random.default_rng(0).normal(size=(12, 1, 3)) + way)
     training = Training(rate=2e-2, batch=12, epochs=150, patience=150, schedule="one-cycle")
     model = MemorylessFlow(10, hidden=(16,), samples=500, training=training).fit(data)
     moved = model.forecast(data.prefix(10)) - data.weights[:, 10:11]
-    np.testing.assert_allclose(moved[:, -1], 30, rtol=0.05)
+    np.testing.assert_allclose(moved[:, -1], 30, rtol=0.08)  # the network rounds the jump off by half a step
     np.testing.assert_allclose(moved[:, 2], 9, rtol=0.25)
 
 
@@ -130,11 +97,11 @@ def test_the_vector_views_network_starts_from_what_the_affine_field_leaves(span)
     for _ in range(40):
         states.append(states[-1] + 0.01 * (2 - states[-1] - 3 * states[-1] ** 3))
     data = Trajectories(np.concatenate(states, axis=1))
-    options = FlowOptions(path=IncrementPath(span=span), training=Training(batch=40, epochs=1))
-    flow = VectorFlow(4, options)
-    flow.fit(data, data)
+    training = Training(batch=40, epochs=1)
     report = FitReport()
-    flow.correct(data, data, report)
+    VectorFlow(4, FlowOptions(network=Network(), path=IncrementPath(span=span), training=training)).fit(
+        data, data, report
+    )
     assert report.train[0] == pytest.approx(1, abs=0.4)
 
 
@@ -171,44 +138,42 @@ def test_rates_are_those_of_the_gradients_where_the_optimizers_state_is_used():
     assert np.abs(flow._rates(data.prefix(20)) - known).max() > 0.01
 
 
-def test_residuals_weigh_as_the_errors_of_the_weights():
-    """Whatever unit a run has: the weighted mean square of y is the error of the affine forecasts."""
-    data = Trajectories(np.cumsum(rng.normal(size=(12, 31, 4)) * np.exp(rng.normal(size=(12, 1, 1))), axis=1))
-    flow = CoordinateFlow(10, FlowOptions(Conditioning(scale="run", ridges=(1.0,)), network=None))
-    errors, found = flow.fit(data, data), flow._residuals(data)
-    units = units_of(data.weights[:, :11], "run")
-    weighted = (found.weight[..., None] * found.y[..., 1:].square()).mean().item()
-    assert weighted * np.square(units).mean() == pytest.approx(errors.mean(), rel=1e-4)
-    spread = found.context.flatten(0, 1).std(dim=0)
-    assert ((spread > 0.7) & (spread < 1.05) | (spread == 0)).all()  # clamped, and constants stay constants
-
-
 # -- the interface -------------------------------------------------------------------------------
-@pytest.mark.parametrize(("gain", "always", "kept"), [(1.5, False, False), (3.0, False, True), (1.5, True, True)])
-def test_a_flow_is_one_class_and_its_network_has_to_gain_two_standard_errors(monkeypatch, gain, always, kept):
+@pytest.mark.parametrize(("gain", "kept"), [(0.5, False), (1.5, True)])
+def test_a_flow_is_one_class_and_a_later_one_has_to_gain_a_standard_error(gain, kept):
     noise = rng.normal(size=8)
     noise = (noise - noise.mean()) / noise.std(ddof=1) * np.sqrt(8)  # the mean has a standard error of one
 
-    class Toy(Flow):
-        view = "toy"
+    class Plain(Flow):
+        view = "plain"
         size, notes = 5, {"toys": 1}
 
-        def fit(self, train, held):
+        def fit(self, train, held, report):
+            report.train.append(self.size)
             return 20 + noise
-
-        def correct(self, train, held, report):
-            self.network = torch.nn.Linear(1, 1)
-
-        def errors(self, held):
-            return np.full(8, 20 - gain)
 
         def forecast(self, prefix, horizon, solver):
             return np.repeat(prefix.weights[:, -1:], horizon, axis=1)
 
-    monkeypatch.setitem(FLOWS, "toy", Toy)
+    class Fancy(Plain):
+        view = "fancy"
+        size = 7
+
+        @classmethod
+        def suits(cls, train):
+            return True
+
+        def fit(self, train, held, report):
+            return super().fit(train, held, report) - noise - gain
+
+    class Model(FlowForecaster):
+        flows = (Plain, Fancy)
+
+    Plain.suits = Fancy.suits
     data = Trajectories(rng.normal(size=(8, 12, 2)))
-    model = GradientFlowMatching(4, view="toy", network=Network(always=always)).fit(data, data)
-    assert (model.flow.network is not None) == kept == model.report.notes["corrected"]
-    assert model.report.notes["toys"] == 1 and model.report.parameters == 5
+    model = Model(4, "auto", FlowOptions()).fit(data, data)
+    assert isinstance(model.flow, Fancy) == kept
+    assert model.report.notes["toys"] == 1 and model.report.parameters == model.report.train[0] == (7 if kept else 5)
     assert model.forecast(data.prefix(4), 3).shape == (8, 3, 2)
-    assert model.with_damping("none").flow is model.flow  # a flow without damping is its own
+    assert model.flow.with_damping("none") is model.flow  # a flow without damping is its own
+    assert type(Model(4, "plain", FlowOptions()).fit(data, data).flow) is Plain

@@ -1,11 +1,13 @@
 """Contexts times the powers of the second moment: fields of their own for steep and flat directions."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from gfm import Trajectories
 from gfm.errors import InputError
-from gfm.matching import Conditioning, GradientFlowMatching, Solver
+from gfm.matching import AffineFlow, Conditioning, Solver
 from gfm.matching.optimizer_state import second_moment_units, second_moments, times_powers
 
 rng = np.random.default_rng(0)
@@ -24,8 +26,7 @@ def runs(count=40, states=12, parameters=30):
 
 def error(**options):
     train, held, test = runs().split(20, 10, 10)
-    conditioning = Conditioning(optimizer_state=True, **options)
-    model = GradientFlowMatching(4, view="coordinate", network=None, conditioning=conditioning)
+    model = AffineFlow(4, view="coordinate", conditioning=Conditioning(optimizer_state=True), **options)
     forecast = model.fit(train, held).forecast(test.prefix(4))
     return float(np.square(forecast - test.weights[:, 5:]).mean()), model, test
 
@@ -36,7 +37,7 @@ def test_a_future_that_depends_on_the_second_moment():
     seen, model, test = error(products=True)
     assert seen < 0.2 * blind
     whole = model.forecast(test.prefix(4))
-    model.solver = Solver(memory=2**20)
+    model.options = replace(model.options, solver=Solver(memory=2**20))
     model.flow.bytes_per_weight = lambda horizon: 2**20 // 7  # seven weights a chunk
     np.testing.assert_allclose(model.forecast(test.prefix(4)), whole, atol=1e-9)
 
@@ -53,5 +54,4 @@ def test_units_and_powers():
 def test_products_need_second_moments():
     bare = Trajectories(rng.normal(size=(10, 12, 3)), meta={"optimizer": "SGD", "lr": 0.1})
     with pytest.raises(InputError, match="second moments"):
-        conditioning = Conditioning(optimizer_state=True, products=True)
-        GradientFlowMatching(4, view="coordinate", conditioning=conditioning).fit(bare)
+        AffineFlow(4, view="coordinate", products=True, conditioning=Conditioning(optimizer_state=True)).fit(bare)
