@@ -222,12 +222,14 @@ class MatchedFlow(Flow):
         asked, path, training = self.asked, self.options.path, self.options.training
         course, network = self._course(train), self.network
         context = self._standardised(course.context)
-        longest = self.horizon - path.span
         count = float(course.steps[0, self.n + path.span] - course.steps[0, self.n])
+        weights = course.weight[:, None].expand(-1, course.z.shape[2]).clone()
+        weights[:, 1:] = (course.rate > 0)[:, None]
+        unit = self._units(course, context, weights, count)  # what the linear start leaves of every velocity
 
-        def matched(series: Tensor, k: Tensor, generator: torch.Generator, unit: Tensor | float) -> Tensor:
-            some = course.part(series)
-            rows = torch.arange(len(series))[:, None]
+        def loss(series: Tensor, generator: torch.Generator) -> Tensor:
+            some, rows = course.part(series), torch.arange(len(series))[:, None]
+            k = torch.randint(0, self.horizon - path.span + 1, (len(series), asked.times), generator=generator)
             coefficients = network.coefficients(context[series])
 
             def velocity(z: Tensor, time: Tensor) -> Tensor:
@@ -246,17 +248,6 @@ class MatchedFlow(Flow):
                 generator,
                 weights[series].repeat_interleave(k.shape[1], dim=0),
             )
-
-        def times(series: Tensor, generator: torch.Generator) -> Tensor:
-            return torch.randint(0, longest + 1, (len(series), asked.times), generator=generator)
-
-        # every velocity is measured by what the linear start leaves of it
-        weights = course.weight[:, None].expand(-1, course.z.shape[2]).clone()
-        weights[:, 1:] = (course.rate > 0)[:, None]
-        unit = self._units(course, context, weights, count)
-
-        def loss(series: Tensor, generator: torch.Generator) -> Tensor:
-            return matched(series, times(series, generator), generator, unit)
 
         train_module(
             network, loss, len(course.z), lambda: float(self._tried(held).mean()), training, report, True
