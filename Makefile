@@ -15,6 +15,8 @@ CROSSCHECK := curvlinops-for-pytorch einconv einops linear_operator
 # Which part of the notebooks make anywhere runs.
 SHARE ?= 1/1
 PYTEST := $(BIN)/python -m pytest
+# One worker more than jobs: many tests wait for a browser, a kernel or a process of their own.
+WORKERS := $(shell expr $(JOBS) + 1)
 UNIT := tests --ignore tests/notebooks --ignore tests/site
 # Lines and branches that the tests' own processes reach; the floor stands in pyproject.toml.
 COVER := --cov --cov-report=term
@@ -68,8 +70,8 @@ pages: $(STAMP) ## only the pages, from what was run before
 	@$(BIN)/gfm build --profile book --no-run
 
 test: $(STAMP) ## all tests: unit (with coverage), committed notebooks, built pages
-	@$(PYTEST) notebooks -n $(JOBS) --dist loadfile --no-loadscope-reorder --nbval --nbval-current-env
-	@$(PYTEST) tests --keep-outputs -n $(JOBS) --dist loadfile --no-loadscope-reorder $(COVER)
+	@$(PYTEST) notebooks -n $(WORKERS) --dist loadfile --no-loadscope-reorder --nbval --nbval-current-env
+	@$(PYTEST) tests --keep-outputs -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(COVER)
 
 anywhere: $(STAMP) ## the committed notebooks under other machines' arithmetic (SHARE=2/5: a part of them)
 	@$(BIN)/python tests/anywhere.py --jobs $(JOBS) --share $(SHARE)

@@ -1,0 +1,175 @@
+"""Recorded weights and averages as series in the units in which the matched flow works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gfm.errors import InputError
+from gfm.forecasting.series import to_series
+from gfm.matching.frame import Frame, units_of
+from gfm.matching.optimizer_state import gradients, state_features
+from gfm.matching.rules import Descent, UpdateRule, rule_of
+from gfm.trajectories import Trajectories
+
+__all__ = ["Course", "Units"]
+
+STEP = "optimizer.step"
+"""Buffer with the optimizer's own count of steps, (runs, states), where runs do not begin at its first step."""
+SMALLEST = 1e-3
+"""Least unit of a weight's gradients, relative to the root mean square over the run's weights."""
+TINIEST = 1e-150
+"""Least unit of a gradient in a run without any; its square is still a number."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """Recorded weights and averages, one series for each weight, in the units of the flow.
+
+    Attributes:
+        frame: the coordinates x of the weights.
+        context: (series, features), not standardised.
+        z: (series, states, 1 + averages): x, and the averages in the unit of the gradient (or of its square).
+        rate: (series,) learning rate before the schedule, in units of x per unit of the gradient; 0 for weights
+            that have not moved yet, which are held.
+        weight: (series,) squared unit of x, relative to its mean.
+        decay: (series, 2) decoupled weight decay per step is decay[0] x + decay[1].
+        steps: (series, states) numbers of the optimizer's steps.
+        factor: of the learning rate by its schedule: its mean over a number of steps from a given one on.
+        rule: the optimizer's part of the flow.
+    """
+
+    frame: Frame
+    context: np.ndarray
+    z: Tensor
+    rate: Tensor
+    weight: Tensor
+    decay: Tensor
+    steps: Tensor
+    factor: Callable[[Tensor, float], Tensor | float]
+    rule: UpdateRule
+
+    def part(self, series: Tensor) -> Course:
+        """Some of the series (without their frame and context)."""
+        names = ("z", "rate", "weight", "decay", "steps")
+        return replace(self, **{name: getattr(self, name)[series] for name in names})
+
+    def velocity(self, z: Tensor, g: Tensor, q: Tensor | None, step: Tensor, count: float) -> Tensor:
+        """Velocities per step of the states z (series, times, 1 + averages), for values (series, times) of g and q."""
+        d, averages = self.rule.velocity(tuple(z[..., 1:].unbind(-1)), g, q, step, count)
+        shrink = self.decay[:, :1] * z[..., 0] + self.decay[:, 1:]
+        x = -self.factor(step, count) * (self.rate[:, None] * d + shrink)
+        return torch.stack([x, *averages], dim=-1)
+
+
+@dataclass(frozen=True)
+class Units:
+    """How courses are made: what the fit has chosen, and the common unit of the fitted runs.
+
+    Attributes:
+        n: number of the last observed state.
+        optimizer_state, scale, context: see :class:`Conditioning`.
+        common: unit of x where ``scale`` is ``"none"``.
+        dtype: of the tensors.
+    """
+
+    n: int
+    optimizer_state: bool
+    scale: str
+    context: str
+    common: float
+    dtype: torch.dtype
+
+    def of_runs(self, data: Trajectories) -> tuple[np.ndarray, np.ndarray]:
+        """What whole runs decide: the units of x, (runs, 1) or (runs, p), and the (runs,) least unit of gradients."""
+        return self._lengths(data), self._least(data)
+
+    def _lengths(self, data: Trajectories) -> np.ndarray:
+        if self.scale == "none":
+            return np.full((data.runs, 1), self.common)
+        return units_of(data.weights[:, : self.n + 1], self.scale, groups=data.groups)
+
+    def _least(self, data: Trajectories) -> np.ndarray:
+        if not self.optimizer_state or "second" not in data.states:
+            return np.zeros(data.runs)
+        last = data.states["second"][:, self.n].astype(np.float64)
+        return SMALLEST * np.sqrt(last.mean(axis=1))
+
+    def course(self, data: Trajectories, of_runs: tuple[np.ndarray, np.ndarray] | None = None) -> Course:
+        """The course of recorded runs, or of a prefix.
+
+        Args:
+            data: the runs.
+            of_runs: :meth:`of_runs` of the whole runs, if the data are a part of them.
+
+        Raises:
+            InputError: The optimizer's state is needed and missing, or its rule is not known.
+        """
+        lengths, floor = self.of_runs(data) if of_runs is None else of_runs
+        n = self.n
+        prefix = data if data.weights.shape[1] == n + 1 else data.prefix(n)
+        frame = Frame.of(prefix.weights, self.scale, lengths, prefix.groups)
+        steps = np.broadcast_to(data.buffers.get(STEP, data.steps), (data.runs, data.weights.shape[1]))
+        steps = np.repeat(steps, data.parameters, axis=0).astype(np.float64)
+        passed = steps[0, n] - steps[0, 0]
+        rule = rule_of(data.meta) if self.optimizer_state else Descent()
+        lr, schedule = data.meta.get("lr", 1.0), data.meta.get("schedule")
+        missing = [name for name in rule.averages if name not in data.states]
+        if missing:
+            raise InputError(
+                f"The optimizer-aware flow needs the optimizer's {missing[0]!r} in the trajectories; record them with "
+                f"states=True, or use Conditioning(optimizer_state=False)."
+            )
+        averages = [to_series(data.states[name]).astype(np.float64) for name in rule.averages]
+        unit = rule.unit(tuple(torch.from_numpy(a[:, n]) for a in averages), torch.from_numpy(steps[:, n]))
+        if unit is None:  # the gradient that moves a weight at the mean speed of the prefix
+            rate = rule.slow / passed / _now(schedule, steps[:, n])
+            gradient = rate * frame.scale / lr
+        else:
+            gradient = np.maximum(unit.numpy(), np.maximum(np.repeat(floor, data.parameters), TINIEST))
+            rate = lr / frame.scale
+        still = (frame.prefix[:, :n] == 0).all(axis=1)
+        powers = [2 if name == "second" else 1 for name in rule.averages]
+        parts = [frame.inward(data.weights)]
+        parts += [a / gradient[:, None] ** power for a, power in zip(averages, powers, strict=True)]
+        z = np.stack(parts, axis=-1)
+        context = frame.context(self.context)
+        if self.optimizer_state:
+            parts = [context, state_features(prefix) / frame.scale[:, None], np.log(gradient)[:, None]]
+            parts.append(z[:, n, 1 : 1 + ("momentum" in rule.averages)])
+            if (np.diff(prefix.steps) == 1).all():  # otherwise the gradients between the recorded steps are unknown
+                parts.append(to_series(gradients(prefix)).astype(np.float64) / gradient[:, None])
+            context = np.hstack(parts)
+        rate = np.where(still, 0.0, rate)
+        weight = np.square(frame.scale) / np.square(frame.scale).mean()
+        decay = lr * rule.decay * np.stack([np.ones(len(rate)), frame.origin / frame.scale], axis=1)
+        decay[still] = 0.0
+        arrays = {"z": z, "rate": rate, "weight": weight, "decay": decay, "steps": steps}
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(a)).to(self.dtype) for name, a in arrays.items()}
+        return Course(frame, context, factor=_factor(schedule), rule=rule, **tensors)
+
+
+def _factor(schedule: list[float] | None) -> Callable[[Tensor, float], Tensor | float]:
+    """The mean of the schedule's factors over ``count`` steps after ``step`` ones; its last factor stays."""
+    if schedule is None:
+        return lambda step, count: 1.0
+    factors = torch.tensor(schedule, dtype=torch.float64)
+    sums = factors.cumsum(0) - factors
+
+    def before(step: Tensor) -> Tensor:
+        last = step.long().clamp(0, len(factors) - 1)
+        return sums[last] + (step - last) * factors[last]
+
+    return lambda step, count: ((before(step.double() + count) - before(step.double())) / count).to(step.dtype)
+
+
+def _now(schedule: list[float] | None, steps: np.ndarray) -> np.ndarray:
+    """The schedule's factors after these numbers of steps, 1 where they are 0: by them the unit of gradients is set."""
+    if schedule is None:
+        return np.ones(len(steps))
+    factors = np.asarray(schedule, dtype=np.float64)[np.clip(steps.astype(np.int64), 0, len(schedule) - 1)]
+    return np.where(factors == 0, 1.0, factors)

@@ -1,0 +1,82 @@
+"""The linear start of the network: the least-squares solution of its own matching problem."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gfm.matching.course import Course
+from gfm.matching.field import LEAST, NetworkField
+
+__all__ = ["RIDGES", "linear_starts"]
+
+RIDGES = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-10, 0.0)
+"""Candidate ridges, relative to the mean square of each feature."""
+MOST = 20_000
+"""Most series from which the start is computed."""
+
+
+def linear_starts(
+    network: NetworkField, course: Course, context: Tensor, n: int, span: int
+) -> list[tuple[Tensor, Tensor, Tensor | None]]:
+    """(kappa, b, q) of the network's linear layer for every one of ``RIDGES``; see :meth:`NetworkField.start`.
+
+    The velocity of x is affine in g, so that two evaluations of the rule give the g that a step shows. The
+    coefficients are piecewise linear in time: the normal equations couple neighbouring knots only.
+
+    Args:
+        network: whose linear layer it is.
+        course: of the fitted runs.
+        context: (series, features), standardised.
+        n: number of the last observed state.
+        span: states from the start of a path to its end.
+    """
+    horizon = course.z.shape[1] - 1 - n
+    some = torch.linspace(0, len(course.z) - 1, min(len(course.z), MOST)).round().long()
+    course = course.part(some)
+    features = torch.cat([context[some], torch.ones(len(some), 1)], dim=1)
+    width = features.shape[1] + 1
+    gram = features.new_zeros(network.knots * width, network.knots * width)
+    right = features.new_zeros(network.knots * width)
+    squares = features.new_zeros(2, network.knots)
+    zero, one = features.new_zeros(len(some), 1), features.new_ones(len(some), 1)
+    for k in range(n, n + horizon - span + 1):
+        z, step = course.z[:, k : k + 1], course.steps[:, k : k + 1]
+        count = float(course.steps[0, k + span] - course.steps[0, k])
+        u = (course.z[:, k + span : k + span + 1] - z) / count
+        place = torch.tensor([[(k - n) / horizon * (network.knots - 1)]]).to(u)
+        low = min(int(place), max(network.knots - 2, 0))
+        share = float(place) - low
+        q = None
+        if network.squares:
+            still, moving = (course.velocity(z, zero, q, step, count)[..., -1] for q in (zero, one))
+            q = (u[..., -1] - still) / (moving - still)
+            mean = (course.weight * q[:, 0]).sum()
+            squares[0, low] += (1 - share) * mean
+            squares[1, low] += (1 - share) * course.weight.sum()
+            if low + 1 < network.knots:
+                squares[0, low + 1] += share * mean
+                squares[1, low + 1] += share * course.weight.sum()
+        given = LEAST * z[..., 0] if network.state == "restoring" else zero  # with the kappa of the start
+        still, moving = (course.velocity(z, given + g, q, step, count)[..., 0] for g in (zero, one))
+        response = (moving - still) * course.weight.sqrt()[:, None]
+        x = z[..., 0] if network.state == "linear" else zero
+        rows = response * torch.cat([x, -features], dim=1)
+        rows = torch.cat([(1 - share) * rows, share * rows], dim=1)[:, : (network.knots - low) * width]
+        at = slice(low * width, low * width + rows.shape[1])
+        gram[at, at] += rows.T @ rows
+        right[at] += rows.T @ ((u[..., 0] - still) * course.weight.sqrt()[:, None])[:, 0]
+    size = gram.diagonal().sqrt()
+    size[size == 0] = 1.0
+    values, vectors = torch.linalg.eigh(gram / size[:, None] / size)
+    inside = vectors.T @ (right / size)
+    solved = values > values[-1] * 1e-14
+    q = None
+    if network.squares:
+        q = squares[0] / squares[1].clamp_min(1e-300)
+    out = []
+    for ridge in RIDGES:
+        gain = torch.where(solved, inside / (values + ridge).clamp_min(1e-300), 0.0)
+        found = (vectors @ gain / size).view(network.knots, width)
+        out.append((found[:, 0], found[:, 1:], q))
+    return out
