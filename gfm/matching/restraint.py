@@ -45,7 +45,7 @@ class Restraint:
         def errors(damping: Damping | None) -> np.ndarray:
             return np.square(replace(plain, damping=damping).apply(prefix, states) - truth).mean(axis=(1, 2))
 
-        name, damping = choose_damping(plain._rates(train.prefix(observed)), errors)
+        name, damping = choose_damping(plain.rates(train.prefix(observed)), errors)
         shrinkage = None
         if cautious:
             fitted = (train, held)
@@ -67,13 +67,13 @@ class Restraint:
         last = prefix.weights[:, -1]
         gains = np.ones(states.shape[:2])
         if self.damping is not None:
-            gains = self.damping.gains(self._rates(prefix), states.shape[1])
+            gains = self.damping.gains(self.rates(prefix), states.shape[1])
             states = _shorter(states, last, gains)
         if self.shrinkage is not None:
             states = _shorter(states, last, self.shrinkage.gains(squares_of(prefix.weights), lengths(states, last)))
         return states
 
-    def _rates(self, prefix: Trajectories) -> np.ndarray:
+    def rates(self, prefix: Trajectories) -> np.ndarray:
         """(runs,) rate at which the gradients, or the increments, decline."""
         squares = np.zeros((prefix.runs, prefix.weights.shape[1] - 1))
         known = self.optimizer_state and not (np.diff(prefix.steps) > 1).any()

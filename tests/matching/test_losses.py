@@ -9,7 +9,6 @@ from gfm.forecasting.report import FitReport
 from gfm.forecasting.training import Training
 from gfm.matching import (
     AffineVectorField,
-    CoordinateFlow,
     Flow,
     FlowForecaster,
     FlowOptions,
@@ -19,6 +18,7 @@ from gfm.matching import (
     VectorFlow,
     flow_matching_loss,
 )
+from gfm.matching.restraint import Restraint
 
 rng = np.random.default_rng(0)
 
@@ -130,12 +130,9 @@ def adam(runs=12, steps=30, parameters=4):
 
 def test_rates_are_those_of_the_gradients_where_the_optimizers_state_is_used():
     data, g = adam()
-    flow = CoordinateFlow(20, FlowOptions())
-    flow.optimizer_state = True
     known = -np.polyfit(np.arange(20), 0.5 * np.log(np.square(g[:, :20]).sum(axis=2)).T, 1)[0]
-    np.testing.assert_allclose(flow._rates(data.prefix(20)), np.maximum(known, 1e-4), rtol=1e-6)
-    flow.optimizer_state = False
-    assert np.abs(flow._rates(data.prefix(20)) - known).max() > 0.01
+    np.testing.assert_allclose(Restraint(optimizer_state=True).rates(data.prefix(20)), np.maximum(known, 1e-4), rtol=1e-6)
+    assert np.abs(Restraint().rates(data.prefix(20)) - known).max() > 0.01
 
 
 # -- the interface -------------------------------------------------------------------------------
