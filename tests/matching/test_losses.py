@@ -131,7 +131,8 @@ def adam(runs=12, steps=30, parameters=4):
 def test_rates_are_those_of_the_gradients_where_the_optimizers_state_is_used():
     data, g = adam()
     known = -np.polyfit(np.arange(20), 0.5 * np.log(np.square(g[:, :20]).sum(axis=2)).T, 1)[0]
-    np.testing.assert_allclose(Restraint(optimizer_state=True).rates(data.prefix(20)), np.maximum(known, 1e-4), rtol=1e-6)
+    found = Restraint(optimizer_state=True).rates(data.prefix(20))
+    np.testing.assert_allclose(found, np.maximum(known, 1e-4), rtol=1e-6)
     assert np.abs(Restraint().rates(data.prefix(20)) - known).max() > 0.01
 
 
@@ -172,5 +173,5 @@ def test_a_flow_is_one_class_and_a_later_one_has_to_gain_a_standard_error(gain, 
     assert isinstance(model.flow, Fancy) == kept
     assert model.report.notes["toys"] == 1 and model.report.parameters == model.report.train[0] == (7 if kept else 5)
     assert model.forecast(data.prefix(4), 3).shape == (8, 3, 2)
-    assert model.flow.with_damping("none") is model.flow  # a flow without damping is its own
+    assert model.with_damping("none").flow is model.flow  # damping stands beside the flow
     assert type(Model(4, "plain", FlowOptions()).fit(data, data).flow) is Plain

@@ -12,6 +12,7 @@ from gfm.forecasting.report import FitReport
 from gfm.forecasting.training import Training
 from gfm.matching import Conditioning, FlowOptions, GradientFlowMatching, IncrementPath, MatchedFlow, Network, Solver
 from gfm.matching.field import STATES, NetworkField
+from gfm.matching.linear_start import linear_starts
 
 LINEAR = Network(hidden=(), state="linear")
 SHORT = Training(epochs=1, batch=64)
@@ -27,7 +28,7 @@ def start(data, network=LINEAR, n=10, **conditioning):
                                       network=network, training=SHORT))
     options = flow.options.conditioning
     flow._start(data, data, options.optimizer_state, options.scale, options.context)
-    return flow, flow._course(data)
+    return flow, flow.units.course(data)
 
 
 def relative(forecast, data):
@@ -102,7 +103,7 @@ def test_without_a_ridge_the_linear_start_minimises_the_loss_of_flow_matching(aw
         bias = bias.view(3, 2)
         return torch.cat([weight.view(3, 2, -1)[:, 1].flatten(), bias.flatten()]).norm().item()
 
-    flow.network.start(*flow._linear(course)[-1])
+    flow.network.start(*linear_starts(flow.network, course, flow._standardised(course.context), flow.n, 1)[-1])
     least = slope()
     with torch.no_grad():
         flow.network.linear.bias.mul_(1.1)
