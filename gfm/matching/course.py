@@ -12,14 +12,12 @@ from torch import Tensor
 from gfm.errors import InputError
 from gfm.forecasting.series import to_series
 from gfm.matching.frame import Frame, units_of
-from gfm.matching.optimizer_state import gradients, state_features
+from gfm.matching.optimizer_state import gradients, state_features, step_counts
 from gfm.matching.rules import Descent, UpdateRule, rule_of
 from gfm.trajectories import Trajectories
 
 __all__ = ["Course", "Units"]
 
-STEP = "optimizer.step"
-"""Buffer with the optimizer's own count of steps, (runs, states), where runs do not begin at its first step."""
 SMALLEST = 1e-3
 """Least unit of a weight's gradients, relative to the root mean square over the run's weights."""
 TINIEST = 1e-150
@@ -113,8 +111,7 @@ class Units:
         n = self.n
         prefix = data if data.weights.shape[1] == n + 1 else data.prefix(n)
         frame = Frame.of(prefix.weights, self.scale, lengths, prefix.groups)
-        steps = np.broadcast_to(data.buffers.get(STEP, data.steps), (data.runs, data.weights.shape[1]))
-        steps = np.repeat(steps, data.parameters, axis=0).astype(np.float64)
+        steps = np.repeat(step_counts(data), data.parameters, axis=0).astype(np.float64)
         passed = steps[0, n] - steps[0, 0]
         rule = rule_of(data.meta) if self.optimizer_state else Descent()
         lr, schedule = data.meta.get("lr", 1.0), data.meta.get("schedule")

@@ -7,7 +7,8 @@ follow from the recorded averages by inverting the update rule::
     RMSprop    s_k = a s_{k-1} + (1-a) g_k^2          |g_k|, with the sign opposite to the increment
     Adam       m_k = b1 m_{k-1} + (1-b1) g_k          g_k = (m_k - b1 m_{k-1}) / (1 - b1)
 
-For plain SGD they are proportional to the increments and add no information.
+For plain SGD they are proportional to the increments and add no information. Where averages themselves are features,
+Adam's are corrected for their start from zero, by the optimizer's own count of steps.
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ from gfm.errors import InputError
 from gfm.forecasting.series import to_series
 from gfm.trajectories import Trajectories
 
-__all__ = ["gradients", "second_moment_units", "second_moments", "state_features", "times_powers"]
+__all__ = [
+    "STEP", "gradients", "second_moment_units", "second_moments", "state_features", "step_counts", "times_powers",
+]
 
+STEP = "optimizer.step"
+"""Buffer with the optimizer's own count of steps, (runs, states), where runs do not begin at its first step."""
 WITHOUT = "use Conditioning(optimizer_state=False)"
 
 
@@ -65,8 +70,9 @@ def state_features(prefix: Trajectories) -> np.ndarray:
         InputError: The trajectories lack the optimizer's state, or do not name a known optimizer.
     """
     lr = prefix.meta.get("lr", 1.0)
+    started = _started(prefix)
     if (np.diff(prefix.steps) > 1).any():
-        last = {name: to_series(value[:, -1:]) for name, value in prefix.states.items()}
+        last = {name: to_series(value[:, -1:] / started.get(name, 1.0)) for name, value in prefix.states.items()}
         parts = [value * lr for name, value in last.items() if name == "momentum"]
         if "momentum" in last and "second" in last:
             parts.append(lr * last["momentum"] / (np.sqrt(last["second"]) + 1e-8))
@@ -78,8 +84,22 @@ def state_features(prefix: Trajectories) -> np.ndarray:
         if "second" not in prefix.states:
             parts.append(np.sqrt(np.square(rebuilt).mean(axis=1)).reshape(-1, 1) * lr)
     if "second" in prefix.states:
-        parts.append(to_series(np.sqrt(prefix.states["second"][:, -1:])) * lr)
+        parts.append(to_series(np.sqrt(prefix.states["second"][:, -1:] / started.get("second", 1.0))) * lr)
     return np.hstack(parts).astype(np.float64)
+
+
+def step_counts(data: Trajectories) -> np.ndarray:
+    """(runs, states) how many steps the optimizer had made at each state."""
+    return np.broadcast_to(data.buffers.get(STEP, data.steps), data.weights.shape[:2])
+
+
+def _started(prefix: Trajectories) -> dict[str, np.ndarray]:
+    """(runs, 1, 1) by which Adam's averages at the last state fall short, for having started from zero."""
+    if prefix.meta.get("optimizer") not in ("Adam", "AdamW"):
+        return {}
+    betas = prefix.meta.get("options", {}).get("betas", (0.9, 0.999))
+    count = np.maximum(step_counts(prefix)[:, -1], 1)[:, None, None]
+    return {name: 1 - beta**count for name, beta in zip(("momentum", "second"), betas, strict=True)}
 
 
 def second_moments(prefix: Trajectories, units: np.ndarray) -> np.ndarray:

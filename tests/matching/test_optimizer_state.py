@@ -9,7 +9,7 @@ from gfm import Trajectories
 from gfm.errors import InputError
 from gfm.forecasting.training import Training
 from gfm.matching import Conditioning, GradientFlowMatching
-from gfm.matching.optimizer_state import gradients, state_features
+from gfm.matching.optimizer_state import STEP, gradients, state_features
 from gfm.trajectories import record
 
 generator = torch.Generator().manual_seed(0)
@@ -86,3 +86,18 @@ def test_the_model_uses_the_state_when_told_and_needs_it_then():
 def test_a_missing_state_is_named_with_what_to_do():
     with pytest.raises(InputError, match=r"'momentum' .*states=True, or use Conditioning\(optimizer_state=False\)"):
         gradients(recorded("Adam", states=False))
+
+
+def test_averages_are_corrected_for_their_start_by_the_optimizers_own_count():
+    """The same averages after 10 and after 1000 steps stand for different means of the gradients."""
+    momentum, second = (np.full((2, 3, 4), value) for value in (0.3, 0.02))
+    counts = np.array([[2, 6, 10], [992, 996, 1000]])
+    data = Trajectories(
+        np.random.default_rng(0).normal(size=(2, 3, 4)), [0, 4, 8], None, {"optimizer": "AdamW", "lr": 0.1},
+        {"momentum": momentum, "second": second}, buffers={STEP: counts},
+    )
+    found = state_features(data).reshape(2, 4, 3)
+    for run, k in enumerate((10, 1000)):
+        m, v = 0.3 / (1 - 0.9**k), 0.02 / (1 - 0.999**k)
+        known = [0.1 * m, 0.1 * m / (np.sqrt(v) + 1e-8), 0.1 * np.sqrt(v)]
+        np.testing.assert_allclose(found[run], np.tile(known, (4, 1)))

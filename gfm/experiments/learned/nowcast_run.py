@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from gfm.data import Dataset
 from gfm.experiments.learned.image_tasks import network
 from gfm.forecasters import Forecaster
+from gfm.matching.optimizer_state import STEP
 from gfm.nets.seeding import seeding
 from gfm.trajectories import Trajectories, edges_of
 
@@ -24,8 +25,17 @@ EVERY = 4  # optimizer steps between recorded states
 GATE_ROWS = 256  # training images a gate looks at
 
 
-def trajectories(states: np.ndarray, lr: float, net: nn.Module | None = None) -> Trajectories:
-    """Trajectories from (runs, states, 3, weights), with AdamW's state and, if a network is given, its graph."""
+def trajectories(
+    states: np.ndarray, lr: float, counts: np.ndarray, net: nn.Module | None = None
+) -> Trajectories:
+    """Trajectories from (runs, states, 3, weights), with AdamW's state and, if a network is given, its graph.
+
+    Args:
+        states: weights and AdamW's two averages.
+        lr: its learning rate.
+        counts: (runs, states) how many steps it had made at each state.
+        net: the network.
+    """
     states = states.astype(np.float64)
     meta = {"optimizer": "AdamW", "lr": lr}
     if net is not None:
@@ -35,6 +45,7 @@ def trajectories(states: np.ndarray, lr: float, net: nn.Module | None = None) ->
         steps=np.arange(states.shape[1]) * EVERY,
         meta=meta,
         states={"momentum": states[:, :, 1], "second": states[:, :, 2]},
+        buffers={STEP: np.asarray(counts)},
     )
 
 
@@ -74,7 +85,8 @@ class TrainingRun:
 
     def observed(self) -> Trajectories:
         """The last states, as a forecaster sees them."""
-        return trajectories(np.stack(self.recorded[-self.seen - 1 :])[None], self.lr)
+        counts = self.steps - self.steps % EVERY - EVERY * np.arange(self.seen, -1, -1)
+        return trajectories(np.stack(self.recorded[-self.seen - 1 :])[None], self.lr, counts[None])
 
     def weights(self) -> np.ndarray:
         """(weights,) the current weights."""

@@ -113,7 +113,7 @@ class Nowcasting(Experiment):
     def _fit(self, data: Dataset) -> Forecaster:
         rng = np.random.default_rng(0)
         graph = self.forecaster == "nino"
-        windows, span = [], self.seen + max(self.ahead) + 1
+        windows, firsts, span = [], [], self.seen + max(self.ahead) + 1
         for seed in range(self.fitted_runs):
             states = recorded(data, self.lr, 1000 + seed, self.fitted_steps)
             for start in range(0, len(states) - span + 1, self.stride):
@@ -121,8 +121,10 @@ class Nowcasting(Experiment):
                 if not graph:
                     window = window[:, :, rng.choice(states.shape[2], SOME, replace=False)]
                 windows.append(window)
+                firsts.append(start)
         order = rng.permutation(len(windows))
-        fitted = trajectories(np.stack(windows)[order], self.lr, network(data) if graph else None)
+        counts = EVERY * (np.array(firsts)[order, None] + np.arange(span))
+        fitted = trajectories(np.stack(windows)[order], self.lr, counts, network(data) if graph else None)
         held = max(len(windows) // 4, 1)
         options = OPTIONS.get(self.forecaster, {})
         model = make_forecaster(self.forecaster, self.seen, self.epochs, **options)
