@@ -170,12 +170,13 @@ def test_a_flow_that_explains_every_step_has_no_loss():
     assert unit[0] < 1e-6 * speed
 
 
-@pytest.mark.parametrize("span", [1, 4])
-def test_the_loss_is_measured_by_what_the_start_leaves(span):
+@pytest.mark.parametrize(("span", "stride"), [(1, 1), (4, 1), (2, 4)])
+def test_the_loss_is_measured_by_what_the_start_leaves(span, stride):
     """The first epoch's loss is one for each of weights and averages, up to the draws of the places."""
-    data = momentum(runs=100)
+    data = momentum(runs=100).every(stride)
+    data.meta["schedule"] = (0.9 ** np.arange(41)).tolist()  # whatever the field: each step has its own number
     options = FlowOptions(Conditioning("ends", "run", True), network=Network(), path=IncrementPath(span=span),
                           training=Training(batch=1000, epochs=1))
     report = FitReport()
-    MatchedFlow(8, options).fit(data, data, report)
+    MatchedFlow(8 // stride, options).fit(data, data, report)
     assert report.train[0] == pytest.approx(1, abs=0.1)

@@ -143,6 +143,8 @@ def test_chunks_do_not_change_the_forecast_along_the_optimizers_state(scale):
                            factors=np.linspace(1, 0.5, 40).tolist())
         groups = [("0.weight", "2.weight")[3 * number > parameters] for number in range(parameters)]
         count = np.arange(8)[:, None] + np.arange(31)  # not even in step
+        data.states["second"][:, :, ::3] *= 1e-12  # far below the others: the unit is one of the whole run
+        data.states["second"][:, :, parameters // 2 :] *= 100
         return Trajectories(data.weights * np.linspace(1, 9, parameters), groups=groups, meta=data.meta,
                             states=data.states, buffers={"optimizer.step": count})
 
