@@ -94,20 +94,27 @@ class MatchedFlow(Flow):
         )
         context = self._standardised(course.context)
         solutions = linear_starts(self.network, course, context, self.n, self.options.path.span)
+        unseen, truth = self._unseen(held)
         errors = []
         for kappa, b, q in solutions:
             self.network.start(kappa, b, q)
-            errors.append(self._tried(held))
+            errors.append(self._tried(unseen, truth))
         best = int(np.argmin([error.mean() for error in errors]))
         self.network.start(*solutions[best])
         return errors[best], RIDGES[best]
 
-    def _tried(self, held: Trajectories) -> np.ndarray:
+    def _unseen(self, held: Trajectories) -> tuple[Course, np.ndarray]:
+        """The course of the held-out prefixes, and the (runs, horizon, p) states after them."""
+        return self.units.course(held.prefix(self.n)), held.weights[:, self.n + 1 :]
+
+    @torch.no_grad()
+    def _tried(self, unseen: Course, truth: np.ndarray) -> np.ndarray:
         """The (runs,) held-out errors, infinite where the flow of a candidate is unstable."""
         try:
-            return self.errors(held)
+            states = self._carry(unseen, truth.shape[1], self.options.solver)
         except NumericalError:
-            return np.full(held.runs, np.inf)
+            return np.full(len(truth), np.inf)
+        return np.square(unseen.frame.outward(states) - truth).mean(axis=(1, 2))
 
     def _train(self, train: Trajectories, held: Trajectories, report: FitReport) -> None:
         """Train all layers by conditional flow matching."""
@@ -141,8 +148,9 @@ class MatchedFlow(Flow):
                 weights[series].repeat_interleave(k.shape[1], dim=0),
             )
 
+        unseen, truth = self._unseen(held)
         train_module(
-            network, loss, len(course.z), lambda: float(self._tried(held).mean()), training, report, True
+            network, loss, len(course.z), lambda: float(self._tried(unseen, truth).mean()), training, report, True
         )
 
     @torch.no_grad()
