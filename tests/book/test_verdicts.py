@@ -95,6 +95,17 @@ def test_the_bound_is_that_of_the_stored_profile(project):
         assert bound in overview.status_page(loaded, set())
 
 
+def test_what_was_judged_before_stays_readable(project):
+    register = project / "book" / "elements.yml"
+    assert "judged before" not in overview.status_page(Register.load(project), set())
+    words = "2026-01-02: at most 0.2 until then; sharpened before the run."
+    text = register.read_text().replace("bound: {at_most: 1.0e-6}", f'bound: {{at_most: 1.0e-6}}\n      history: "{words}"')
+    register.write_text(text)
+    Element("toy", profile="book").judge(**VALUES)
+    page = overview.status_page(Register.load(project), set())
+    assert f"What was judged before:\n\n- T1: {words}\n" in page
+
+
 @pytest.mark.parametrize("text", ["", "{}", '{"schema": "x"}', '{"schema": "gfm-verdicts/1", '
                                   '"element": "other", "profile": "smoke", "claims": []}'])
 def test_a_foreign_verdict_file_is_refused(project, text):
