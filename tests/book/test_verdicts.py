@@ -99,8 +99,8 @@ def test_what_was_judged_before_stays_readable(project):
     register = project / "book" / "elements.yml"
     assert "judged before" not in overview.status_page(Register.load(project), set())
     words = "2026-01-02: at most 0.2 until then; sharpened before the run."
-    text = register.read_text().replace("bound: {at_most: 1.0e-6}", f'bound: {{at_most: 1.0e-6}}\n      history: "{words}"')
-    register.write_text(text)
+    bound = "bound: {at_most: 1.0e-6}"
+    register.write_text(register.read_text().replace(bound, f'{bound}\n      history: "{words}"'))
     Element("toy", profile="book").judge(**VALUES)
     page = overview.status_page(Register.load(project), set())
     assert f"What was judged before:\n\n- T1: {words}\n" in page
