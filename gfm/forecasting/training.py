@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from gfm.checks import one_of
-from gfm.errors import InputError, NumericalError
+from gfm.checks import number, one_of, whole
+from gfm.errors import NumericalError
 from gfm.forecasting.report import FitReport
 
 __all__ = ["SCHEDULES", "Training", "train_module"]
@@ -47,8 +47,11 @@ class Training:
     schedule: str = "constant"
 
     def __post_init__(self) -> None:
-        if self.rate <= 0 or min(self.batch, self.epochs, self.patience) < 1:
-            raise InputError("rate must be positive, and batch, epochs and patience at least 1.")
+        number("rate", self.rate, lambda rate: 0 < rate < math.inf, "a positive number")
+        number("decay", self.decay, lambda decay: 0 <= decay < math.inf, "a number of at least 0")
+        for name in ("batch", "epochs", "patience"):
+            whole(name, getattr(self, name), 1)
+        whole("seed", self.seed, 0)
         one_of("schedule", self.schedule, SCHEDULES)
 
 

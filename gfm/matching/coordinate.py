@@ -11,7 +11,13 @@ from gfm.matching.affine import AffineField
 from gfm.matching.flow import Flow, pieces
 from gfm.matching.frame import Frame, units_of
 from gfm.matching.integrate import Solver, integrate
-from gfm.matching.optimizer_state import second_moment_units, second_moments, state_features, times_powers
+from gfm.matching.optimizer_state import (
+    knows_optimizer,
+    second_moment_units,
+    second_moments,
+    state_features,
+    times_powers,
+)
 from gfm.matching.selection import choose
 from gfm.trajectories import Trajectories
 
@@ -53,7 +59,7 @@ class CoordinateFlow(Flow):
         ridges = np.sort(self.options.ridges)[::-1]  # simplest first: no drive, then ever weaker ridges
         truth = held.weights[:, self.n + 1 :].astype(np.float64)
         finalists = []
-        for choice in self.options.conditioning.choices(bool(train.states)):
+        for choice in self.options.conditioning.choices(knows_optimizer(train.prefix(self.n))):
             self.optimizer_state, self.scale, self.context = choice
             frame, context = self._frame(train.prefix(self.n))
             held_frame, held_context = self._frame(held.prefix(self.n))

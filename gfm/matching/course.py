@@ -12,11 +12,11 @@ from torch import Tensor
 from gfm.errors import InputError
 from gfm.forecasting.series import to_series
 from gfm.matching.frame import Frame, units_of
-from gfm.matching.optimizer_state import gradients, state_features, step_counts
+from gfm.matching.optimizer_state import gradients, learning_rate, state_features, step_counts
 from gfm.matching.rules import Descent, UpdateRule, rule_of
 from gfm.trajectories import Trajectories
 
-__all__ = ["Course", "Units"]
+__all__ = ["Course", "Units", "factors_of"]
 
 SMALLEST = 1e-3
 """Least unit of a weight's gradients, relative to the root mean square over the run's weights."""
@@ -114,7 +114,8 @@ class Units:
         steps = np.repeat(step_counts(data), data.parameters, axis=0).astype(np.float64)
         passed = steps[0, n] - steps[0, 0]
         rule = rule_of(data.meta) if self.optimizer_state else Descent()
-        lr, schedule = data.meta.get("lr", 1.0), data.meta.get("schedule")
+        lr = learning_rate(data) if self.optimizer_state else 1.0  # without the optimizer's state it cancels
+        schedule = factors_of(data)
         missing = [name for name in rule.averages if name not in data.states]
         if missing:
             raise InputError(
@@ -150,11 +151,32 @@ class Units:
         return Course(frame, context, factor=_factor(schedule), rule=rule, **tensors)
 
 
-def _factor(schedule: list[float] | None) -> Callable[[Tensor, float], Tensor | float]:
+def factors_of(data: Trajectories) -> np.ndarray | None:
+    """``meta["schedule"]``: entry k multiplies ``meta["lr"]`` in the step from k to k+1, the last one ever after.
+
+    Raises:
+        InputError: It is not a sequence of finite numbers of at least 0.
+    """
+    given = data.meta.get("schedule")
+    if given is None:
+        return None
+    try:
+        factors = np.array(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        factors = np.empty((0, 0))
+    if factors.ndim != 1 or not factors.size or not np.isfinite(factors).all() or (factors < 0).any():
+        raise InputError(
+            "meta['schedule'] must hold one factor of the learning rate for each step of the optimizer, finite numbers "
+            f"of at least 0; it is {str(given)[:60]!r}."
+        )
+    return factors
+
+
+def _factor(schedule: np.ndarray | None) -> Callable[[Tensor, float], Tensor | float]:
     """The mean of the schedule's factors over ``count`` steps after ``step`` ones; its last factor stays."""
     if schedule is None:
         return lambda step, count: 1.0
-    factors = torch.tensor(schedule, dtype=torch.float64)
+    factors = torch.from_numpy(schedule)
     sums = factors.cumsum(0) - factors
 
     def before(step: Tensor) -> Tensor:
@@ -164,9 +186,9 @@ def _factor(schedule: list[float] | None) -> Callable[[Tensor, float], Tensor | 
     return lambda step, count: ((before(step.double() + count) - before(step.double())) / count).to(step.dtype)
 
 
-def _now(schedule: list[float] | None, steps: np.ndarray) -> np.ndarray:
+def _now(schedule: np.ndarray | None, steps: np.ndarray) -> np.ndarray:
     """The schedule's factors after these numbers of steps, 1 where they are 0: by them the unit of gradients is set."""
     if schedule is None:
         return np.ones(len(steps))
-    factors = np.asarray(schedule, dtype=np.float64)[np.clip(steps.astype(np.int64), 0, len(schedule) - 1)]
+    factors = schedule[np.clip(steps.astype(np.int64), 0, len(schedule) - 1)]
     return np.where(factors == 0, 1.0, factors)

@@ -1,12 +1,12 @@
 """Damping of the flow for runs that slow down faster than those to which it was fitted.
 
-A field fitted to some runs reflects the rate at which *they* slow down. Networks that are wider, or start from
-larger weights, descend faster: they may need 50 steps for what the fitted runs do in 200, so that the flow carries
-them too far. How fast a run slows down is visible in its own prefix: the size of its gradients, ``|g_k|``, declines
-as exp(-r k). A descent at rate r with speed v at the last observed step covers v (1 - exp(-r h)) / r in h more
-steps. The flow's displacement is therefore multiplied by the ratio of these distances for r and for a rate r_0
-of the fitted runs, if r is larger. Slower runs are left unchanged: no prefix shows how far they would
-continue.
+A field fitted to some runs reflects the rate at which *they* slow down. Networks that are wider, or start from larger
+weights, descend faster: they may need 50 steps for what the fitted runs do in 200, so that the flow carries them too
+far. How fast a run slows down is visible in its own prefix: the size of its gradients, ``|g_k|`` (of its increments,
+where the optimizer's state is not used or states were recorded with gaps), declines as exp(-r k). A descent at rate r
+with speed v at the last observed step covers v (1 - exp(-r h)) / r in h more steps. The flow's displacement is
+therefore multiplied by the ratio of these distances for r and for a rate r_0 of the fitted runs, if r is larger.
+Slower runs are left unchanged: no prefix shows how far they would continue.
 """
 
 from __future__ import annotations
@@ -28,11 +28,14 @@ SLOWEST = 1e-4
 def decline(squares: np.ndarray) -> np.ndarray:
     """(runs,) rate r per step at which the square root of the (runs, steps) squared sizes declines.
 
-    It is minus the slope of a straight line fitted to the logarithms, at least SLOWEST.
+    It is minus the slope of a straight line fitted to the logarithms, at least SLOWEST; steps of size 0 (a learning
+    rate that is still 0, say) are left out.
     """
-    sizes = 0.5 * np.log(np.maximum(squares, np.finfo(np.float64).tiny))
-    k = np.arange(sizes.shape[1]) - (sizes.shape[1] - 1) / 2
-    return np.maximum(-(sizes @ k) / max(k @ k, 1.0), SLOWEST)
+    moving = squares > 0
+    sizes = 0.5 * np.log(np.where(moving, squares, 1.0))
+    k = np.arange(squares.shape[1]) * moving
+    k = (k - (k.sum(axis=1) / np.maximum(moving.sum(axis=1), 1))[:, None]) * moving
+    return np.maximum(-(sizes * k).sum(axis=1) / np.maximum(np.square(k).sum(axis=1), 1.0), SLOWEST)
 
 
 @dataclass(frozen=True)

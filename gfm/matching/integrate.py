@@ -10,7 +10,7 @@ from torch import Tensor
 from torchdiffeq import odeint
 
 from gfm.checks import one_of, whole
-from gfm.errors import InputError, NumericalError
+from gfm.errors import NumericalError
 
 __all__ = ["Solver", "integrate"]
 
@@ -40,8 +40,7 @@ class Solver:
         one_of("method", self.method, ("euler", "midpoint", "rk4"))
         one_of("dtype", self.dtype, ("float32", "float64"))
         whole("substeps", self.substeps, 1)
-        if self.memory < 2**20:
-            raise InputError(f"memory is in bytes and must be at least 2**20; got {self.memory}.")
+        whole("memory", self.memory, 2**20)
 
     @property
     def torch_dtype(self) -> torch.dtype:

@@ -73,10 +73,11 @@ def linear_starts(
     solved = values > values[-1] * 1e-14
     q = None
     if network.squares:
-        q = squares[0] / squares[1].clamp_min(1e-300)
+        mean = squares[0].sum() / squares[1].sum()
+        q = torch.where(squares[1] > 0, squares[0] / squares[1], mean)  # few steps leave some knots without any
     out = []
     for ridge in RIDGES:
-        gain = torch.where(solved, inside / (values + ridge).clamp_min(1e-300), 0.0)
+        gain = torch.where(solved, inside / (values + ridge).clamp_min(torch.finfo(values.dtype).tiny), 0.0)
         found = (vectors @ gain / size).view(network.knots, width)
         out.append((found[:, 0], found[:, 1:], q))
     return out

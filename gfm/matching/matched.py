@@ -8,15 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gfm.errors import NumericalError
+from gfm.errors import InputError, NumericalError
 from gfm.forecasting.report import FitReport
 from gfm.forecasting.training import train_module
-from gfm.matching.course import Course, Units
+from gfm.matching.course import Course, Units, factors_of
 from gfm.matching.field import NetworkField, numbers_in
 from gfm.matching.flow import Flow, pieces
 from gfm.matching.integrate import Solver, integrate
 from gfm.matching.linear_start import RIDGES, linear_starts
 from gfm.matching.loss import flow_matching_loss
+from gfm.matching.optimizer_state import knows_optimizer
 from gfm.matching.options import Network
 from gfm.matching.selection import choose
 from gfm.trajectories import Trajectories
@@ -60,8 +61,9 @@ class MatchedFlow(Flow):
     # -- fitting ---------------------------------------------------------------------------------
     def fit(self, train: Trajectories, held: Trajectories, report: FitReport) -> np.ndarray:
         """Find the linear start, train the network, and return the (runs,) held-out errors."""
+        self.stride, self.scheduled = train.stride, factors_of(train) is not None
         finalists = []
-        for choice in self.options.conditioning.choices(bool(train.states)):
+        for choice in self.options.conditioning.choices(knows_optimizer(train.prefix(self.n))):
             other = copy.copy(self)
             errors, ridge = other._start(train, held, *choice)
             finalists.append((errors, ridge, other))
@@ -168,7 +170,7 @@ class MatchedFlow(Flow):
                 course.z[:, k + span : k + span + 1] - z
             ) / count
             total += (weights * left[:, 0].square()).mean(dim=0)
-        return (total / len(ks)).sqrt().clamp_min(1e-300)
+        return (total / len(ks)).sqrt().clamp_min(torch.finfo(total.dtype).tiny)
 
     def _standardised(self, context: np.ndarray) -> Tensor:
         scaled = np.clip((context - self.center) / self.spread, -CLIP, CLIP)
@@ -177,7 +179,18 @@ class MatchedFlow(Flow):
     # -- forecasting -----------------------------------------------------------------------------
     @torch.no_grad()
     def forecast(self, prefix: Trajectories, horizon: int, solver: Solver) -> np.ndarray:
-        """(runs, horizon, p) states after the prefix, along the flow, in the prefix's dtype."""
+        """(runs, horizon, p) states after the prefix, along the flow, in the prefix's dtype.
+
+        Raises:
+            InputError: The prefix was recorded at other distances than the fitted runs, or does not tell its schedule.
+        """
+        if (self.optimizer_state or self.scheduled) and prefix.stride != self.stride:
+            raise InputError(
+                f"The flow was fitted to states {self.stride} steps apart, and those of the prefix are {prefix.stride} "
+                "apart: resample it."
+            )
+        if self.scheduled and factors_of(prefix) is None:
+            raise InputError("The flow was fitted under a schedule: the prefix must tell its own in meta['schedule'].")
         out = np.empty((prefix.runs, horizon, prefix.parameters), dtype=prefix.weights.dtype)
         lengths, least = self.units.of_runs(prefix)
         for some, part, piece in pieces(prefix, self.bytes_per_weight(horizon), solver.memory):

@@ -13,19 +13,45 @@ Adam's are corrected for their start from zero, by the optimizer's own count of 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from gfm.checks import number
 from gfm.errors import InputError
 from gfm.forecasting.series import to_series
+from gfm.matching.rules import rule_of
 from gfm.trajectories import Trajectories
 
 __all__ = [
-    "STEP", "gradients", "second_moment_units", "second_moments", "state_features", "step_counts", "times_powers",
+    "STEP", "gradients", "knows_optimizer", "learning_rate", "second_moment_units", "second_moments",
+    "state_features", "step_counts", "times_powers",
 ]
 
 STEP = "optimizer.step"
 """Buffer with the optimizer's own count of steps, (runs, states), where runs do not begin at its first step."""
 WITHOUT = "use Conditioning(optimizer_state=False)"
+
+
+def learning_rate(data: Trajectories) -> float:
+    """The learning rate with which the trajectories were recorded.
+
+    Raises:
+        InputError: ``meta["lr"]`` is missing, or is not a positive number.
+    """
+    if "lr" not in data.meta:
+        raise InputError(f"The optimizer-aware field needs the learning rate in meta['lr']; or {WITHOUT}.")
+    return number("meta['lr']", data.meta["lr"], lambda lr: 0 < lr < math.inf, "a positive number")
+
+
+def knows_optimizer(data: Trajectories) -> bool:
+    """Whether the trajectories tell all that the optimizer-aware field needs."""
+    try:
+        rule_of(data.meta)
+        state_features(data)
+    except InputError:
+        return False
+    return bool(data.states)
 
 
 def gradients(data: Trajectories) -> np.ndarray:
@@ -34,15 +60,15 @@ def gradients(data: Trajectories) -> np.ndarray:
     Raises:
         InputError: The trajectories do not name a known optimizer, or lack its state.
     """
-    rule, lr = data.meta.get("optimizer"), data.meta.get("lr")
-    options, states = data.meta.get("options", {}), data.states
+    rule, lr = data.meta.get("optimizer"), learning_rate(data)
+    options, states = data.meta.get("options") or {}, data.states
     try:
         if rule == "SGD":
             return -np.diff(data.weights, axis=1) / lr
         if rule == "momentum":
-            return states["momentum"][:, 1:] - options["momentum"] * states["momentum"][:, :-1]
+            return states["momentum"][:, 1:] - options.get("momentum", 0.9) * states["momentum"][:, :-1]
         if rule == "RMSprop":
-            keep = options["alpha"]
+            keep = options.get("alpha", 0.99)
             square = (states["second"][:, 1:] - keep * states["second"][:, :-1]) / (1 - keep)
             return -np.sign(np.diff(data.weights, axis=1)) * np.sqrt(np.maximum(square, 0.0))
         if rule in ("Adam", "AdamW"):
@@ -69,7 +95,7 @@ def state_features(prefix: Trajectories) -> np.ndarray:
     Raises:
         InputError: The trajectories lack the optimizer's state, or do not name a known optimizer.
     """
-    lr = prefix.meta.get("lr", 1.0)
+    lr = learning_rate(prefix)
     started = _started(prefix)
     if (np.diff(prefix.steps) > 1).any():
         last = {name: to_series(value[:, -1:] / started.get(name, 1.0)) for name, value in prefix.states.items()}
@@ -97,7 +123,7 @@ def _started(prefix: Trajectories) -> dict[str, np.ndarray]:
     """(runs, 1, 1) by which Adam's averages at the last state fall short, for having started from zero."""
     if prefix.meta.get("optimizer") not in ("Adam", "AdamW"):
         return {}
-    betas = prefix.meta.get("options", {}).get("betas", (0.9, 0.999))
+    betas = (prefix.meta.get("options") or {}).get("betas", (0.9, 0.999))
     count = np.maximum(step_counts(prefix)[:, -1], 1)[:, None, None]
     return {name: 1 - beta**count for name, beta in zip(("momentum", "second"), betas, strict=True)}
 

@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from gfm.checks import flag, one_of, whole
+from gfm.checks import flag, number, one_of, whole
 from gfm.errors import InputError
 from gfm.forecasting.training import Training
 from gfm.matching.damping import DAMPINGS
@@ -127,7 +127,9 @@ class FlowOptions:
         for name, kind in kinds.items():
             if not isinstance(getattr(self, name), kind):
                 raise InputError(f"{name} must be a {kind.__name__}(...), but it is {getattr(self, name)!r}")
-        if not isinstance(self.ridges, tuple) or not self.ridges or not all(ridge >= 0 for ridge in self.ridges):
+        if not isinstance(self.ridges, tuple) or not self.ridges:
             raise InputError(f"ridges must be a tuple of non-negative numbers, at least one; got {self.ridges!r}.")
+        for ridge in self.ridges:
+            number("each of ridges", ridge, lambda value: value >= 0, "a non-negative number")
         flag("products", self.products)
         one_of("damping", self.damping, DAMPINGS)

@@ -11,7 +11,8 @@ mean of a square is not the square of a mean), per step::
                m' = (m + dm) / (1 - b1^k),       v' = (v + dv) / (1 - b2^k)
 
 One Euler step of this flow is one step of the optimizer. If states are recorded every G steps, the velocities are
-means over G steps with g and q held: exact for the momentum, at the middle of the G steps for the squares.
+means over G steps with g and q held: exact for heavy-ball momentum and for m; the roots, and the corrections for the
+start from zero, are those of the middle of the G steps.
 """
 
 from __future__ import annotations
@@ -186,7 +187,7 @@ def rule_of(meta: dict[str, Any]) -> UpdateRule:
     name = meta.get("optimizer")
     if name not in RULES:
         raise InputError(f"The optimizer-aware flow knows {', '.join(RULES)}, not {name!r}.")
-    return RULES[name].of(meta.get("options", {}))
+    return RULES[name].of(meta.get("options") or {})
 
 
 def _powers(base: float, count: float) -> float:
