@@ -96,11 +96,7 @@ class MatchedFlow(Flow):
         )
         context = self._standardised(course.context)
         solutions = linear_starts(self.network, course, context, self.n, self.options.path.span)
-        unseen, truth = self._unseen(held)
-        errors = []
-        for kappa, b, q in solutions:
-            self.network.start(kappa, b, q)
-            errors.append(self._tried(unseen, truth))
+        errors = self._compared(solutions, *self._unseen(held))
         best = int(np.argmin([error.mean() for error in errors]))
         self.network.start(*solutions[best])
         return errors[best], RIDGES[best]
@@ -110,13 +106,32 @@ class MatchedFlow(Flow):
         return self.units.course(held.prefix(self.n)), held.weights[:, self.n + 1 :]
 
     @torch.no_grad()
-    def _tried(self, unseen: Course, truth: np.ndarray) -> np.ndarray:
+    def _compared(
+        self, starts: list[tuple[Tensor, Tensor, Tensor | None]], unseen: Course, truth: np.ndarray
+    ) -> list[np.ndarray]:
+        """The (runs,) held-out errors of every start; all flows are integrated at once unless one is unstable."""
+        context, coefficients = self._standardised(unseen.context), []
+        for start in starts:
+            self.network.start(*start)
+            coefficients.append(self.network.coefficients(context))
+        many = unseen.part(torch.arange(len(context)).repeat(len(starts)))
+        try:
+            states = self._carry(many, truth.shape[1], self.options.solver, torch.cat(coefficients))
+        except NumericalError:
+            return [self._tried(unseen, truth, own) for own in coefficients]
+        return [self._wrong(unseen, own, truth) for own in np.split(states, len(starts))]
+
+    def _wrong(self, unseen: Course, states: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        return np.square(unseen.frame.outward(states) - truth).mean(axis=(1, 2))
+
+    @torch.no_grad()
+    def _tried(self, unseen: Course, truth: np.ndarray, coefficients: Tensor | None = None) -> np.ndarray:
         """The (runs,) held-out errors, infinite where the flow of a candidate is unstable."""
         try:
-            states = self._carry(unseen, truth.shape[1], self.options.solver)
+            states = self._carry(unseen, truth.shape[1], self.options.solver, coefficients)
         except NumericalError:
             return np.full(len(truth), np.inf)
-        return np.square(unseen.frame.outward(states) - truth).mean(axis=(1, 2))
+        return self._wrong(unseen, states, truth)
 
     def _train(self, train: Trajectories, held: Trajectories, report: FitReport) -> None:
         """Train all layers by conditional flow matching."""
@@ -199,9 +214,12 @@ class MatchedFlow(Flow):
             out[some, :, part] = course.frame.outward(self._carry(course, horizon, solver))
         return out
 
-    def _carry(self, course: Course, horizon: int, solver: Solver) -> np.ndarray:
-        """(series, horizon) x along the flow."""
-        coefficients = self.network.coefficients(self._standardised(course.context))
+    def _carry(
+        self, course: Course, horizon: int, solver: Solver, coefficients: Tensor | None = None
+    ) -> np.ndarray:
+        """(series, horizon) x along the flow, with the network's coefficients unless others are given."""
+        if coefficients is None:
+            coefficients = self.network.coefficients(self._standardised(course.context))
         count = float(course.steps[0, self.n] - course.steps[0, self.n - 1])
         since = course.steps[:, self.n, None]
 
