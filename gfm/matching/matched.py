@@ -26,6 +26,8 @@ __all__ = ["MatchedFlow"]
 
 CLIP = 8.0
 """Standardised features are cut here; far outside the fitted range a network's output means nothing."""
+AT_ONCE = 50_000
+"""Most series that are integrated at once when starts are compared."""
 
 
 class MatchedFlow(Flow):
@@ -109,13 +111,18 @@ class MatchedFlow(Flow):
     def _compared(
         self, starts: list[tuple[Tensor, Tensor, Tensor | None]], unseen: Course, truth: np.ndarray
     ) -> list[np.ndarray]:
-        """The (runs,) held-out errors of every start; all flows are integrated at once unless one is unstable."""
+        """The (runs,) held-out errors of every start.
+
+        All flows are integrated at once, unless they are too many numbers or one of them is unstable.
+        """
         context, coefficients = self._standardised(unseen.context), []
         for start in starts:
             self.network.start(*start)
             coefficients.append(self.network.coefficients(context))
-        many = unseen.part(torch.arange(len(context)).repeat(len(starts)))
         try:
+            if len(starts) * len(context) > AT_ONCE:
+                return [self._tried(unseen, truth, own) for own in coefficients]
+            many = unseen.part(torch.arange(len(context)).repeat(len(starts)))
             states = self._carry(many, truth.shape[1], self.options.solver, torch.cat(coefficients))
         except NumericalError:
             return [self._tried(unseen, truth, own) for own in coefficients]

@@ -65,10 +65,8 @@ class Restraint:
     def apply(self, prefix: Trajectories, states: np.ndarray) -> np.ndarray:
         """(runs, horizon, p) forecast states, held back."""
         last = prefix.weights[:, -1]
-        gains = np.ones(states.shape[:2])
         if self.damping is not None:
-            gains = self.damping.gains(self.rates(prefix), states.shape[1])
-            states = _shorter(states, last, gains)
+            states = _shorter(states, last, self.damping.gains(self.rates(prefix), states.shape[1]))
         if self.shrinkage is not None:
             states = _shorter(states, last, self.shrinkage.gains(squares_of(prefix.weights), lengths(states, last)))
         return states
