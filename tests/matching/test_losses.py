@@ -83,10 +83,10 @@ def test_a_memoryless_flow_moves_at_the_recorded_speed():
     speed = np.where(np.arange(20) < 10, 1.0, 3.0)
     way = np.concatenate([[0.0], np.cumsum(speed)])[None, :, None]
     data = Trajectories(np.random.default_rng(0).normal(size=(12, 1, 3)) + way)
-    training = Training(rate=2e-2, batch=12, epochs=150, patience=150, schedule="one-cycle")
-    model = MemorylessFlow(10, hidden=(16,), samples=500, training=training).fit(data)
+    training = Training(rate=2e-2, batch=12, epochs=300, patience=300, schedule="one-cycle")
+    model = MemorylessFlow(10, hidden=(32,), samples=500, training=training).fit(data)
     moved = model.forecast(data.prefix(10)) - data.weights[:, 10:11]
-    np.testing.assert_allclose(moved[:, -1], 30, rtol=0.08)  # the network rounds the jump off by half a step
+    np.testing.assert_allclose(moved[:, -1], 30, rtol=0.05)
     np.testing.assert_allclose(moved[:, 2], 9, rtol=0.25)
 
 
