@@ -57,7 +57,12 @@ def ratio(ours: np.ndarray, theirs: np.ndarray, level: float = 0.95) -> tuple[fl
 
 
 def ratio_text(ours: np.ndarray, theirs: np.ndarray) -> str:
-    """The ratio as ``"0.91 [0.85, 0.97]"``, without the interval for fewer than three replicates."""
+    """The ratio as ``"0.91 [0.85, 0.97]"``, without the interval for fewer than three replicates.
+
+    What would be shown as 0.00 is ``"below 0.005"``.
+    """
+    if ratio(ours, theirs)[0] < 0.005:
+        return "below 0.005"
     mean, low, high = (readable(x, 2) if x >= 1000 else f"{x:.2f}" for x in ratio(ours, theirs))
     return mean if low == "nan" else f"{mean} [{low}, {high}]"
 

@@ -36,6 +36,7 @@ def test_two_replicates_have_no_interval():
 def test_large_ratios_are_written_short():
     ours = np.array([1.0, 1.1, 0.9])
     assert ratio_text(ours, np.ones(3)) == "1.00 [0.78, 1.28]"
+    assert ratio_text(1e-5 * ours, np.ones(3)) == "below 0.005"
     assert ratio_text(1e9 * ours, np.ones(3)) == "10⁹ [7.8·10⁸, 1.3·10⁹]"
 
 
