@@ -10,12 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
+from torch.utils.data import DataLoader
 
-from gfm.autograd import ordinary, with_gradients
+from gfm.autograd import with_gradients
 from gfm.errors import InputError, NumericalError, UnknownNameError
 from gfm.trajectories import resume
+from gfm.trajectories.arrays import as_array
+from gfm.trajectories.batches import Batches, FromLoader, FromTensors, drawing
 from gfm.trajectories.graph import edges_of
 from gfm.trajectories.layout import Layout
+from gfm.trajectories.rates import rates_of
 from gfm.trajectories.trajectories import Trajectories
 
 __all__ = ["OPTIMIZERS", "record"]
@@ -33,8 +37,8 @@ OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]
 @with_gradients
 def record(
     build: Callable[[], nn.Module],
-    inputs: Tensor,
-    targets: Tensor,
+    inputs: Tensor | DataLoader,
+    targets: Tensor | None,
     loss: Callable[[Tensor, Tensor], Tensor],
     optimizer: str = "SGD",
     lr: float = 1e-3,
@@ -47,24 +51,29 @@ def record(
     progress: Callable[[int, int], None] | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 100,
+    schedule: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler] | None = None,
     **options: Any,
 ) -> Trajectories:
     """Train ``runs`` networks at once and keep their weights.
 
     The weights of all runs are stacked and trained by one torch optimizer on the sum of their losses.
-    These optimizers act on each number separately, so every run proceeds exactly as it would alone.
+    These optimizers act on each number separately, so every run proceeds exactly as it would alone, running statistics
+    included. What a module draws at random (the masks of dropout) is drawn for all runs together, from torch's
+    generator seeded by seed and step: it is reproducible, but depends on the number of runs.
 
     Args:
         build: makes a module; called once per run, with torch's generator seeded by (seed, run).
-        inputs: (n, ...) shared by all runs, or (runs, n, ...) with one data set per run.
-        targets: likewise.
+        inputs: (n, ...) shared by all runs, or (runs, n, ...) with one data set per run; or a ``DataLoader`` of pairs
+            (inputs, targets), over which each run makes its own passes, with every random draw seeded by seed, run,
+            pass and batch. Its workers are not used.
+        targets: likewise; None with a ``DataLoader``.
         loss: (outputs, targets) of one batch -> scalar mean.
         optimizer: a name in ``OPTIMIZERS``.
         lr: learning rate.
         runs: number of networks.
         steps: number of training steps.
         batch: examples per step, reshuffled in every epoch and run; the last batch of an epoch contains the rest.
-            None: all examples.
+            None: all examples, or as the ``DataLoader`` says.
         every: states are kept at steps 0, every, 2 every, ...; or a sequence of the steps themselves, whole numbers
             up to ``steps`` (step 0 is always kept).
         states: whether to keep the optimizer's state too.
@@ -73,18 +82,23 @@ def record(
         checkpoint: a file written every ``checkpoint_every`` steps (with all states kept so far, so choose longer
             intervals if they are large) and removed at the end. If it exists, recording resumes from it, and on the
             same machine the result equals that of an uninterrupted run bit for bit. The call must be the same in data,
-            initial weights and options; of ``build`` and ``loss`` only the layers and the name are compared.
+            initial weights and options; of ``build`` and ``loss`` only the layers and the name are compared, of a
+            ``DataLoader`` its sizes and the first batch.
         checkpoint_every: steps between checkpoints.
+        schedule: makes a scheduler of torch for an optimizer, as in ``lambda method: CosineAnnealingLR(method, 200)``;
+            it is stepped after every optimizer step.
         **options: further arguments of the optimizer's class.
 
     Returns:
-        Trajectories in the module's dtype, with the module's layout, the optimizer, its options
-        and lr in ``meta``, and the weights' graph (:func:`edges_of`) if there is one.
+        Trajectories in the module's dtype, with the module's layout and buffers, the optimizer, its options
+        and lr in ``meta``, and the weights' graph (:func:`edges_of`) if there is one. With a schedule,
+        ``meta["schedule"]`` has the factor on lr of each step.
 
     Raises:
         UnknownNameError: The optimizer is unknown.
-        InputError: A number is out of range, inputs and targets do not fit, or the module has buffers or frozen
-            parameters.
+        InputError: A number is out of range, inputs and targets do not fit, the ``DataLoader`` or the schedule is of a
+            kind that cannot be used (the message says why), or the module has frozen parameters or cannot be evaluated
+            for several runs at once.
         NumericalError: A run diverges.
         UnreadableFileError: The checkpoint is broken or belongs to another call.
     """
@@ -93,84 +107,100 @@ def record(
     if lr <= 0 or min(runs, steps, checkpoint_every) < 1 or (batch is not None and batch < 1):
         raise InputError("lr must be positive, and runs, steps, batch and checkpoint_every at least 1.")
     wanted = _wanted(every, steps)
-    inputs, targets = ordinary(inputs), ordinary(targets)
-    own_data = inputs.shape[0] == runs and targets.shape[0] == runs and targets.ndim > 1
-    count = inputs.shape[1] if own_data else inputs.shape[0]
-    if count == 0 or targets.shape[1 if own_data else 0] != count:
-        raise InputError("inputs and targets must hold the same number of examples, at least one.")
+    cls, defaults, names = OPTIMIZERS[optimizer]
+    chosen = {**defaults, **options}
+    rates = None
+    if schedule is not None:
+        rates = rates_of(schedule, lambda tensors: cls(tensors, lr=lr, **chosen), steps)
+    batches = _batches(inputs, targets, batch, runs, seed)
     modules = []
     with torch.random.fork_rng(devices=[]):
         for run in range(runs):
             torch.manual_seed(1_000_003 * seed + run)
             modules.append(build())
-    weights, buffers = stack_module_state(modules)
-    if buffers:
-        raise InputError("A module with buffers (batch norm, ...) cannot be recorded side by side.")
+    weights, stacked = stack_module_state(modules)
     leaves = {name: value.detach().clone().requires_grad_() for name, value in weights.items()}
-    cls, defaults, names = OPTIMIZERS[optimizer]
-    chosen = {**defaults, **options}
+    buffers = {name: value.detach().clone() for name, value in stacked.items()}
     method = cls(list(leaves.values()), lr=lr, **chosen)
     template = modules[0]
     layout = Layout.of(template)
     if len(layout.names) != len(leaves):
         raise InputError("A module with frozen or empty parameters cannot be recorded side by side.")
 
-    def one(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        return loss(functional_call(template, parameters, (x,)), y)
+    def one(parameters: dict[str, Tensor], held: dict[str, Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, dict]:
+        state = {**parameters, **held}
+        value = loss(functional_call(template, state, (x,)), y)
+        return value, {name: state[name] for name in held}  # changed in place, or set anew by the module
 
-    losses = vmap(one)
-    batches = resume.Batches(count, batch or count, runs, seed)
+    losses = vmap(one, randomness="different")
+    device = next(iter(leaves.values())).device
     kept = [_flat(leaves, runs)]
+    carried = {name: [as_array(buffers[name], name).copy()] for name in template.state_dict() if name in buffers}
     state: dict[str, list[np.ndarray]] = {name: [np.zeros_like(kept[0])] for name in names}
     first = 1
     if checkpoint is not None:
         checkpoint = Path(checkpoint)
-        call = {"optimizer": optimizer, "lr": lr, "runs": runs, "steps": steps, "batch": batch, "seed": seed,
-                "wanted": wanted, "states": states, "options": sorted(chosen.items()),
+        call = {"optimizer": optimizer, "lr": lr, "runs": runs, "steps": steps, "batch": batches.size, "seed": seed,
+                "wanted": wanted, "states": states, "options": sorted(chosen.items()), "rates": rates,
                 "module": repr(template), "loss": getattr(loss, "__qualname__", type(loss).__name__)}
-        mark = resume.fingerprint(call, {"inputs": inputs, "targets": targets, **leaves})
+        mark = resume.fingerprint(call, {**batches.tensors(), **leaves, **buffers})
         found = resume.read(checkpoint, mark)
         if found is not None:
             first = found["step"] + 1
             with torch.no_grad():
                 for name, leaf in leaves.items():
                     leaf.copy_(found["weights"][name])
+            buffers = {name: value.to(device) for name, value in found["buffers"].items()}
             method.load_state_dict(found["optimizer"])
             batches.restore(found["batches"])
             kept = list(found["kept"].numpy())
+            carried = {name: list(values.numpy()) for name, values in found["carried"].items()}
             state = {name: list(values.numpy()) for name, values in found["states"].items()}
     for step in range(first, steps + 1):
-        rows = batches.next()
-        if own_data:
-            x, y = (data[torch.arange(runs)[:, None], rows] for data in (inputs, targets))
-        else:
-            x, y = inputs[rows], targets[rows]
+        x, y = batches.next()
         method.zero_grad()
-        total = losses(leaves, x, y).sum()
+        try:
+            with drawing(seed, "step", step, device=device):
+                value, buffers = losses(leaves, buffers, x, y)
+            total = value.sum()
+        except (RuntimeError, ValueError) as error:  # torch's, for what vmap cannot do and shapes that do not fit
+            what = str(error).strip().partition("\n")[0]
+            raise InputError(f"Module and loss cannot be evaluated for all runs side by side: {what}") from error
         if not torch.isfinite(total):
             raise NumericalError(f"Training diverged at step {step}; lower lr={lr}.")
         total.backward()
+        buffers = {name: value.detach() for name, value in buffers.items()}
+        if rates is not None:
+            for group in method.param_groups:
+                group["lr"] = rates[step - 1]
         method.step()
         if step in wanted:
             kept.append(_flat(leaves, runs))
+            for name, values in carried.items():
+                now = as_array(buffers[name], name)
+                values.append(values[-1] if np.array_equal(now, values[-1]) else now.copy())
             if states:
                 for ours, theirs in names.items():
-                    values = {n: method.state[leaf][theirs] for n, leaf in leaves.items()}
-                    state[ours].append(_flat(values, runs))
+                    moments = {n: method.state[leaf][theirs] for n, leaf in leaves.items()}
+                    state[ours].append(_flat(moments, runs))
         if checkpoint is not None and step % checkpoint_every == 0 and step < steps:
             resume.write(checkpoint, mark, {
                 "step": step,
                 "weights": {name: leaf.detach() for name, leaf in leaves.items()},
+                "buffers": buffers,
                 "optimizer": method.state_dict(),
                 "batches": batches.state(),
                 "kept": torch.from_numpy(np.stack(kept)),
+                "carried": {name: torch.from_numpy(np.stack(values)) for name, values in carried.items()},
                 "states": {name: torch.from_numpy(np.stack(values)) for name, values in state.items()},
             })
         if progress is not None and step % 20 == 0:
             progress(step, steps)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
-    meta = {"optimizer": optimizer, "lr": lr, "options": chosen, "batch": batch, "seed": seed}
+    meta = {"optimizer": optimizer, "lr": lr, "options": chosen, "batch": batches.size, "seed": seed}
+    if rates is not None:
+        meta["schedule"] = [rate / lr for rate in rates]
     edges = edges_of(template)
     if edges is not None:
         meta["edges"] = edges
@@ -181,7 +211,18 @@ def record(
         meta,
         {name: np.stack(values, axis=1) for name, values in state.items()} if states else None,
         layout,
+        {name: _over_time(values) for name, values in carried.items()},
     )
+
+
+def _batches(inputs: Any, targets: Tensor | None, batch: int | None, runs: int, seed: int) -> Batches:
+    if not isinstance(inputs, DataLoader):
+        if targets is None:
+            raise InputError("targets=None needs a DataLoader of pairs (inputs, targets) as inputs.")
+        return FromTensors(inputs, targets, batch, runs, seed)
+    if targets is not None or batch is not None:
+        raise InputError("A DataLoader has its own targets and batches: give targets=None and no batch.")
+    return FromLoader(inputs, runs, seed)
 
 
 def _wanted(every: int | Sequence[int], steps: int) -> tuple[int, ...]:
@@ -199,3 +240,10 @@ def _wanted(every: int | Sequence[int], steps: int) -> tuple[int, ...]:
 def _flat(tensors: dict[str, Tensor], runs: int) -> np.ndarray:
     parts: Sequence[Tensor] = [value.detach().reshape(runs, -1) for value in tensors.values()]
     return torch.cat(list(parts), dim=1).cpu().numpy()
+
+
+def _over_time(values: list[np.ndarray]) -> np.ndarray:
+    """(runs, states, ...) from one array (runs, ...) per state; a constant takes the memory of one state."""
+    if all(value is values[0] for value in values):
+        return np.broadcast_to(values[0][:, None], (len(values[0]), len(values), *values[0].shape[1:]))
+    return np.stack(values, axis=1)

@@ -1,4 +1,4 @@
-"""Resuming a recording that was stopped: its checkpoint, and batches whose order can be restored.
+"""Resuming a recording that was stopped: its checkpoint.
 
 A checkpoint is a file of tensors and plain containers, read back with ``weights_only`` so that nothing
 in it is executed. It carries a fingerprint of the call and is refused by any other call.
@@ -17,42 +17,9 @@ from torch import Tensor
 from gfm.errors import UnreadableFileError
 from gfm.files import replacing
 
-__all__ = ["Batches", "fingerprint", "read", "write"]
+__all__ = ["fingerprint", "read", "write"]
 
-_FORMAT = "gfm-recording/1"
-
-
-class Batches:
-    """An endless sequence of (runs, batch) row numbers; every run has its own order, new in every epoch.
-
-    The last batch of an epoch contains the remaining examples.
-    """
-
-    def __init__(self, count: int, batch: int, runs: int, seed: int) -> None:
-        self.count, self.batch, self.runs = count, batch, runs
-        self.generator = torch.Generator().manual_seed(seed)
-        self.order: Tensor | None = None
-        self.at = count  # position of the next batch in the epoch; count: a new epoch begins
-
-    def next(self) -> Tensor:
-        """The next rows of every run."""
-        if self.batch >= self.count:
-            return torch.arange(self.count).expand(self.runs, self.count)
-        if self.at >= self.count:
-            draws = torch.rand(self.runs, self.count, generator=self.generator)
-            self.order, self.at = draws.argsort(dim=1), 0
-        assert self.order is not None  # at is count before the first draw
-        self.at += self.batch
-        return self.order[:, self.at - self.batch : self.at]
-
-    def state(self) -> dict[str, Any]:
-        """What :meth:`restore` needs."""
-        return {"generator": self.generator.get_state(), "order": self.order, "at": self.at}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from a ``state``."""
-        self.generator.set_state(state["generator"])
-        self.order, self.at = state["order"], state["at"]
+_FORMAT = "gfm-recording/2"
 
 
 def fingerprint(call: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
