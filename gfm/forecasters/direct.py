@@ -73,9 +73,10 @@ class DirectForecaster(Forecaster):
             if name == "unit":
                 size = (observed - observed[..., -1:]).square().mean().sqrt()
                 buffer.copy_(size if size > 0 else torch.ones(()))
+        observed, later = observed.to(report.device), later.to(report.device)
         if self.by_series:
             observed, later = (part.flatten(0, 1)[:, None] for part in (observed, later))
-        held_observed, held_later = self._tensors(validation or train)
+        held_observed, held_later = (part.to(report.device) for part in self._tensors(validation or train))
         train_module(
             self.module,
             lambda items, _: self._error(observed[items], later[items]),

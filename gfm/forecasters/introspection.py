@@ -42,7 +42,7 @@ class Introspection(IteratedForecaster):
 
     def _loss(self, series: Tensor, generator: torch.Generator) -> Tensor:
         latest = max((series.shape[1] - 1) // 2, 1)
-        t = torch.randint(1, latest + 1, (len(series), 1), generator=generator)
+        t = torch.randint(1, latest + 1, (len(series), 1), generator=generator).to(series.device)
         chosen = self._moving(series, t, generator)
         series, t = series[chosen], t[chosen]
         return ((self._step(series, t.float()) - _at(series, 2.0 * t)) / self.unit).abs().mean()
@@ -69,4 +69,4 @@ class Introspection(IteratedForecaster):
 
     def _next(self, series: Tensor) -> tuple[Tensor, int]:
         t = series.shape[1] - 1
-        return self._step(series, torch.full((len(series), 1), float(t))), t
+        return self._step(series, torch.full((len(series), 1), float(t), device=series.device)), t

@@ -46,16 +46,17 @@ class IteratedForecaster(Forecaster):
         """(series, 1) forecast values, and the number of steps by which they follow the last state."""
 
     def _fit(self, train: Trajectories, validation: Trajectories | None, report: FitReport) -> None:
-        series, held = _series(train), validation or train
+        series, held = _series(train), _series(validation or train).to(report.device)
         with seeding(self.training.seed):
             self.net = self._network(series)
-        truth = _series(held)[:, self.n + 1 :]
+        series = series.to(report.device)
+        seen, truth = held[:, : self.n + 1], held[:, self.n + 1 :]
         numbers = torch.arange(train.parameters)
         train_module(
             self.net,
             lambda runs, generator: self._loss(series[(runs[:, None] * len(numbers) + numbers).flatten()], generator),
             train.runs,
-            lambda: (self._roll(_series(held.prefix(self.n)), self.horizon) - truth).abs().mean().item(),
+            lambda: (self._roll(seen, self.horizon) - truth).abs().mean().item(),
             self.training,
             report,
         )
@@ -65,7 +66,7 @@ class IteratedForecaster(Forecaster):
         while series.shape[1] - 1 < self.n + horizon:
             last = series[:, -1:]
             end, ahead = self._next(series)
-            share = torch.arange(1, ahead + 1) / ahead
+            share = torch.arange(1, ahead + 1, device=series.device) / ahead
             series = torch.cat([series, last + share * (end - last)], dim=1)
         return series[:, self.n + 1 : self.n + 1 + horizon]
 

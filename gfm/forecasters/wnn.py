@@ -72,7 +72,8 @@ class WNN(IteratedForecaster):
         series = series.repeat(4, 1)
         reach, last = int(self.back[0]), series.shape[1] - 1 - self.ahead
         t = torch.randint(reach, last + 1, (len(series), 1), generator=generator)
-        return (self.net(series.gather(1, t - self.back)) - series.gather(1, t + self.ahead)).abs().mean()
+        window, later = (t - self.back).to(series.device), (t + self.ahead).to(series.device)
+        return (self.net(series.gather(1, window)) - series.gather(1, later)).abs().mean()
 
     def _next(self, series: Tensor) -> tuple[Tensor, int]:
         return self.net(series[:, series.shape[1] - 1 - self.back]), self.ahead

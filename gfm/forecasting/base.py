@@ -7,11 +7,13 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
+import torch
 
 from gfm.autograd import with_gradients
 from gfm.checks import whole
 from gfm.errors import GfmError, InputError
 from gfm.forecasting.report import FitReport
+from gfm.forecasting.training import usable
 from gfm.trajectories import Trajectories
 
 __all__ = ["Forecaster", "register", "registered"]
@@ -32,7 +34,7 @@ class Forecaster(ABC):
     """A method that continues observed weights.
 
     Subclasses define ``_forecast(prefix, horizon)`` and, if they learn, ``_fit(train, validation, report)``, both
-    on checked trajectories.
+    on checked trajectories; ``report.device`` says where to train a network.
 
     Args:
         observed: the number n of the last observed state: states 0..n are the prefix. By default (None) a tenth of
@@ -66,13 +68,33 @@ class Forecaster(ABC):
         return self.report
 
     # -- public ----------------------------------------------------------------------------------
-    def fit(self, train: Trajectories, validation: Trajectories | None = None) -> Self:
+    def fit(
+        self,
+        train: Trajectories,
+        validation: Trajectories | None = None,
+        *,
+        max_weights: int | None = None,
+        device: str | torch.device | None = None,
+    ) -> Self:
         """Learn from complete trajectories; returns self.
 
+        Args:
+            train: the runs to learn from.
+            validation: runs by which options are chosen and a training is stopped; without them a part of ``train``
+                serves, or all of it.
+            max_weights: most weights of each run that are used, drawn at random by a fixed seed; the same in all runs
+                and in ``validation``. Time and memory of the fit are then those of so many weights. Only forecasters
+                that treat weights one by one take it.
+            device: where a network is trained by gradient descent, ``"cpu"`` (the default) or ``"cuda"``. It makes no
+                difference to forecasters, or parts of them, that are fitted in closed form or learn nothing. The fitted
+                model is on the CPU in any case.
+
         Raises:
-            InputError: ``train`` or ``validation`` is not a Trajectories, ``train`` is too short for ``observed``, or
-                the two differ in their numbers of states or parameters.
+            InputError: ``train`` or ``validation`` is not a Trajectories, ``train`` is too short for ``observed``, the
+                two differ in their numbers of states or parameters, ``max_weights`` is below 1 or given to a forecaster
+                that looks at all weights together, or the device is unknown or not available.
         """
+        where = usable(device)
         for part in (train,) if validation is None else (train, validation):
             if not isinstance(part, Trajectories):
                 raise InputError(
@@ -88,10 +110,20 @@ class Forecaster(ABC):
         n = max(steps // 10, 1) if self.observed is None else self.observed
         if n >= steps:  # an earlier fit stays as it is
             raise InputError(f"observed={n} leaves nothing to forecast in trajectories of {steps} steps.")
+        some = None
+        if max_weights is not None and whole("max_weights", max_weights, 1) < train.parameters:
+            if not self.takes_some():
+                raise InputError(f"{self.name!r} looks at all weights together and cannot be fitted to some of them: "
+                                 "leave out max_weights.")
+            some = np.sort(np.random.default_rng(0).choice(train.parameters, max_weights, replace=False))
         self.n, self.horizon = n, steps - n
         self.parameters = train.parameters
         self.report = None
-        report = FitReport()
+        report = FitReport(device=str(where))
+        if some is not None:
+            report.notes["fitted_weights"] = len(some)
+            train = train.select_weights(some)
+            validation = None if validation is None else validation.select_weights(some)
         started = time.perf_counter()
         with_gradients(self._fit)(train, validation, report)
         report.seconds = time.perf_counter() - started
@@ -132,9 +164,11 @@ class Forecaster(ABC):
         out = with_gradients(self._forecast)(data, horizon)
         if tensor is None:
             return out.astype(data.weights.dtype, copy=False)
-        import torch
-
         return torch.as_tensor(out, dtype=tensor.dtype, device=tensor.device)
+
+    def takes_some(self) -> bool:
+        """Whether it can be fitted to some of the weights and forecast all of them."""
+        return type(self).coordinatewise
 
     @classmethod
     def learns(cls) -> bool:

@@ -18,6 +18,7 @@ class FitReport:
         best_epoch: the epoch whose state is kept.
         train, validation: losses of each epoch.
         notes: what was chosen on validation data, by name.
+        device: where a network was trained, if there is one.
     """
 
     parameters: int = 0
@@ -27,3 +28,4 @@ class FitReport:
     train: list[float] = field(default_factory=list)
     validation: list[float] = field(default_factory=list)
     notes: dict[str, object] = field(default_factory=dict)
+    device: str = "cpu"

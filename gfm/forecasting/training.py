@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from gfm.checks import number, one_of, whole
-from gfm.errors import NumericalError
+from gfm.errors import InputError, NumericalError
 from gfm.forecasting.report import FitReport
 
-__all__ = ["SCHEDULES", "Training", "train_module"]
+__all__ = ["SCHEDULES", "Training", "train_module", "usable"]
 
 SCHEDULES = ("constant", "one-cycle")
 
@@ -67,8 +67,9 @@ def train_module(
     """Minimise ``loss(indices, generator)`` over ``items`` items; keep the state with the best validation loss.
 
     Args:
-        module: trained in place.
-        loss: mean loss of the items with the given indices; it draws random numbers only from the generator.
+        module: trained in place, on ``report.device``; it ends on the CPU.
+        loss: mean loss of the items with the given indices; it draws random numbers only from the generator. Both are
+            on the CPU, so that every device trains with the same draws.
         items: number of training items.
         validate: the validation loss, computed without gradients.
         training: how to train.
@@ -79,6 +80,7 @@ def train_module(
         NumericalError: The loss is no longer finite.
     """
     generator = torch.Generator().manual_seed(training.seed)
+    module.to(report.device)
     optimizer = torch.optim.AdamW(module.parameters(), training.rate, weight_decay=training.decay, fused=True)
     steps = training.epochs * math.ceil(items / training.batch)
     cycle = None
@@ -112,5 +114,26 @@ def train_module(
         elif epoch - best_epoch >= training.patience:
             break
     module.load_state_dict(best_state)
+    module.to("cpu")
     report.epochs, report.best_epoch = epoch, best_epoch
     report.parameters += sum(p.numel() for p in module.parameters())
+
+
+def usable(device: str | torch.device | None) -> torch.device:
+    """The device, the CPU for None, if networks can be trained there.
+
+    Raises:
+        InputError: It is neither the CPU nor a CUDA device, or is not available here.
+    """
+    try:
+        where = torch.device("cpu" if device is None else device)
+    except (RuntimeError, TypeError):
+        where = None
+    if where is None or where.type not in ("cpu", "cuda"):
+        raise InputError(f"device must be 'cpu' or 'cuda', or one of several as in 'cuda:1', but it is {device!r}")
+    try:
+        torch.zeros(1, device=where)
+    except (RuntimeError, AssertionError) as error:  # the latter by a torch without CUDA
+        what = str(error).strip().partition("\n")[0]
+        raise InputError(f"The device {str(where)!r} is not available here: {what}") from error
+    return where

@@ -56,6 +56,11 @@ class Course:
         names = ("z", "rate", "weight", "decay", "steps")
         return replace(self, **{name: getattr(self, name)[series] for name in names})
 
+    def to(self, device: str | torch.device) -> Course:
+        """The same course with its tensors on a device."""
+        names = ("z", "rate", "weight", "decay", "steps")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+
     def velocity(self, z: Tensor, g: Tensor, q: Tensor | None, step: Tensor, count: float) -> Tensor:
         """Velocities per step of the states z (series, times, 1 + averages), for values (series, times) of g and q."""
         d, averages = self.rule.velocity(tuple(z[..., 1:].unbind(-1)), g, q, step, count)
@@ -181,7 +186,7 @@ def _factor(schedule: np.ndarray | None) -> Callable[[Tensor, float], Tensor | f
 
     def before(step: Tensor) -> Tensor:
         last = step.long().clamp(0, len(factors) - 1)
-        return sums[last] + (step - last) * factors[last]
+        return sums.to(step.device)[last] + (step - last) * factors.to(step.device)[last]
 
     return lambda step, count: ((before(step.double() + count) - before(step.double())) / count).to(step.dtype)
 

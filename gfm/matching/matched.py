@@ -149,6 +149,9 @@ class MatchedFlow(Flow):
         weights = course.weight[:, None].expand(-1, course.z.shape[2]).clone()
         weights[:, 1:] = (course.rate > 0)[:, None]
         unit = self._units(course, context, weights, count)  # what the linear start leaves of every velocity
+        course, unseen = course.to(report.device), self._unseen(held)[0].to(report.device)
+        context, weights, unit = (part.to(report.device) for part in (context, weights, unit))
+        truth = held.weights[:, self.n + 1 :]
 
         def loss(series: Tensor, generator: torch.Generator) -> Tensor:
             some, rows = course.part(series), torch.arange(len(series))[:, None]
@@ -166,13 +169,12 @@ class MatchedFlow(Flow):
                 path,
                 some.z[rows, self.n + k].flatten(0, 1),
                 some.z[rows, self.n + k + path.span].flatten(0, 1),
-                k.flatten().to(some.z.dtype),
+                k.flatten().to(some.z),
                 lambda _, u: u * (path.span / count) / unit,
                 generator,
                 weights[series].repeat_interleave(k.shape[1], dim=0),
             )
 
-        unseen, truth = self._unseen(held)
         train_module(
             network, loss, len(course.z), lambda: float(self._tried(unseen, truth).mean()), training, report, True
         )
@@ -226,7 +228,7 @@ class MatchedFlow(Flow):
     ) -> np.ndarray:
         """(series, horizon) x along the flow, with the network's coefficients unless others are given."""
         if coefficients is None:
-            coefficients = self.network.coefficients(self._standardised(course.context))
+            coefficients = self.network.coefficients(self._standardised(course.context).to(course.z.device))
         count = float(course.steps[0, self.n] - course.steps[0, self.n - 1])
         since = course.steps[:, self.n, None]
 
@@ -235,7 +237,7 @@ class MatchedFlow(Flow):
             g, q = self.network.values(self.network.between(coefficients, share), z[:, None, 0])
             return count * course.velocity(z[:, None], g, q, since + t * count, count)[:, 0]
 
-        return integrate(velocity, course.z[:, self.n], horizon, solver)[..., 0].T.double().numpy()
+        return integrate(velocity, course.z[:, self.n], horizon, solver)[..., 0].T.double().cpu().numpy()
 
     def bytes_per_weight(self, horizon: int) -> int:
         """Upper bound on the bytes that one weight needs during integration, from the arrays involved."""

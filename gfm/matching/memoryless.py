@@ -67,11 +67,12 @@ class MemorylessFlow(Forecaster):
         series = torch.from_numpy(to_series(train.weights).astype(np.float64))
         held = torch.from_numpy(to_series((validation or train).weights).astype(np.float64))
         self.steps = series.shape[1] - 1
-        self.center, self.spread = series.mean(), series.std().clamp_min(1e-12)
+        self.center, self.spread = float(series.mean()), float(series.std().clamp_min(1e-12))
         self.unit = float(series.diff(dim=1).square().mean().sqrt()) or 1.0
         inputs = 6 if self.time else 1
         self.field = perceptron(inputs, self.hidden, 1, self.training.seed, torch.float64)
         span = self.path.span
+        series, held = series.to(report.device), held.to(report.device)
 
         def loss(runs: Tensor, generator: torch.Generator, among: Tensor = series) -> Tensor:
             row = torch.randint(len(among), (self.samples,), generator=generator)
@@ -81,7 +82,7 @@ class MemorylessFlow(Forecaster):
                 self.path,
                 among[row, k],
                 among[row, k + span],
-                k,
+                k.to(among.device),
                 lambda _, velocity: velocity / self.unit,
                 generator,
             )

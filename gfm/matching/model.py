@@ -63,11 +63,13 @@ class FlowForecaster(Forecaster):
             report.notes["held_out"] = held if held else "the training run itself"
         path = self.options.path
         options = replace(self.options, path=replace(path, span=min(path.span, max(self.horizon // 2, 1))))
-        kinds = [flow for flow in self.flows if flow.view == self.view or (self.view == "auto" and flow.suits(train))]
+        partial = train.parameters < self.parameters  # fitted to some of the weights, it must forecast all
+        kinds = [flow for flow in self.flows if flow.view == self.view
+                 or (self.view == "auto" and flow.suits(train) and (flow.coordinatewise or not partial))]
         best: np.ndarray | None = None
         tried = []
         for kind in kinds:
-            flow, one = kind(self.n, options), FitReport()
+            flow, one = kind(self.n, options), FitReport(device=report.device)
             errors = flow.fit(train, validation, one)
             tried.append(f"{flow.view} {errors.mean():.4g}")
             if best is None or clearly_better(errors, best):
@@ -84,6 +86,10 @@ class FlowForecaster(Forecaster):
         report.parameters, self.kind = self.flow.size, self._kind(train)
         # used by the checks of forecast(): a vector field has a fixed number of weights
         self.coordinatewise = self.flow.coordinatewise
+
+    def takes_some(self) -> bool:
+        """Whether no view is asked for that looks at all weights together."""
+        return all(flow.coordinatewise for flow in self.flows if flow.view == self.view)
 
     def _kind(self, data: Trajectories) -> tuple[str, str]:
         return str(data.meta.get("optimizer")), "at every step" if (np.diff(data.steps) == 1).all() else "with gaps"

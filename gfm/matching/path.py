@@ -66,12 +66,13 @@ class IncrementPath:
         if x0.shape != x1.shape:
             raise InputError(f"x0 {tuple(x0.shape)} and x1 {tuple(x1.shape)} differ in shape.")
         if t is None:
-            t = torch.zeros(len(x0), dtype=x0.dtype, device=x0.device)
+            t = torch.zeros(len(x0), dtype=x0.dtype)  # drawn where the generator is
             if self.within == "linear":
                 t.uniform_(generator=generator)
+            t = t.to(x0.device)
         share = t.reshape(-1, *[1] * (x0.ndim - 1))
         location = x0 + share * (x1 - x0)
         if self.noise:
-            e = torch.empty_like(x0).normal_(generator=generator)
+            e = torch.empty_like(x0, device="cpu").normal_(generator=generator).to(x0.device)
             location = location + self.noise * e
         return t, location, (x1 - x0) / self.span

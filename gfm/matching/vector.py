@@ -110,7 +110,7 @@ class VectorFlow(Flow):
         asked, path, training = self.options.network, self.options.path, self.options.training
         assert asked is not None
         dtype = self.options.solver.torch_dtype
-        states = torch.from_numpy(np.ascontiguousarray(train.weights)).to(dtype)
+        states = torch.from_numpy(np.ascontiguousarray(train.weights)).to(report.device, dtype)
         steps, p = states.shape[1] - 1, states.shape[2]
         rest = np.diff(train.weights, axis=1) - self.affine(train.weights[:, :-1])
         self.center = states.mean(dim=(0, 1))
@@ -126,12 +126,13 @@ class VectorFlow(Flow):
                 path,
                 states[runs[:, None], k].flatten(0, 1),
                 states[runs[:, None], k + path.span].flatten(0, 1),
-                k.flatten(),
+                k.flatten().to(states.device),
                 lambda w, velocity: (velocity - w @ matrix.T - offset) / self.unit,
                 generator,
             )
 
         train_module(network, loss, train.runs, lambda: float(self.errors(held).mean()), training, report, True)
+        self.center, self.spread = self.center.cpu(), self.spread.cpu()
 
     def _affine_tensors(self, like: Tensor) -> tuple[Tensor, Tensor]:
         return torch.from_numpy(self.affine.matrix).to(like), torch.from_numpy(self.affine.offset).to(like)
@@ -147,6 +148,7 @@ class VectorFlow(Flow):
 
     def forecast(self, prefix: Trajectories, horizon: int, solver: Solver) -> np.ndarray:
         """(runs, horizon, p) states after the prefix, starting from its last one."""
-        start = torch.from_numpy(prefix.final.astype(np.float64)).to(self.options.solver.torch_dtype)
+        device = "cpu" if self.network is None else self.center.device  # another one during the training alone
+        start = torch.from_numpy(prefix.final.astype(np.float64)).to(device, self.options.solver.torch_dtype)
         states = integrate(lambda t, w: self.velocity(w), start, horizon, solver)
-        return states.transpose(0, 1).to(torch.float64).numpy()
+        return states.transpose(0, 1).to(torch.float64).cpu().numpy()

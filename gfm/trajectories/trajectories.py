@@ -171,6 +171,32 @@ class Trajectories:
             raise InputError(f"every({stride}): stride must be 1 to {self.weights.shape[1] - 1}.")
         return self._part(slice(None), slice(None, None, stride))
 
+    def select_weights(self, numbers: Sequence[int] | np.ndarray) -> Trajectories:
+        """The chosen weights in all runs and states, with their optimizer states, labels and edges; no layout.
+
+        Args:
+            numbers: of the weights, counted from 0; the new weights are in this order.
+
+        Raises:
+            InputError: They are not whole numbers, there are none, or there is no such weight.
+        """
+        at = as_array(numbers, "The numbers of weights")
+        if at.ndim != 1 or at.dtype.kind not in "iu" or not at.size or at.min() < 0 or at.max() >= self.parameters:
+            raise InputError(f"Weights are chosen by a list of whole numbers between 0 and {self.parameters - 1}.")
+        meta = dict(self.meta)
+        if "edges" in meta:
+            edges = meta["edges"]
+            meta["edges"] = [edges[number] for number in at] if len(edges) == self.parameters else edges
+        return Trajectories(
+            np.ascontiguousarray(self.weights[:, :, at]),
+            self.steps,
+            None if self.groups is None else [self.groups[number] for number in at],
+            meta,
+            {name: np.ascontiguousarray(value[:, :, at]) for name, value in self.states.items()},
+            None,
+            self.buffers,
+        )
+
     def _part(self, runs: Any, states: Any) -> Trajectories:
         return Trajectories(
             self.weights[runs][:, states],
