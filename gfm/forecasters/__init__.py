@@ -4,7 +4,10 @@ A forecaster is made with its options, learns from complete trajectories and con
 
     model = gfm.forecasters.available()["ols"]().fit(train, validation=val)
     model.forecast(prefix, horizon)        # (runs, horizon, parameters)
+    model.save("model.npz")                # and back: gfm.forecasters.load("model.npz")
 """
+
+from pathlib import Path
 
 from gfm.forecasters.dmd import DynamicModes
 from gfm.forecasters.extrapolation import Geometric, Hold, Linear, LinearEnds, Quadratic
@@ -25,10 +28,21 @@ __all__ = [
     "LFD2", "LFN", "LFS", "LSTM", "OLS", "WNN", "AffineFlow", "DLinear", "DynamicModes", "FitReport", "Forecaster",
     "Geometric", "GradientFlowMatching", "Hold", "Introspection", "Linear", "LinearEnds", "MemorylessFlow", "Mixer",
     "MonotoneMap", "NLinear", "NeuralODE", "NiNoStyle", "OLSEnds", "Quadratic", "Transformer", "WNNPlus", "available",
-    "register",
+    "load", "register",
 ]
 
 
 def available() -> dict[str, type[Forecaster]]:
     """Name -> class of every forecaster, including the learned flows of :mod:`gfm.matching`."""
     return dict(sorted(registered.items()))
+
+
+def load(path: str | Path) -> Forecaster:
+    """A fitted forecaster of any kind that :meth:`Forecaster.save` wrote.
+
+    Raises:
+        UnreadableFileError: The file is missing, broken, of another format, or holds a forecaster that is unknown
+            here or not fitted.
+        InputError: ``path`` is no path.
+    """
+    return Forecaster.load(path)

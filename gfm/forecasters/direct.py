@@ -47,6 +47,11 @@ class DirectForecaster(Forecaster):
     def _module(self) -> nn.Module:
         """A new module for ``self.n`` and ``self.horizon``."""
 
+    def rebuild(self) -> None:
+        """Make the module, with its initial weights."""
+        with seeding(self.training.seed):
+            self.module = self._module()
+
     def _penalty(self, observed: Tensor, predicted: Tensor) -> Tensor | float:
         """A term added to the loss; by default none."""
         return 0.0
@@ -66,8 +71,7 @@ class DirectForecaster(Forecaster):
         return value + self._penalty(observed, predicted)
 
     def _fit(self, train: Trajectories, validation: Trajectories | None, report: FitReport) -> None:
-        with seeding(self.training.seed):
-            self.module = self._module()
+        self.rebuild()
         observed, later = self._tensors(train)
         for name, buffer in self.module.named_buffers():
             if name == "unit":

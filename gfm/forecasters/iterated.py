@@ -61,6 +61,11 @@ class IteratedForecaster(Forecaster):
             report,
         )
 
+    def rebuild(self) -> None:
+        """Make the network, with its initial weights."""
+        with seeding(self.training.seed):
+            self.net = self._network(torch.zeros(1, self.n + self.horizon + 1))
+
     @torch.no_grad()
     def _roll(self, series: Tensor, horizon: int) -> Tensor:
         while series.shape[1] - 1 < self.n + horizon:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from itertools import groupby
+from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
@@ -127,6 +129,8 @@ class Forecaster(ABC):
         started = time.perf_counter()
         with_gradients(self._fit)(train, validation, report)
         report.seconds = time.perf_counter() - started
+        self.spacing = tuple(np.unique(np.diff(train.steps)).tolist())
+        self.tensors = None if self.coordinatewise else _tensors(train)
         self.report = report
         return self
 
@@ -161,6 +165,11 @@ class Forecaster(ABC):
                 f"{self.name!r} was fitted on {self.parameters} parameters and looks at all of them "
                 f"together; got {data.parameters}."
             )
+        if not self.coordinatewise and None not in (self.tensors, _tensors(data)) and self.tensors != _tensors(data):
+            raise InputError(
+                f"{self.name!r} looks at all weights together, but the prefix has other tensors than the fitted runs, "
+                "or in another order."
+            )
         out = with_gradients(self._forecast)(data, horizon)
         if tensor is None:
             return out.astype(data.weights.dtype, copy=False)
@@ -175,14 +184,57 @@ class Forecaster(ABC):
         """Whether a fit learns anything from the training trajectories beyond their length."""
         return cls._fit is not Forecaster._fit
 
+    def save(self, path: str | Path) -> Path:
+        """Write the fitted forecaster atomically to ``path`` (.npz), without pickle; returns the path written.
+
+        :func:`gfm.forecasters.load` reads it back, and its forecasts are then the same bit for bit (on the same
+        machine). Saved is every attribute: plain values, arrays, tensors, modules, and options of this package.
+
+        Raises:
+            GfmError: The forecaster has not been fitted.
+            InputError: An attribute is something else, a module is not made by :meth:`rebuild`, or ``path`` is a folder
+                or cannot be written to.
+        """
+        from gfm.forecasting.saved import save
+
+        return save(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a fitted forecaster that :meth:`save` wrote; it must be of this class.
+
+        Raises:
+            UnreadableFileError: The file is missing, broken, of another format, or holds a forecaster that is unknown
+                here or not fitted.
+            InputError: It holds another forecaster, or ``path`` is no path.
+        """
+        from gfm.forecasting.saved import load
+
+        model = load(path)
+        if not isinstance(model, cls):
+            raise InputError(f"{path} holds the forecaster {model.name!r}, which is no {cls.__name__}.")
+        return model
+
     # -- for subclasses --------------------------------------------------------------------------
     def _fit(self, train: Trajectories, validation: Trajectories | None, report: FitReport) -> None:
         """Learn; rules without parameters do nothing here."""
         return
 
+    def rebuild(self) -> None:
+        """Make the modules that are attributes, with any weights: :meth:`load` reads the saved ones into them.
+
+        All other attributes have been set before. By default there are no modules.
+        """
+        return
+
     @abstractmethod
     def _forecast(self, prefix: Trajectories, horizon: int) -> np.ndarray:
         """(runs, horizon, parameters) from a checked prefix."""
+
+
+def _tensors(data: Trajectories) -> tuple[tuple[str, int], ...] | None:
+    """The name and number of weights of each tensor, in their order."""
+    return None if data.groups is None else tuple((name, len(list(same))) for name, same in groupby(data.groups))
 
 
 def _as_trajectories(prefix: Any) -> Trajectories:

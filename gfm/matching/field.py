@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gfm.nets.mlp import mlp
+from gfm.nets.seeding import seeding
 
 __all__ = ["LEAST", "STATES", "NetworkField", "numbers_in", "perceptron"]
 
@@ -61,7 +62,8 @@ class NetworkField(nn.Module):
         super().__init__()
         self.knots, self.squares, self.state = knots, squares, state
         self.width = 2 + int(squares)
-        self.linear = nn.Linear(features, knots * self.width, dtype=dtype)
+        with seeding(seed):  # drawn, and then zero
+            self.linear = nn.Linear(features, knots * self.width, dtype=dtype)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
         self.perceptron = perceptron(features, hidden, knots * self.width, seed, dtype) if hidden else None

@@ -65,6 +65,10 @@ class Flow(Protocol):
         forecast = self.forecast(held.prefix(self.n), truth.shape[1], self.options.solver)
         return np.square(forecast - truth).mean(axis=(1, 2))
 
+    def rebuild(self) -> None:
+        """Make the network anew, with any weights, for a saved flow that has one; everything else is as saved."""
+        return
+
     @property
     def size(self) -> int:
         """Number of fitted parameters, including the network's."""

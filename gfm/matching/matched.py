@@ -91,17 +91,22 @@ class MatchedFlow(Flow):
         course = self.units.course(train)
         self.center = course.context.mean(axis=0)
         self.spread = np.maximum(course.context.std(axis=0), 1e-12)
-        asked = self.asked
-        self.network = NetworkField(
-            len(self.center), asked.hidden, asked.knots, course.rule.squares, asked.state,
-            self.options.training.seed, dtype,
-        )
+        self.squares = course.rule.squares
+        self.rebuild()
         context = self._standardised(course.context)
         solutions = linear_starts(self.network, course, context, self.n, self.options.path.span)
         errors = self._compared(solutions, *self._unseen(held))
         best = int(np.argmin([error.mean() for error in errors]))
         self.network.start(*solutions[best])
         return errors[best], RIDGES[best]
+
+    def rebuild(self) -> None:
+        """Make the network, with its initial weights."""
+        asked, options = self.asked, self.options
+        self.network = NetworkField(
+            len(self.center), asked.hidden, asked.knots, self.squares, asked.state, options.training.seed,
+            options.solver.torch_dtype,
+        )
 
     def _unseen(self, held: Trajectories) -> tuple[Course, np.ndarray]:
         """The course of the held-out prefixes, and the (runs, horizon, p) states after them."""

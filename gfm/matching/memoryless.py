@@ -69,8 +69,7 @@ class MemorylessFlow(Forecaster):
         self.steps = series.shape[1] - 1
         self.center, self.spread = float(series.mean()), float(series.std().clamp_min(1e-12))
         self.unit = float(series.diff(dim=1).square().mean().sqrt()) or 1.0
-        inputs = 6 if self.time else 1
-        self.field = perceptron(inputs, self.hidden, 1, self.training.seed, torch.float64)
+        self.rebuild()
         span = self.path.span
         series, held = series.to(report.device), held.to(report.device)
 
@@ -91,6 +90,10 @@ class MemorylessFlow(Forecaster):
             return loss(held, torch.Generator().manual_seed(1), held).item()
 
         train_module(self.field, loss, train.runs, validate, self.training, report)
+
+    def rebuild(self) -> None:
+        """Make the network, with its initial weights."""
+        self.field = perceptron(6 if self.time else 1, self.hidden, 1, self.training.seed, torch.float64)
 
     def _network(self, w: Tensor, t: Tensor) -> Tensor:
         inputs = [(w - self.center) / self.spread]

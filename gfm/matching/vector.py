@@ -111,13 +111,15 @@ class VectorFlow(Flow):
         assert asked is not None
         dtype = self.options.solver.torch_dtype
         states = torch.from_numpy(np.ascontiguousarray(train.weights)).to(report.device, dtype)
-        steps, p = states.shape[1] - 1, states.shape[2]
+        steps = states.shape[1] - 1
         rest = np.diff(train.weights, axis=1) - self.affine(train.weights[:, :-1])
         self.center = states.mean(dim=(0, 1))
         self.spread = states.std(dim=(0, 1)).clamp_min(1e-12)
         self.unit = float(np.sqrt(np.square(rest).mean())) or 1.0
         matrix, offset = self._affine_tensors(states)
-        network = self.network = perceptron(p, asked.hidden, p, training.seed, dtype)
+        self.rebuild()
+        network = self.network
+        assert network is not None
 
         def loss(runs: Tensor, generator: torch.Generator) -> Tensor:
             k = torch.randint(0, steps - path.span + 1, (len(runs), asked.times), generator=generator)
@@ -133,6 +135,12 @@ class VectorFlow(Flow):
 
         train_module(network, loss, train.runs, lambda: float(self.errors(held).mean()), training, report, True)
         self.center, self.spread = self.center.cpu(), self.spread.cpu()
+
+    def rebuild(self) -> None:
+        """Make the network, with its initial weights."""
+        asked, training, p = self.options.network, self.options.training, len(self.center)
+        assert asked is not None
+        self.network = perceptron(p, asked.hidden, p, training.seed, self.options.solver.torch_dtype)
 
     def _affine_tensors(self, like: Tensor) -> tuple[Tensor, Tensor]:
         return torch.from_numpy(self.affine.matrix).to(like), torch.from_numpy(self.affine.offset).to(like)

@@ -12,7 +12,7 @@ import numpy as np
 
 from gfm.checks import place
 from gfm.errors import InputError, UnreadableFileError
-from gfm.files import replacing
+from gfm.trajectories.archive import header_of, write_archive
 from gfm.trajectories.layout import Layout
 from gfm.trajectories.saved import suffix_of
 from gfm.trajectories.trajectories import Trajectories
@@ -31,11 +31,6 @@ def save(data: Trajectories, path: str | Path) -> Path:
     Raises:
         InputError: ``data.meta`` is not plain JSON, or the path is a folder or cannot be written to.
     """
-    path = place("path", path)
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: name a file.")
-    if path.suffix != ".npz":
-        path = path.with_name(path.name + ".npz")
     header = {
         "schema": SCHEMA,
         "shape": list(data.weights.shape),
@@ -53,16 +48,7 @@ def save(data: Trajectories, path: str | Path) -> Path:
     for number, name in enumerate(sorted(data.buffers)):
         value = data.buffers[name]
         arrays[f"buffer_{number}"] = value[:, :1] if (value == value[:, :1]).all() else value  # once if constant
-    words = np.frombuffer(text.encode(), dtype=np.uint8)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial, open(partial, "wb") as file:
-            np.savez(file, weights=data.weights, steps=data.steps, **arrays, header=words)
-    except OSError as error:
-        raise InputError(
-            f"The trajectories cannot be written to {path} ({error.strerror}): name another place."
-        ) from error
-    return path
+    return write_archive(path, text, {"weights": data.weights, "steps": data.steps, **arrays}, "The trajectories")
 
 
 def load(path: str | Path, memory_map: bool = False) -> Trajectories:
@@ -74,7 +60,7 @@ def load(path: str | Path, memory_map: bool = False) -> Trajectories:
         raise UnreadableFileError(f"{path} is one checkpoint: name the folder that holds the checkpoints of the run.")
     try:
         with np.load(path, allow_pickle=False) as file:
-            header = json.loads(file["header"].tobytes().decode())
+            header = header_of(file)
             steps = file["steps"]
             weights = None if memory_map else file["weights"]
             states = {name: file[f"state_{name}"] for name in header["states"]}
