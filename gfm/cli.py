@@ -120,8 +120,12 @@ def forecast(
     observed: Annotated[str, typer.Argument(help="folder of checkpoints, or a trajectories file")],
     output: Annotated[str, typer.Argument(help="file or folder to write")],
     horizon: Annotated[int, typer.Option(help="recorded steps to forecast")],
-    method: Annotated[str, typer.Option(help="a forecaster's name")] = "gfm",
+    method: Annotated[str | None, typer.Option(help="a forecaster's name; default: gfm")] = None,
     train: Annotated[str | None, typer.Option(help="longer runs to learn from")] = None,
+    model: Annotated[str | None, typer.Option(help="a saved model, instead of --method and --train")] = None,
+    save_model: Annotated[str | None, typer.Option(help="file for what was learned with --train")] = None,
+    max_weights: Annotated[int | None, typer.Option(help="most weights of each run to learn from")] = None,
+    device: Annotated[str | None, typer.Option(help="where to train a network: cpu or cuda")] = None,
     as_: Annotated[str, typer.Option("--as", help="trajectories (all states, .npz), or checkpoint (the last "
                                                   "state, in the format read)")] = "trajectories",
     resample: Annotated[int | None, typer.Option(help="optimizer steps between states, to be interpolated")] = None,
@@ -136,7 +140,8 @@ def forecast(
     one_of("--as", as_, ("trajectories", "checkpoint"))
     given = {"pattern": pattern, "step": step, "key": key}
     reading = {name: value for name, value in given.items() if value is not None}
-    found = forecast_files(observed, horizon, method, train, resample, **reading)
+    found = forecast_files(observed, horizon, method, train, resample, model=model, save_model=save_model,
+                           max_weights=max_weights, device=device, **reading)
     path = found.save(output) if as_ == "trajectories" else save_as_read(found, output, observed, **reading)
     if "left out" in found.meta:
         print(f"Left out of {observed}: {', '.join(found.meta['left out'])}.")
@@ -148,7 +153,9 @@ def forecast(
         print(f"The weights are in the order of the {found.meta['order']}, which need not be the module's: go by the "
               "tensors' names.")
     print(f"{path}: {found.runs} run(s), {found.parameters} weights, steps {found.steps[0]} (observed) to "
-          f"{found.steps[-1]}, by {method}.")
+          f"{found.steps[-1]}, by {found.meta['forecast by']}.")
+    if "model" in found.meta:
+        print(f"The fitted model: {found.meta['model']}")
 
 
 @app.command()

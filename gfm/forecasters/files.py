@@ -9,7 +9,7 @@ import numpy as np
 
 from gfm.checks import place
 from gfm.errors import InputError, UnknownNameError
-from gfm.forecasters import available
+from gfm.forecasters import available, load
 from gfm.trajectories import Trajectories
 from gfm.trajectories.checkpoints import read_checkpoints
 from gfm.trajectories.finding import find
@@ -41,51 +41,97 @@ def read(path: str | Path, resample: int | None = None, **reading: Any) -> Traje
     return data if resample is None else data.resampled(resample)
 
 
-def forecast_files(observed: str | Path, horizon: int, method: str, train: str | Path | None = None,
-                   resample: int | None = None, **reading: Any) -> Trajectories:
+def forecast_files(
+    observed: str | Path,
+    horizon: int,
+    method: str | None = None,
+    train: str | Path | None = None,
+    resample: int | None = None,
+    *,
+    model: str | Path | None = None,
+    save_model: str | Path | None = None,
+    max_weights: int | None = None,
+    device: str | None = None,
+    **reading: Any,
+) -> Trajectories:
     """Continue observed weights by ``horizon`` recorded steps.
 
     Args:
         observed: a folder of checkpoints (one run), or a file written by ``Trajectories.save``; all its states
             form the prefix.
         horizon: number of recorded steps to forecast.
-        method: a name in ``gfm.forecasters.available()``.
-        train: a file (or folder) of longer trajectories to learn from; not needed by rules that learn nothing.
+        method: a name in ``gfm.forecasters.available()``; by default ``"gfm"``, or what ``model`` holds.
+        train: a file (or folder) of longer trajectories to learn from; not needed by rules that learn nothing. Their
+            optimizer states are left out if the observed run has none.
         resample: optimizer steps between states, for runs that were recorded at uneven distances; interpolated.
+        model: a file of a fitted forecaster (``Forecaster.save``), instead of a method and training data.
+        save_model: a file to which the forecaster fitted to ``train`` is written.
+        max_weights: most weights of each run to learn from, see ``Forecaster.fit``.
+        device: where a network is trained, likewise.
         **reading: how to read a folder: see :func:`read`.
 
     Returns:
-        The last observed state and the forecast ones, with their optimizer steps, tensors' names and buffers.
+        The last observed state and the forecast ones, with their optimizer steps, tensors' names and buffers;
+        ``meta["forecast by"]`` names the forecaster.
 
     Raises:
         UnknownNameError: The method is unknown.
+        UnreadableFileError: A file cannot be read.
         InputError: Training data are missing, were recorded at other intervals than the observed run, or have other
-            weights although the forecaster looks at all of them together.
+            weights although the forecaster looks at all of them together; or the model was fitted to another number of
+            observed states, to another optimizer's runs, or the options contradict each other.
         GfmError: Reading or forecasting fails.
     """
+    fitting = {"method": method, "train": train, "save_model": save_model, "max_weights": max_weights, "device": device}
+    given = [name for name, value in fitting.items() if value is not None]
+    if model is not None and given:
+        raise InputError(f"A saved model is fitted already: leave out {' and '.join(map(_option, given))}.")
+    if save_model is not None and place("save_model", save_model).is_dir():
+        raise InputError(f"{save_model} is a folder: name a file for the model.")
+    without = [name for name in ("save_model", "max_weights", "device") if name in given]
+    if train is None and without:
+        raise InputError(f"{_option(without[0])} is for what is learned from longer runs: give them with --train.")
     kinds = available()
-    if method not in kinds:
+    method = "gfm" if method is None else method
+    if model is None and method not in kinds:
         raise UnknownNameError(f"Unknown forecaster {method!r}: choose one of {', '.join(kinds)}.")
     prefix = read(observed, resample, **reading)
-    stride = prefix.stride
-    model = kinds[method](observed=prefix.weights.shape[1] - 1)
-    if train is not None:
+    stride, last = prefix.stride, prefix.weights.shape[1] - 1
+    if model is not None:
+        fitted = load(model)
+        if fitted.n != last:
+            raise InputError(f"The model in {model} was fitted to {fitted.n + 1} observed states, and {observed} holds "
+                             f"{last + 1}.")
+        if fitted.learns() and fitted.spacing != (stride,):
+            raise InputError(f"The model in {model} was fitted to states {', '.join(map(str, fitted.spacing))} steps "
+                             f"apart, and those of {observed} are {stride} apart: resample them.")
+    elif train is not None:
+        fitted = kinds[method](observed=last)
         longer = read(train, resample)
         if longer.stride != stride:
             raise InputError(f"The training data were recorded at different distances ({longer.stride} steps) than the "
                              f"observed run ({stride}).")
-        if not model.coordinatewise and None not in (longer.groups, prefix.groups) and longer.groups != prefix.groups:
+        if not fitted.coordinatewise and None not in (longer.groups, prefix.groups) and longer.groups != prefix.groups:
             raise InputError(f"{method!r} looks at all weights together, but the training data have other tensors than "
                              "the observed run, or in another order.")
-        model.fit(longer)
+        if not prefix.states:
+            longer = longer.without_states()
+        fitted.fit(longer, max_weights=max_weights, device=device)
     elif not kinds[method].learns():
         padded = np.concatenate([prefix.weights, prefix.weights[:, -1:]], axis=1)
-        model.fit(Trajectories(padded))  # learns nothing but the length of the prefix
+        fitted = kinds[method](observed=last).fit(Trajectories(padded))  # learns nothing but the length of the prefix
     else:
         raise InputError(f"The forecaster {method!r} learns from whole runs: give them with --train.")
-    found = prefix.continued(model.forecast(prefix.weights, horizon))
-    found.meta["forecast by"] = method
+    found = prefix.continued(fitted.forecast(prefix, horizon))
+    found.meta["forecast by"] = fitted.name
+    if save_model is not None:
+        found.meta["model"] = str(fitted.save(save_model))
     return found
+
+
+def _option(name: str) -> str:
+    """An argument as the command line writes it."""
+    return "--" + name.replace("_", "-")
 
 
 def save_as_read(found: Trajectories, path: str | Path, observed: str | Path, **reading: Any) -> Path:

@@ -197,6 +197,12 @@ class Trajectories:
             self.buffers,
         )
 
+    def without_states(self) -> Trajectories:
+        """The same without the optimizer's states."""
+        return Trajectories(
+            self.weights, self.steps, self.groups, self.meta, layout=self.layout, buffers=self.buffers
+        )
+
     def _part(self, runs: Any, states: Any) -> Trajectories:
         return Trajectories(
             self.weights[runs][:, states],
