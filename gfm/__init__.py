@@ -14,9 +14,9 @@ __version__ = "0.1.0"
 
 _MODULES = (
     "book", "central", "curvature", "data", "experiments", "figures", "flat", "forecasters", "losses", "matching",
-    "measures", "nets", "optimizers", "problem", "store", "symmetric", "trajectories",
+    "measures", "nets", "nowcasting", "optimizers", "problem", "store", "symmetric", "trajectories",
 )
-LAZY = {"Problem": "problem", "Trajectories": "trajectories"}
+LAZY = {"Nowcaster": "nowcasting", "Problem": "problem", "Trajectories": "trajectories"}
 
 __all__ = ["GfmError", "__version__", *_MODULES, *LAZY]
 

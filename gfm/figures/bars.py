@@ -54,7 +54,7 @@ def by_name(
                 else:
                     ax.xaxis.set_major_locator(LogLocator(numticks=5))
                 ax.xaxis.set_minor_formatter(NullFormatter())
-            else:
+            elif min(np.min(row) for row in values.values()) >= 0:
                 ax.set_xlim(left=0)
             ax.set_ylim(len(names) - 0.5, -0.5)
             ax.set_title(textwrap.fill(title, 22), fontsize=9.5)

@@ -22,11 +22,11 @@ from gfm.forecasters.sequence import LSTM, Transformer
 from gfm.forecasters.wnn import WNN
 from gfm.forecasting.base import Forecaster, register, registered
 from gfm.forecasting.report import FitReport
-from gfm.matching import AffineFlow, GradientFlowMatching, MemorylessFlow
+from gfm.matching import AffineFlow, GradientFlowMatching, LayerwiseFlow, MemorylessFlow
 
 __all__ = [
     "LFD2", "LFN", "LFS", "LSTM", "OLS", "WNN", "AffineFlow", "DLinear", "DynamicModes", "FitReport", "Forecaster",
-    "Geometric", "GradientFlowMatching", "Hold", "Introspection", "Linear", "LinearEnds", "MemorylessFlow", "Mixer",
+    "Geometric", "GradientFlowMatching", "Hold", "Introspection", "LayerwiseFlow", "Linear", "LinearEnds", "MemorylessFlow", "Mixer",
     "MonotoneMap", "NLinear", "NeuralODE", "NiNoStyle", "OLSEnds", "Quadratic", "Transformer", "WNNPlus", "available",
     "load", "register",
 ]

@@ -10,6 +10,7 @@ from gfm.matching.field import NetworkField
 from gfm.matching.flow import Flow
 from gfm.matching.frame import Frame
 from gfm.matching.integrate import Solver, integrate
+from gfm.matching.layerwise import LayerwiseFlow, Tuning
 from gfm.matching.loss import flow_matching_loss
 from gfm.matching.matched import MatchedFlow
 from gfm.matching.memoryless import MemorylessFlow
@@ -21,6 +22,6 @@ from gfm.matching.vector import AffineVectorField, VectorFlow
 
 __all__ = [
     "AffineField", "AffineFlow", "AffineVectorField", "Conditioning", "CoordinateFlow", "Flow", "FlowForecaster",
-    "FlowOptions", "Frame", "GradientFlowMatching", "IncrementPath", "MatchedFlow", "MemorylessFlow", "Network",
-    "NetworkField", "Solver", "UpdateRule", "VectorFlow", "flow_matching_loss", "integrate",
+    "FlowOptions", "Frame", "GradientFlowMatching", "IncrementPath", "LayerwiseFlow", "MatchedFlow", "MemorylessFlow",
+    "Network", "NetworkField", "Solver", "Tuning", "UpdateRule", "VectorFlow", "flow_matching_loss", "integrate",
 ]

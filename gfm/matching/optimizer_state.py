@@ -24,7 +24,7 @@ from gfm.matching.rules import rule_of
 from gfm.trajectories import Trajectories
 
 __all__ = [
-    "STEP", "gradients", "knows_optimizer", "learning_rate", "second_moment_units", "second_moments",
+    "STEP", "averages", "gradients", "knows_optimizer", "learning_rate", "second_moment_units", "second_moments",
     "state_features", "step_counts", "times_powers",
 ]
 
@@ -95,23 +95,38 @@ def state_features(prefix: Trajectories) -> np.ndarray:
     Raises:
         InputError: The trajectories lack the optimizer's state, or do not name a known optimizer.
     """
-    lr = learning_rate(prefix)
-    started = _started(prefix)
     if (np.diff(prefix.steps) > 1).any():
-        last = {name: to_series(value[:, -1:] / started.get(name, 1.0)) for name, value in prefix.states.items()}
-        parts = [value * lr for name, value in last.items() if name == "momentum"]
-        if "momentum" in last and "second" in last:
-            parts.append(lr * last["momentum"] / (np.sqrt(last["second"]) + 1e-8))
-        if not parts and "second" not in last:
-            raise InputError(f"The optimizer-aware field needs a recorded state; {WITHOUT}.")
-    else:
-        rebuilt = gradients(prefix)
-        parts = [to_series(rebuilt) * lr]
-        if "second" not in prefix.states:
-            parts.append(np.sqrt(np.square(rebuilt).mean(axis=1)).reshape(-1, 1) * lr)
+        return averages(prefix)
+    lr, rebuilt = learning_rate(prefix), gradients(prefix)
+    parts = [to_series(rebuilt) * lr]
     if "second" in prefix.states:
-        parts.append(to_series(np.sqrt(prefix.states["second"][:, -1:] / started.get("second", 1.0))) * lr)
+        parts.append(_root_second(prefix) * lr)
+    else:
+        parts.append(np.sqrt(np.square(rebuilt).mean(axis=1)).reshape(-1, 1) * lr)
     return np.hstack(parts).astype(np.float64)
+
+
+def averages(prefix: Trajectories) -> np.ndarray:
+    """(series, features): the averages at the last state times lr, and the step that they imply if both are kept.
+
+    Raises:
+        InputError: The trajectories lack the optimizer's state or the learning rate.
+    """
+    lr, parts = learning_rate(prefix), []
+    if "momentum" in prefix.states:
+        first = to_series(prefix.states["momentum"][:, -1:] / _started(prefix).get("momentum", 1.0))
+        parts.append(first * lr)
+        if "second" in prefix.states:
+            parts.append(lr * first / (_root_second(prefix) + 1e-8))
+    if "second" in prefix.states:
+        parts.append(_root_second(prefix) * lr)
+    if not parts:
+        raise InputError(f"The optimizer-aware field needs a recorded state; {WITHOUT}.")
+    return np.hstack(parts).astype(np.float64)
+
+
+def _root_second(prefix: Trajectories) -> np.ndarray:
+    return to_series(np.sqrt(prefix.states["second"][:, -1:] / _started(prefix).get("second", 1.0)))
 
 
 def step_counts(data: Trajectories) -> np.ndarray:

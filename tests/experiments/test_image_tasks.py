@@ -52,10 +52,10 @@ def test_digits_are_all_images_in_one_random_order():
 
 def test_digits_still_give_the_numbers_they_gave():
     """The loss after 24 steps, from the sources before other images were to be had."""
-    run = TrainingRun(task(), 3e-3, 0, 6)
+    run = TrainingRun(task(), 3e-3, 0)
     while run.steps < 24:
         run.step()
-    assert run.loss(test=True)[0] == pytest.approx(2.09739232, rel=1e-4)
+    assert run.test()[0] == pytest.approx(2.09739232, rel=1e-4)
 
 
 def test_the_perceptron_sees_the_same_digits_as_rows():
@@ -66,13 +66,13 @@ def test_the_perceptron_sees_the_same_digits_as_rows():
 
 
 def test_the_perceptron_learns_and_is_recorded_with_its_state():
-    states = recorded(task("digits-mlp"), 3e-3, 7, 48)
+    states = recorded(task("digits-mlp"), 3e-3, 7, 48, 4)
     assert states.shape == (13, 3, 14_360) and (states[-1, 2] > 0).any()
-    run = TrainingRun(task("digits-mlp"), 3e-3, 7, 2)
-    before = run.loss(test=True)[0]
+    run = TrainingRun(task("digits-mlp"), 3e-3, 7)
+    before = run.test()[0]
     while run.steps < 48:
         run.step()
-    assert run.loss(test=True)[0] < 0.2 * before
+    assert run.test()[0] < 0.2 * before
 
 
 def test_fitted_on_one_network_and_used_on_another():
@@ -121,11 +121,11 @@ def test_networks_have_about_14400_weights_and_a_graph(folder, name):
 @pytest.mark.parametrize(("name", "weights"), [("mnist", 14_378), ("cifar10", 14_666)])
 def test_nowcasting_runs_on_each(folder, name, weights):
     result = Nowcasting("affine-flow", data=name, threshold=0.0, **SHORT).compute(Context())
-    assert result.arrays["jumps"].sum() >= 1 and np.isfinite(result.arrays["at"]).all()
+    assert result.arrays["looks"].sum() >= 1 and np.isfinite(result.arrays["at"]).all()
     assert np.isnan(result.arrays["steps"]).all()  # no loss is as small
     assert result.info["weights"] == weights and result.info["threshold"] == 0.0
     easy = Nowcasting("none", data=name, threshold=100.0, **SHORT).compute(Context())
-    assert easy.arrays["steps"].tolist() == [4.0]  # the first look
+    assert easy.arrays["steps"].tolist() == [4.0]  # the first evaluation
     own = Nowcasting("none", data=name, **SHORT).compute(Context())
     assert own.info["threshold"] == SETS[name].threshold > 0
 
@@ -142,8 +142,8 @@ def test_the_images_are_part_of_the_key(folder):
 
 
 def test_recorded_runs_are_training_itself(folder):
-    states = recorded(task("mnist"), 3e-3, 7, 8)
-    run = TrainingRun(task("mnist"), 3e-3, 7, 2)
+    states = recorded(task("mnist"), 3e-3, 7, 8, 4)
+    run = TrainingRun(task("mnist"), 3e-3, 7)
     assert states.shape == (3, 3, 14_378)
     while run.steps < 8:
         run.step()

@@ -1,9 +1,8 @@
-"""One training run of a small image network that can look ahead and jump: steps, records, gates."""
+"""One training run of a small image network, and what may run beside its optimizer to save steps."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -13,142 +12,206 @@ from torch.nn import functional as F
 
 from gfm.data import Dataset
 from gfm.experiments.learned.image_tasks import network
-from gfm.forecasters import Forecaster
+from gfm.experiments.learned.schedule_free import ScheduleFree
 from gfm.matching.optimizer_state import STEP
 from gfm.nets.seeding import seeding
-from gfm.trajectories import Trajectories, edges_of
+from gfm.nowcasting import Nowcaster
+from gfm.trajectories import Layout, Trajectories, edges_of
 
-__all__ = ["EVERY", "GATE_ROWS", "TrainingRun", "gate_cost", "recorded", "trajectories"]
+__all__ = [
+    "BATCH", "Averaged", "Companion", "Jumps", "Outer", "TrainingRun", "gate_cost", "recorded", "trajectories"
+]
 
 BATCH = 128
-EVERY = 4  # optimizer steps between recorded states
-GATE_ROWS = 256  # training images a gate looks at
 
 
 def trajectories(
     states: np.ndarray, lr: float, counts: np.ndarray, net: nn.Module | None = None
 ) -> Trajectories:
-    """Trajectories from (runs, states, 3, weights), with AdamW's state and, if a network is given, its graph.
+    """Trajectories from (runs, states, 3, weights), with AdamW's state and, if a network is given, its tensors.
 
     Args:
         states: weights and AdamW's two averages.
         lr: its learning rate.
         counts: (runs, states) how many steps it had made at each state.
-        net: the network.
+        net: the network, if all of its weights are there.
     """
-    states = states.astype(np.float64)
     meta = {"optimizer": "AdamW", "lr": lr}
     if net is not None:
         meta["edges"] = edges_of(net)
     return Trajectories(
         states[:, :, 0],
-        steps=np.arange(states.shape[1]) * EVERY,
+        np.asarray(counts)[0] - np.asarray(counts)[0, 0],
         meta=meta,
         states={"momentum": states[:, :, 1], "second": states[:, :, 2]},
+        layout=None if net is None else Layout.of(net),
         buffers={STEP: np.asarray(counts)},
     )
 
 
-def gate_cost(candidates: int) -> float:
-    """The cost of a gate in training steps; its forward passes cost a third of a step's work per row."""
-    return (candidates + 1) * GATE_ROWS / BATCH / 3
+def gate_cost(evaluations: float, rows: int) -> float:
+    """The cost of so many forward passes in training steps; per row a pass costs a third of a step's work."""
+    return evaluations * rows / BATCH / 3
+
+
+class Companion:
+    """What runs beside the optimizer; by default nothing."""
+
+    cost = 0.0
+    """So far, in training steps."""
+
+    def after_step(self, run: TrainingRun) -> None:
+        """Called after every step of the optimizer."""
+
+    def evaluated(self, run: TrainingRun) -> Tensor | None:
+        """(weights,) at which the run is evaluated; None for those of the network."""
+        return None
+
+
+class Jumps(Companion):
+    """Jumps of a :class:`gfm.Nowcaster`, with a gate on ``rows`` training images (0: no gate)."""
+
+    def __init__(self, nowcaster: Nowcaster, rows: int) -> None:
+        self.nowcaster, self.rows = nowcaster, rows
+
+    def after_step(self, run: TrainingRun) -> None:
+        """Look, on new images for every look."""
+        rows: list[Tensor] = []
+
+        def loss() -> Tensor:
+            rows.extend(() if rows else (run.batch(self.rows),))
+            with torch.no_grad():
+                return run.loss_on(rows[0])
+
+        self.nowcaster.step(loss)
+        self.cost = gate_cost(self.nowcaster.evaluations, self.rows)
+
+
+class Averaged(Companion):
+    """Evaluation at an average of the weights, which training itself does not see.
+
+    Args:
+        length: of the average: with ``moving``, 1/(1 - decay) of an exponential moving average; otherwise the number
+            of last weights in a mean (LAWA).
+        moving: see ``length``.
+    """
+
+    def __init__(self, length: float, moving: bool) -> None:
+        self.length, self.moving = length, moving
+        self.mean: Tensor | None = None
+        self.last: list[Tensor] = []
+
+    def after_step(self, run: TrainingRun) -> None:
+        """Take in the new weights."""
+        if self.moving:
+            here = run.flat()
+            self.mean = here if self.mean is None else torch.lerp(self.mean, here, 1 / self.length)
+        else:
+            self.last = [*self.last, run.flat()][-int(self.length) :]
+
+    def evaluated(self, run: TrainingRun) -> Tensor | None:
+        """The average."""
+        return self.mean if self.moving else torch.stack(self.last).mean(0)
+
+
+class Outer(Companion):
+    """An outer optimizer on the displacement of every ``period`` steps: SNOO, and Lookahead without momentum.
+
+    With d the slow minus the fast weights: b <- momentum b + d, slow <- slow - rate (momentum b + d), and training
+    goes on from the slow weights with the inner optimizer's state.
+    """
+
+    def __init__(self, run: TrainingRun, period: int, rate: float, momentum: float = 0.0) -> None:
+        self.period, self.rate, self.momentum = int(period), rate, momentum
+        self.slow = run.flat()
+        self.buffer = torch.zeros_like(self.slow)
+
+    def after_step(self, run: TrainingRun) -> None:
+        """An outer step whenever a period has passed."""
+        if run.steps % self.period == 0:
+            d = self.slow - run.flat()
+            self.buffer = self.momentum * self.buffer + d
+            self.slow = self.slow - self.rate * (self.momentum * self.buffer + d)
+            run.put(self.slow)
 
 
 class TrainingRun:
-    """One training run: steps on seeded batches, recorded every EVERY steps, with jumps on request.
+    """One training run: steps on seeded batches.
 
     Args:
         data: the images.
         lr: AdamW's learning rate.
         seed: of the initial weights and the batches.
-        seen: number of recorded states after the first that a forecaster uses.
+        decay: number of steps over which the learning rate falls linearly to zero; 0 keeps it.
+        schedule_free: whether AdamW is schedule-free.
     """
 
-    def __init__(self, data: Dataset, lr: float, seed: int, seen: int) -> None:
-        self.task, self.seen = data, seen
+    def __init__(self, data: Dataset, lr: float, seed: int, decay: int = 0, schedule_free: bool = False) -> None:
+        self.task = data
         with seeding(seed):
             # channels last: the same numbers in another memory order, a third faster on a CPU
             self.net = network(data)
             self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its overloads
-        self.optimizer = torch.optim.AdamW(self.net.parameters(), lr, fused=True)
+        self.optimizer: torch.optim.Optimizer = (
+            ScheduleFree(self.net.parameters(), lr) if schedule_free
+            else torch.optim.AdamW(self.net.parameters(), lr, fused=True)
+        )
         self.generator = torch.Generator().manual_seed(seed)
-        self.lr, self.steps = lr, 0
-        self.recorded = [self.state()]
+        self.lr, self.decay, self.steps = lr, decay, 0
+
+    def flat(self) -> Tensor:
+        """(weights,) the current weights, copied."""
+        return torch.cat([p.detach().reshape(-1) for p in self.net.parameters()])
 
     def state(self) -> np.ndarray:
         """(3, weights) weights and AdamW's two averages."""
-        rows = [self._flat()]
+        rows = [self.flat()]
         for name in ("exp_avg", "exp_avg_sq"):
             found = [self.optimizer.state[p].get(name, torch.zeros_like(p)) for p in self.net.parameters()]
             rows.append(torch.cat([value.detach().reshape(-1) for value in found]))
         return torch.stack(rows).numpy()
 
-    def observed(self) -> Trajectories:
-        """The last states, as a forecaster sees them."""
-        counts = self.steps - self.steps % EVERY - EVERY * np.arange(self.seen, -1, -1)
-        return trajectories(np.stack(self.recorded[-self.seen - 1 :])[None], self.lr, counts[None])
-
-    def weights(self) -> np.ndarray:
-        """(weights,) the current weights."""
-        return self._flat().numpy()
-
-    def _flat(self) -> Tensor:
-        return torch.cat([p.detach().reshape(-1) for p in self.net.parameters()])
-
-    def put(self, weights: np.ndarray) -> None:
+    @torch.no_grad()
+    def put(self, weights: Tensor) -> None:
         """Continue from other weights; the optimizer's state is kept."""
-        parts = torch.from_numpy(weights.astype(np.float32)).split([p.numel() for p in self.net.parameters()])
-        with torch.no_grad():
-            for parameter, part in zip(self.net.parameters(), parts, strict=True):
-                parameter.copy_(part.view(parameter.shape))
+        parts = weights.to(torch.float32).split([p.numel() for p in self.net.parameters()])
+        for parameter, part in zip(self.net.parameters(), parts, strict=True):
+            parameter.copy_(part.view(parameter.shape))
+
+    def batch(self, rows: int) -> Tensor:
+        """(rows,) numbers of training images, drawn with replacement."""
+        return torch.randint(len(self.task.inputs), (rows,), generator=self.generator)
+
+    def loss_on(self, rows: Tensor) -> Tensor:
+        """Training loss on the images with these numbers, a scalar."""
+        return F.cross_entropy(self.net(self.task.inputs[rows]), self.task.targets[rows])
 
     def step(self) -> None:
-        """One step of AdamW on a batch."""
-        rows = torch.randint(len(self.task.inputs), (BATCH,), generator=self.generator)
+        """One step of the optimizer on a batch."""
+        if self.decay:
+            self.optimizer.param_groups[0]["lr"] = self.lr * max(1 - self.steps / self.decay, 0.0)
         self.optimizer.zero_grad()
-        F.cross_entropy(self.net(self.task.inputs[rows]), self.task.targets[rows]).backward()
+        self.loss_on(self.batch(BATCH)).backward()
         self.optimizer.step()
         self.steps += 1
-        if self.steps % EVERY == 0:
-            self.recorded.append(self.state())
 
     @torch.no_grad()
-    def loss(self, test: bool = False, rows: Tensor | None = None) -> tuple[float, float]:
-        """Loss and accuracy on the test images, or on the given training images."""
-        data = self.task
-        x, y = (data.test_inputs, data.test_targets) if test else (data.inputs[rows], data.targets[rows])
-        assert y is not None
-        out = self.net(x)
-        return F.cross_entropy(out, y).item(), (out.argmax(1) == y).float().mean().item()
-
-    def jump(self, model: Forecaster, ahead: Sequence[int]) -> bool:
-        """Try forecasts; jump to the one with the least training loss, if that is lower than the present loss.
-
-        Args:
-            model: the fitted forecaster.
-            ahead: numbers of recorded states ahead to try.
-
-        Returns:
-            Whether the run jumped.
-        """
-        here = self.weights()
-        forecast = model.forecast(self.observed(), max(ahead))[0]
-        rows = torch.randint(len(self.task.inputs), (GATE_ROWS,), generator=self.generator)
-        best, chosen = self.loss(rows=rows)[0], None
-        for states in ahead:
-            self.put(forecast[states - 1])
-            value = self.loss(rows=rows)[0]
-            if value < best:
-                best, chosen = value, forecast[states - 1]
-        self.put(here if chosen is None else chosen)
-        if chosen is not None:
-            self.recorded = [self.state()]  # a new window begins after a jump
-        return chosen is not None
+    def test(self, weights: Tensor | None = None) -> tuple[float, float]:
+        """Loss and accuracy on the test images, at the given weights or the network's own."""
+        targets = self.task.test_targets
+        assert targets is not None
+        here = self.flat()
+        if weights is not None:
+            self.put(weights)
+        out = self.net(self.task.test_inputs)
+        if weights is not None:
+            self.put(here)
+        return F.cross_entropy(out, targets).item(), (out.argmax(1) == targets).float().mean().item()
 
     def twin(self) -> TrainingRun:
-        """An independent copy that continues in the same way."""
+        """An independent copy that continues in the same way; only for AdamW."""
         other = copy.copy(self)
-        other.net, other.recorded = copy.deepcopy(self.net), list(self.recorded)
+        other.net = copy.deepcopy(self.net)
         other.generator = torch.Generator()
         other.generator.set_state(self.generator.get_state())
         other.optimizer = torch.optim.AdamW(other.net.parameters(), fused=True)
@@ -157,11 +220,14 @@ class TrainingRun:
 
 
 @lru_cache(maxsize=24)  # every forecaster of a table is fitted on the same runs
-def recorded(data: Dataset, lr: float, seed: int, steps: int) -> np.ndarray:
-    """(states, 3, weights) of plain training, recorded every EVERY steps from 0 to ``steps``."""
-    run = TrainingRun(data, lr, seed, 1)
+def recorded(data: Dataset, lr: float, seed: int, steps: int, every: int) -> np.ndarray:
+    """(states, 3, weights) of plain training, recorded every ``every`` steps from 0 to ``steps``."""
+    run = TrainingRun(data, lr, seed)
+    found = [run.state()]
     while run.steps < steps:
         run.step()
-    states = np.stack(run.recorded)
+        if run.steps % every == 0:
+            found.append(run.state())
+    states = np.stack(found)
     states.setflags(write=False)  # the cached array is shared
     return states

@@ -1,87 +1,135 @@
-"""Forecasts during training: jump ahead from time to time if that lowers the training loss."""
+"""Steps to a test loss with and without jumps ahead, beside rules and optimizers that learn nothing."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn import functional as F
 
+from gfm.checks import one_of
 from gfm.data import Dataset
 from gfm.experiments.learned.image_tasks import SETS, network, task
 from gfm.experiments.learned.least_squares import make_forecaster
-from gfm.experiments.learned.nowcast_run import EVERY, TrainingRun, gate_cost, recorded, trajectories
-from gfm.forecasters import Forecaster
+from gfm.experiments.learned.nowcast_run import (
+    BATCH,
+    Averaged,
+    Companion,
+    Jumps,
+    Outer,
+    TrainingRun,
+    recorded,
+    trajectories,
+)
+from gfm.forecasters import Forecaster, available
 from gfm.forecasting.training import Training
-from gfm.matching import Conditioning
+from gfm.matching import Conditioning, LayerwiseFlow, Tuning
+from gfm.nowcasting import Nowcaster, Rule, merged
 from gfm.store.experiment import Context, Experiment, Result
+from gfm.trajectories import Trajectories
 
-__all__ = ["Nowcasting"]
+__all__ = ["FITLESS", "Nowcasting"]
 
 SCALED = Conditioning(scale="run", optimizer_state=True)
 OPTIONS: dict[str, dict[str, Any]] = {  # where a forecaster's own defaults are not used
     # scale: by the held-out weight error, "none" was chosen at 6e-4, and saved fewer steps
     "affine-flow": {"view": "coordinate", "conditioning": SCALED, "products": True},
     "gfm": {"view": "coordinate", "conditioning": SCALED},
-    # batches of whole networks: smaller and fewer, for the same number of steps in minutes
-    "nino": {"width": 32, "training": Training(rate=3e-3, batch=4, epochs=10, decay=1e-2)},
+    # batches of whole networks: fewer, for the same number of steps in minutes
+    "nino": {"training": Training(rate=3e-3, batch=4, epochs=10, decay=1e-2)},
 }
-SOME = 1000  # number of weights per window to which a forecaster without a graph is fitted
+SOME = 1000  # number of weights per window to which a forecaster of single weights is fitted
+TUNING_ROWS = 256  # training images of a tuning's batch
+TUNED = "loss-tuned"
+FITLESS = {
+    # name -> title, what it does and the meaning of its settings
+    "none": "AdamW alone",
+    "decay": "AdamW, rate falling to 0",  # over so many steps
+    "schedule-free": "Schedule-free AdamW",
+    "ema": "EMA, at evaluation",  # length
+    "lawa": "LAWA, at evaluation",  # number of weights
+    "lookahead": "Lookahead",  # period, rate
+    "snoo": "SNOO",  # period, rate, momentum
+    "extra-merge": "Extra-Merge-like",  # multiple of the way between means
+    "line-search": "Line search along the mean way",  # the multiples that are tried
+}
+
+
+class _ScheduleFreeMean(Companion):
+    def evaluated(self, run: TrainingRun) -> Tensor | None:
+        return torch.cat([x.reshape(-1) for x in run.optimizer.averages()])  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
 class Nowcasting(Experiment):
-    """Steps of AdamW to a test loss, with and without jumps ahead, for image networks of about 14,400 weights.
+    """Steps of AdamW to a test loss, with and without what may save some, for image networks of about 14,400 weights.
 
     A forecaster is fitted to windows of a few runs with other seeds: ``seen`` recorded states after the first,
     then as many as the farthest of ``ahead``, with a thousand weights of each window (all of them if the
-    forecaster needs the network's graph). In new runs it is applied at every ``period``-th step at which a
-    window is full; after a jump a new window begins. Of the forecasts at ``ahead`` recorded states (four steps
-    each) the one with the least loss on 256 training images is taken, if that is lower than the loss of the
-    present weights; the optimizer's state is kept. The gate's cost is counted in training steps, by its forward
-    passes (:func:`gfm.experiments.learned.nowcast_run.gate_cost`).
+    forecaster looks at the whole network). In new runs a :class:`gfm.Nowcaster` applies it. ``"loss-tuned"`` is the
+    layerwise flow, tuned on the training loss of its windows and of those that it meets itself in further runs.
+    A gate's cost is counted in training steps, by its forward passes.
 
     Arrays: steps, cost (seeds,) steps to the threshold without and with the gates' cost (NaN if it is not
-    reached); jumps, kept (seeds,) numbers of gates and of accepted jumps; at (seeds, 3, len(ahead), 2) loss and
-    accuracy on the test images at each of ``ahead`` after the first full window, for weights that are held,
-    forecast, or trained further; error (seeds, 2) squared weight error of hold and forecast at the farthest of
-    them. Info: title, fit (seconds), gate (steps each), parameters (numbers fitted), images (the data set's
-    name), weights (of the network), threshold.
+    reached); looks, jumps (seeds,) numbers of gates and of jumps; at (seeds, 3, len(ahead), 2) loss and accuracy on
+    the test images at each of ``ahead`` after the first full window, for weights that are held, forecast, or
+    trained further; error (seeds, 2) squared weight error of hold and forecast at the farthest of them.
+    Info: title, fit (seconds, recording included), fit_steps (the work of recording, tuning and playing, in training steps), parameters
+    (numbers fitted), images (the data set's name), weights (of the network), threshold.
 
     Args:
-        forecaster: its name; ``"none"`` trains without jumps.
+        method: a forecaster's name, ``"loss-tuned"``, or one of FITLESS.
+        settings: of a method in FITLESS, as said there.
         data: a name of :func:`gfm.experiments.learned.image_tasks.task`.
         fitted_on: the data (and with them the network) of the runs that it is fitted to; "" means ``data``.
         lr: AdamW's learning rate.
         seeds: number of test runs, with seeds first, first+1, ...
-        threshold: test loss to be reached (best so far, evaluated every four steps); None means the data set's
+        every: steps between recorded states.
+        period: least number of steps between two looks.
+        gate: training images in a gate's loss; 0 jumps without one.
+        threshold: test loss to be reached (best so far, evaluated every ``evaluate`` steps); None means the data set's
             own (``task`` says how it was chosen).
         most: maximum number of steps.
         fitted_runs, fitted_steps: number and length of the runs to fit to (seeds from 1000 on).
         stride: recorded states between the starts of windows.
         epochs: maximum number of epochs of a fit.
+        rounds, tuning_steps: of the tuning, see :class:`gfm.matching.Tuning`.
+        played_runs, played_steps: number and length of the runs that follow the flow in each round (seeds from 2000).
 
     Raises:
-        UnknownNameError: The data set is unknown.
+        UnknownNameError: The data set or the method is unknown.
         InputError: The images are unsuitable.
         UnreadableFileError: The images cannot be read.
     """
 
     name: ClassVar[str] = "gfm/nowcasting"
 
-    forecaster: str = "none"
+    method: str = "none"
+    settings: tuple[float, ...] = ()
     lr: float = 3e-3
     seeds: int = 3
     first: int = 0
+    every: int = 4
     period: int = 8
     seen: int = 6
     ahead: tuple[int, ...] = (1, 3, 7, 15)
+    gate: int = 256
     threshold: float | None = None
+    evaluate: int = 4
     most: int = 600
     fitted_runs: int = 3
     fitted_steps: int = 320
     stride: int = 4
     epochs: int = 40
+    rounds: int = 3
+    tuning_steps: int = 400
+    played_runs: int = 6
+    played_steps: int = 280
     data: str = "digits"
     fitted_on: str = ""
 
@@ -91,75 +139,137 @@ class Nowcasting(Experiment):
         return own + task(self.fitted_on).fingerprint if self.fitted_on else own
 
     def compute(self, context: Context) -> Result:
-        """Fit the forecaster, then train with its jumps, once per seed."""
+        """Fit the forecaster, if there is one, then train once per seed."""
         data = task(self.data)
-        model = None if self.forecaster == "none" else self._fit(task(self.fitted_on or self.data))
-        out: dict[str, list] = {name: [] for name in ("steps", "cost", "jumps", "kept", "at", "error")}
+        one_of("method", self.method, (*FITLESS, TUNED, *available()))
+        started = time.perf_counter()
+        model, work = (None, 0.0) if self.method in FITLESS else self._fit(task(self.fitted_on or self.data))
+        seconds = time.perf_counter() - started
+        out: dict[str, list] = {name: [] for name in ("steps", "cost", "looks", "jumps", "at", "error")}
         for seed in range(self.first, self.first + self.seeds):
             for name, value in self._train(data, seed, model).items():
                 out[name].append(value)
             context.progress(seed - self.first + 1, self.seeds)
-        info = {"title": "train on", "fit": 0.0, "gate": gate_cost(len(self.ahead)), "parameters": 0}
+        info = {"title": FITLESS.get(self.method, ""), "fit": seconds, "fit_steps": work, "parameters": 0}
         info |= {"images": SETS[self.data].title, "threshold": self._goal()}
         info["weights"] = sum(p.numel() for p in network(data).parameters())
         if model is not None:
-            info |= {"title": model.title, "fit": model.fitted.seconds}
-            info["parameters"] = int(model.fitted.parameters)
+            title = "Loss-tuned flow (ours)" if self.method == TUNED else model.title
+            info |= {"title": title, "parameters": int(model.fitted.parameters)}
         return Result({n: np.array(v, dtype=float) for n, v in out.items()}, info)
 
     def _goal(self) -> float:
         return SETS[self.data].threshold if self.threshold is None else self.threshold
 
-    def _fit(self, data: Dataset) -> Forecaster:
-        rng = np.random.default_rng(0)
-        graph = self.forecaster == "nino"
-        windows, firsts, span = [], [], self.seen + max(self.ahead) + 1
+    # -- fitting ---------------------------------------------------------------------------------
+    def _fit(self, data: Dataset) -> tuple[Forecaster, float]:
+        """The fitted forecaster, and the work in training steps."""
+        name = LayerwiseFlow.name if self.method == TUNED else self.method
+        options = OPTIONS.get(name, {})
+        model = make_forecaster(name, self.seen, self.epochs, **options)
+        rng, span = np.random.default_rng(0), self.seen + max(self.ahead) + 1
+        windows, firsts = [], []
         for seed in range(self.fitted_runs):
-            states = recorded(data, self.lr, 1000 + seed, self.fitted_steps)
+            states = recorded(data, self.lr, 1000 + seed, self.fitted_steps, self.every)
             for start in range(0, len(states) - span + 1, self.stride):
                 window = states[start : start + span]
-                if not graph:
+                if model.coordinatewise:
                     window = window[:, :, rng.choice(states.shape[2], SOME, replace=False)]
                 windows.append(window)
                 firsts.append(start)
         order = rng.permutation(len(windows))
-        counts = EVERY * (np.array(firsts)[order, None] + np.arange(span))
-        fitted = trajectories(np.stack(windows)[order], self.lr, counts, network(data) if graph else None)
+        counts = self.every * (np.array(firsts)[order, None] + np.arange(span))
+        net = None if model.coordinatewise else network(data)
+        fitted = trajectories(np.stack(windows)[order], self.lr, counts, net)
         held = max(len(windows) // 4, 1)
-        options = OPTIONS.get(self.forecaster, {})
-        model = make_forecaster(self.forecaster, self.seen, self.epochs, **options)
-        return model.fit(*fitted.split(len(windows) - held, held))
+        work = float(self.fitted_runs * self.fitted_steps)
+        if isinstance(model, LayerwiseFlow):
+            model.fit(fitted)
+            if self.method == TUNED:
+                work += self._tune(model, fitted.prefix(self.seen), data)
+        else:
+            model.fit(*fitted.split(len(windows) - held, held))
+        return model, work
+
+    def _tune(self, model: LayerwiseFlow, windows: Trajectories, data: Dataset) -> float:
+        net = network(data)
+        shapes = {name: parameter.shape for name, parameter in net.named_parameters()}
+        sizes = [shape.numel() for shape in shapes.values()]
+
+        def loss(weights: Tensor, generator: torch.Generator) -> Tensor:
+            rows = torch.randint(len(data.inputs), (TUNING_ROWS,), generator=generator)
+            parts = zip(shapes.items(), weights.split(sizes), strict=True)
+            named = {name: part.view(shape) for (name, shape), part in parts}
+            return F.cross_entropy(functional_call(net, named, (data.inputs[rows],)), data.targets[rows])
+
+        def play(model: LayerwiseFlow, turn: int) -> Trajectories:
+            met: list[Trajectories] = []
+
+            def rule(window: Trajectories) -> np.ndarray:
+                met.append(window)
+                return model.forecast(window, max(self.ahead))[0, -1:]
+
+            for number in range(self.played_runs):
+                run = TrainingRun(data, self.lr, 2000 + 100 * turn + number)
+                jumps = self._jumps(run, rule, gate=0)
+                while run.steps < self.played_steps:
+                    run.step()
+                    jumps.after_step(run)
+            return Trajectories.concat(met)
+
+        tuning = Tuning(steps=self.tuning_steps, rounds=self.rounds)
+        model.tune(windows, loss, tuning, play)
+        played = self.rounds * self.played_runs * self.played_steps
+        return played + (self.rounds + 1) * self.tuning_steps * TUNING_ROWS / BATCH
+
+    # -- training --------------------------------------------------------------------------------
+    def _jumps(self, run: TrainingRun, rule: Rule, gate: int) -> Jumps:
+        return Jumps(Nowcaster(run.optimizer, run.net, rule, seen=self.seen, every=self.every, period=self.period,
+                               gate=gate > 0), gate)
+
+    def _companion(self, run: TrainingRun) -> Companion:
+        if self.method == "schedule-free":
+            return _ScheduleFreeMean()
+        if self.method in ("ema", "lawa"):
+            return Averaged(*self.settings, moving=self.method == "ema")
+        if self.method in ("lookahead", "snoo"):
+            return Outer(run, *self.settings)  # type: ignore[arg-type]  # a period is made whole there
+        if self.method in ("extra-merge", "line-search"):
+            return self._jumps(run, merged(self.settings), self.gate if self.method == "line-search" else 0)
+        return Companion()
 
     def _train(self, data: Dataset, seed: int, model: Forecaster | None) -> dict:
-        run, kept, jumps, reached = TrainingRun(data, self.lr, seed, self.seen), 0, 0, False
+        decay = int(self.settings[0]) if self.method == "decay" else 0
+        run = TrainingRun(data, self.lr, seed, decay, self.method == "schedule-free")
         result = {"at": np.full((3, len(self.ahead), 2), np.nan), "error": np.full(2, np.nan)}
+
+        def rule(window: Trajectories) -> np.ndarray:
+            assert model is not None
+            forecast = model.forecast(window, max(self.ahead))[0]
+            if np.isnan(result["error"]).all():
+                result.update(self._look_ahead(run, forecast))
+            return forecast[np.array(self.ahead) - 1]
+
+        companion = self._companion(run) if model is None else self._jumps(run, rule, self.gate)
+        reached = False
         while run.steps < self.most and not reached:
             run.step()
-            ready = len(run.recorded) > self.seen and run.steps % EVERY == 0
-            if model is not None and ready and run.steps % self.period == 0:
-                if jumps == 0:
-                    result = self._look_ahead(run, model)
-                jumps += 1
-                kept += run.jump(model, self.ahead)
-            if run.steps % EVERY == 0:
-                reached = run.loss(test=True)[0] <= self._goal()
+            companion.after_step(run)
+            if run.steps % self.evaluate == 0:
+                reached = run.test(companion.evaluated(run))[0] <= self._goal()
         steps = run.steps if reached else np.nan
-        gates = jumps * gate_cost(len(self.ahead))
-        return {**result, "steps": steps, "cost": steps + gates, "jumps": jumps, "kept": kept}
+        counts = (companion.nowcaster.looks, companion.nowcaster.jumps) if isinstance(companion, Jumps) else (0, 0)
+        return {**result, "steps": steps, "cost": steps + companion.cost, "looks": counts[0], "jumps": counts[1]}
 
-    def _look_ahead(self, run: TrainingRun, model: Forecaster) -> dict:
+    def _look_ahead(self, run: TrainingRun, states: np.ndarray) -> dict:
         """Results for held, forecast and further trained weights at the horizons, in a copy of the run."""
-        other = run.twin()
-        hold, forecast = other.weights(), model.forecast(other.observed(), max(self.ahead))[0]
-        held, ahead, trained = [other.loss(test=True)] * len(self.ahead), [], []
-        for states in self.ahead:
-            other.put(forecast[states - 1])
-            ahead.append(other.loss(test=True))
-        other.put(hold)
-        for states in self.ahead:
-            while other.steps < run.steps + EVERY * states:
+        other, hold, forecast = run.twin(), run.flat(), torch.from_numpy(states)
+        held, trained = [other.test()] * len(self.ahead), []
+        ahead = [other.test(forecast[number - 1]) for number in self.ahead]
+        for number in self.ahead:
+            while other.steps < run.steps + self.every * number:
                 other.step()
-            trained.append(other.loss(test=True))
-        truth = other.weights()
-        error = [np.square(w - truth).mean() for w in (hold, forecast[self.ahead[-1] - 1])]
+            trained.append(other.test())
+        truth = other.flat()
+        error = [(w - truth).square().mean().item() for w in (hold, forecast[self.ahead[-1] - 1])]
         return {"at": np.array([held, ahead, trained]), "error": np.array(error)}

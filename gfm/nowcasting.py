@@ -1,0 +1,310 @@
+"""Forecasts in a training loop: from time to time look ahead, and jump there if that lowers the loss."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gfm.checks import whole
+from gfm.errors import InputError
+from gfm.forecasting.base import Forecaster
+from gfm.matching.optimizer_state import STEP
+from gfm.problem.flat import trainable
+from gfm.trajectories import OPTIMIZERS, Layout, Trajectories
+
+__all__ = ["Nowcaster", "Rule", "merged"]
+
+Rule = Callable[[Trajectories], np.ndarray]
+"""From a window, one run with the observed states, to the weights to try, (candidates, p)."""
+
+MOST_WAITING = 8
+"""How many times the usual distance two looks are apart at most, after looks that led nowhere."""
+
+
+def merged(along: Sequence[float] = (0.0, 1.0, 2.0, 4.0)) -> Rule:
+    """The window's mean, and points beyond it along the way from its first half's mean to its second half's.
+
+    Nothing is learned: with the gate this is a line search on the loss along the window's mean displacement.
+
+    Args:
+        along: multiples of that way that are added to the mean.
+    """
+    shares = np.asarray(along, dtype=np.float64)[:, None]
+
+    def rule(window: Trajectories) -> np.ndarray:
+        states = window.weights[0].astype(np.float64)
+        half = len(states) // 2
+        return states.mean(0) + shares * (states[-half:].mean(0) - states[:half].mean(0))
+
+    return rule
+
+
+class Nowcaster:
+    """Proposes weights further along the way of a training run, and jumps there if they have a lower loss.
+
+    It is called once after every step of the optimizer::
+
+        nowcaster = gfm.Nowcaster(optimizer, model)
+        for x, y in loader:
+            optimizer.zero_grad()
+            criterion(model(x), y).backward()
+            optimizer.step()
+            nowcaster.step(lambda: criterion(model(x), y))
+
+    Every ``every`` steps it records the weights and the optimizer's averages. As soon as ``seen`` + 1 states are
+    recorded it *looks*: the rule proposes weights, the loss is evaluated at the present weights and at each
+    candidate, and the run continues from the best of them. So on the examples of that loss a jump never makes the
+    run worse, and a look costs (candidates + 1) forward passes. After a jump a new window begins. After a look
+    that led nowhere the next one waits, twice as long each time and at most eight times as long.
+
+    The optimizer's state and a schedule of the learning rate are left alone: a jump is no step. What evaluating the
+    loss changes (running statistics, gradients, random state) is put back.
+
+    Args:
+        optimizer: the one that trains ``model``, of any kind; its state is recorded for those of
+            ``gfm.trajectories.OPTIMIZERS``.
+        model: the module; the weights are its trainable parameters.
+        rule: a fitted forecaster for one of the observed runs' kind, or a function from a window
+            (:class:`gfm.Trajectories` with one run) to (candidates, p) weights. By default :func:`merged`, which
+            learns nothing.
+        seen: number of recorded states after the first of a window; by default as the forecaster was fitted, or 8.
+        every: optimizer steps between recorded states; as in the runs to which a forecaster was fitted.
+        ahead: recorded states ahead to try, for a forecaster; by default as far as it was fitted for.
+        period: least number of steps between two looks; by default ``every``.
+        gate: whether a jump must lower the loss. Without a gate the last candidate is always taken: only for rules
+            that were made for it, such as a flow tuned on the loss of its own jumps.
+
+    Attributes:
+        looks, jumps, evaluations: numbers of looks, of jumps, and of losses evaluated, so far.
+
+    Raises:
+        InputError: A number is out of range, the optimizer does not train the model's weights, the forecaster
+            is not fitted or does not fit ``seen``, ``ahead`` or the model.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        model: nn.Module,
+        rule: Forecaster | Rule | None = None,
+        *,
+        seen: int | None = None,
+        every: int = 4,
+        ahead: Sequence[int] | None = None,
+        period: int | None = None,
+        gate: bool = True,
+    ) -> None:
+        if not isinstance(optimizer, torch.optim.Optimizer) or not isinstance(model, nn.Module):
+            raise InputError("A Nowcaster takes the optimizer and then the module: gfm.Nowcaster(optimizer, model).")
+        if isinstance(model, nn.parallel.DistributedDataParallel):
+            raise InputError("A Nowcaster works in one process: copies of a model would jump to different weights.")
+        self.optimizer, self.model, self.layout = optimizer, model, Layout.of(model)
+        self.parameters = [parameter for _, parameter in trainable(model)]
+        own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        if not any(id(parameter) in own for parameter in self.parameters):
+            raise InputError("The optimizer trains none of the model's weights.")
+        self.every = whole("every", every, 1)
+        self.period = whole("period", period, 1) if period is not None else self.every
+        self.forecaster = rule if isinstance(rule, Forecaster) else None
+        self.rule = merged() if rule is None else rule
+        self.seen = self._seen(seen)
+        self.ahead = self._ahead(ahead)
+        self.gate = gate
+        self.kind, self.names = _kind(optimizer)
+        self.steps = self.looks = self.jumps = self.evaluations = 0
+        self.rejected, self.next_look = 0, 0
+        self.recorded: list[dict[str, np.ndarray]] = []
+        self._record()
+
+    # -- the loop --------------------------------------------------------------------------------
+    def step(self, loss: Callable[[], Tensor | float] | None = None) -> bool:
+        """To be called after a step of the optimizer; returns whether the weights jumped.
+
+        Args:
+            loss: the training loss at the model's present weights, on the same examples whenever it is called within
+                this step; it may compute gradients. Needed for the gate. It is not called unless there is a look.
+
+        Raises:
+            InputError: A look needs the loss, or the rule's weights do not fit the model.
+        """
+        self.steps += 1
+        if self.steps % self.every == 0:
+            self._record()
+        if self.steps < self.next_look or self.steps % self.every or len(self.recorded) <= self.seen:
+            return False
+        candidates = self._candidates()
+        self.looks += 1
+        chosen = self._best(candidates, loss) if self.gate else candidates[-1]
+        if chosen is None:
+            self.rejected += 1
+            self.next_look = self.steps + self.period * min(2**self.rejected, MOST_WAITING)
+            return False
+        self._put(chosen)
+        self.jumps += 1
+        self.rejected, self.next_look = 0, self.steps + self.period
+        self.recorded = []
+        self._record()
+        return True
+
+    def window(self) -> Trajectories:
+        """The last ``seen`` + 1 recorded states as one run, with the optimizer's averages and learning rate.
+
+        Raises:
+            InputError: Fewer states were recorded since the start or the last jump.
+        """
+        if len(self.recorded) <= self.seen:
+            raise InputError(f"A window has {self.seen + 1} states; {len(self.recorded)} were recorded so far.")
+        states = self.recorded[-self.seen - 1 :]
+        values = {name: np.stack([state[name] for state in states])[None] for name in states[0]}
+        rates = {float(group["lr"]) for group in self.optimizer.param_groups}
+        meta: dict[str, Any] = {"optimizer": self.kind}
+        if len(rates) == 1:  # with several there is none for all weights
+            meta["lr"] = rates.pop()
+        group = self.optimizer.param_groups[0]
+        names = ("momentum", "alpha", "betas", "eps", "weight_decay")
+        meta["options"] = {name: group[name] for name in names if name in group}
+        return Trajectories(
+            values.pop("weights"),
+            np.arange(self.seen + 1) * self.every,
+            meta=meta,
+            states={name: values[name] for name in self.names} or None,
+            layout=self.layout,
+            buffers={STEP: values["step"]},
+        )
+
+    # -- kept between sessions -------------------------------------------------------------------
+    def state_dict(self) -> dict[str, Any]:
+        """What is needed to continue: the recorded states and the counters, as tensors and numbers."""
+        recorded = [{name: torch.from_numpy(np.asarray(v)) for name, v in state.items()} for state in self.recorded]
+        return {"recorded": recorded, **{name: getattr(self, name) for name in _COUNTERS}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what :meth:`state_dict` gave, for the same model, optimizer and options.
+
+        Raises:
+            InputError: It is of another model or optimizer, or is no such state.
+        """
+        try:
+            recorded = [{name: tensor.numpy().copy() for name, tensor in one.items()} for one in state["recorded"]]
+            counters = {name: int(state[name]) for name in _COUNTERS}
+        except (KeyError, TypeError, AttributeError, ValueError):
+            raise InputError("This is not the state of a Nowcaster.") from None
+        shapes = {name: value.shape for name, value in self._state().items()}
+        if any({name: value.shape for name, value in one.items()} != shapes for one in recorded):
+            raise InputError("This state belongs to another model or optimizer.")
+        self.recorded = recorded
+        for name, value in counters.items():
+            setattr(self, name, value)
+
+    # -- inside ----------------------------------------------------------------------------------
+    def _seen(self, seen: int | None) -> int:
+        if self.forecaster is None:
+            return 8 if seen is None else whole("seen", seen, 1)
+        _ = self.forecaster.fitted
+        if not self.forecaster.coordinatewise and self.forecaster.parameters != sum(self.layout.sizes):
+            raise InputError(f"The forecaster was fitted to {self.forecaster.parameters} weights; the model has "
+                             f"{sum(self.layout.sizes)}.")
+        if seen not in (None, self.forecaster.n):
+            raise InputError(f"The forecaster was fitted to windows of {self.forecaster.n} states after the first, not "
+                             f"{seen}.")
+        return self.forecaster.n
+
+    def _ahead(self, ahead: Sequence[int] | None) -> tuple[int, ...]:
+        if self.forecaster is None:
+            if ahead is not None:
+                raise InputError("'ahead' belongs to a forecaster; a rule says itself what is to be tried.")
+            return ()
+        wanted = tuple(whole("ahead", states, 1) for states in (ahead or (self.forecaster.horizon,)))
+        if self.forecaster.bounded and max(wanted) > self.forecaster.horizon:
+            raise InputError(f"The forecaster was fitted for {self.forecaster.horizon} states ahead, not {max(wanted)}.")
+        return wanted
+
+    def _candidates(self) -> np.ndarray:
+        window, p = self.window(), sum(self.layout.sizes)
+        if self.forecaster is None:
+            found = np.asarray(self.rule(window))
+        else:
+            found = self.forecaster.forecast(window, max(self.ahead))[0][np.array(self.ahead) - 1]
+        if found.ndim != 2 or found.shape[1] != p or len(found) == 0:
+            raise InputError(f"The rule must give (candidates, {p}) weights; got shape {found.shape}.")
+        return found
+
+    def _best(self, candidates: np.ndarray, loss: Callable[[], Tensor | float] | None) -> np.ndarray | None:
+        if loss is None:
+            raise InputError("The gate needs the loss: nowcaster.step(lambda: criterion(model(x), y)).")
+        with self._untouched():
+            best, chosen = self._evaluate(loss), None
+            for weights in candidates:
+                self._put(weights)
+                value = self._evaluate(loss)
+                if value < best:
+                    best, chosen = value, weights
+        return chosen
+
+    def _evaluate(self, loss: Callable[[], Tensor | float]) -> float:
+        self.evaluations += 1
+        with torch.random.fork_rng(), torch.enable_grad():  # dropout draws the same masks for every candidate
+            found = loss()
+        value = float(found.detach() if isinstance(found, Tensor) else found)
+        return value if math.isfinite(value) else math.inf
+
+    @contextmanager
+    def _untouched(self):
+        """The weights, and whatever evaluating the loss changes, are put back: running statistics and gradients."""
+        tensors = [(tensor, tensor.detach().clone()) for tensor in (*self.parameters, *self.model.buffers())]
+        gradients = [(parameter, parameter.grad) for parameter in self.parameters]
+        for parameter in self.parameters:
+            parameter.grad = None
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for tensor, value in tensors:
+                    tensor.copy_(value)
+            for parameter, gradient in gradients:
+                parameter.grad = gradient
+
+    @torch.no_grad()
+    def _put(self, weights: np.ndarray) -> None:
+        parts = torch.from_numpy(np.ascontiguousarray(weights)).split(self.layout.sizes)
+        for parameter, part in zip(self.parameters, parts, strict=True):
+            parameter.copy_(part.view(parameter.shape))
+
+    def _record(self) -> None:
+        self.recorded = [*self.recorded[-self.seen :], self._state()]
+
+    def _state(self) -> dict[str, np.ndarray]:
+        """Weights and averages, each (p,), and the optimizer's count of steps."""
+        kept = self.optimizer.state
+        state = {"weights": _flat(self.parameters)}
+        for ours, theirs in self.names.items():
+            values = [kept[q].get(theirs) if q in kept else None for q in self.parameters]
+            state[ours] = _flat([torch.zeros_like(q) if v is None else v
+                                 for q, v in zip(self.parameters, values, strict=True)])
+        counts = [int(kept[q]["step"]) for q in self.parameters if q in kept and "step" in kept[q]]
+        state["step"] = np.asarray(max(counts, default=self.steps))
+        return state
+
+
+_COUNTERS = ("steps", "looks", "jumps", "evaluations", "rejected", "next_look")
+
+
+def _flat(tensors: Sequence[Tensor]) -> np.ndarray:
+    flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors]).cpu()
+    return (flat if flat.dtype in (torch.float32, torch.float64) else flat.float()).numpy()  # NumPy has no bfloat16
+
+
+def _kind(optimizer: torch.optim.Optimizer) -> tuple[str, dict[str, str]]:
+    """The optimizer's name, and the names of its averages: ours -> torch's."""
+    momentum = bool(optimizer.param_groups[0].get("momentum", 0))
+    for name, (cls, options, names) in OPTIMIZERS.items():
+        if type(optimizer) is cls and bool(options.get("momentum", 0)) == (momentum and cls is torch.optim.SGD):
+            return name, copy.copy(names)
+    return type(optimizer).__name__, {}
