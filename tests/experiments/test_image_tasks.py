@@ -107,7 +107,7 @@ def test_networks_have_about_14400_weights_and_a_graph(folder, name):
     net = network(data)
     count = sum(p.numel() for p in net.parameters())
     assert abs(count - 14_400) <= 0.05 * 14_400
-    edges = trajectories(np.zeros((1, 2, 3, count)), 3e-3, np.zeros((1, 2), int), net).meta["edges"]
+    edges = trajectories(np.zeros((1, 2, 3, count)), 3e-3, np.array([[0, 4]]), net).meta["edges"]
     channels = data.inputs.shape[1]
     assert np.shape(edges) == (count, 2)
     if data.inputs.ndim == 2:
