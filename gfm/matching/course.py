@@ -63,10 +63,14 @@ class Course:
 
     def velocity(self, z: Tensor, g: Tensor, q: Tensor | None, step: Tensor, count: float) -> Tensor:
         """Velocities per step of the states z (series, times, 1 + averages), for values (series, times) of g and q."""
+        return torch.stack(self.velocities(z, g, q, step, count), dim=-1)
+
+    def velocities(self, z: Tensor, g: Tensor, q: Tensor | None, step: Tensor, count: float) -> list[Tensor]:
+        """The same, x and each average by itself; ``step`` may be one for all series."""
         d, averages = self.rule.velocity(tuple(z[..., 1:].unbind(-1)), g, q, step, count)
         shrink = self.decay[:, :1] * z[..., 0] + self.decay[:, 1:]
         x = -self.factor(step, count) * (self.rate[:, None] * d + shrink)
-        return torch.stack([x, *averages], dim=-1)
+        return [x, *averages]
 
 
 @dataclass(frozen=True)

@@ -76,13 +76,19 @@ class NetworkField(nn.Module):
         return out.unflatten(-1, (self.knots, self.width))
 
     def between(self, coefficients: Tensor, share: Tensor) -> Tensor:
-        """(batch, times, 2 or 3) the coefficients at shares (batch, times) of the horizon; constant beyond it."""
+        """(batch, times, 2 or 3) the coefficients at shares (batch, times) of the horizon; constant beyond it.
+
+        Shares (1, times) are those of the whole batch.
+        """
         place = (share * (self.knots - 1)).clamp(0, self.knots - 1)
         low = place.floor().clamp(max=max(self.knots - 2, 0))
         high = (low + 1).clamp(max=self.knots - 1)
-        before, after = (
-            coefficients.gather(1, at.long()[..., None].expand(-1, -1, self.width)) for at in (low, high)
-        )
+        if len(share) == 1:
+            before, after = (coefficients[:, at[0].long()] for at in (low, high))
+        else:
+            before, after = (
+                coefficients.gather(1, at.long()[..., None].expand(-1, -1, self.width)) for at in (low, high)
+            )
         return torch.lerp(before, after, (place - low)[..., None])
 
     def values(self, coefficients: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:

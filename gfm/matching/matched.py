@@ -234,15 +234,20 @@ class MatchedFlow(Flow):
         """(series, horizon) x along the flow, with the network's coefficients unless others are given."""
         if coefficients is None:
             coefficients = self.network.coefficients(self._standardised(course.context).to(course.z.device))
+        # in memory, what is used at once lies together: most of the time is spent reading and writing
+        coefficients = coefficients.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+        start = course.z[:, self.n].T.contiguous().T
         count = float(course.steps[0, self.n] - course.steps[0, self.n - 1])
         since = course.steps[:, self.n, None]
+        if (since == since[0]).all():  # as nearly always: then everything that depends on time alone is one number
+            since = since[:1]
 
         def velocity(t: Tensor, z: Tensor) -> Tensor:
-            share = (t / self.horizon).expand(len(z), 1)
+            share = (t / self.horizon).view(1, 1)
             g, q = self.network.values(self.network.between(coefficients, share), z[:, None, 0])
-            return count * course.velocity(z[:, None], g, q, since + t * count, count)[:, 0]
+            return count * torch.stack(course.velocities(z[:, None], g, q, since + t * count, count))[..., 0].T
 
-        return integrate(velocity, course.z[:, self.n], horizon, solver)[..., 0].T.double().cpu().numpy()
+        return integrate(velocity, start, horizon, solver)[..., 0].T.double().cpu().numpy()
 
     def bytes_per_weight(self, horizon: int) -> int:
         """Upper bound on the bytes that one weight needs during integration, from the arrays involved."""

@@ -50,7 +50,7 @@ def _kind(data: Trajectories) -> dict[str, Any]:
         "dtype": data.weights.dtype,
         "names and shapes": data.layout is None,
         "groups": data.groups,
-        **{word: data.meta.get(word) for word in ("optimizer", "lr", "options")},
+        **{word: data.meta.get(word) for word in ("optimizer", "lr", "options", "schedule")},
         "optimizer states": sorted(data.states),
         "buffers": {name: (value.dtype, value.shape[2:]) for name, value in data.buffers.items()},
     }

@@ -269,7 +269,8 @@ class Trajectories:
 
         Raises:
             InputError: There are none, or they differ in steps, tensors or labels of the weights, dtype, optimizer
-                (with its learning rate and options), or in what is recorded beside the weights; ``meta`` holds arrays.
+                (with its learning rate, schedule and options), or in what is recorded beside the weights; ``meta``
+                holds arrays.
         """
         from gfm.trajectories.combined import concat
 

@@ -180,3 +180,11 @@ def test_the_loss_is_measured_by_what_the_start_leaves(span, stride):
     report = FitReport()
     MatchedFlow(8 // stride, options).fit(data, data, report)
     assert report.train[0] == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("squares", [False, True])
+def test_times_that_all_share_give_the_same_coefficients(squares):
+    field = NetworkField(3, (4,), 5, squares)
+    coefficients = torch.randn(7, 5, field.width, dtype=torch.float64)
+    share = torch.tensor([[-0.1, 0.0, 0.33, 0.25, 1.0, 1.7]], dtype=torch.float64)
+    assert torch.equal(field.between(coefficients, share), field.between(coefficients, share.expand(7, -1)))

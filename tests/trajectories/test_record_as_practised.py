@@ -13,7 +13,7 @@ from gfm.errors import GfmError, InputError, UnreadableFileError
 from gfm.forecasters import GradientFlowMatching
 from gfm.forecasting.training import Training
 from gfm.matching.course import factors_of
-from gfm.trajectories import OPTIMIZERS, record
+from gfm.trajectories import OPTIMIZERS, Trajectories, record
 from gfm.trajectories.batches import FromLoader
 
 generator = torch.Generator().manual_seed(2)
@@ -118,6 +118,9 @@ def test_gradient_flow_matching_knows_the_schedule():
     runs = record(build, X, Y, mean_square, schedule=SCHEDULES["cosine"], **{**options, "runs": 6, "steps": 12})
     model = GradientFlowMatching(3, view="coordinate", training=Training(epochs=2)).fit(runs)
     assert model.flow.scheduled and model.forecast(runs.prefix(3)).shape == (6, 9, runs.parameters)
+    plain = record(build, X, Y, mean_square, **{**options, "runs": 6, "steps": 12})
+    with pytest.raises(InputError, match="their schedule differ"):
+        Trajectories.concat([runs, plain])
     del runs.meta["schedule"]
     with pytest.raises(InputError, match="fitted under a schedule"):
         model.forecast(runs.prefix(3))

@@ -17,6 +17,7 @@ _TITLES = {
     "hvp": "A Hessian-vector product",
     "eigen": "Warm eigenpairs",
     "scaling": "Growth with size",
+    "forecast": "A forecast of a network",
 }
 
 
