@@ -160,7 +160,7 @@ def test_the_tuned_flow_lowers_the_loss_more_than_the_fitted_one_and_its_work_is
 
 @pytest.mark.parametrize(
     ("method", "settings"),
-    [("decay", (44,)), ("schedule-free", ()), ("ema", (5,)), ("lawa", (4,)), ("lookahead", (5, 0.5)),
+    [("decay", (44,)), ("schedule-free", (2.0,)), ("ema", (5,)), ("lawa", (4,)), ("lookahead", (5, 0.5)),
      ("snoo", (5, 0.7, 0.5)), ("extra-merge", (1.0,)), ("line-search", (0.0, 2.0))],
 )
 def test_every_rule_that_learns_nothing_reaches_an_easy_loss(method, settings):

@@ -50,7 +50,7 @@ FITLESS = {
     # name -> title, what it does and the meaning of its settings
     "none": "AdamW alone",
     "decay": "AdamW, rate falling to 0",  # over so many steps
-    "schedule-free": "Schedule-free AdamW",
+    "schedule-free": "Schedule-free AdamW",  # multiple of the learning rate
     "ema": "EMA, at evaluation",  # length
     "lawa": "LAWA, at evaluation",  # number of weights
     "lookahead": "Lookahead",  # period, rate
@@ -240,7 +240,8 @@ class Nowcasting(Experiment):
 
     def _train(self, data: Dataset, seed: int, model: Forecaster | None) -> dict:
         decay = int(self.settings[0]) if self.method == "decay" else 0
-        run = TrainingRun(data, self.lr, seed, decay, self.method == "schedule-free")
+        free = self.method == "schedule-free"
+        run = TrainingRun(data, self.lr * (self.settings[0] if free else 1), seed, decay, free)
         result = {"at": np.full((3, len(self.ahead), 2), np.nan), "error": np.full(2, np.nan)}
 
         def rule(window: Trajectories) -> np.ndarray:
