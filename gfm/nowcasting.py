@@ -113,7 +113,7 @@ class Nowcaster:
         self.every = whole("every", every, 1)
         self.period = whole("period", period, 1) if period is not None else self.every
         self.forecaster = rule if isinstance(rule, Forecaster) else None
-        self.rule = merged() if rule is None else rule
+        self.rule = merged() if rule is None or isinstance(rule, Forecaster) else rule
         self.seen = self._seen(seen)
         self.ahead = self._ahead(ahead)
         self.gate = gate
@@ -223,7 +223,8 @@ class Nowcaster:
             return ()
         wanted = tuple(whole("ahead", states, 1) for states in (ahead or (self.forecaster.horizon,)))
         if self.forecaster.bounded and max(wanted) > self.forecaster.horizon:
-            raise InputError(f"The forecaster was fitted for {self.forecaster.horizon} states ahead, not {max(wanted)}.")
+            raise InputError(f"The forecaster was fitted for {self.forecaster.horizon} states ahead; {max(wanted)} were "
+                             "asked for.")
         return wanted
 
     def _candidates(self) -> np.ndarray:

@@ -150,7 +150,8 @@ class LayerwiseFlow(Forecaster):
         self, windows: list[_Window], loss: Callable[[Tensor, torch.Generator], Tensor], tuning: Tuning,
         generator: torch.Generator,
     ) -> None:
-        scale = torch.stack([self._per_tensor(_products(w.features, w.powers).square()) for w in windows]).mean(0).sqrt()
+        squares = [self._per_tensor(_products(w.features, w.powers).square()) for w in windows]
+        scale = torch.stack(squares).mean(0).sqrt()
         scale[scale == 0] = 1.0
         free = (self.coefficients * scale).requires_grad_()
         optimizer = torch.optim.Adam([free], tuning.rate)
@@ -161,7 +162,7 @@ class LayerwiseFlow(Forecaster):
             if not value.requires_grad:
                 raise InputError("The loss must be a differentiable function of the weights that it is given.")
             if not torch.isfinite(value):
-                raise NumericalError("The loss at the tuned flow's weights is no longer finite; lower the tuning's rate.")
+                raise NumericalError("The loss at the flow's weights is no longer finite; lower the tuning's rate.")
             optimizer.zero_grad()
             value.backward()
             optimizer.step()

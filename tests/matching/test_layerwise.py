@@ -19,8 +19,9 @@ def runs(count, states=6, seed=0, averages=False):
     increment = weights[:, 3] - weights[:, 2]
     for state in range(4, states):
         weights[:, state] = weights[:, 3] + SHARE * increment * (state - 3) / (states - 4)
-    kept = {"momentum": rng.normal(size=weights.shape), "second": rng.uniform(0.1, 2, weights.shape)} if averages else None
-    return Trajectories(weights, meta={"optimizer": "Adam", "lr": 1e-2}, states=kept, groups=GROUPS)
+    kept = {"momentum": rng.normal(size=weights.shape), "second": rng.uniform(0.1, 2, weights.shape)}
+    meta = {"optimizer": "Adam", "lr": 1e-2}
+    return Trajectories(weights, meta=meta, states=kept if averages else None, groups=GROUPS)
 
 
 def test_it_finds_a_law_that_differs_between_layers():
@@ -42,7 +43,8 @@ def test_the_second_moment_sets_weights_of_a_layer_apart():
     """Weights with large second moments go on, the others turn back: linear features alone cannot tell them apart."""
     data = runs(30, averages=True)
     large = data.states["second"][:, 3] > 1
-    data.weights[:, 4:] = (data.weights[:, 3] + np.where(large, 1, -1) * (data.weights[:, 3] - data.weights[:, 2]))[:, None]
+    way = np.where(large, 1, -1) * (data.weights[:, 3] - data.weights[:, 2])
+    data.weights[:, 4:] = (data.weights[:, 3] + way)[:, None]
     train, test = data[:25], data[25:]
     with_averages = LayerwiseFlow(3).fit(train).forecast(test.prefix(3))[:, -1]
     plain = [Trajectories(part.weights, meta=part.meta, groups=GROUPS) for part in (train, test)]

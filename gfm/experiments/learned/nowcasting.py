@@ -79,8 +79,8 @@ class Nowcasting(Experiment):
     reached); looks, jumps (seeds,) numbers of gates and of jumps; at (seeds, 3, len(ahead), 2) loss and accuracy on
     the test images at each of ``ahead`` after the first full window, for weights that are held, forecast, or
     trained further; error (seeds, 2) squared weight error of hold and forecast at the farthest of them.
-    Info: title, fit (seconds, recording included), fit_steps (the work of recording, tuning and playing, in training steps), parameters
-    (numbers fitted), images (the data set's name), weights (of the network), threshold.
+    Info: title, fit (seconds, recording included), fit_steps (recording, tuning and playing, in training steps),
+    parameters (numbers fitted), images (the data set's name), weights (of the network), threshold.
 
     Args:
         method: a forecaster's name, ``"loss-tuned"``, or one of FITLESS.
@@ -231,7 +231,7 @@ class Nowcasting(Experiment):
         if self.method == "schedule-free":
             return _ScheduleFreeMean()
         if self.method in ("ema", "lawa"):
-            return Averaged(*self.settings, moving=self.method == "ema")
+            return Averaged(self.settings[0], moving=self.method == "ema")
         if self.method in ("lookahead", "snoo"):
             return Outer(run, *self.settings)  # type: ignore[arg-type]  # a period is made whole there
         if self.method in ("extra-merge", "line-search"):
