@@ -223,8 +223,8 @@ class Nowcaster:
             return ()
         wanted = tuple(whole("ahead", states, 1) for states in (ahead or (self.forecaster.horizon,)))
         if self.forecaster.bounded and max(wanted) > self.forecaster.horizon:
-            raise InputError(f"The forecaster was fitted for {self.forecaster.horizon} states ahead; {max(wanted)} were "
-                             "asked for.")
+            raise InputError(f"The forecaster was fitted for {self.forecaster.horizon} states ahead, not "
+                             f"{max(wanted)}.")
         return wanted
 
     def _candidates(self) -> np.ndarray:

@@ -27,8 +27,8 @@ from gfm.matching import AffineFlow, GradientFlowMatching, LayerwiseFlow, Memory
 __all__ = [
     "LFD2", "LFN", "LFS", "LSTM", "OLS", "WNN", "AffineFlow", "DLinear", "DynamicModes", "FitReport", "Forecaster",
     "Geometric", "GradientFlowMatching", "Hold", "Introspection", "LayerwiseFlow", "Linear", "LinearEnds",
-    "MemorylessFlow", "Mixer", "MonotoneMap", "NLinear", "NeuralODE", "NiNoStyle", "OLSEnds", "Quadratic", "Transformer",
-    "WNNPlus", "available", "load", "register",
+    "MemorylessFlow", "Mixer", "MonotoneMap", "NLinear", "NeuralODE", "NiNoStyle", "OLSEnds", "Quadratic",
+    "Transformer", "WNNPlus", "available", "load", "register",
 ]
 
 
