@@ -41,7 +41,7 @@ OPTIONS: dict[str, dict[str, Any]] = {  # where a forecaster's own defaults are 
     "affine-flow": {"view": "coordinate", "conditioning": SCALED, "products": True},
     "gfm": {"view": "coordinate", "conditioning": SCALED},
     # batches of whole networks: fewer, for the same number of steps in minutes
-    "nino": {"training": Training(rate=3e-3, batch=4, epochs=10, decay=1e-2)},
+    "nino": {"training": Training(rate=6e-3, batch=4, epochs=25, decay=1e-2, schedule="one-cycle")},
 }
 SOME = 1000  # number of weights per window to which a forecaster of single weights is fitted
 TUNING_ROWS = 256  # training images of a tuning's batch
