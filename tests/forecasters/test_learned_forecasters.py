@@ -96,7 +96,7 @@ def test_the_neural_ode_follows_its_field():
 
 def test_the_transformer_knows_the_order_of_states():
     module = Transformer(10, training=ONCE).fit(lines()).module
-    x = torch.randn(3, 11)
+    x = torch.randn(3, 11, 1)
     swapped = x[:, [1, 0, *range(2, 11)]]
 
     @torch.no_grad()
