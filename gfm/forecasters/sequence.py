@@ -1,4 +1,8 @@
-"""Sequence models: an LSTM and a Transformer that read the prefix and output the whole future at once."""
+"""Sequence models: an LSTM and a Transformer that read the prefix and output the whole future at once.
+
+Both read patches of three states. On validation data this was as good as a token for each state, or better, and takes
+less than half the time.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +23,23 @@ from gfm.trajectories import Trajectories
 
 __all__ = ["LSTM", "Transformer"]
 
+PATCH = 3
+TRAINING = Training(rate=1e-2, batch=32, epochs=2000, patience=30, schedule="plateau")
+"""For hundreds of series, as in the least-squares sets; the rate by validation."""
 CLIP = 8.0
 """Standardised channels are cut here; far outside the fitted range a network's output means nothing."""
 
 
-class _Reader(nn.Module):
-    """Common part: a token for each state, from its value's difference from the last one, the last value, and channels.
+def _patches(states: int) -> int:
+    return math.ceil(states / PATCH)
 
-    Differences are divided by their typical size in the training prefixes; channels are standardised, state by state.
-    The head's output, in units of how far the training runs go by each step, is added to the last value.
-    Without this both models do worse.
+
+class _Reader(nn.Module):
+    """Common part: a token for every ``PATCH`` states, the last patch ending with the last state.
+
+    A token holds the values' differences from the last value, their channels, and the last value itself. Differences
+    are divided by their typical size in the training prefixes; channels are standardised, state by state. The head's
+    output, in units of how far the training runs go by each step, is added to the last value.
 
     Attributes:
         unit: () typical difference of an observed value from the last one.
@@ -47,7 +58,7 @@ class _Reader(nn.Module):
         self.register_buffer("reach", torch.ones(horizon))
         self.register_buffer("center", torch.zeros(length, channels))
         self.register_buffer("spread", torch.ones(length, channels))
-        self.entry = nn.Linear(2 + channels, width)
+        self.entry = nn.Linear(PATCH * (1 + channels) + 1, width)
         self.head = nn.Linear(width, horizon)
 
     def measure(self, observed: Tensor, later: Tensor) -> None:
@@ -63,8 +74,12 @@ class _Reader(nn.Module):
         values = x[..., 0]
         last = values[:, -1:]
         standard = ((x[..., 1:] - self.center) / self.spread).clamp(-CLIP, CLIP)
-        parts = [((values - last) / self.unit)[..., None], last.expand_as(values)[..., None], standard]
-        return last + self.reach * self.head(self.read(self.entry(torch.cat(parts, dim=-1))))
+        states = torch.cat([((values - last) / self.unit)[..., None], standard], dim=-1)
+        missing = PATCH * _patches(states.shape[1]) - states.shape[1]  # the first state is repeated
+        states = torch.cat([states[:, :1].expand(-1, missing, -1), states], dim=1)
+        patches = states.unflatten(1, (-1, PATCH)).flatten(2)
+        tokens = torch.cat([patches, last[..., None].expand(-1, patches.shape[1], -1)], dim=-1)
+        return last + self.reach * self.head(self.read(self.entry(tokens)))
 
     @abstractmethod
     def read(self, tokens: Tensor) -> Tensor:
@@ -102,6 +117,7 @@ class _TransformerReader(_Reader):
 
     def __init__(self, width: int, layers: int, heads: int, length: int, *sizes: int) -> None:
         super().__init__(width, length, *sizes)
+        length = _patches(length)
         position = torch.arange(length)[:, None]
         rate = torch.exp(-math.log(1e4) * torch.arange(0, width, 2) / width)
         code = torch.zeros(length, width)
@@ -121,7 +137,7 @@ class _Sequence(DirectForecaster):
 
     Args:
         observed, training: see :class:`DirectForecaster`.
-        optimizer_state: whether each token also holds what the optimizer's recorded state tells at that state
+        optimizer_state: whether the model also reads what the optimizer's recorded state tells at each state
             (:func:`gfm.matching.optimizer_state.state_channels`), as an optimizer-aware flow's field sees it.
 
     Raises:
@@ -169,7 +185,7 @@ class LSTM(_Sequence):
     name = "lstm"
     title = "LSTM"
     source = "Hochreiter and Schmidhuber 1997; settings ours"
-    defaults = Training(rate=5e-3, batch=64, epochs=200, patience=40, schedule="one-cycle")
+    defaults = TRAINING
 
     def _module(self) -> nn.Module:
         return _LSTMReader(64, 1, self.n + 1, self.horizon, self.channels)
@@ -186,7 +202,7 @@ class Transformer(_Sequence):
     name = "transformer"
     title = "Transformer"
     source = "Vaswani et al. 2017; settings ours"
-    defaults = Training(rate=3e-3, batch=64, epochs=200, patience=40, schedule="one-cycle")
+    defaults = TRAINING
 
     def _module(self) -> nn.Module:
         return _TransformerReader(32, 2, 4, self.n + 1, self.horizon, self.channels)
