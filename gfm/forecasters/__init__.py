@@ -18,6 +18,7 @@ from gfm.forecasters.monotone import MonotoneMap
 from gfm.forecasters.neural_ode import NeuralODE
 from gfm.forecasters.nino import NiNoStyle, WNNPlus
 from gfm.forecasters.ols import OLS, OLSEnds
+from gfm.forecasters.residual import Residual
 from gfm.forecasters.sequence import LSTM, Transformer
 from gfm.forecasters.wnn import WNN
 from gfm.forecasting.base import Forecaster, register, registered
@@ -27,7 +28,7 @@ from gfm.matching import AffineFlow, GradientFlowMatching, LayerwiseFlow, Memory
 __all__ = [
     "LFD2", "LFN", "LFS", "LSTM", "OLS", "WNN", "AffineFlow", "DLinear", "DynamicModes", "FitReport", "Forecaster",
     "Geometric", "GradientFlowMatching", "Hold", "Introspection", "LayerwiseFlow", "Linear", "LinearEnds",
-    "MemorylessFlow", "Mixer", "MonotoneMap", "NLinear", "NeuralODE", "NiNoStyle", "OLSEnds", "Quadratic",
+    "MemorylessFlow", "Mixer", "MonotoneMap", "NLinear", "NeuralODE", "NiNoStyle", "OLSEnds", "Quadratic", "Residual",
     "Transformer", "WNNPlus", "available", "load", "register",
 ]
 

@@ -11,12 +11,23 @@ from torch import Tensor, nn
 
 from gfm.forecasting.base import Forecaster
 from gfm.forecasting.report import FitReport
-from gfm.forecasting.series import from_series, to_series
+from gfm.forecasting.series import from_series
 from gfm.forecasting.training import Training, train_module
 from gfm.nets.seeding import seeding
 from gfm.trajectories import Trajectories
 
-__all__ = ["DirectForecaster"]
+__all__ = ["DirectForecaster", "root_mean_square"]
+
+
+def root_mean_square(values: Tensor, dim: int | None = None) -> Tensor:
+    """The root mean square of all values, or along ``dim``; 1 where it is 0, so that it can serve as a unit."""
+    size = values.square().mean().sqrt() if dim is None else values.square().mean(dim).sqrt()
+    return torch.where(size > 0, size, 1.0)
+
+
+def _by_weight(weights: np.ndarray) -> Tensor:
+    """(runs, states, parameters) -> (runs, parameters, states), float32."""
+    return torch.from_numpy(np.ascontiguousarray(np.swapaxes(weights, 1, 2))).to(torch.float32)
 
 
 class DirectForecaster(Forecaster):
@@ -25,7 +36,8 @@ class DirectForecaster(Forecaster):
     A training item is a run with all its weights, or a single series. The class variable ``loss`` is ``"l1"`` or
     ``"mse"``. The validation loss is the training loss on the validation runs (on the training runs if there are
     none). A module's buffer ``unit`` is set to the root mean square difference of the observed states from the
-    last one.
+    last one. A subclass may observe more than the states by itself (:meth:`_observed`) and set other units
+    (:meth:`_measure`).
 
     Args:
         observed: see :class:`Forecaster`.
@@ -56,11 +68,19 @@ class DirectForecaster(Forecaster):
         """A term added to the loss; by default none."""
         return 0.0
 
+    def _observed(self, prefix: Trajectories) -> Tensor:
+        """(runs, parameters, n+1) what the module sees of a prefix, as float32."""
+        return _by_weight(prefix.weights)
+
     def _tensors(self, data: Trajectories) -> tuple[Tensor, Tensor]:
-        """(runs, parameters, n+1) observed and (runs, parameters, horizon) later states."""
-        weights = torch.from_numpy(np.ascontiguousarray(np.swapaxes(data.weights, 1, 2)))
-        weights = weights.to(torch.float32)
-        return weights[..., : self.n + 1], weights[..., self.n + 1 :]
+        """What is observed of whole runs, and the (runs, parameters, horizon) states to be forecast."""
+        return self._observed(data.prefix(self.n)), _by_weight(data.weights[:, self.n + 1 :])
+
+    def _measure(self, observed: Tensor, later: Tensor) -> None:
+        """Set the module's units by the training runs."""
+        for name, buffer in self.module.named_buffers():
+            if name == "unit":
+                buffer.copy_(root_mean_square(observed - observed[..., -1:]))
 
     def _error(self, observed: Tensor, later: Tensor) -> Tensor:
         if self.per_series:
@@ -73,10 +93,7 @@ class DirectForecaster(Forecaster):
     def _fit(self, train: Trajectories, validation: Trajectories | None, report: FitReport) -> None:
         self.rebuild()
         observed, later = self._tensors(train)
-        for name, buffer in self.module.named_buffers():
-            if name == "unit":
-                size = (observed - observed[..., -1:]).square().mean().sqrt()
-                buffer.copy_(size if size > 0 else torch.ones(()))
+        self._measure(observed, later)
         observed, later = observed.to(report.device), later.to(report.device)
         if self.by_series:
             observed, later = (part.flatten(0, 1)[:, None] for part in (observed, later))
@@ -92,10 +109,9 @@ class DirectForecaster(Forecaster):
 
     @torch.no_grad()
     def _forecast(self, prefix: Trajectories, horizon: int) -> np.ndarray:
-        series = torch.from_numpy(to_series(prefix.weights).astype(np.float32))
+        observed = self._observed(prefix)
         if self.per_series:
-            later = torch.cat([self.module(chunk) for chunk in series.split(65_536)])
+            later = torch.cat([self.module(chunk) for chunk in observed.flatten(0, 1).split(65_536)])
         else:
-            runs = series.reshape(prefix.runs, prefix.parameters, -1)
-            later = torch.cat([self.module(chunk) for chunk in runs.split(256)]).flatten(0, 1)
+            later = torch.cat([self.module(chunk) for chunk in observed.split(256)]).flatten(0, 1)
         return from_series(later.numpy()[:, :horizon], prefix.parameters).astype(np.float64)

@@ -34,7 +34,7 @@ class Introspection(IteratedForecaster):
     name = "introspection"
     title = "Introspection"
     source = "Sinha et al. 2017, arXiv 1704.04959"
-    defaults = Training(rate=3e-3, batch=32, epochs=400, patience=40)
+    defaults = Training(rate=3e-3, batch=32, epochs=2000, patience=40)
 
     def _network(self, series: Tensor) -> nn.Module:
         self.unit = float((series - series[:, :1]).square().mean().sqrt()) or 1.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor, cat, nn
 from torch.nn import functional as F
 
@@ -14,7 +16,7 @@ __all__ = ["LFD2", "LFN", "LFS", "DLinear", "NLinear"]
 
 
 class _Linear(DirectForecaster):
-    defaults = Training(rate=5e-3, batch=32, epochs=1000, patience=50)
+    defaults = Training(rate=5e-3, batch=32, epochs=5000, patience=50)
 
 
 @register
@@ -117,6 +119,7 @@ class DLinear(_Linear):
     name = "dlinear"
     title = "DLinear"
     source = "Zeng et al. 2023, arXiv 2205.13504"
+    defaults = replace(_Linear.defaults, rate=1e-2)
 
     def _module(self) -> nn.Module:
         length = self.n + 1
@@ -138,6 +141,7 @@ class NLinear(_Linear):
     name = "nlinear"
     title = "NLinear"
     source = "Zeng et al. 2023, arXiv 2205.13504"
+    defaults = replace(_Linear.defaults, rate=1e-2)
 
     def _module(self) -> nn.Module:
         return _FromLast(self.n + 1, self.horizon)

@@ -47,7 +47,7 @@ class Mixer(DirectForecaster):
     source = "code of arXiv 2505.02714; RevIN: Kim et al. 2022"
     coordinatewise = False
     per_series = False
-    defaults = Training(rate=1e-3, batch=32, epochs=400, patience=40)
+    defaults = Training(rate=3e-3, batch=32, epochs=2000, patience=40)
 
     def _module(self) -> nn.Module:
         return _RevInMixer(self.n + 1, self.parameters, self.horizon, 512)

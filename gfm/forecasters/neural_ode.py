@@ -53,7 +53,7 @@ class NeuralODE(DirectForecaster):
     name = "neural-ode"
     title = "Neural ODE"
     source = "Chen et al. 2018, arXiv 1806.07366; settings ours"
-    defaults = Training(rate=3e-3, batch=32, epochs=200, patience=30)
+    defaults = Training(rate=1e-2, batch=32, epochs=1000, patience=30)
 
     def _module(self) -> nn.Module:
         return _Flow(self.n + 1, self.horizon, 64)

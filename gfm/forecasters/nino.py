@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -166,7 +168,7 @@ class WNNPlus(DirectForecaster):
     source = "Knyazev et al. 2025, arXiv 2409.04434 (its graph-free baseline)"
     loss = "l1"
     per_series = False
-    defaults = Training(rate=3e-3, batch=32, epochs=400, patience=40, decay=1e-2)
+    defaults = Training(rate=3e-3, batch=32, epochs=2000, patience=40, decay=1e-2)
 
     def __init__(self, observed: int | None = None, training: Training | None = None, width: int = 64) -> None:
         super().__init__(observed, training)
@@ -206,6 +208,7 @@ class NiNoStyle(WNNPlus):
     title = "NiNo-style"
     source = "after Knyazev et al. 2025, arXiv 2409.04434"
     coordinatewise = False
+    defaults = replace(WNNPlus.defaults, rate=1e-3)
 
     def _fit(self, train: Trajectories, validation: Trajectories | None, report) -> None:
         self.graph = _graph(train)

@@ -1,39 +1,85 @@
-"""Sequence models: an LSTM and a Transformer that read the prefix and output the whole future at once."""
+"""Sequence models: an LSTM and a Transformer that read the prefix and output the whole future at once.
+
+Both read patches of three states. On validation data this was as good as a token for each state, or better, and takes
+less than half the time.
+"""
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gfm.forecasters.direct import DirectForecaster
+from gfm.checks import flag
+from gfm.forecasters.direct import DirectForecaster, root_mean_square
 from gfm.forecasting.base import register
+from gfm.forecasting.report import FitReport
 from gfm.forecasting.training import Training
+from gfm.matching.optimizer_state import recorded_kind, refuse_other_kind, state_channels
+from gfm.trajectories import Trajectories
 
 __all__ = ["LSTM", "Transformer"]
 
+PATCH = 3
+TRAINING = Training(rate=1e-2, batch=32, epochs=2000, patience=30, schedule="plateau")
+"""For hundreds of series, as in the least-squares sets; the rate by validation."""
+CLIP = 8.0
+"""Standardised channels are cut here; far outside the fitted range a network's output means nothing."""
+
+
+def _patches(states: int) -> int:
+    return math.ceil(states / PATCH)
+
 
 class _Reader(nn.Module):
-    """Common part: each token is a value's difference from the last one, together with the last value.
+    """Common part: a token for every ``PATCH`` states, the last patch ending with the last state.
 
-    Differences are scaled by their typical size in the training prefixes, and the head's output is added to the
-    last value. Without this both models do worse.
+    A token holds the values' differences from the last value, their channels, and the last value itself. Differences
+    are divided by their typical size in the training prefixes; channels are standardised, state by state. The head's
+    output, in units of how far the training runs go by each step, is added to the last value.
+
+    Attributes:
+        unit: () typical difference of an observed value from the last one.
+        reach: (horizon,) typical distance from the last observed value at each later step.
+        center, spread: (length, channels) mean and standard deviation of the channels.
     """
 
     unit: Tensor
+    reach: Tensor
+    center: Tensor
+    spread: Tensor
 
-    def __init__(self, width: int, horizon: int) -> None:
+    def __init__(self, width: int, length: int, horizon: int, channels: int) -> None:
         super().__init__()
         self.register_buffer("unit", torch.ones(()))
-        self.entry = nn.Linear(2, width)
+        self.register_buffer("reach", torch.ones(horizon))
+        self.register_buffer("center", torch.zeros(length, channels))
+        self.register_buffer("spread", torch.ones(length, channels))
+        self.entry = nn.Linear(PATCH * (1 + channels) + 1, width)
         self.head = nn.Linear(width, horizon)
 
+    def measure(self, observed: Tensor, later: Tensor) -> None:
+        """Set the units by (series, length, 1 + channels) observed and (series, horizon) later values."""
+        values, channels = observed[..., 0], observed[..., 1:]
+        last = values[:, -1:]
+        self.unit.copy_(root_mean_square(values - last))
+        self.reach.copy_(root_mean_square(later - last, 0))
+        self.center.copy_(channels.mean(0))
+        self.spread.copy_(root_mean_square(channels - self.center, 0))
+
     def forward(self, x: Tensor) -> Tensor:
-        last = x[:, -1:]
-        tokens = torch.stack([(x - last) / self.unit, last.expand_as(x)], dim=-1)
-        return last + self.unit * self.head(self.read(self.entry(tokens)))
+        values = x[..., 0]
+        last = values[:, -1:]
+        standard = ((x[..., 1:] - self.center) / self.spread).clamp(-CLIP, CLIP)
+        states = torch.cat([((values - last) / self.unit)[..., None], standard], dim=-1)
+        missing = PATCH * _patches(states.shape[1]) - states.shape[1]  # the first state is repeated
+        states = torch.cat([states[:, :1].expand(-1, missing, -1), states], dim=1)
+        patches = states.unflatten(1, (-1, PATCH)).flatten(2)
+        tokens = torch.cat([patches, last[..., None].expand(-1, patches.shape[1], -1)], dim=-1)
+        return last + self.reach * self.head(self.read(self.entry(tokens)))
 
     @abstractmethod
     def read(self, tokens: Tensor) -> Tensor:
@@ -41,8 +87,8 @@ class _Reader(nn.Module):
 
 
 class _LSTMReader(_Reader):
-    def __init__(self, width: int, horizon: int, layers: int) -> None:
-        super().__init__(width, horizon)
+    def __init__(self, width: int, layers: int, *sizes: int) -> None:
+        super().__init__(width, *sizes)
         self.lstm = nn.LSTM(width, width, layers, batch_first=True)
 
     def read(self, tokens: Tensor) -> Tensor:
@@ -69,8 +115,9 @@ class _Block(nn.Module):
 class _TransformerReader(_Reader):
     code: Tensor
 
-    def __init__(self, width: int, horizon: int, layers: int, heads: int, length: int) -> None:
-        super().__init__(width, horizon)
+    def __init__(self, width: int, layers: int, heads: int, length: int, *sizes: int) -> None:
+        super().__init__(width, length, *sizes)
+        length = _patches(length)
         position = torch.arange(length)[:, None]
         rate = torch.exp(-math.log(1e4) * torch.arange(0, width, 2) / width)
         code = torch.zeros(length, width)
@@ -85,32 +132,77 @@ class _TransformerReader(_Reader):
         return tokens[:, -1]
 
 
+class _Sequence(DirectForecaster):
+    """A sequence model of the states of one weight.
+
+    Args:
+        observed, training: see :class:`DirectForecaster`.
+        optimizer_state: whether the model also reads what the optimizer's recorded state tells at each state
+            (:func:`gfm.matching.optimizer_state.state_channels`), as an optimizer-aware flow's field sees it.
+
+    Raises:
+        InputError: ``optimizer_state`` is not True or False.
+    """
+
+    by_series = True
+
+    def __init__(
+        self, observed: int | None = None, training: Training | None = None, optimizer_state: bool = False
+    ) -> None:
+        super().__init__(observed, training)
+        self.optimizer_state = flag("optimizer_state", optimizer_state)
+
+    def _observed(self, prefix: Trajectories) -> Tensor:
+        """(runs, parameters, n+1, 1 + channels), the weights first."""
+        values = super()._observed(prefix)[..., None]
+        if not self.optimizer_state:
+            return values
+        channels = torch.from_numpy(state_channels(prefix)).to(torch.float32)
+        return torch.cat([values, channels.view(*values.shape[:3], -1)], dim=-1)
+
+    def _measure(self, observed: Tensor, later: Tensor) -> None:
+        assert isinstance(self.module, _Reader)
+        self.module.measure(observed.flatten(0, 1), later.flatten(0, 1))
+
+    def _fit(self, train: Trajectories, validation: Trajectories | None, report: FitReport) -> None:
+        self.kind = recorded_kind(train)
+        self.channels = self._observed(train[:1].prefix(self.n)).shape[-1] - 1
+        super()._fit(train, validation, report)
+
+    def _forecast(self, prefix: Trajectories, horizon: int) -> np.ndarray:
+        if self.optimizer_state:
+            refuse_other_kind(self.kind, prefix, f"The {self.title}")
+        return super()._forecast(prefix, horizon)
+
+
 @register
-class LSTM(DirectForecaster):
-    """An LSTM layer of 64 over the scalar series; a linear head from its last state to all steps."""
+class LSTM(_Sequence):
+    """An LSTM layer of 64 over the scalar series; a linear head from its last state to all steps.
+
+    With ``optimizer_state=True`` it also reads what the optimizer's recorded state tells at each state.
+    """
 
     name = "lstm"
     title = "LSTM"
     source = "Hochreiter and Schmidhuber 1997; settings ours"
-    by_series = True
-    defaults = Training(rate=5e-3, batch=64, epochs=200, patience=40, schedule="one-cycle")
+    defaults = TRAINING
 
     def _module(self) -> nn.Module:
-        return _LSTMReader(64, self.horizon, layers=1)
+        return _LSTMReader(64, 1, self.n + 1, self.horizon, self.channels)
 
 
 @register
-class Transformer(DirectForecaster):
+class Transformer(_Sequence):
     """Two encoder layers of width 32 with four heads; a linear head from the last token to all steps.
 
+    With ``optimizer_state=True`` it also reads what the optimizer's recorded state tells at each state.
     On validation data width 32 did as well as 64 on the least-squares sets and better on the small networks.
     """
 
     name = "transformer"
     title = "Transformer"
     source = "Vaswani et al. 2017; settings ours"
-    by_series = True
-    defaults = Training(rate=3e-3, batch=64, epochs=200, patience=40, schedule="one-cycle")
+    defaults = TRAINING
 
     def _module(self) -> nn.Module:
-        return _TransformerReader(32, self.horizon, layers=2, heads=4, length=self.n + 1)
+        return _TransformerReader(32, 2, 4, self.n + 1, self.horizon, self.channels)

@@ -58,7 +58,7 @@ class WNN(IteratedForecaster):
     name = "wnn"
     title = "WNN"
     source = "Jang et al. 2023 (ICML)"
-    defaults = Training(rate=1e-3, batch=32, epochs=400, patience=40)
+    defaults = Training(rate=1e-3, batch=32, epochs=2000, patience=40)
 
     def _network(self, series: Tensor) -> nn.Module:
         stride = self.n // (WINDOW - 1)

@@ -16,7 +16,9 @@ from gfm.forecasting.report import FitReport
 
 __all__ = ["SCHEDULES", "Training", "train_module", "usable"]
 
-SCHEDULES = ("constant", "one-cycle")
+SCHEDULES = ("constant", "one-cycle", "plateau")
+FALL = 0.3
+"""By this the learning rate is multiplied on a plateau."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,10 @@ class Training:
         patience: passes without a better validation loss before stopping; the best state is restored.
         seed: of the initial weights and the order of items.
         decay: AdamW's weight decay.
-        schedule: ``"constant"``, or ``"one-cycle"``: the learning rate rises to ``rate`` over three tenths of the
+        schedule: ``"constant"``; ``"one-cycle"``: the learning rate rises to ``rate`` over three tenths of the
             epochs and then falls to almost zero, so that a short training gets as far as a long one at a constant
-            rate.
+            rate; or ``"plateau"``: it falls to three tenths whenever a third of the patience has passed without a
+            better validation loss, so that training is as long as it needs to be.
 
     Raises:
         InputError: A number is out of range, or the schedule is unknown.
@@ -86,6 +89,10 @@ def train_module(
     cycle = None
     if training.schedule == "one-cycle" and steps > 3:  # fewer steps have no room for a cycle
         cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.rate, steps, cycle_momentum=False)
+    plateau = None
+    if training.schedule == "plateau":
+        wait = max(training.patience // 3, 1) - 1
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=FALL, patience=wait, threshold=0.0)
     best, best_state, best_epoch = float("inf"), copy.deepcopy(module.state_dict()), 0
     if first:
         with torch.no_grad():
@@ -106,6 +113,8 @@ def train_module(
             score = validate()
         if not math.isfinite(total) or math.isnan(score):
             raise NumericalError(f"The training loss left the finite numbers in epoch {epoch}; lower the rate.")
+        if plateau is not None:
+            plateau.step(score)
         report.train.append(total / items)
         report.validation.append(score)
         if score < best:

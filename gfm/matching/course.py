@@ -12,16 +12,20 @@ from torch import Tensor
 from gfm.errors import InputError
 from gfm.forecasting.series import to_series
 from gfm.matching.frame import Frame, units_of
-from gfm.matching.optimizer_state import gradients, learning_rate, state_features, step_counts
+from gfm.matching.optimizer_state import (
+    SMALLEST,
+    TINIEST,
+    averages_of,
+    gradients,
+    learning_rate,
+    state_features,
+    step_counts,
+)
 from gfm.matching.rules import Descent, UpdateRule, rule_of
 from gfm.trajectories import Trajectories
 
 __all__ = ["Course", "Units", "factors_of"]
 
-SMALLEST = 1e-3
-"""Least unit of a weight's gradients, relative to the root mean square over the run's weights."""
-TINIEST = 1e-150
-"""Least unit of a gradient in a run without any; its square is still a number."""
 
 
 @dataclass(frozen=True)
@@ -125,13 +129,7 @@ class Units:
         rule = rule_of(data.meta) if self.optimizer_state else Descent()
         lr = learning_rate(data) if self.optimizer_state else 1.0  # without the optimizer's state it cancels
         schedule = factors_of(data)
-        missing = [name for name in rule.averages if name not in data.states]
-        if missing:
-            raise InputError(
-                f"The optimizer-aware flow needs the optimizer's {missing[0]!r} in the trajectories; record them with "
-                f"states=True, or use Conditioning(optimizer_state=False)."
-            )
-        averages = [to_series(data.states[name]).astype(np.float64) for name in rule.averages]
+        averages = [to_series(value).astype(np.float64) for value in averages_of(data, rule).values()]
         unit = rule.unit(tuple(torch.from_numpy(a[:, n]) for a in averages), torch.from_numpy(steps[:, n]))
         if unit is None:  # the gradient that moves a weight at the mean speed of the prefix
             rate = rule.slow / passed / _now(schedule, steps[:, n])

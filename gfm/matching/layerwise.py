@@ -16,7 +16,7 @@ from gfm.errors import InputError, NumericalError
 from gfm.forecasting.base import Forecaster, register
 from gfm.forecasting.report import FitReport
 from gfm.matching.frame import Frame
-from gfm.matching.optimizer_state import averages, second_moment_units, second_moments
+from gfm.matching.optimizer_state import last_averages, second_moment_units, second_moments
 from gfm.trajectories import Trajectories
 
 __all__ = ["LayerwiseFlow", "Tuning"]
@@ -194,7 +194,7 @@ class LayerwiseFlow(Forecaster):
             frame = Frame.of(one.weights, scale, groups=one.groups)
             features = [frame.prefix[:, :-1]]
             if one.states:
-                features.append(averages(one) / frame.scale[:, None])
+                features.append(last_averages(one) / frame.scale[:, None])
             powers = np.ones((one.parameters, 1))
             if "second" in one.states:
                 size = second_moments(one, second_moment_units(one))

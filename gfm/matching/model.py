@@ -18,6 +18,7 @@ from gfm.matching.damping import DAMPINGS
 from gfm.matching.flow import Flow
 from gfm.matching.integrate import Solver
 from gfm.matching.matched import MatchedFlow
+from gfm.matching.optimizer_state import recorded_kind, refuse_other_kind
 from gfm.matching.options import Conditioning, FlowOptions, Network
 from gfm.matching.path import IncrementPath
 from gfm.matching.restraint import Restraint
@@ -83,16 +84,13 @@ class FlowForecaster(Forecaster):
             cautious = options.damping == "cautious"
             self.restraint = Restraint.fit(train, validation, self.flow, options.solver, cautious)
             report.notes["damping"] = self.restraint.name
-        report.parameters, self.kind = self.flow.size, self._kind(train)
+        report.parameters, self.kind = self.flow.size, recorded_kind(train)
         # used by the checks of forecast(): a vector field has a fixed number of weights
         self.coordinatewise = self.flow.coordinatewise
 
     def takes_some(self) -> bool:
         """Whether no view is asked for that looks at all weights together."""
         return all(flow.coordinatewise for flow in self.flows if flow.view == self.view)
-
-    def _kind(self, data: Trajectories) -> tuple[str, str]:
-        return str(data.meta.get("optimizer")), "at every step" if (np.diff(data.steps) == 1).all() else "with gaps"
 
     def with_damping(self, damping: str) -> Self:
         """The same fitted model under a damping no stronger than the one it was fitted with.
@@ -110,9 +108,8 @@ class FlowForecaster(Forecaster):
         return other
 
     def _forecast(self, prefix: Trajectories, horizon: int) -> np.ndarray:
-        if self.flow.optimizer_state and self._kind(prefix) != self.kind:
-            names = " and ".join(f"{name}, recorded {how}" for name, how in (self.kind, self._kind(prefix)))
-            raise InputError(f"The flow knows the optimizer of the fitted runs; that of the prefix differs: {names}.")
+        if self.flow.optimizer_state:
+            refuse_other_kind(self.kind, prefix, "The flow")
         return self.restraint.apply(prefix, self.flow.forecast(prefix, horizon, self.options.solver))
 
 

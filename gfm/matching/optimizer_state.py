@@ -20,17 +20,22 @@ import numpy as np
 from gfm.checks import number
 from gfm.errors import InputError
 from gfm.forecasting.series import to_series
-from gfm.matching.rules import rule_of
+from gfm.matching.rules import UpdateRule, rule_of
 from gfm.trajectories import Trajectories
 
 __all__ = [
-    "STEP", "averages", "gradients", "knows_optimizer", "learning_rate", "second_moment_units", "second_moments",
-    "state_features", "step_counts", "times_powers",
+    "SMALLEST", "STEP", "TINIEST", "averages_of", "gradients", "knows_optimizer", "last_averages",
+    "learning_rate", "recorded_kind", "refuse_other_kind", "second_moment_units", "second_moments", "state_channels", "state_features",
+    "step_counts", "times_powers",
 ]
 
 STEP = "optimizer.step"
 """Buffer with the optimizer's own count of steps, (runs, states), where runs do not begin at its first step."""
-WITHOUT = "use Conditioning(optimizer_state=False)"
+WITHOUT = "use optimizer_state=False (of a flow: Conditioning(optimizer_state=False))"
+SMALLEST = 1e-3
+"""Least unit of a weight's gradients, relative to the root mean square over the run's weights."""
+TINIEST = 1e-150
+"""Least unit of a gradient in a run without any; its square is still a number."""
 
 
 def learning_rate(data: Trajectories) -> float:
@@ -40,7 +45,7 @@ def learning_rate(data: Trajectories) -> float:
         InputError: ``meta["lr"]`` is missing, or is not a positive number.
     """
     if "lr" not in data.meta:
-        raise InputError(f"The optimizer-aware field needs the learning rate in meta['lr']; or {WITHOUT}.")
+        raise InputError(f"An optimizer-aware forecaster needs the learning rate in meta['lr']; or {WITHOUT}.")
     return number("meta['lr']", data.meta["lr"], lambda lr: 0 < lr < math.inf, "a positive number")
 
 
@@ -52,6 +57,21 @@ def knows_optimizer(data: Trajectories) -> bool:
     except InputError:
         return False
     return bool(data.states)
+
+
+def averages_of(data: Trajectories, rule: UpdateRule) -> dict[str, np.ndarray]:
+    """The rule's averages, (runs, states, parameters) each, as recorded.
+
+    Raises:
+        InputError: One is missing.
+    """
+    missing = [name for name in rule.averages if name not in data.states]
+    if missing:
+        raise InputError(
+            f"An optimizer-aware forecaster needs the optimizer's {missing[0]!r} in the trajectories; "
+            f"record them with states=True, or {WITHOUT}."
+        )
+    return {name: data.states[name] for name in rule.averages}
 
 
 def gradients(data: Trajectories) -> np.ndarray:
@@ -76,10 +96,10 @@ def gradients(data: Trajectories) -> np.ndarray:
             return (states["momentum"][:, 1:] - keep * states["momentum"][:, :-1]) / (1 - keep)
     except KeyError as missing:
         raise InputError(
-            f"The optimizer-aware field needs the optimizer's {missing} in the trajectories; "
+            f"An optimizer-aware forecaster needs the optimizer's {missing} in the trajectories; "
             f"record them with states=True, or {WITHOUT}."
         ) from None
-    raise InputError(f"The optimizer-aware field knows SGD, momentum, RMSprop and Adam, not {rule!r}; {WITHOUT}.")
+    raise InputError(f"An optimizer-aware forecaster knows SGD, momentum, RMSprop and Adam, not {rule!r}; {WITHOUT}.")
 
 
 def state_features(prefix: Trajectories) -> np.ndarray:
@@ -96,7 +116,7 @@ def state_features(prefix: Trajectories) -> np.ndarray:
         InputError: The trajectories lack the optimizer's state, or do not name a known optimizer.
     """
     if (np.diff(prefix.steps) > 1).any():
-        return averages(prefix)
+        return last_averages(prefix)
     lr, rebuilt = learning_rate(prefix), gradients(prefix)
     parts = [to_series(rebuilt) * lr]
     if "second" in prefix.states:
@@ -106,7 +126,7 @@ def state_features(prefix: Trajectories) -> np.ndarray:
     return np.hstack(parts).astype(np.float64)
 
 
-def averages(prefix: Trajectories) -> np.ndarray:
+def last_averages(prefix: Trajectories) -> np.ndarray:
     """(series, features): the averages at the last state times lr, and the step that they imply if both are kept.
 
     Raises:
@@ -114,19 +134,78 @@ def averages(prefix: Trajectories) -> np.ndarray:
     """
     lr, parts = learning_rate(prefix), []
     if "momentum" in prefix.states:
-        first = to_series(prefix.states["momentum"][:, -1:] / _started(prefix).get("momentum", 1.0))
+        first = _at_last(prefix, "momentum")
         parts.append(first * lr)
         if "second" in prefix.states:
             parts.append(lr * first / (_root_second(prefix) + 1e-8))
     if "second" in prefix.states:
         parts.append(_root_second(prefix) * lr)
     if not parts:
-        raise InputError(f"The optimizer-aware field needs a recorded state; {WITHOUT}.")
+        raise InputError(f"An optimizer-aware forecaster needs a recorded state; {WITHOUT}.")
     return np.hstack(parts).astype(np.float64)
 
 
+def _at_last(prefix: Trajectories, name: str) -> np.ndarray:
+    """(series, 1) an average at the last state, corrected for its start."""
+    started = _started(prefix).get(name)
+    return to_series(prefix.states[name][:, -1:] / (1.0 if started is None else started[:, -1:]))
+
+
 def _root_second(prefix: Trajectories) -> np.ndarray:
-    return to_series(np.sqrt(prefix.states["second"][:, -1:] / _started(prefix).get("second", 1.0)))
+    return np.sqrt(_at_last(prefix, "second"))
+
+
+def state_channels(prefix: Trajectories) -> np.ndarray:
+    """(series, states, channels) the same information state by state, for a model that reads a prefix in order.
+
+    The channels are the gradient of the step that led to a state (0 for the first; none if the states were recorded
+    with gaps) and the optimizer's average of gradients, if it keeps one: each times lr, and each divided by the
+    weight's own unit of gradients; then the logarithm of the root second moment. The unit is the root second moment
+    at the last state; where the optimizer keeps none, the root mean square of the gradients over the prefix.
+
+    Raises:
+        InputError: The trajectories lack the optimizer's state, or do not name a known optimizer.
+    """
+    lr, started = learning_rate(prefix), _started(prefix)
+    averages = averages_of(prefix, rule_of(prefix.meta))
+    averages = {name: value / started.get(name, 1.0) for name, value in averages.items()}
+    moving = [averages["momentum"]] if "momentum" in averages else []
+    if (np.diff(prefix.steps) == 1).all():
+        rebuilt = gradients(prefix)
+        moving.insert(0, np.concatenate([np.zeros_like(rebuilt[:, :1]), rebuilt], axis=1))
+    if "second" in averages:
+        root = np.sqrt(averages["second"].astype(np.float64))
+    elif moving:
+        mean = np.square(moving[0], dtype=np.float64).mean(axis=1, keepdims=True)
+        root = np.broadcast_to(np.sqrt(mean), prefix.weights.shape)
+    else:
+        raise InputError(f"An optimizer-aware forecaster needs a recorded state; {WITHOUT}.")
+    least = SMALLEST * np.sqrt(np.square(root[:, -1:]).mean(axis=2, keepdims=True))
+    root = np.maximum(root, np.maximum(least, TINIEST))
+    parts = [part * scale for part in moving for scale in (lr, 1 / root[:, -1:])]
+    return np.stack([to_series(part) for part in (*parts, np.log(root))], axis=-1)
+
+
+def recorded_kind(data: Trajectories) -> tuple[str, str]:
+    """The optimizer, and whether every step was recorded: what an optimizer-aware forecaster is fitted to."""
+    return str(data.meta.get("optimizer")), "at every step" if (np.diff(data.steps) == 1).all() else "with gaps"
+
+
+def refuse_other_kind(fitted: tuple[str, str], prefix: Trajectories, what: str) -> None:
+    """Check that a prefix is of the fitted runs' :func:`recorded_kind`.
+
+    Args:
+        fitted: the kind of the fitted runs.
+        prefix: observed states.
+        what: the forecaster, as the message's subject.
+
+    Raises:
+        InputError: It is not.
+    """
+    found = recorded_kind(prefix)
+    if found != fitted:
+        names = " and ".join(f"{name}, recorded {how}" for name, how in (fitted, found))
+        raise InputError(f"{what} knows the optimizer of the fitted runs; that of the prefix differs: {names}.")
 
 
 def step_counts(data: Trajectories) -> np.ndarray:
@@ -135,11 +214,11 @@ def step_counts(data: Trajectories) -> np.ndarray:
 
 
 def _started(prefix: Trajectories) -> dict[str, np.ndarray]:
-    """(runs, 1, 1) by which Adam's averages at the last state fall short, for having started from zero."""
+    """(runs, states, 1) by which Adam's averages fall short, for having started from zero."""
     if prefix.meta.get("optimizer") not in ("Adam", "AdamW"):
         return {}
     betas = (prefix.meta.get("options") or {}).get("betas", (0.9, 0.999))
-    count = np.maximum(step_counts(prefix)[:, -1], 1)[:, None, None]
+    count = np.maximum(step_counts(prefix), 1)[..., None]
     return {name: 1 - beta**count for name, beta in zip(("momentum", "second"), betas, strict=True)}
 
 

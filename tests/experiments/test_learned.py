@@ -99,6 +99,22 @@ def test_network_forecasts_and_transfers_run():
     assert (wide["hold"][0] != wide["hold"][1]) and np.isfinite(wide["errors"]).all()
 
 
+def test_sequence_models_are_fitted_blind_aware_and_over_the_affine_flow():
+    options = {"optimizer": "Adam", "replicates": 1, "epochs": 1, "runs": 16}
+    found = {(aware, over): compute(NetworkForecast("lstm", aware=aware, over_affine=over, **options))
+             for aware in ("no", "yes") for over in (False, True)}
+    numbers = {key: result.info["parameters"][0] for key, result in found.items()}
+    assert numbers["no", False] < numbers["yes", False] < numbers["yes", True]
+    ends = [result.arrays["errors"][0, -1] for result in found.values()]
+    assert len(np.unique(ends)) == 4 and np.isfinite(ends).all()
+
+
+def test_over_the_affine_flow_a_rule_that_holds_adds_nothing():
+    over = compute(LeastSquaresForecast("hold", 1, "SGD", samples=1, over_affine=True)).arrays["errors"]
+    affine = compute(LeastSquaresForecast("affine-flow/coordinate", 1, "SGD", samples=1)).arrays["errors"]
+    np.testing.assert_allclose(over, affine, rtol=1e-9)
+
+
 def test_one_fit_serves_every_damping():
     tried = tuple(("affine-flow", "no", damping) for damping in ("cautious", "auto", "none"))
     options = {"optimizer": "SGD", "tests": ((2.0, 10),), "epochs": 2, "runs": 40}

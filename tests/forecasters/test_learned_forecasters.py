@@ -96,10 +96,10 @@ def test_the_neural_ode_follows_its_field():
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * float(module.unit))
 
 
-def test_the_transformer_knows_the_order_of_states():
+def test_the_transformer_knows_the_order_of_patches():
     module = Transformer(10, training=ONCE).fit(lines()).module
-    x = torch.randn(3, 11)
-    swapped = x[:, [1, 0, *range(2, 11)]]
+    x = torch.randn(3, 11, 1)
+    swapped = x[:, [0, 1, 5, 6, 7, 2, 3, 4, 8, 9, 10]]
 
     @torch.no_grad()
     def change() -> float:

@@ -34,6 +34,29 @@ def test_a_cycle_ends_without_the_noise_of_a_constant_rate():
     assert noisy_mean("one-cycle") < 0.05 * noisy_mean("constant")
 
 
+def test_on_a_plateau_the_rate_falls_until_the_patience_is_over():
+    module = torch.nn.Linear(1, 1, bias=False)
+    scores = iter([3.0, 2.0, 2.5, 2.5, 1.0, *[1.5] * 99])
+    rates = []
+
+    def validate():
+        rates.append(float((module.weight.detach() - before[-1]).abs()))
+        return next(scores)
+
+    before = []
+
+    def loss(items, _):  # AdamW moves by the rate under a gradient that does not change
+        before.append(module.weight.detach().clone())
+        return module.weight.sum()
+
+    report = FitReport()
+    training = Training(rate=0.1, batch=1, epochs=50, patience=6, schedule="plateau")
+    train_module(module, loss, 1, validate, training, report)
+    assert (report.epochs, report.best_epoch) == (11, 5)  # six after the best, long before the cap
+    falls = np.cumsum([0, 0, 0, 0, 1, 0, 0, 1, 0, 1, 0])  # after two epochs without a better score
+    np.testing.assert_allclose(rates, 0.1 * 0.3**falls, rtol=1e-3)
+
+
 def test_unknown_schedule():
     with pytest.raises(InputError, match="schedule"):
         Training(schedule="cosine")

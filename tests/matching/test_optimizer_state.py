@@ -9,7 +9,7 @@ from gfm import Trajectories
 from gfm.errors import InputError
 from gfm.forecasting.training import Training
 from gfm.matching import Conditioning, GradientFlowMatching
-from gfm.matching.optimizer_state import STEP, gradients, state_features
+from gfm.matching.optimizer_state import STEP, gradients, state_channels, state_features
 from gfm.trajectories import record
 
 generator = torch.Generator().manual_seed(0)
@@ -85,7 +85,7 @@ def test_the_model_uses_the_state_when_told_and_needs_it_then():
 
 
 def test_a_missing_state_is_named_with_what_to_do():
-    with pytest.raises(InputError, match=r"'momentum' .*states=True, or use Conditioning\(optimizer_state=False\)"):
+    with pytest.raises(InputError, match=r"'momentum' .*states=True, or use .*Conditioning\(optimizer_state=False\)"):
         gradients(recorded("Adam", states=False))
 
 
@@ -102,3 +102,32 @@ def test_averages_are_corrected_for_their_start_by_the_optimizers_own_count():
         m, v = 0.3 / (1 - 0.9**k), 0.02 / (1 - 0.999**k)
         known = [0.1 * m, 0.1 * m / (np.sqrt(v) + 1e-8), 0.1 * np.sqrt(v)]
         np.testing.assert_allclose(found[run], np.tile(known, (4, 1)))
+
+
+def test_channels_tell_state_by_state_what_the_features_tell():
+    data, k = recorded("Adam"), np.arange(1, 7)
+    found = state_channels(data).reshape(40, 10, 7, 5)[2]
+    gradient = np.stack([true_gradient(data.weights[2, step], 2) for step in range(6)], axis=1)
+    momentum, second = (data.states[name][2, 1:].T for name in ("momentum", "second"))
+    momentum, root = momentum / (1 - 0.9**k), np.sqrt(second / (1 - 0.999**k))
+    unit = root[:, -1:]
+    known = [0.01 * gradient, gradient / unit, 0.01 * momentum, momentum / unit, np.log(root)]
+    np.testing.assert_allclose(found[:, 1:], np.stack(known, axis=-1), rtol=1e-4, atol=1e-7)
+    np.testing.assert_array_equal(found[:, 0, :4], 0)
+
+
+@pytest.mark.parametrize("optimizer, count", [("SGD", 3), ("momentum", 5), ("RMSprop", 3), ("Adam", 5)])
+def test_channels_of_every_optimizer_and_of_records_with_gaps(optimizer, count):
+    data = recorded(optimizer)
+    assert state_channels(data).shape == (400, 7, count)
+    if optimizer == "SGD":
+        with pytest.raises(InputError, match="recorded state"):
+            state_channels(data.every(2))
+    else:
+        assert state_channels(data.every(2)).shape == (400, 4, count - 2)
+
+
+def test_channels_of_weights_without_gradient_are_numbers():
+    still = Trajectories(np.ones((2, 4, 3)), None, None, {"optimizer": "Adam", "lr": 0.1},
+                         {name: np.zeros((2, 4, 3)) for name in ("momentum", "second")})
+    assert np.isfinite(state_channels(still)).all()

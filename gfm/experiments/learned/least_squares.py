@@ -10,7 +10,7 @@ import numpy as np
 
 from gfm.checks import known
 from gfm.data.least_squares import LeastSquaresSet, least_squares, shared_least_squares
-from gfm.forecasters import Forecaster, available
+from gfm.forecasters import Forecaster, Residual, available
 from gfm.store.experiment import Context, Experiment, Result
 from gfm.trajectories import Trajectories
 
@@ -47,7 +47,7 @@ def replicate_set(dimension: int, optimizer: str, number: int) -> LeastSquaresSe
 
 
 def make_forecaster(
-    name: str, observed: int, epochs: int | None = None, seed: int | None = None, **options
+    name: str, observed: int, epochs: int | None = None, seed: int | None = None, over_affine: bool = False, **options
 ) -> Forecaster:
     """A forecaster by name, with its training (if any) seeded and limited to ``epochs``.
 
@@ -56,6 +56,7 @@ def make_forecaster(
         observed: the number of the last observed state.
         epochs: of its training, at most; None for the forecaster's own.
         seed: of its training; likewise.
+        over_affine: whether it forecasts what the affine flow leaves (:class:`Residual`).
         **options: arguments of its class.
 
     Raises:
@@ -71,7 +72,7 @@ def make_forecaster(
     if training is not None:
         most, own = training.epochs if epochs is None else epochs, training.seed if seed is None else seed
         model.training = replace(training, epochs=min(most, training.epochs), seed=own)  # type: ignore[attr-defined]
-    return model
+    return Residual(observed, model) if over_affine else model
 
 
 def add_report(info: dict[str, list], model: Forecaster) -> None:
@@ -96,6 +97,7 @@ class LeastSquaresForecast(Experiment):
         shared: whether all runs of a sample share one task.
         observed: last observed step.
         epochs: maximum number of epochs; None for the forecaster's own.
+        over_affine: whether the forecaster forecasts what the affine flow leaves.
         keep: number of test runs of sample 1 whose forecasts are kept.
     """
 
@@ -108,6 +110,7 @@ class LeastSquaresForecast(Experiment):
     shared: bool = False
     observed: int = 20
     epochs: int | None = None
+    over_affine: bool = False
     keep: int = 6
 
     def compute(self, context: Context) -> Result:
@@ -119,7 +122,9 @@ class LeastSquaresForecast(Experiment):
         for sample in range(1, self.samples + 1):
             data = Trajectories(make(self.dimension, self.optimizer, sample).weights)
             train, validation, test = data.split(*SPLIT)
-            model = make_forecaster(self.forecaster, self.observed, self.epochs, seed=sample)
+            model = make_forecaster(
+                self.forecaster, self.observed, self.epochs, seed=sample, over_affine=self.over_affine
+            )
             add_report(info, model.fit(train, validation=validation))
             forecast = model.forecast(test.prefix(self.observed))
             truth = test.weights[:, self.observed + 1 :]

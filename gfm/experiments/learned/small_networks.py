@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gfm.experiments.learned.least_squares import add_report, make_forecaster
+from gfm.forecasting.training import Training
 from gfm.matching import Conditioning
 from gfm.store.experiment import Context, Experiment, Result
 from gfm.trajectories import Trajectories, record
@@ -25,6 +26,10 @@ POINTS = 100
 BATCH = 64
 RATE = 0.002
 OBSERVED = 20
+SEQUENCE = Training(batch=128, epochs=400, patience=9, schedule="plateau")
+"""How the sequence models are trained, on thousands of series."""
+RATES = {("lstm", "no"): 1e-2, ("lstm", "yes"): 1e-3, ("transformer", "no"): 1e-2, ("transformer", "yes"): 1e-2}
+"""Their learning rates, blind and aware, chosen by the validation runs of replicates 0 and 1."""
 
 
 def half_net(width: int = WIDTH) -> nn.Module:
@@ -120,11 +125,13 @@ class NetworkForecast(Experiment):
 
     Args:
         forecaster: its name.
-        aware: ``"auto"``, ``"yes"`` or ``"no"``: whether the flow uses the optimizer's state.
+        aware: ``"auto"``, ``"yes"`` or ``"no"``: whether a flow or a sequence model uses the optimizer's state.
+            For the latter ``"auto"`` means no, with the training of its class.
         scale: the flow's unit of a run's coordinates.
         replicates: how many, from number ``first`` on; independent in tasks, data, initial weights, batches and
             training.
         epochs: maximum number of epochs; None for the forecaster's own.
+        over_affine: whether the forecaster forecasts what the affine flow leaves.
     """
 
     name: ClassVar[str] = "gfm/networks"
@@ -136,6 +143,7 @@ class NetworkForecast(Experiment):
     aware: str = "auto"
     scale: str = "auto"
     epochs: int | None = None
+    over_affine: bool = False
     runs: int = 200
 
     def compute(self, context: Context) -> Result:
@@ -146,7 +154,12 @@ class NetworkForecast(Experiment):
             data = small_networks(self.optimizer, replicate, self.runs)
             train, validation, test = data.split(*split_sizes(self.runs))
             options = flow_options(self.forecaster, self.aware, self.scale)
-            model = make_forecaster(self.forecaster, OBSERVED, self.epochs, seed=replicate, **options)
+            if (self.forecaster, self.aware) in RATES:
+                training = replace(SEQUENCE, rate=RATES[self.forecaster, self.aware])
+                options = {"optimizer_state": self.aware == "yes", "training": training}
+            model = make_forecaster(
+                self.forecaster, OBSERVED, self.epochs, seed=replicate, over_affine=self.over_affine, **options
+            )
             add_report(info, model.fit(train, validation=validation))
             truth = test.weights[:, OBSERVED + 1 :]
             forecast = model.forecast(test.prefix(OBSERVED))
