@@ -24,8 +24,8 @@ from gfm.matching.rules import UpdateRule, rule_of
 from gfm.trajectories import Trajectories
 
 __all__ = [
-    "SMALLEST", "STEP", "TINIEST", "averages_of", "gradients", "knows_optimizer", "last_averages",
-    "learning_rate", "recorded_kind", "refuse_other_kind", "second_moment_units", "second_moments", "state_channels", "state_features",
+    "SMALLEST", "STEP", "TINIEST", "averages_of", "gradients", "knows_optimizer", "last_averages", "learning_rate",
+    "recorded_kind", "refuse_other_kind", "second_moment_units", "second_moments", "state_channels", "state_features",
     "step_counts", "times_powers",
 ]
 
