@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import random
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -64,8 +65,14 @@ class Nowcaster:
     run worse, and a look costs (candidates + 1) forward passes. After a jump a new window begins. After a look
     that led nowhere the next one waits, twice as long each time and at most eight times as long.
 
-    The optimizer's state and a schedule of the learning rate are left alone: a jump is no step. What evaluating the
-    loss changes (running statistics, gradients, random state) is put back.
+    "On the examples of that loss" is the condition: on a few noisy ones a lower loss may be luck, so evaluate more
+    than a small batch. At small learning rates much is gained, at the best one or after it has been lowered hardly
+    anything.
+
+    The optimizer's state and a schedule of the learning rate are left alone: a jump is no step, and there is no look
+    while the rate is zero. What evaluating the loss changes in the model (buffers, gradients, training mode) and
+    in the global random states is put back. Only weights that the optimizer trains are moved. Make a new one when other
+    weights are loaded.
 
     Args:
         optimizer: the one that trains ``model``, of any kind; its state is recorded for those of
@@ -85,8 +92,10 @@ class Nowcaster:
         looks, jumps, evaluations: numbers of looks, of jumps, and of losses evaluated, so far.
 
     Raises:
-        InputError: A number is out of range, the optimizer does not train the model's weights, the forecaster
-            is not fitted or does not fit ``seen``, ``ahead`` or the model.
+        InputError: A number is out of range, the optimizer trains none of the model's weights or maximises, the rule is
+            neither a forecaster nor a function, or the forecaster does not fit ``seen``, ``every``, ``ahead`` or the
+            model.
+        GfmError: The forecaster is not fitted.
     """
 
     def __init__(
@@ -107,9 +116,14 @@ class Nowcaster:
             raise InputError("A Nowcaster works in one process: copies of a model would jump to different weights.")
         self.optimizer, self.model, self.layout = optimizer, model, Layout.of(model)
         self.parameters = [parameter for _, parameter in trainable(model)]
-        own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        if not any(id(parameter) in own for parameter in self.parameters):
+        if not any(self._moves()):
             raise InputError("The optimizer trains none of the model's weights.")
+        if any(group.get("maximize") for group in optimizer.param_groups):
+            raise InputError("A Nowcaster lowers a loss, but the optimizer maximises: let it minimise the negative.")
+        if isinstance(rule, type) or not (rule is None or isinstance(rule, Forecaster) or callable(rule)):
+            raise InputError(f"The rule must be a fitted forecaster or a function of a window; got {rule!r}.")
+        if not isinstance(gate, bool):
+            raise InputError(f"gate must be True or False; got {gate!r}.")
         self.every = whole("every", every, 1)
         self.period = whole("period", period, 1) if period is not None else self.every
         self.forecaster = rule if isinstance(rule, Forecaster) else None
@@ -128,20 +142,29 @@ class Nowcaster:
         """To be called after a step of the optimizer; returns whether the weights jumped.
 
         Args:
-            loss: the training loss at the model's present weights, on the same examples whenever it is called within
-                this step; it may compute gradients. Needed for the gate. It is not called unless there is a look.
+            loss: the training loss at the model's present weights, a scalar, on the same examples whenever it is called
+                within this step; it may compute gradients. Needed for the gate. It is not called unless there is a
+                look, and then several times: what it changes outside the model is not put back.
 
         Raises:
-            InputError: A look needs the loss, or the rule's weights do not fit the model.
+            InputError: A look needs the loss, the loss is no scalar, the rule's weights do not fit the model, or the
+                model's parameters were replaced.
         """
+        if loss is not None and not callable(loss):
+            raise InputError("step takes a function that evaluates the loss: step(lambda: criterion(model(x), y)).")
         self.steps += 1
         if self.steps % self.every == 0:
             self._record()
         if self.steps < self.next_look or self.steps % self.every or len(self.recorded) <= self.seen:
             return False
+        if all(float(group["lr"]) == 0 for group in self.optimizer.param_groups):
+            return False
+        held = {id(parameter) for parameter in self.model.parameters()}
+        if not all(id(parameter) in held for parameter in self.parameters):
+            raise InputError("The model has other parameters than before: make a new Nowcaster for them.")
         candidates = self._candidates()
         self.looks += 1
-        chosen = self._best(candidates, loss) if self.gate else candidates[-1]
+        chosen = self._best(candidates, loss) if self.gate else candidates[-1] if len(candidates) else None
         if chosen is None:
             self.rejected += 1
             self.next_look = self.steps + self.period * min(2**self.rejected, MOST_WAITING)
@@ -183,7 +206,7 @@ class Nowcaster:
     def state_dict(self) -> dict[str, Any]:
         """What is needed to continue: the recorded states and the counters, as tensors and numbers."""
         recorded = [{name: torch.from_numpy(np.asarray(v)) for name, v in state.items()} for state in self.recorded]
-        return {"recorded": recorded, **{name: getattr(self, name) for name in _COUNTERS}}
+        return {"recorded": recorded, **{name: getattr(self, name) for name in (*_COUNTERS, *_OPTIONS)}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what :meth:`state_dict` gave, for the same model, optimizer and options.
@@ -194,11 +217,15 @@ class Nowcaster:
         try:
             recorded = [{name: tensor.numpy().copy() for name, tensor in one.items()} for one in state["recorded"]]
             counters = {name: int(state[name]) for name in _COUNTERS}
+            options = {name: int(state[name]) for name in _OPTIONS}
         except (KeyError, TypeError, AttributeError, ValueError):
             raise InputError("This is not the state of a Nowcaster.") from None
         shapes = {name: value.shape for name, value in self._state().items()}
         if any({name: value.shape for name, value in one.items()} != shapes for one in recorded):
             raise InputError("This state belongs to another model or optimizer.")
+        own = {name: getattr(self, name) for name in _OPTIONS}
+        if options != own:
+            raise InputError(f"This state was saved with {options}; this Nowcaster has {own}.")
         self.recorded = recorded
         for name, value in counters.items():
             setattr(self, name, value)
@@ -214,6 +241,9 @@ class Nowcaster:
         if seen not in (None, self.forecaster.n):
             raise InputError(f"The forecaster was fitted to windows of {self.forecaster.n} states after the first, not "
                              f"{seen}.")
+        if self.forecaster.spacing != (self.every,):
+            spacing = " or ".join(map(str, self.forecaster.spacing))
+            raise InputError(f"The forecaster was fitted to states {spacing} steps apart, and every is {self.every}.")
         return self.forecaster.n
 
     def _ahead(self, ahead: Sequence[int] | None) -> tuple[int, ...]:
@@ -221,6 +251,8 @@ class Nowcaster:
             if ahead is not None:
                 raise InputError("'ahead' belongs to a forecaster; a rule says itself what is to be tried.")
             return ()
+        if ahead is not None and (not isinstance(ahead, Sequence) or not ahead):
+            raise InputError(f"ahead must be a sequence of numbers of states, such as (4, 8); got {ahead!r}.")
         wanted = tuple(whole("ahead", states, 1) for states in (ahead or (self.forecaster.horizon,)))
         if self.forecaster.bounded and max(wanted) > self.forecaster.horizon:
             raise InputError(f"The forecaster was fitted for {self.forecaster.horizon} states ahead, not "
@@ -233,9 +265,10 @@ class Nowcaster:
             found = np.asarray(self.rule(window))
         else:
             found = self.forecaster.forecast(window, max(self.ahead))[0][np.array(self.ahead) - 1]
-        if found.ndim != 2 or found.shape[1] != p or len(found) == 0:
-            raise InputError(f"The rule must give (candidates, {p}) weights; got shape {found.shape}.")
-        return found
+        if found.ndim != 2 or found.shape[1] != p or len(found) == 0 or found.dtype.kind not in "fiu":
+            raise InputError(f"The rule must give (candidates, {p}) real weights, not {found.dtype} of {found.shape}.")
+        largest = torch.finfo(self.parameters[0].dtype).max
+        return found[(np.abs(found) <= largest).all(axis=1)]  # nor what is not a number
 
     def _best(self, candidates: np.ndarray, loss: Callable[[], Tensor | float] | None) -> np.ndarray | None:
         if loss is None:
@@ -251,15 +284,25 @@ class Nowcaster:
 
     def _evaluate(self, loss: Callable[[], Tensor | float]) -> float:
         self.evaluations += 1
+        states = random.getstate(), np.random.get_state()
         with torch.random.fork_rng(), torch.enable_grad():  # dropout draws the same masks for every candidate
-            found = loss()
-        value = float(found.detach() if isinstance(found, Tensor) else found)
+            try:
+                found = loss()
+            finally:
+                random.setstate(states[0])
+                np.random.set_state(states[1])
+        try:
+            value = float(found.detach() if isinstance(found, Tensor) else found)
+        except (TypeError, ValueError, RuntimeError):
+            shape = f" of shape {tuple(found.shape)}" if isinstance(found, Tensor) else ""
+            raise InputError(f"The loss must be one real number, not a {type(found).__name__}{shape}.") from None
         return value if math.isfinite(value) else math.inf
 
     @contextmanager
     def _untouched(self):
-        """The weights, and whatever evaluating the loss changes, are put back: running statistics and gradients."""
+        """The weights are put back, and what evaluating the loss changes: buffers, gradients, training mode."""
         tensors = [(tensor, tensor.detach().clone()) for tensor in (*self.parameters, *self.model.buffers())]
+        owners = [(m, dict(m.named_buffers(recurse=False)), m.training) for m in self.model.modules()]
         gradients = [(parameter, parameter.grad) for parameter in self.parameters]
         for parameter in self.parameters:
             parameter.grad = None
@@ -269,14 +312,25 @@ class Nowcaster:
             with torch.no_grad():
                 for tensor, value in tensors:
                     tensor.copy_(value)
+            for module, buffers, training in owners:
+                module.training = training
+                for name, buffer in buffers.items():
+                    setattr(module, name, buffer)  # some modules make a new one instead of changing it
             for parameter, gradient in gradients:
                 parameter.grad = gradient
 
     @torch.no_grad()
     def _put(self, weights: np.ndarray) -> None:
         parts = torch.from_numpy(np.ascontiguousarray(weights)).split(self.layout.sizes)
-        for parameter, part in zip(self.parameters, parts, strict=True):
-            parameter.copy_(part.view(parameter.shape))
+        for parameter, part, moves in zip(self.parameters, parts, self._moves(), strict=True):
+            if moves:
+                parameter.copy_(part.view(parameter.shape))
+        torch.clear_autocast_cache()  # else autocast would go on with the old weights
+
+    def _moves(self) -> list[bool]:
+        """Which parameters the optimizer trains at present."""
+        own = {id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]}
+        return [id(parameter) in own and parameter.requires_grad for parameter in self.parameters]
 
     def _record(self) -> None:
         self.recorded = [*self.recorded[-self.seen :], self._state()]
@@ -294,6 +348,7 @@ class Nowcaster:
         return state
 
 
+_OPTIONS = ("every", "seen")
 _COUNTERS = ("steps", "looks", "jumps", "evaluations", "rejected", "next_look")
 
 

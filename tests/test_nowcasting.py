@@ -1,6 +1,7 @@
 """The Nowcaster: what it may change in a run, and what it must leave alone."""
 
 import copy
+import random
 
 import numpy as np
 import pytest
@@ -239,6 +240,10 @@ def test_the_default_rule_is_a_line_through_the_means_of_both_halves():
         (lambda m, o: Nowcaster(o, m, every=0), "every"),
         (lambda m, o: Nowcaster(o, m, seen=0), "seen"),
         (lambda m, o: Nowcaster(o, m, ahead=(1,)), "belongs to a forecaster"),
+        (lambda m, o: Nowcaster(torch.optim.SGD(m.parameters(), 0.1, maximize=True), m), "maximises"),
+        (lambda m, o: Nowcaster(o, m, "linear"), "function of a window"),
+        (lambda m, o: Nowcaster(o, m, gfm.matching.LayerwiseFlow), "function of a window"),
+        (lambda m, o: Nowcaster(o, m, gate=None), "gate"),
         (lambda m, o: Nowcaster(o, m, gfm.forecasters.available()["ols"]()), "not fitted"),
     ],
 )
@@ -266,3 +271,100 @@ def test_states_of_something_else_are_refused():
     other = Run(lambda p: torch.optim.SGD(p, 0.1), model=nn.Sequential(nn.Linear(6, 1)), seen=2, every=1)
     with pytest.raises(InputError, match="another model"):
         run.nowcaster.load_state_dict(other.nowcaster.state_dict())
+
+
+def test_what_a_loss_does_to_the_model_is_put_back():
+    """Training mode, and buffers that a module makes anew instead of changing them; Python's and NumPy's draws."""
+
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(1))
+
+        def forward(self, x):
+            self.calls = self.calls + 1
+            return x
+
+    model = nn.Sequential(nn.Linear(6, 12), nn.BatchNorm1d(12), Counts(), nn.Linear(12, 1))
+    run = Run(model=model, rule=lambda window: window.weights[0, -1:], seen=2, every=1)
+
+    def loss():
+        model.eval()
+        random.random()
+        np.random.rand()
+        return run.loss()
+
+    random.seed(1)
+    np.random.seed(1)
+    for _ in range(6):
+        run.rows = torch.arange(32)
+        run.optimizer.zero_grad()
+        run.loss().backward()
+        run.optimizer.step()
+        run.nowcaster.step(loss)
+    assert run.nowcaster.looks > 0
+    assert all(module.training for module in model.modules()) and model[2].calls.item() == 6
+    drawn = random.random(), np.random.rand()
+    random.seed(1)
+    np.random.seed(1)
+    assert drawn == (random.random(), np.random.rand())
+
+
+def test_only_weights_that_the_optimizer_trains_are_moved():
+    model = nn.Sequential(nn.Linear(6, 3), nn.Linear(3, 1))
+    optimizer = torch.optim.SGD(model[0].parameters(), 0.1)
+    nowcaster = Nowcaster(optimizer, model, lambda window: window.weights[0, -1:] + 1, seen=1, every=1, gate=False)
+    before = [p.detach().clone() for p in model.parameters()]
+    model[0].bias.requires_grad_(False)  # frozen later
+    assert nowcaster.step()
+    moved = [not torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True)]
+    assert moved == [True, False, False, False]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e200])
+def test_without_a_gate_no_jump_leaves_the_finite_numbers(value):
+    run = Run(rule=lambda window: np.full((1, window.parameters), value), seen=1, every=1, gate=False)
+    run.go(5)
+    assert run.nowcaster.looks > 0 == run.nowcaster.jumps and torch.isfinite(run.weights()).all()
+
+
+def test_there_is_no_look_while_the_rate_is_zero():
+    run = Run(seen=1, every=1)
+    run.optimizer.param_groups[0]["lr"] = 0.0
+    run.go(10)
+    assert run.nowcaster.looks == 0
+    run.optimizer.param_groups[0]["lr"] = 1e-2
+    run.go(2)
+    assert run.nowcaster.looks > 0
+
+
+def test_replaced_parameters_are_noticed():
+    run = Run(seen=1, every=1)
+    run.model[4] = nn.Linear(12, 1)
+    with pytest.raises(InputError, match="make a new Nowcaster"):
+        run.go(3)
+
+
+def test_a_forecaster_of_other_distances_is_refused():
+    data = gfm.Trajectories(np.cumsum(np.ones((1, 9, 5)), axis=1), np.arange(9) * 2)
+    model = gfm.forecasters.available()["linear-ends"](observed=3).fit(data)
+    net = nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    with pytest.raises(InputError, match="2 steps apart"):
+        Nowcaster(optimizer, net, model)
+    with pytest.raises(InputError, match="sequence"):
+        Nowcaster(optimizer, net, model, every=2, ahead=4)
+    other = Nowcaster(optimizer, net, model, every=2).state_dict()
+    with pytest.raises(InputError, match="every"):
+        Nowcaster(optimizer, net, seen=3, every=1).load_state_dict(other)
+
+
+@pytest.mark.parametrize("value", [torch.ones(3), None, "much", 1j, (1.0, 2.0)])
+def test_a_loss_that_is_no_number_is_refused_and_the_weights_stay(value):
+    run = Run(rule=away, seen=1, every=1)
+    before = run.weights()
+    with pytest.raises(InputError, match="one real number"):
+        run.nowcaster.step(lambda: value)
+    assert torch.equal(run.weights(), before)
+    with pytest.raises(InputError, match="takes a function"):
+        run.nowcaster.step(torch.tensor(1.0))

@@ -10,7 +10,7 @@ from gfm.matching.field import NetworkField
 from gfm.matching.flow import Flow
 from gfm.matching.frame import Frame
 from gfm.matching.integrate import Solver, integrate
-from gfm.matching.layerwise import LayerwiseFlow, Tuning
+from gfm.matching.layerwise import LayerwiseFlow, Tuning, windows
 from gfm.matching.loss import flow_matching_loss
 from gfm.matching.matched import MatchedFlow
 from gfm.matching.memoryless import MemorylessFlow
@@ -24,4 +24,5 @@ __all__ = [
     "AffineField", "AffineFlow", "AffineVectorField", "Conditioning", "CoordinateFlow", "Flow", "FlowForecaster",
     "FlowOptions", "Frame", "GradientFlowMatching", "IncrementPath", "LayerwiseFlow", "MatchedFlow", "MemorylessFlow",
     "Network", "NetworkField", "Solver", "Tuning", "UpdateRule", "VectorFlow", "flow_matching_loss", "integrate",
+    "windows",
 ]

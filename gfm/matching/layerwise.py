@@ -16,10 +16,18 @@ from gfm.errors import InputError, NumericalError
 from gfm.forecasting.base import Forecaster, register
 from gfm.forecasting.report import FitReport
 from gfm.matching.frame import Frame
-from gfm.matching.optimizer_state import last_averages, second_moment_units, second_moments
+from gfm.matching.optimizer_state import (
+    STEP,
+    last_averages,
+    recorded_kind,
+    refuse_other_kind,
+    second_moment_units,
+    second_moments,
+    step_counts,
+)
 from gfm.trajectories import Trajectories
 
-__all__ = ["LayerwiseFlow", "Tuning"]
+__all__ = ["LayerwiseFlow", "Tuning", "windows"]
 
 RIDGE = 1e-3
 """Of the fit, relative to the mean square of the standardised features."""
@@ -51,6 +59,35 @@ class Tuning:
         whole("rounds", self.rounds, 0)
         whole("seed", self.seed, 0)
         number("rate", self.rate, lambda rate: 0 < rate < np.inf, "a positive number")
+
+
+def windows(runs: Trajectories, states: int, stride: int = 1) -> Trajectories:
+    """Parts of recorded runs, each of so many neighbouring states, as runs of their own.
+
+    They know the optimizer's count of steps at their states, as the averages' correction needs it.
+
+    Args:
+        runs: recorded at even distances.
+        states: of a window.
+        stride: recorded states between the starts of windows.
+
+    Raises:
+        InputError: A number is out of range, the runs are shorter than a window, or recorded at uneven distances.
+    """
+    whole("states", states, 2)
+    whole("stride", stride, 1)
+    length = runs.weights.shape[1]
+    if states > length:
+        raise InputError(f"Windows of {states} states cannot be cut from runs of {length}.")
+    steps = np.arange(states) * runs.stride
+    counts = step_counts(runs)
+    parts = []
+    for start in range(0, length - states + 1, stride):
+        part = slice(start, start + states)
+        kept = {name: value[:, part] for name, value in runs.states.items()} or None
+        buffers = {name: value[:, part] for name, value in runs.buffers.items()} | {STEP: counts[:, part]}
+        parts.append(Trajectories(runs.weights[:, part], steps, runs.groups, runs.meta, kept, runs.layout, buffers))
+    return Trajectories.concat(parts)
 
 
 @dataclass(frozen=True)
@@ -98,7 +135,7 @@ class LayerwiseFlow(Forecaster):
             normal = x.T @ x / len(x) + RIDGE * torch.eye(count, dtype=x.dtype)
             found[tensor] = torch.linalg.solve(normal, x.T @ y.double() / len(x)) / scale
             start += size
-        self.coefficients = found
+        self.coefficients, self.kind = found, recorded_kind(train) if train.states else None
         report.parameters = found.numel()
 
     def tune(
@@ -142,6 +179,9 @@ class LayerwiseFlow(Forecaster):
         return self
 
     def _checked(self, prefixes: Trajectories) -> list[_Window]:
+        if not isinstance(prefixes, Trajectories):
+            raise InputError(f"The windows must be gfm.Trajectories, not {type(prefixes).__name__}; see "
+                             "gfm.matching.windows.")
         self.forecast(prefixes[:1])  # says what does not fit
         return self._windows(prefixes)
 
@@ -159,8 +199,8 @@ class LayerwiseFlow(Forecaster):
         for _ in range(tuning.steps):
             window = windows[int(torch.randint(len(windows), (), generator=generator))]
             value = loss(window.last + self._way(window, free / scale), generator)
-            if not value.requires_grad:
-                raise InputError("The loss must be a differentiable function of the weights that it is given.")
+            if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
+                raise InputError("The loss must be a differentiable scalar function of the weights that it is given.")
             if not torch.isfinite(value):
                 raise NumericalError("The loss at the flow's weights is no longer finite; lower the tuning's rate.")
             optimizer.zero_grad()
@@ -205,6 +245,8 @@ class LayerwiseFlow(Forecaster):
 
     @torch.no_grad()
     def _forecast(self, prefix: Trajectories, horizon: int) -> np.ndarray:
+        if self.kind is not None and prefix.states:
+            refuse_other_kind(self.kind, prefix, f"{self.name!r}")
         share = np.arange(1, horizon + 1)[:, None] / self.horizon
         out = np.empty((prefix.runs, horizon, prefix.parameters))
         for run in range(prefix.runs):

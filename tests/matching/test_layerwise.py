@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gfm.errors import GfmError, InputError, NumericalError
-from gfm.matching import LayerwiseFlow, Tuning
+from gfm.matching import LayerwiseFlow, Tuning, windows
 from gfm.trajectories import Trajectories
 
 GROUPS = ["0.weight"] * 40 + ["2.weight"] * 20
@@ -110,12 +110,35 @@ def test_a_failed_tuning_leaves_the_fitted_flow_as_it_was():
         model.tune(runs(4).prefix(3), lambda weights, generator: torch.tensor(1.0))
 
 
+def test_windows_are_parts_of_runs_and_know_the_optimizers_count():
+    data = runs(2, averages=True)
+    found = windows(data, 4, 2)
+    assert found.runs == 4 and found.steps.tolist() == [0, 1, 2, 3] and found.groups == tuple(GROUPS)
+    np.testing.assert_array_equal(found.weights[2:], data.weights[:, 2:])
+    np.testing.assert_array_equal(found.states["second"][:2], data.states["second"][:, :4])
+    assert found.buffers["optimizer.step"].tolist() == [[0, 1, 2, 3]] * 2 + [[2, 3, 4, 5]] * 2
+    with pytest.raises(InputError, match="cannot be cut"):
+        windows(data, 7)
+
+
+def test_another_optimizer_is_refused():
+    data = runs(20, averages=True)
+    model = LayerwiseFlow(3).fit(data)
+    other = Trajectories(data.weights, meta={"optimizer": "AdamW", "lr": 1e-2}, states=data.states, groups=GROUPS)
+    with pytest.raises(InputError, match="AdamW"):
+        model.forecast(other.prefix(3))
+
+
 def test_what_does_not_fit_is_said():
     with pytest.raises(GfmError, match="not fitted"):
         LayerwiseFlow(3).tune(runs(2).prefix(3), square)
     model = LayerwiseFlow(3).fit(runs(20))
     with pytest.raises(InputError, match="states 0..3"):
         model.tune(runs(2), square)
+    with pytest.raises(InputError, match="gfm.Trajectories"):
+        model.tune(runs(2).prefix(3).weights, square)
+    with pytest.raises(InputError, match="differentiable"):
+        model.tune(runs(2).prefix(3), lambda weights, generator: weights.square())
     with pytest.raises(InputError, match="same states of the optimizer"):
         model.forecast(runs(2, averages=True).prefix(3))
     for wrong in ({"steps": 0}, {"rounds": -1}, {"rate": 0.0}, {"seed": -1}):
