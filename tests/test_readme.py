@@ -17,9 +17,14 @@ ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
 
 
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of a language; "" for those without one."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    return [text for name, text in found if name == language]
+
+
 def commands(program: str) -> list[list[str]]:
-    blocks = re.findall(r"^```\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines()]
+    lines = [line for block in blocks("") for line in block.splitlines()]
     return [shlex.split(line, comments=True)[1:] for line in lines
             if line.split()[0].rpartition("/")[2] == program]
 
@@ -70,8 +75,12 @@ def test_the_code_example_runs():
 
     torch.manual_seed(0)
     module = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
-    (code,) = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+    flow, loop = blocks("python")
     inputs = torch.randn(8, 2)
     names = {"module": module, "inputs": inputs, "targets": inputs.sum(1, keepdim=True)}
-    exec(code.replace("steps=1000", "steps=3"), names)
+    exec(flow.replace("steps=1000", "steps=3"), names)
     assert len(names["run"]["central"].loss) == 4
+    names |= {"model": module, "optimizer": torch.optim.Adam(module.parameters(), lr=1e-3),
+              "criterion": torch.nn.functional.mse_loss, "x": inputs, "y": names["targets"]}
+    exec(loop, names)
+    assert names["nowcaster"].optimizer is names["optimizer"]

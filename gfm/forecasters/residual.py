@@ -68,7 +68,7 @@ class Residual(Forecaster):
         report.parameters = one.parameters + self.affine.fitted.parameters
         report.epochs, report.best_epoch = one.epochs, one.best_epoch
         report.train, report.validation = one.train, one.validation
-        report.notes = {**one.notes, "affine": self.affine.fitted.notes}
+        report.notes.update(one.notes, affine=self.affine.fitted.notes)
 
     def _affine(self, train: Trajectories, validation: Trajectories | None) -> AffineFlow:
         aware = bool(getattr(self.rival, "optimizer_state", False))
