@@ -13,12 +13,11 @@ from gfm.errors import InputError
 from gfm.forecasting.series import to_series
 from gfm.matching.frame import Frame, units_of
 from gfm.matching.optimizer_state import (
-    SMALLEST,
     TINIEST,
     averages_of,
-    gradients,
     learning_rate,
-    state_features,
+    least_units,
+    state_channels,
     step_counts,
 )
 from gfm.matching.rules import Descent, UpdateRule, rule_of
@@ -105,10 +104,10 @@ class Units:
         return units_of(data.weights[:, : self.n + 1], self.scale, groups=data.groups)
 
     def _least(self, data: Trajectories) -> np.ndarray:
-        if not self.optimizer_state or "second" not in data.states:
-            return np.zeros(data.runs)
-        last = data.states["second"][:, self.n].astype(np.float64)
-        return SMALLEST * np.sqrt(last.mean(axis=1))
+        return least_units(self._seen(data)) if self.optimizer_state else np.zeros(data.runs)
+
+    def _seen(self, data: Trajectories) -> Trajectories:
+        return data if data.weights.shape[1] == self.n + 1 else data.prefix(self.n)
 
     def course(self, data: Trajectories, of_runs: tuple[np.ndarray, np.ndarray] | None = None) -> Course:
         """The course of recorded runs, or of a prefix.
@@ -122,7 +121,7 @@ class Units:
         """
         lengths, floor = self.of_runs(data) if of_runs is None else of_runs
         n = self.n
-        prefix = data if data.weights.shape[1] == n + 1 else data.prefix(n)
+        prefix = self._seen(data)
         frame = Frame.of(prefix.weights, self.scale, lengths, prefix.groups)
         steps = np.repeat(step_counts(data), data.parameters, axis=0).astype(np.float64)
         passed = steps[0, n] - steps[0, 0]
@@ -144,11 +143,9 @@ class Units:
         z = np.stack(parts, axis=-1)
         context = frame.context(self.context)
         if self.optimizer_state:
-            parts = [context, state_features(prefix) / frame.scale[:, None], np.log(gradient)[:, None]]
-            parts.append(z[:, n, 1 : 1 + ("momentum" in rule.averages)])
-            if (np.diff(prefix.steps) == 1).all():  # otherwise the gradients between the recorded steps are unknown
-                parts.append(to_series(gradients(prefix)).astype(np.float64) / gradient[:, None])
-            context = np.hstack(parts)
+            channels = state_channels(prefix, floor)
+            channels[..., 0:-1:2] /= frame.scale[:, None, None]  # those in units of steps
+            context = np.hstack([context, channels.reshape(len(context), -1)])
         rate = np.where(still, 0.0, rate)
         weight = np.square(frame.scale) / np.square(frame.scale).mean()
         decay = lr * rule.decay * np.stack([np.ones(len(rate)), frame.origin / frame.scale], axis=1)

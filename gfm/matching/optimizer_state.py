@@ -24,7 +24,7 @@ from gfm.matching.rules import UpdateRule, rule_of
 from gfm.trajectories import Trajectories
 
 __all__ = [
-    "SMALLEST", "STEP", "TINIEST", "averages_of", "gradients", "knows_optimizer", "last_averages", "learning_rate",
+    "STEP", "TINIEST", "averages_of", "gradients", "knows_optimizer", "last_averages", "learning_rate", "least_units",
     "recorded_kind", "refuse_other_kind", "second_moment_units", "second_moments", "state_channels", "state_features",
     "step_counts", "times_powers",
 ]
@@ -155,18 +155,44 @@ def _root_second(prefix: Trajectories) -> np.ndarray:
     return np.sqrt(_at_last(prefix, "second"))
 
 
-def state_channels(prefix: Trajectories) -> np.ndarray:
-    """(series, states, channels) the same information state by state, for a model that reads a prefix in order.
+def state_channels(prefix: Trajectories, least: np.ndarray | None = None) -> np.ndarray:
+    """(series, states, channels) what the optimizer's state tells, state by state.
 
     The channels are the gradient of the step that led to a state (0 for the first; none if the states were recorded
     with gaps) and the optimizer's average of gradients, if it keeps one: each times lr, and each divided by the
     weight's own unit of gradients; then the logarithm of the root second moment. The unit is the root second moment
     at the last state; where the optimizer keeps none, the root mean square of the gradients over the prefix.
 
+    Args:
+        prefix: observed states.
+        least: the result of :func:`least_units` for whole runs, if ``prefix`` is a part of them.
+
     Raises:
         InputError: The trajectories lack the optimizer's state, or do not name a known optimizer.
     """
-    lr, started = learning_rate(prefix), _started(prefix)
+    lr, (moving, root) = learning_rate(prefix), _moving_and_root(prefix)
+    least = least_units(prefix) if least is None else least
+    root = np.maximum(root, least[:, None, None])
+    parts = [part * scale for part in moving for scale in (lr, 1 / root[:, -1:])]
+    return np.stack([to_series(part) for part in (*parts, np.log(root))], axis=-1)
+
+
+def least_units(prefix: Trajectories, chunk: int = 100_000) -> np.ndarray:
+    """(runs,) least unit of a weight's gradients; ``chunk`` weights are read at a time.
+
+    Raises:
+        InputError: The trajectories lack the optimizer's state, or do not name a known optimizer.
+    """
+    total = np.zeros(prefix.runs)
+    for start in range(0, prefix.parameters, chunk):
+        part = prefix.select_weights(np.arange(start, min(start + chunk, prefix.parameters)))
+        total += np.square(_moving_and_root(part)[1][:, -1]).sum(axis=1)
+    return np.maximum(SMALLEST * np.sqrt(total / prefix.parameters), TINIEST)
+
+
+def _moving_and_root(prefix: Trajectories) -> tuple[list[np.ndarray], np.ndarray]:
+    """Gradients and their average, as far as there are any, and the root second moment: (runs, states, p) each."""
+    started = _started(prefix)
     averages = averages_of(prefix, rule_of(prefix.meta))
     averages = {name: value / started.get(name, 1.0) for name, value in averages.items()}
     moving = [averages["momentum"]] if "momentum" in averages else []
@@ -174,16 +200,11 @@ def state_channels(prefix: Trajectories) -> np.ndarray:
         rebuilt = gradients(prefix)
         moving.insert(0, np.concatenate([np.zeros_like(rebuilt[:, :1]), rebuilt], axis=1))
     if "second" in averages:
-        root = np.sqrt(averages["second"].astype(np.float64))
-    elif moving:
-        mean = np.square(moving[0], dtype=np.float64).mean(axis=1, keepdims=True)
-        root = np.broadcast_to(np.sqrt(mean), prefix.weights.shape)
-    else:
+        return moving, np.sqrt(averages["second"].astype(np.float64))
+    if not moving:
         raise InputError(f"An optimizer-aware forecaster needs a recorded state; {WITHOUT}.")
-    least = SMALLEST * np.sqrt(np.square(root[:, -1:]).mean(axis=2, keepdims=True))
-    root = np.maximum(root, np.maximum(least, TINIEST))
-    parts = [part * scale for part in moving for scale in (lr, 1 / root[:, -1:])]
-    return np.stack([to_series(part) for part in (*parts, np.log(root))], axis=-1)
+    mean = np.square(moving[0], dtype=np.float64).mean(axis=1, keepdims=True)
+    return moving, np.broadcast_to(np.sqrt(mean), prefix.weights.shape)
 
 
 def recorded_kind(data: Trajectories) -> tuple[str, str]:

@@ -47,10 +47,8 @@ def numbered(data, first):
 def wrong(data, gradients, n=10):
     """Largest difference between the recorded steps of x and those of the flow under the true gradients, relative."""
     _, course = start(data, n=n, optimizer_state=True, context="ends")
-    unit = course.rule.unit(tuple(torch.from_numpy(np.moveaxis(data.states[one][:, n], 1, 1).reshape(-1))
-                                  for one in course.rule.averages), course.steps[:, n])
-    if unit is None:  # from the velocity of x, which the averages share
-        unit = torch.from_numpy(data.states["momentum"][:, n].reshape(-1)) / course.z[:, n, 1]
+    # what the average is divided by
+    unit = torch.from_numpy(data.states["momentum"][:, n].reshape(-1)) / course.z[:, n, 1]
     g = torch.from_numpy(np.moveaxis(gradients, 1, 2).reshape(len(unit), -1))[:, :-1] / unit[:, None]
     z, moved = course.z[:, :-1], course.z.diff(dim=1)
     off = course.velocity(z, g, g**2, course.steps[:, :-1], 1) - moved
