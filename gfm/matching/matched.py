@@ -73,7 +73,7 @@ class MatchedFlow(Flow):
         vars(self).update(vars(chosen))
         self._notes = {
             "scale": self.units.scale, "context": self.units.context, "optimizer_state": self.optimizer_state,
-            "ridge": ridge, "linear_error": float(errors.mean()),
+            "ridge": ridge, "linear_error": float(errors.mean()), "span": self.options.path.span,
         }
         self._train(train, held, report)
         return self.errors(held)

@@ -224,6 +224,24 @@ def test_bad_options_are_refused_when_they_are_given(group, options):
         group(**options)
 
 
+@pytest.mark.parametrize("spans", [(1, 8), (8, 1)])
+def test_of_several_paths_the_held_out_forecasts_choose(spans):
+    """Without noise the velocity over one step is exact, and that over eight is not."""
+    rate, start = rng.uniform(0.05, 0.2, (20, 1, 3)), rng.normal(size=(20, 1, 3))
+    data = Trajectories(start * (1 - rate) ** np.arange(40)[:, None])
+    paths = tuple(IncrementPath(span=span) for span in spans)
+    model = GradientFlowMatching(4, view="coordinate", path=paths, training=Training(epochs=1))
+    model.fit(data[:14], data[14:])
+    assert model.flow.options.path.span == model.report.notes["span"] == 1
+    assert [f"span {span}" in model.report.notes["tried"] for span in spans] == [True, True]
+
+
+def test_a_path_that_is_none():
+    for path in ((), (IncrementPath(), 3), "linear"):
+        with pytest.raises(InputError, match="path must be an IncrementPath"):
+            GradientFlowMatching(4, path=path)
+
+
 def test_a_second_fit_does_not_remember_the_first():
     """The span of the path is cut to short runs for their fit alone."""
     short, long = (Trajectories(np.cumsum(rng.normal(size=(8, steps, 2)), axis=1)) for steps in (8, 60))
@@ -232,7 +250,7 @@ def test_a_second_fit_does_not_remember_the_first():
     used.fit(short)
     assert used.flow.options.path.span == 1
     used.fit(long)
-    assert used.options.path.span == 10
+    assert used.paths[0].span == 10
     prefix = long.prefix(4)
     assert used.flow.options.path.span == fresh.fit(long).flow.options.path.span == 10
     np.testing.assert_array_equal(used.forecast(prefix), fresh.forecast(prefix))
