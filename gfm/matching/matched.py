@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gfm.errors import InputError, NumericalError
 from gfm.forecasting.report import FitReport
+from gfm.forecasting.series import from_series
 from gfm.forecasting.training import train_module
 from gfm.matching.course import Course, Units, factors_of
 from gfm.matching.field import NetworkField, numbers_in
@@ -227,6 +228,29 @@ class MatchedFlow(Flow):
             course = self.units.course(piece, (own, least[some]))
             out[some, :, part] = course.frame.outward(self._carry(course, horizon, solver))
         return out
+
+    @torch.no_grad()
+    def velocities(self, prefix: Trajectories, states: np.ndarray, later: np.ndarray) -> np.ndarray:
+        """The field of a flow without averages: velocities per recorded state at given places and times.
+
+        Args:
+            prefix: observed states.
+            states: (runs, places, p) weights.
+            later: (places,) how many states after the last observed one each place is.
+
+        Raises:
+            InputError: The flow has averages, which weights do not tell.
+        """
+        if self.optimizer_state:
+            raise InputError("Weights alone do not tell the velocity of a flow that knows the optimizer.")
+        course = self.units.course(prefix)
+        x = torch.from_numpy(course.frame.inward(states)).to(course.z)
+        since = torch.from_numpy(np.asarray(later)).to(x)[None]
+        coefficients = self.network.coefficients(self._standardised(course.context))
+        g, q = self.network.values(self.network.between(coefficients, since / self.horizon), x)
+        count = float(course.steps[0, self.n] - course.steps[0, self.n - 1])
+        v = count * course.velocity(x[..., None], g, q, course.steps[:, self.n, None] + count * since, count)[..., 0]
+        return from_series(v.double().numpy() * course.frame.scale[:, None], prefix.parameters)
 
     def _carry(
         self, course: Course, horizon: int, solver: Solver, coefficients: Tensor | None = None

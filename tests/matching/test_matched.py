@@ -8,6 +8,7 @@ import torch
 
 from gfm import Trajectories
 from gfm.data.least_squares import least_squares
+from gfm.errors import InputError
 from gfm.forecasting.report import FitReport
 from gfm.forecasting.training import Training
 from gfm.matching import Conditioning, FlowOptions, GradientFlowMatching, IncrementPath, MatchedFlow, Network, Solver
@@ -188,3 +189,20 @@ def test_times_that_all_share_give_the_same_coefficients(squares):
     coefficients = torch.randn(7, 5, field.width, dtype=torch.float64)
     share = torch.tensor([[-0.1, 0.0, 0.33, 0.25, 1.0, 1.7]], dtype=torch.float64)
     assert torch.equal(field.between(coefficients, share), field.between(coefficients, share.expand(7, -1)))
+
+
+def test_the_field_at_a_place_is_the_step_that_a_forecast_takes_there():
+    data = momentum()
+    flow = model(10, conditioning=Conditioning("ends", "run", False)).fit(data)
+    prefix = data.prefix(10)
+    forecast = flow.forecast(prefix)
+    path = np.concatenate([prefix.weights[:, -1:], forecast], axis=1)
+    field = flow.flow.velocities(prefix, path[:, :-1], np.arange(forecast.shape[1]))
+    np.testing.assert_allclose(field, np.diff(path, axis=1), rtol=1e-6, atol=1e-12)
+
+
+def test_weights_alone_do_not_tell_the_field_of_a_flow_with_averages():
+    data = momentum()
+    flow = model(10, conditioning=Conditioning("ends", "run", True)).fit(data)
+    with pytest.raises(InputError, match="Weights alone"):
+        flow.flow.velocities(data.prefix(10), data.weights[:, :1], np.zeros(1))

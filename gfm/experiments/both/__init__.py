@@ -1,0 +1,1 @@
+"""Experiments in which the derived and the learned flow meet."""
