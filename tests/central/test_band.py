@@ -56,7 +56,7 @@ def test_the_dense_mode_finds_the_same_flow():
     assert np.nanmax(exact.critical) >= 1
     assert np.allclose(tracked.eigenvalues[:, 0], exact.eigenvalues[:, 0], rtol=1e-6)
     assert np.allclose(tracked.loss, exact.loss, rtol=1e-6)
-    assert runs[1].costs["central"]["hvps"] > 19 * tiny_problem(width=6).p  # every refresh saw the whole Hessian
+    assert runs[1].costs["central"]["hvps"] > 80 * tiny_problem(width=6).p  # every refresh saw the whole Hessian
 
 
 @pytest.mark.parametrize(

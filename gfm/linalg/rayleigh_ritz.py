@@ -1,4 +1,8 @@
-"""Operations on blocks of vectors stored as rows, (k, p) with small k, from which the eigen-solvers are built."""
+"""The parts of the Rayleigh-Ritz method, on few vectors stored as rows (k, p), of which the eigen-solvers consist.
+
+An orthonormal basis of a subspace, the eigenpairs of the operator's small matrix in that basis, the Ritz vectors, and
+their residuals.
+"""
 
 from __future__ import annotations
 
