@@ -26,7 +26,11 @@ def relative(images: Tensor, values: Tensor, rows: Tensor) -> Tensor:
 
 
 def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues, largest first, and eigenvectors (columns) of a small symmetric matrix."""
+    """Eigenvalues, largest first, and eigenvectors (columns) of a small symmetric matrix.
+
+    Raises:
+        NumericalError: An entry is not finite.
+    """
     small = matrix.detach().double().cpu().numpy()
     if not np.isfinite(small).all():
         raise NumericalError("the operator's products are not finite; the weights have diverged")
