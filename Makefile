@@ -77,7 +77,7 @@ anywhere: $(STAMP) ## the committed notebooks under other machines' arithmetic (
 	@$(BIN)/python tests/anywhere.py --jobs $(JOBS) --share $(SHARE)
 
 unit: $(STAMP) ## unit tests only
-	@$(PYTEST) $(UNIT) -n $(JOBS) --dist loadfile
+	@$(PYTEST) $(UNIT) -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-python: ## unit tests on another Python, in its own environment: PYTHON=python3.12
 	@version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])') && \

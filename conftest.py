@@ -18,6 +18,9 @@ ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT / "tests"))  # what tests share: toys, the comparison of nbval
 pytest_plugins = ["reproduction"]
 BUILD = ROOT / "build" / "test"
+# A worker takes a whole file: long ones begin first, so that none is left running alone at the end.
+LONG = ("tests/site", "tests/test_recipes.py", "tests/test_lint.py", "tests/central", "tests/book", "tests/experiments",
+        "notebooks/gradient-flow-matching")
 
 
 def pytest_addoption(parser):
@@ -45,8 +48,7 @@ def pytest_ignore_collect(collection_path, config):
 
 
 def pytest_collection_modifyitems(items):
-    """The pages come first: they are the largest share that one worker takes alone."""
-    items.sort(key=lambda item: not item.path.is_relative_to(ROOT / "tests" / "site"))
+    items.sort(key=lambda item: next((n for n, name in enumerate(LONG) if item.path.is_relative_to(ROOT / name)), 99))
 
 
 @pytest.fixture(autouse=True)

@@ -2,37 +2,52 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from gfm.errors import InputError, UnknownNameError
 
-__all__ = ["flag", "known", "number", "one_of", "place", "whole"]
+__all__ = ["MOST_SEED", "flag", "known", "number", "one_of", "place", "whole"]
+
+MOST_SEED = 2**64 - 1
+"""The largest seed that torch's generators take."""
 
 
 def number(name: str, value: object, holds: Callable[[float], bool], words: str) -> float:
     """``value`` as a float if it is a number for which ``holds`` is true; ``words`` describe the condition.
 
+    A whole number too large for a float counts as infinite.
+
     Raises:
         InputError: The value is not a number, or ``holds`` is false.
     """
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real) or not holds(float(value)):
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real) or not holds(_float(value)):
         raise InputError(f"{name} must be {words}, but it is {value!r}")
-    return float(value)
+    return _float(value)
 
 
-def whole(name: str, value: object, least: int) -> int:
-    """``value`` as an int if it is a whole number of at least ``least``.
+def _float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def whole(name: str, value: object, least: int, most: float = math.inf) -> int:
+    """``value`` as an int if it is a whole number of at least ``least`` and at most ``most``.
 
     Raises:
-        InputError: The value is not a whole number, or is smaller.
+        InputError: The value is not a whole number, or out of range.
     """
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral) or value < least:
-        raise InputError(f"{name} must be a whole number of at least {least}, but it is {value!r}")
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral) or not least <= int(value) <= most:
+        to = f" and at most {most}" if most < math.inf else ""
+        raise InputError(f"{name} must be a whole number of at least {least}{to}, but it is {value!r}")
     return int(value)
 
 

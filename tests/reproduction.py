@@ -18,7 +18,8 @@ from typing import Any
 
 from PIL import Image, ImageStat
 
-TOLERANCE = 0.02  # of an output that states none: printed text
+from gfm.book.register import TOLERANCE
+
 _DRAWING = 0.01  # of a drawing's largest coordinate
 _POWERS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 _NUMBER = re.compile(r"(?<![\w.])(?:below )?[-−+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?!\w|\.\d)")

@@ -8,12 +8,12 @@ from torch import nn
 import gfm
 
 
-def tiny_net(dtype: torch.dtype = torch.float64, seed: int = 0, outputs: int = 1) -> nn.Module:
-    """An 8-16-16-outputs network with GELU: 433 weights for one output."""
+def tiny_net(dtype: torch.dtype = torch.float64, seed: int = 0, outputs: int = 1, width: int = 16) -> nn.Module:
+    """An 8-width-width-outputs network with GELU: 433 weights for one output and width 16."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = nn.Sequential(
-            nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 16), nn.GELU(), nn.Linear(16, outputs)
+            nn.Linear(8, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, outputs)
         )
     return net.to(dtype)
 
@@ -25,8 +25,8 @@ def tiny_data(n: int = 128, dtype: torch.dtype = torch.float64) -> tuple[torch.T
     return x.to(dtype), y.to(dtype)
 
 
-def tiny_problem(dtype: torch.dtype = torch.float64, **options) -> gfm.Problem:
-    return gfm.Problem(tiny_net(dtype), *tiny_data(dtype=dtype), **options)
+def tiny_problem(dtype: torch.dtype = torch.float64, width: int = 16, **options) -> gfm.Problem:
+    return gfm.Problem(tiny_net(dtype, width=width), *tiny_data(dtype=dtype), **options)
 
 
 class Quadratic(nn.Module):

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from gfm.book import datafiles, verdicts
-from gfm.book.outputs import TOLERANCE, Caption, Figure, Output, Prose, Table, Verdicts, cell, markdown_table
+from gfm.book.outputs import Caption, Figure, Output, Prose, Table, Verdicts, cell, markdown_table
 from gfm.book.paths import build_folder, check_profile
-from gfm.book.register import Bound, Register
+from gfm.book.register import TOLERANCE, Bound, Register
 from gfm.book.runs.handover import Handover
 from gfm.errors import InputError, RegisterError
 from gfm.store import Experiment, Result, obtain, provenance

@@ -13,10 +13,7 @@ from typing import Any, Self
 from gfm.book.register import VARIES
 from gfm.errors import InputError
 
-__all__ = ["TOLERANCE", "Caption", "Figure", "Output", "Prose", "Table", "Verdicts", "cell", "markdown_table"]
-
-TOLERANCE = 0.02
-"""Relative, of a number in printed text."""
+__all__ = ["Caption", "Figure", "Output", "Prose", "Table", "Verdicts", "cell", "markdown_table"]
 
 
 @dataclass(frozen=True, kw_only=True)

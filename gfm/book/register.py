@@ -31,6 +31,8 @@ VARIES = {
     "chaos": "digits of a path that amplifies rounding",
 }
 """Kinds of numbers that no two machines share; a rerun elsewhere need not reproduce them."""
+TOLERANCE = 0.02
+"""Relative, within which a rerun on another machine must reproduce a claim's value or a number in printed text."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Claim:
     paper: str = "unknown"
     profiles: tuple[str, ...] = PROFILES  # where it is judged; elsewhere "not run"
     exceptions: Mapping[str, Bound] = field(default_factory=dict)  # profile -> its own bound
-    tolerance: float = 0.02  # relative, within which a rerun on another machine must reproduce the value
+    tolerance: float = TOLERANCE  # relative, within which a rerun on another machine must reproduce the value
     varies: str = ""  # kind of a value that differs between machines; a rerun must reproduce only the verdict
     spread: float = 0.0  # relative difference of the value seen between machines, in profiles above smoke
     unjudged: str = ""  # why the claim is not judged in the profiles that are left out
@@ -212,7 +214,7 @@ def _claim(item: Any, where: str) -> Claim:
     bound, exceptions = _bounds(item["bound"], where)
     return Claim(str(item["id"]), item["sentence"], item["quantity"], bound, shape,
                  str(item.get("paper", "unknown")), profiles, exceptions,
-                 _tolerance(item.get("tolerance", 0.02), where), item.get("varies", ""),
+                 _tolerance(item.get("tolerance", TOLERANCE), where), item.get("varies", ""),
                  _tolerance(item["spread"], where) if "spread" in item else 0.0, str(item.get("unjudged", "")),
                  str(item.get("history", "")))
 

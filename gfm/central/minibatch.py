@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gfm.central.base import Observation, Process
 from gfm.central.settings import Settings
-from gfm.checks import one_of, whole
+from gfm.checks import MOST_SEED, one_of, whole
 from gfm.errors import InputError
 from gfm.optimizers import Optimizer, State
 from gfm.problem import Problem
@@ -43,7 +43,7 @@ class Minibatch:
         if self.batch_size is not None:
             object.__setattr__(self, "batch_size", whole("batch_size", self.batch_size, 1))
         one_of("order", self.order, ORDERS)
-        object.__setattr__(self, "seed", whole("seed", self.seed, 0))
+        object.__setattr__(self, "seed", whole("seed", self.seed, 0, MOST_SEED))
 
     def size(self, n: int) -> int:
         """Number of examples in a batch of a problem with ``n`` examples.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from gfm.checks import number, one_of, whole
+from gfm.checks import MOST_SEED, number, one_of, whole
 from gfm.errors import InputError, NumericalError
 from gfm.forecasting.report import FitReport
 
@@ -54,7 +54,7 @@ class Training:
         number("decay", self.decay, lambda decay: 0 <= decay < math.inf, "a number of at least 0")
         for name in ("batch", "epochs", "patience"):
             whole(name, getattr(self, name), 1)
-        whole("seed", self.seed, 0)
+        whole("seed", self.seed, 0, MOST_SEED)
         one_of("schedule", self.schedule, SCHEDULES)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gfm.errors import NumericalError
-from gfm.linalg import blocks
+from gfm.linalg import rayleigh_ritz
 from gfm.linalg.eigen import Eigenpairs, Product, default_tolerance, lanczos
 
 __all__ = ["LARGE", "largest", "one_by_one"]
@@ -99,7 +99,7 @@ def _improved(product: Product, row: Tensor, before: Tensor, goal: float, larges
         basis = [(row, image), (new, new_image)]
         if step is not None and step_image is not None:
             basis.append((step, step_image))
-        _, turn = blocks.eigh(torch.cat([torch.cat([a @ b.T for _, b in basis], 1) for a, _ in basis]))
+        _, turn = rayleigh_ritz.eigh(torch.cat([torch.cat([a @ b.T for _, b in basis], 1) for a, _ in basis]))
         share: list[float] = (turn[:, 0] if turn[0, 0] > 0 else -turn[:, 0]).tolist()  # the row keeps its sign
         for old, fresh in ((step, new), (step_image, new_image)):
             fresh.mul_(share[1])

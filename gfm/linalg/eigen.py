@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gfm.errors import InputError, NumericalError
-from gfm.linalg import blocks
+from gfm.linalg import rayleigh_ritz
 
 __all__ = ["Eigenpairs", "default_tolerance", "dense", "lanczos", "matrix", "refine"]
 
@@ -77,7 +77,7 @@ def dense(matrix: Tensor, k: int) -> Eigenpairs:
     values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
     values, vectors = values.flip(0)[:k], vectors.flip(1)[:, :k].T.contiguous()
     images = vectors @ matrix
-    return Eigenpairs(values, vectors, blocks.relative(images, values, vectors), matrix.shape[0], True, images)
+    return Eigenpairs(values, vectors, rayleigh_ritz.relative(images, values, vectors), matrix.shape[0], True, images)
 
 
 def lanczos(
@@ -139,11 +139,11 @@ def lanczos(
 
 def _ritz(product: Product, rows: Tensor, tolerance: float, spent: int, converged: bool) -> Eigenpairs:
     """Rayleigh-Ritz values and true residuals of orthonormal rows."""
-    rows = blocks.orthonormal(rows)
+    rows = rayleigh_ritz.orthonormal(rows)
     images = product(rows)
-    values, rotation = blocks.eigh(rows @ images.T)
+    values, rotation = rayleigh_ritz.eigh(rows @ images.T)
     rows, images = rotation.T @ rows, rotation.T @ images
-    residuals = blocks.relative(images, values, rows)
+    residuals = rayleigh_ritz.relative(images, values, rows)
     converged = converged and bool((residuals <= max(10 * tolerance, 1e-5)).all())
     return Eigenpairs(values, rows, residuals, spent + rows.shape[0], converged, images)
 
@@ -179,38 +179,38 @@ def refine(
     tolerance = default_tolerance(start.dtype) if tolerance is None else tolerance
     goal = torch.full((k,), tolerance, dtype=start.dtype, device=start.device)
     goal[wanted:] = min(1000 * tolerance, 1e-2)
-    rows = blocks.orthonormal(start)
+    rows = rayleigh_ritz.orthonormal(start)
     del start
     images = product(rows)
     spent = k
-    values, turn = blocks.eigh(rows @ images.T)
+    values, turn = rayleigh_ritz.eigh(rows @ images.T)
     rows, images = turn.T @ rows, turn.T @ images
     step: Tensor | None = None
     step_images: Tensor | None = None
     for _ in range(max_iterations):
         residual = torch.addcmul(images, values[:, None], rows, value=-1)
-        relative = residual.norm(dim=1) / blocks.scale(values)
+        relative = residual.norm(dim=1) / rayleigh_ritz.scale(values)
         open_rows = relative > goal
         if not open_rows.any():
             return Eigenpairs(values, rows, relative, spent, True, images)
-        new = blocks.orthonormal_against(residual[open_rows] if k > 1 else residual, rows)
+        new = rayleigh_ritz.orthonormal_against(residual[open_rows] if k > 1 else residual, rows)
         del residual
         if new.shape[0] == 0:
             break
         new_images = product(new)
         spent += new.shape[0]
         if step is not None and step_images is not None:
-            step, step_images = blocks.outside(step, step_images, (rows, new), (images, new_images))
+            step, step_images = rayleigh_ritz.outside(step, step_images, (rows, new), (images, new_images))
         basis: tuple[Tensor, ...] = (rows, new) if step is None else (rows, new, step)
         basis_images: tuple[Tensor, ...]
         basis_images = (images, new_images) if step_images is None else (images, new_images, step_images)
-        values, turn = blocks.eigh(torch.cat([torch.cat([a @ b.T for b in basis_images], 1) for a in basis]))
+        values, turn = rayleigh_ritz.eigh(torch.cat([torch.cat([a @ b.T for b in basis_images], 1) for a in basis]))
         values, turn = values[:k], turn[:, :k]
         kept, grown = turn[:k].T, turn[k:].T
         # The part outside the old rows is the next step; new blocks replace old ones one by one, to save memory.
-        step, step_images = blocks.combined(grown, basis[1:]), blocks.combined(grown, basis_images[1:])
+        step, step_images = rayleigh_ritz.combined(grown, basis[1:]), rayleigh_ritz.combined(grown, basis_images[1:])
         del basis, basis_images, new, new_images
         rows = torch.addmm(step, kept, rows)
         images = torch.addmm(step_images, kept, images)
-    relative = blocks.relative(images, values, rows)
+    relative = rayleigh_ritz.relative(images, values, rows)
     return Eigenpairs(values, rows, relative, spent, bool((relative <= goal).all()), images)

@@ -11,6 +11,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from gfm.checks import MOST_SEED, whole
+
 __all__ = ["seeded", "seeding"]
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -18,7 +20,12 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @contextmanager
 def seeding(seed: int) -> Iterator[None]:
-    """Context in which torch's CPU generator is seeded with ``seed``; the caller's state is restored afterwards."""
+    """Context in which torch's CPU generator is seeded with ``seed``; the caller's state is restored afterwards.
+
+    Raises:
+        InputError: The seed is not a whole number from 0 to ``MOST_SEED``.
+    """
+    whole("seed", seed, 0, MOST_SEED)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield

@@ -157,6 +157,9 @@ class Problem:
         """Inputs, targets and share in the loss of each piece of the data, or of the ``examples`` (m,) by number.
 
         The shares, n_piece / n unless the loss says otherwise, add up to 1.
+
+        Raises:
+            InputError: The data were changed in place since the problem was made.
         """
         if (self.inputs._version, self.targets._version) != self._versions:
             raise InputError("the data were changed in place since the problem was made; make a new problem")

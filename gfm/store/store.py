@@ -31,7 +31,11 @@ __all__ = ["Store", "key_of", "obtain", "project"]
 
 
 def key_of(experiment: Experiment) -> str:
-    """``identity-source``: digests of (name, parameters, data) and of the code that computes the result."""
+    """``identity-source``: digests of (name, parameters, data) and of the code that computes the result.
+
+    Raises:
+        InputError: The experiment has no name.
+    """
     if not experiment.name:
         raise InputError(f"{type(experiment).__name__} has no name; set the class variable `name`.")
     what = [experiment.name, experiment.parameters(), experiment.data_fingerprint()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.utils.data import DataLoader
 
 from gfm.autograd import with_gradients
+from gfm.checks import MOST_SEED, number, whole
 from gfm.errors import InputError, NumericalError, UnknownNameError
 from gfm.trajectories import resume
 from gfm.trajectories.arrays import as_array
@@ -32,6 +34,7 @@ OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]
     "Adam": (torch.optim.Adam, {}, {"momentum": "exp_avg", "second": "exp_avg_sq"}),
     "AdamW": (torch.optim.AdamW, {}, {"momentum": "exp_avg", "second": "exp_avg_sq"}),
 }
+_APART = 1_000_003  # between the seeds of torch's generator for seed n and n + 1: more than there are runs
 
 
 @with_gradients
@@ -104,8 +107,14 @@ def record(
     """
     if optimizer not in OPTIMIZERS:
         raise UnknownNameError(f"No optimizer {optimizer!r} here; use one of {list(OPTIMIZERS)}.")
-    if lr <= 0 or min(runs, steps, checkpoint_every) < 1 or (batch is not None and batch < 1):
-        raise InputError("lr must be positive, and runs, steps, batch and checkpoint_every at least 1.")
+    lr = number("lr", lr, lambda rate: 0 < rate < math.inf, "a positive number")
+    runs, steps, checkpoint_every = (whole(name, value, 1) for name, value in (
+        ("runs", runs), ("steps", steps), ("checkpoint_every", checkpoint_every)))
+    batch = None if batch is None else whole("batch", batch, 1)
+    seed = whole("seed", seed, 0, MOST_SEED // _APART - 1)
+    for name, value in options.items():
+        if isinstance(value, (int, float)):
+            number(name, value, math.isfinite, "a finite number")
     wanted = _wanted(every, steps)
     cls, defaults, names = OPTIMIZERS[optimizer]
     chosen = {**defaults, **options}
@@ -116,7 +125,7 @@ def record(
     modules = []
     with torch.random.fork_rng(devices=[]):
         for run in range(runs):
-            torch.manual_seed(1_000_003 * seed + run)
+            torch.manual_seed(_APART * seed + run)
             modules.append(build())
     weights, stacked = stack_module_state(modules)
     leaves = {name: value.detach().clone().requires_grad_() for name, value in weights.items()}

@@ -160,13 +160,21 @@ class Trajectories:
         return tuple(self[end - size : end] for size, end in zip(sizes, ends, strict=True))
 
     def prefix(self, n: int) -> Trajectories:
-        """The first n+1 states (states 0..n): what a forecaster may see."""
+        """The first n+1 states (states 0..n): what a forecaster may see.
+
+        Raises:
+            InputError: ``n`` is not a whole number from 1 to one less than the number of states.
+        """
         if whole("n of prefix", n, 1) >= self.weights.shape[1]:
             raise InputError(f"prefix({n}): n must be between 1 and {self.weights.shape[1] - 1}.")
         return self._part(slice(None), slice(n + 1))
 
     def every(self, stride: int) -> Trajectories:
-        """States 0, stride, 2 stride, ...; their steps are kept."""
+        """States 0, stride, 2 stride, ...; their steps are kept.
+
+        Raises:
+            InputError: Fewer than two states would be left, or the stride is not a whole number of at least 1.
+        """
         if whole("stride", stride, 1) >= self.weights.shape[1]:
             raise InputError(f"every({stride}): stride must be 1 to {self.weights.shape[1] - 1}.")
         return self._part(slice(None), slice(None, None, stride))

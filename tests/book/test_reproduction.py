@@ -190,7 +190,7 @@ def test_nbval_fails_where_a_committed_output_is_not_reproduced(project):
         path.with_stem(name).write_text(head + '"outputs": [' + outputs.replace(old, new))
     command = [sys.executable, "-m", "pytest", "-p", "reproduction", "-p", "no:cacheprovider", "-rf",
                "--nbval", "--nbval-current-env", *(str(path.with_stem(name)) for name in CHANGES)]
-    run = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(TESTS), "TQDM_DISABLE": "1"},
-                         cwd=project, capture_output=True, text=True)
+    env = {**os.environ, "PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}", "TQDM_DISABLE": "1"}
+    run = subprocess.run(command, env=env, cwd=project, capture_output=True, text=True)
     failed = {name for name in CHANGES if f"FAILED notebooks/part/{name}.ipynb" in run.stdout}
     assert run.returncode == 1 and failed == {"number", "verdict", "word"}, run.stdout

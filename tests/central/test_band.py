@@ -45,10 +45,10 @@ def test_a_calm_run_takes_no_step_again():
 
 
 def test_the_dense_mode_finds_the_same_flow():
-    rule = GradientDescent(lr=0.6)
+    rule = GradientDescent(lr=1.0)
     runs = [
         gfm.central.run(
-            tiny_problem(), rule, 24, processes=["central"], settings=Settings(tolerance=1e-8, dense=dense)
+            tiny_problem(width=6), rule, 18, processes=["central"], settings=Settings(tolerance=1e-8, dense=dense)
         )
         for dense in (False, True)
     ]
@@ -56,7 +56,7 @@ def test_the_dense_mode_finds_the_same_flow():
     assert np.nanmax(exact.critical) >= 1
     assert np.allclose(tracked.eigenvalues[:, 0], exact.eigenvalues[:, 0], rtol=1e-6)
     assert np.allclose(tracked.loss, exact.loss, rtol=1e-6)
-    assert runs[1].costs["central"]["hvps"] > 25 * tiny_problem().p  # every refresh saw the whole Hessian
+    assert runs[1].costs["central"]["hvps"] > 80 * tiny_problem(width=6).p  # every refresh saw the whole Hessian
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ NAN = float("nan")
 BAD = [
     ({"steps": 0}, "steps"), ({"steps": -3}, "steps"), ({"steps": 2.5}, "steps"), ({"steps": True}, "steps"),
     ({"substeps": 0}, "substeps"), ({"warmup": -1}, "warmup"), ({"keep_weights": -1}, "keep_weights"),
-    ({"seed": "a"}, "seed"), ({"seed": -1}, "seed"), ({"progress": 3}, "progress"),
+    ({"seed": "a"}, "seed"), ({"seed": -1}, "seed"), ({"seed": 2**70}, "seed"), ({"progress": 3}, "progress"),
     ({"processes": ["discrete", "sideways"]}, "unknown process 'sideways'"), ({"processes": []}, "at least one"),
     ({"processes": ["central", "central"]}, "only once"), ({"processes": 3}, "names of processes"),
     ({"processes": [["central"]]}, "unknown process"), ({"settings": {"cap": 3}}, "must be gfm.central.Settings"),

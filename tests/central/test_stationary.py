@@ -8,7 +8,7 @@ from toys import tiny_problem
 
 from gfm.central.stationary.flow import penalty_gradient, stationary_flow
 from gfm.central.stationary.program import first_term, optimisation_speed, stationary
-from gfm.curvature.oracle import dense_hessian
+from gfm.curvature import dense_hessian
 from gfm.errors import InputError
 from gfm.optimizers import RMSProp, State
 from gfm.problem import Costs

@@ -1,6 +1,7 @@
 """The experiments of the learned flow: their closed forms, and that each runs in small."""
 
 import sys
+from functools import cache
 
 import numpy as np
 import pytest
@@ -124,14 +125,18 @@ def test_one_fit_serves_every_damping():
     assert len(np.unique(together)) > 1  # they do differ
 
 
+@cache
+def ablation_errors(variant):
+    data = "31 weights, Adam" if variant.startswith(("blind", "told")) else "3 weights, SGD"
+    return compute(Ablation(variant, data, replicates=1, epochs=1)).arrays["errors"]
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_ablation_runs(variant):
-    data = "31 weights, Adam" if variant.startswith(("blind", "told")) else "3 weights, SGD"
-    arrays = compute(Ablation(variant, data, replicates=1, epochs=1)).arrays
-    assert np.isfinite(arrays["errors"]).all()
+    errors = ablation_errors(variant)
+    assert np.isfinite(errors).all()
     if variant.startswith("blind"):
-        told = compute(Ablation("told the optimizer", data, replicates=1, epochs=1)).arrays
-        assert (told["errors"] != arrays["errors"]).all()
+        assert (ablation_errors("told the optimizer") != errors).all()
 
 
 def test_samples_after_the_published_ones_share_nothing():

@@ -6,7 +6,9 @@ import copy
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 import torch
@@ -82,9 +84,16 @@ def same(a, b):
 
 
 def cli(*words):
-    command = [sys.executable, "-m", "gfm.cli", "forecast", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = commands.gfm(Path.cwd(), "forecast", *map(str, words))
     return done.returncode, done.stdout + done.stderr
+
+
+def test_in_a_process_of_its_own(checkpoints, tmp_path):
+    command = [sys.executable, "-m", "gfm.cli", "forecast", checkpoints, tmp_path / "out.npz", "--horizon", "2",
+               "--method", "linear"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "steps 30 (observed) to 50, by linear." in done.stdout and not done.stderr
+    np.testing.assert_allclose(gfm.Trajectories.load(tmp_path / "out.npz").weights[0], [[3, -6], [4, -8], [5, -10]])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])

@@ -92,3 +92,12 @@ def test_sequence_models_are_trained_series_by_series(name, items, monkeypatch):
     model = cls(observed=6, training=Training(epochs=1, batch=1))
     model.fit(runs, validation=runs[:2])
     assert len(seen) == items + 1 and set(seen[:-1]) == {1}  # and one look at the validation runs
+
+
+@pytest.mark.parametrize("name", ["rate", "batch", "epochs", "patience", "seed", "decay"])
+def test_numbers_that_cannot_be_used_are_refused(name):
+    for value in (float("nan"), -1, "a", 10**400 if name in ("rate", "decay") else 1.5):
+        with pytest.raises(InputError, match=name):
+            Training(**{name: value})
+    with pytest.raises(InputError, match="seed must be a whole number of at least 0 and at most"):
+        Training(seed=2**70)

@@ -184,3 +184,9 @@ def test_transformer_equals_torchs_own_with_its_norms_exchanged():
 def test_impossible_networks_are_refused_in_one_sentence(call, kind, word):
     with pytest.raises(kind, match=word):
         call()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**70, 0.5])
+def test_a_seed_that_cannot_be_used_is_refused(seed):
+    with pytest.raises(InputError, match="seed"):
+        nets.build("mlp", IMAGES, seed=seed)

@@ -93,7 +93,7 @@ class Penalised(nn.Module):
 
     def __init__(self, decay):
         super().__init__()
-        self.net, self.decay = tiny_net(), decay
+        self.net, self.decay = tiny_net(width=4), decay
 
     def forward(self, x):
         weights = torch.cat([q.flatten() for q in self.net.parameters()])
@@ -103,8 +103,8 @@ class Penalised(nn.Module):
 def test_the_flow_of_decoupled_decay_is_that_of_the_penalty_under_gradient_descent():
     """They are the same rule there, so both flows, and their edges, must be the same."""
     (x, y), lr, decay = tiny_data(16), 1.0, 0.02
-    plain = gfm.Problem(tiny_net(), x, y)
-    penalised = gfm.Problem(Penalised(decay), x, torch.cat([y, torch.zeros(16, 433, dtype=y.dtype)], 1))
+    plain = gfm.Problem(tiny_net(width=4), x, y)
+    penalised = gfm.Problem(Penalised(decay), x, torch.cat([y, torch.zeros(16, plain.p, dtype=y.dtype)], 1))
     options = {"processes": ("discrete", "stable", "central"), "keep_weights": 20}
     decoupled = ParameterGroups(GradientDescent(lr=lr), {"*": Group(weight_decay=decay)})
     ours, theirs = run(plain, decoupled, 20, **options), run(penalised, GradientDescent(lr=lr), 20, **options)

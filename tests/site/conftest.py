@@ -52,6 +52,7 @@ def served(html) -> str:
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0),
                                              functools.partial(Quiet, directory=html))
+    server.handle_error = lambda *request: None  # a page that is closed while it loads breaks the pipe
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()

@@ -21,6 +21,7 @@ def mean_square(outputs, targets):
 generator = torch.Generator().manual_seed(0)
 X = torch.randn(5, 12, 1, dtype=torch.float64, generator=generator)
 Y = X * torch.randn(5, 1, 1, dtype=torch.float64, generator=generator)
+NAN = float("nan")
 options = {"lr": 0.02, "runs": 5, "steps": 7, "seed": 3}
 
 
@@ -81,8 +82,10 @@ def test_every_keeps_some_states_and_everything_survives_the_disk(tmp_path):
 def test_bad_requests():
     with pytest.raises(UnknownNameError):
         record(build, X, Y, mean_square, "Lion")
-    for bad in ({"lr": 0.0}, {"runs": 0}, {"batch": 0}, {"every": 0}):
-        with pytest.raises(InputError):
+    for bad in ({"lr": 0.0}, {"lr": NAN}, {"lr": 10**400}, {"momentum": NAN}, {"weight_decay": NAN}, {"runs": 0},
+                {"runs": NAN}, {"steps": NAN}, {"batch": 0}, {"batch": NAN}, {"every": 0}, {"every": NAN},
+                {"checkpoint_every": NAN}, {"seed": 2**70}, {"seed": 2**63}, {"seed": NAN}):
+        with pytest.raises(InputError, match=next(iter(bad))):
             record(build, X, Y, mean_square, **{**options, **bad})
     with pytest.raises(NumericalError):
         record(build, X, Y, mean_square, "SGD", **{**options, "lr": 1e6, "steps": 400})

@@ -17,7 +17,11 @@ _SECTION = {"central-flows": ("cohen2024central",), "gradient-flow-matching": ("
 
 
 def entries(root: Path) -> dict[str, str]:
-    """Key -> entry of ``book/references.bib``."""
+    """Key -> entry of ``book/references.bib``.
+
+    Raises:
+        UnreadableFileError: The file holds no entries.
+    """
     text = (root / "book" / "references.bib").read_text(encoding="utf-8")
     found = {m[1]: m[0].strip() for m in re.finditer(r"@\w+\{([^,]+),.*?\n\}", text, re.DOTALL)}
     if not found:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from gfm.central.stationary.program import Stationary, stationary
 from gfm.checks import flag, number, whole
-from gfm.curvature.oracle import dense_hessian
+from gfm.curvature import dense_hessian
 from gfm.errors import InputError
 from gfm.problem import Problem
 

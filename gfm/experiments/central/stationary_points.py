@@ -16,7 +16,7 @@ from gfm.central import Run
 from gfm.central.base import flat_value
 from gfm.central.stationary.flow import stationary_flow
 from gfm.central.stationary.program import first_term, optimisation_speed, stationary
-from gfm.curvature import oracle
+from gfm.curvature import dense_hessian
 from gfm.errors import InputError
 from gfm.experiments.central.flow_run import FlowRun
 from gfm.optimizers.second_moment import SecondMoment
@@ -83,7 +83,7 @@ class StationaryPoints(_OverRun):
         assert isinstance(rule, SecondMoment)
         for number, t in enumerate(steps):
             w = torch.tensor(run["central"].weights[np.flatnonzero(kept == t)[0]], dtype=problem.dtype)
-            H, g = oracle.dense_hessian(problem, w).numpy(), problem.gradient(w).numpy()
+            H, g = dense_hessian(problem, w).numpy(), problem.gradient(w).numpy()
             found, least = stationary(H, g, self.lr, start=found), first_term(H)
             seen = nu[t] * rule.correction(t + self.warmup + 1.0)
             rows.append({

@@ -1,4 +1,8 @@
-"""Operations on blocks of vectors stored as rows, (k, p) with small k, from which the eigen-solvers are built."""
+"""The parts of the Rayleigh-Ritz method, on few vectors stored as rows (k, p), of which the eigen-solvers consist.
+
+An orthonormal basis of a subspace, the eigenpairs of the operator's small matrix in that basis, the Ritz vectors, and
+their residuals.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,11 @@ def relative(images: Tensor, values: Tensor, rows: Tensor) -> Tensor:
 
 
 def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues, largest first, and eigenvectors (columns) of a small symmetric matrix."""
+    """Eigenvalues, largest first, and eigenvectors (columns) of a small symmetric matrix.
+
+    Raises:
+        NumericalError: An entry is not finite.
+    """
     small = matrix.detach().double().cpu().numpy()
     if not np.isfinite(small).all():
         raise NumericalError("the operator's products are not finite; the weights have diverged")
