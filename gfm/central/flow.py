@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from gfm.central import predictions
 from gfm.central.base import Flow, Observation, to_numpy
-from gfm.central.control import Control
+from gfm.central.control import ROUGH, Control
 from gfm.central.settings import Settings
 from gfm.central.substep import Local, Oscillation, Rates, local_flow
 from gfm.linalg import deflation
@@ -83,11 +84,17 @@ class Central(Flow):
             del point, spectrum  # free their memory for the substeps
             self._advance_afresh()
             point, spectrum = self._open()
-        values = to_numpy(spectrum.values)
+        values, c = to_numpy(spectrum.values), self.optimizer.threshold
+        if self._before is not None and self._before[0] <= c * (1 + ROUGH) < values[0]:
+            warnings.warn(
+                f"the flow is beyond the edge of stability by more than {ROUGH:.0%}, where it does not count as at the "
+                "edge", stacklevel=2,
+            )
         rise = _risen(values, self._before)
         self._before = values
+        self.control.require(self._count(0.9 * float(values[0])))
         # Other directions need no derivatives.
-        c, dt = self.optimizer.threshold, self.control.dt
+        dt = self.control.dt
         chosen = (values > min(0.95, self.settings.critical_share) * c) | (values + 2 * rise > c)
         self._candidates, self._rise = spectrum.U[chosen.tolist()], rise[chosen] * dt
         seen = self._seen(point, spectrum)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from torch import Tensor
@@ -86,8 +85,7 @@ class Stable(Flow):
 
     def advance(self) -> None:
         """See ``Process``."""
-        # Euler's method is stable on this flow only if its step times the top eigenvalue is below 2.
-        count = max(self.settings.substeps, math.ceil(2 * self._top))
+        count = self._count(2 * self._top)
         gradient = self._gradient
         del self._gradient
         for s in range(count):
