@@ -25,6 +25,8 @@ __all__ = ["Central"]
 
 #: Relative residual of eigenvectors used for a single substep, unless the settings give a tolerance.
 _COARSE = 3e-4
+#: Relative rise of the learning rate within a step at the edge that is noted.
+_STEEP = 0.05
 
 
 class _Start(NamedTuple):
@@ -102,6 +104,11 @@ class Central(Flow):
         self._local = self._derivatives(point, self._rise)
         self._rates = self._local.rates(dt)
         self.oscillation = found = self._rates.oscillation
+        if found is not None and self.optimizer.log_lr_slope(self.state.t) > _STEEP:
+            warnings.warn(
+                f"the learning rate rises by more than {_STEEP:.0%} within a step at the edge of stability; the flow "
+                "follows at once, the optimizer after some steps", stacklevel=2,
+            )
         E = diagonal(self.optimizer.edge(self.state))
         seen.update(predictions.averages(seen, found, c, E, self._chosen))
         if self._rates.nu_push is not None:
