@@ -117,6 +117,11 @@ class Flow(Process):
         memory = self.optimizer.memory(self.state)
         return max(self.settings.substeps, math.ceil(max(rate, memory.rate if memory else 0.0)))
 
+    def _top(self, spectrum: Spectrum) -> float:
+        """The largest eigenvalue of P^{-1} H, the rate at which the weights relax; the spectrum is that of E."""
+        share = self.optimizer.edge_share(self.state)
+        return float(spectrum.values[0]) * (1.0 if share is None else float(torch.as_tensor(share).max()))
+
     def _move(self, w_rate: Tensor, state_rate: State, dt: float) -> None:
         self.w = torch.add(self.w, w_rate, alpha=dt)
         self.state = self.state.moved(state_rate, dt)

@@ -94,7 +94,7 @@ class Central(Flow):
             )
         rise = _risen(values, self._before)
         self._before = values
-        self.control.require(self._count(0.9 * float(values[0])))
+        self.control.require(self._count(0.9 * self._top(spectrum)))
         # Other directions need no derivatives.
         dt = self.control.dt
         chosen = (values > min(0.95, self.settings.critical_share) * c) | (values + 2 * rise > c)

@@ -198,23 +198,21 @@ class Optimizer(ABC):
         Raises:
             InputError: The schedule fails, or its value is not a positive number.
         """
-        first, second, share = self._segment(t)
-        return first + share * (second - first) if share else first
+        if not callable(self.lr):
+            return self.lr
+        step, share = _place(t)
+        first = self._scheduled(step)
+        return first + share * (self._scheduled(step + 1) - first) if share else first
 
     def log_lr_slope(self, t: float) -> float:
-        """The rate d log lr / dt per step, from t on; zero for a constant."""
+        """The rate d log lr / dt per step, from t on; zero for a constant, and at the last step of a schedule."""
         if not callable(self.lr):
             return 0.0
-        first, second, share = self._segment(t)
-        return (second - first) / (first + share * (second - first))
-
-    def _segment(self, t: float) -> tuple[float, float, float]:
-        """The learning rates of the whole steps before and after ``t``, and where between them it is."""
-        if not callable(self.lr):
-            return self.lr, self.lr, 0.0
-        step = math.floor(max(t - 1.0, 0.0) + 1e-9)  # sums of substeps are rounded
-        share = max(t - 1.0 - step, 0.0)
-        return self._scheduled(step), self._scheduled(step + 1), share if share > 1e-9 else 0.0
+        step, _ = _place(t)
+        try:
+            return (self._scheduled(step + 1) - self._scheduled(step)) / self.lr_at(t)
+        except InputError:
+            return 0.0
 
     def _scheduled(self, step: int) -> float:
         """The schedule's value at a whole step."""
@@ -228,6 +226,13 @@ class Optimizer(ABC):
         if not (value > 0 and math.isfinite(value)):
             raise InputError(f"the learning-rate schedule gives {value} at step {step}; it must be positive")
         return value
+
+
+def _place(t: float) -> tuple[int, float]:
+    """The whole step, counted from 0, before time ``t``, counted from 1, and the share of the next that has passed."""
+    step = math.floor(max(t - 1.0, 0.0) + 1e-9)  # sums of substeps are rounded
+    share = t - 1.0 - step
+    return step, share if share > 1e-9 else 0.0
 
 
 def diagonal(P: Preconditioner) -> Tensor | float:

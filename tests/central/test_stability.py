@@ -8,7 +8,7 @@ import gfm
 from gfm.central import Settings
 from gfm.central.processes import Central
 from gfm.experiments.central.valley import ValleyRun
-from gfm.optimizers import GradientDescent, HeavyBall, ScalarRMSProp
+from gfm.optimizers import Adam, GradientDescent, HeavyBall, ScalarRMSProp
 
 run = gfm.central.run
 
@@ -49,6 +49,14 @@ def test_the_optimizer_with_momentum_swings_as_its_flow_predicts(b):
                 settings=Settings(eigen_every=3000))
     x, y = found["discrete"].weights[1000:].T
     assert np.mean(x**2) == pytest.approx(variance, rel=0.05) and abs(y.mean()) < 2e-3
+
+
+def test_adams_early_edge_is_low_but_its_flow_no_stiffer():
+    """After one step the edge is a tenth of the later one, and of P; substeps are counted by P."""
+    rule = Adam(lr=1.0, beta1=0.9, beta2=0.99, eps=0.0)  # P = |g| after one step, and P^-1 H = 1
+    found = run(quadratic([1.0, 0.5], [1.0, -1.0]), rule, 1, settings=Settings(max_effective=5.0))
+    assert found["discrete"].eigenvalues[0, 0] == pytest.approx(10.0)
+    assert found["central"].substeps[0] == 4 and np.isfinite(found["stable"].loss[1])
 
 
 @pytest.mark.parametrize("beta2", [0.05, 0.15])

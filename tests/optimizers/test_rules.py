@@ -84,6 +84,11 @@ def test_between_steps_a_schedule_is_linear_however_it_jumps():
     assert [rule.log_lr_slope(t) for t in (2.0, 2.5, 3.0 - 1e-12)] == pytest.approx([0.5, 0.4, 1 / 3])
 
 
+def test_a_schedule_may_end_with_the_run():
+    rule = GradientDescent(lr=lambda t: 0.1 * (1 - t / 10))
+    assert rule.lr_at(10.0) == pytest.approx(0.01) and rule.log_lr_slope(9.5) < 0 == rule.log_lr_slope(10.0)
+
+
 @pytest.mark.parametrize("correct", [True, False])
 def test_adam_corrects_its_start_where_asked_for(correct):
     rule, g = Adam(lr=0.1, beta1=0.9, beta2=0.5, eps=0.0, bias_correction=correct), torch.ones(1, dtype=torch.float64)
