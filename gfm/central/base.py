@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -106,6 +107,20 @@ class Flow(Process):
         """The present point and its tracked eigenpairs."""
         point = self.problem.at(self.w, self.tracker.width)
         return point, self.tracker.refresh(point, self.optimizer.edge(self.state), tolerance=tolerance)
+
+    def _count(self, rate: float) -> int:
+        """Number of Euler substeps in a step, at least ``rate`` and the rate at which nu relaxes.
+
+        Euler's method decays without oscillation as long as a substep times the rate of decay is at most 1, and is
+        unstable beyond 2.
+        """
+        memory = self.optimizer.memory(self.state)
+        return max(self.settings.substeps, math.ceil(max(rate, memory.rate if memory else 0.0)))
+
+    def _top(self, spectrum: Spectrum) -> float:
+        """The largest eigenvalue of P^{-1} H, the rate at which the weights relax; the spectrum is that of E."""
+        share = self.optimizer.edge_share(self.state)
+        return float(spectrum.values[0]) * (1.0 if share is None else float(torch.as_tensor(share).max()))
 
     def _move(self, w_rate: Tensor, state_rate: State, dt: float) -> None:
         self.w = torch.add(self.w, w_rate, alpha=dt)

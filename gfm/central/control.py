@@ -11,15 +11,15 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-__all__ = ["Control"]
+__all__ = ["ROUGH", "Control"]
 
 #: How often a step may be repeated, and the largest factor by which its substeps may shrink.
 _RETAKES, _SHRINK = 5, 16
 #: Halving a substep leaves at most about half of the excess; if more than this share remains, it has another cause.
 _HELPED = 0.7
 #: How far jumps of the curvature may widen the band, as a share of the threshold; how far if even the shortest
-#: substep ends beyond it; and the share of the widening that remains one step later.
-_JUMP, _ROUGH, _LASTING = 2e-3, 2e-2, 0.9
+#: substep ends beyond it, which is the most that a flow at the edge may exceed it; the share that remains a step later.
+_JUMP, ROUGH, _LASTING = 2e-3, 2e-2, 0.9
 
 
 class _Halved(NamedTuple):
@@ -41,7 +41,8 @@ class Control:
     """
 
     def __init__(self, substeps: int, threshold: float, band: float):
-        self._substeps, self._threshold, self._band = substeps, threshold, band
+        self._least = self._substeps = substeps
+        self._threshold, self._band = threshold, band
         self._shrink = 1  # the present substep is 1 / (substeps * shrink)
         self._jump = 0.0  # widening of the band after jumps of the curvature
         self._begin()
@@ -62,6 +63,10 @@ class Control:
         self._quiet = True
         self._halved: _Halved | None = None
 
+    def require(self, substeps: int) -> None:
+        """Take at least this many substeps in a step from now on, and no fewer than at the start."""
+        self._substeps = max(self._least, substeps)
+
     def accept(self, top: float, end: float) -> bool:
         """Whether a substep that ends at time ``end`` of its step with top eigenvalue ``top`` is accepted.
 
@@ -70,7 +75,7 @@ class Control:
         halved = self._halved
         if self._beyond(top):
             excess = top - self._threshold
-            if halved is not None and excess > _HELPED * halved.excess:  # a jump: halving did not help
+            if halved is not None and self._jumped(excess, halved.excess):
                 self._shrink, self._quiet, self._halved = halved.shrink, halved.quiet, None
                 self._widen(excess, _JUMP)
             elif self._shrink < _SHRINK:
@@ -79,7 +84,7 @@ class Control:
                 return False
             else:  # the curvature is rough (ReLU), and short substeps do not help for a while
                 self._shrink, self._quiet, self._halved = 1, False, None
-                self._widen(excess, _ROUGH)
+                self._widen(excess, ROUGH)
         if self._halved is not None and end > self._halved.end - 1e-9:
             self._halved = None
         return True
@@ -94,7 +99,7 @@ class Control:
     def take_again(self, top: float) -> bool:
         """Whether the step just finished must be repeated, given the top eigenvalue ``top`` at its end."""
         excess = top - self._threshold
-        if self.retaken > 1 and not excess < _HELPED * self._excess:
+        if self.retaken > 1 and self._jumped(excess, self._excess):
             self._shrink = self._tried
             self._widen(excess, _JUMP)
             return False
@@ -108,15 +113,19 @@ class Control:
 
     def state_dict(self) -> dict[str, Any]:
         """The state that is kept between steps."""
-        return {"shrink": self._shrink, "jump": self._jump}
+        return {"substeps": self._substeps, "shrink": self._shrink, "jump": self._jump}
 
     def load_state_dict(self, kept: dict[str, Any]) -> None:
         """Continue from a ``state_dict``."""
-        self._shrink, self._jump = kept["shrink"], kept["jump"]
+        self._substeps, self._shrink, self._jump = kept["substeps"], kept["shrink"], kept["jump"]
         self._begin()
 
     def _beyond(self, top: float) -> bool:
         return top > self._threshold * (1 + self._band) + self._jump
+
+    def _jumped(self, excess: float, before: float) -> bool:
+        """Whether an excess that was ``before`` is a jump: shorter substeps did not help, and it is small."""
+        return excess <= ROUGH * self._threshold and not excess < _HELPED * before
 
     def _widen(self, excess: float, most: float) -> None:
         """Accept this excess for a while, up to the share ``most`` of the threshold."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from gfm.central import predictions
 from gfm.central.base import Flow, Observation, to_numpy
-from gfm.central.control import Control
+from gfm.central.control import ROUGH, Control
 from gfm.central.settings import Settings
 from gfm.central.substep import Local, Oscillation, Rates, local_flow
 from gfm.linalg import deflation
@@ -24,6 +25,8 @@ __all__ = ["Central"]
 
 #: Relative residual of eigenvectors used for a single substep, unless the settings give a tolerance.
 _COARSE = 3e-4
+#: Relative rise of the learning rate within a step at the edge that is noted.
+_STEEP = 0.05
 
 
 class _Start(NamedTuple):
@@ -83,11 +86,17 @@ class Central(Flow):
             del point, spectrum  # free their memory for the substeps
             self._advance_afresh()
             point, spectrum = self._open()
-        values = to_numpy(spectrum.values)
+        values, c = to_numpy(spectrum.values), self.optimizer.threshold
+        if self._before is not None and self._before[0] <= c * (1 + ROUGH) < values[0]:
+            warnings.warn(
+                f"the flow is beyond the edge of stability by more than {ROUGH:.0%}, where it does not count as at the "
+                "edge", stacklevel=2,
+            )
         rise = _risen(values, self._before)
         self._before = values
+        self.control.require(self._count(0.9 * self._top(spectrum)))
         # Other directions need no derivatives.
-        c, dt = self.optimizer.threshold, self.control.dt
+        dt = self.control.dt
         chosen = (values > min(0.95, self.settings.critical_share) * c) | (values + 2 * rise > c)
         self._candidates, self._rise = spectrum.U[chosen.tolist()], rise[chosen] * dt
         seen = self._seen(point, spectrum)
@@ -95,6 +104,11 @@ class Central(Flow):
         self._local = self._derivatives(point, self._rise)
         self._rates = self._local.rates(dt)
         self.oscillation = found = self._rates.oscillation
+        if found is not None and self.optimizer.log_lr_slope(self.state.t) > _STEEP:
+            warnings.warn(
+                f"the learning rate rises by more than {_STEEP:.0%} within a step at the edge of stability; the flow "
+                "follows at once, the optimizer after some steps", stacklevel=2,
+            )
         E = diagonal(self.optimizer.edge(self.state))
         seen.update(predictions.averages(seen, found, c, E, self._chosen))
         if self._rates.nu_push is not None:

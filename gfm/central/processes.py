@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from torch import Tensor
@@ -78,16 +77,15 @@ class Stable(Flow):
     def observe(self, t: int) -> Observation:
         """See ``Process``."""
         point, spectrum = self._open()
-        self._gradient, self._top = point.gradient, float(spectrum.values[0])
+        self._gradient, self._rate = point.gradient, self._top(spectrum)
         seen = self._seen(point, spectrum)
-        if self._top > self.settings.max_effective:
+        if self._rate > self.settings.max_effective:
             self.alive = False
         return seen
 
     def advance(self) -> None:
         """See ``Process``."""
-        # Euler's method is stable on this flow only if its step times the top eigenvalue is below 2.
-        count = max(self.settings.substeps, math.ceil(2 * self._top))
+        count = self._count(2 * self._rate)
         gradient = self._gradient
         del self._gradient
         for s in range(count):

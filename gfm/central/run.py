@@ -209,6 +209,7 @@ def _described(optimizer: Optimizer) -> dict[str, Any]:
         # A schedule that is a dataclass describes itself; the rates are in the series.
         "schedule": "constant" if not callable(lr) else repr(lr) if is_dataclass(lr) else "a function of the step",
         "threshold": optimizer.threshold,
+        "delay": optimizer.filter.delay,
     }
 
 

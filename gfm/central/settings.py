@@ -16,7 +16,8 @@ class Settings:
     """How the flows of a run are computed; values are checked on creation.
 
     Args:
-        substeps: least number of Euler substeps in a step.
+        substeps: least number of Euler substeps in a step; more are taken where the flow's equations are stiffer (large
+            effective eigenvalues, as momentum allows them, or a short-lived second moment).
         adaptive: shorten the central flow's substeps if it exceeds the edge; see ``gfm.central.control``.
         refresh_substeps: compute eigenvectors in every substep, not once per step.
         dense: compute them from the full Hessian; exact, for small p.

@@ -9,7 +9,8 @@ Averaging the update rule over the oscillation gives
 and Sigma is the covariance for which no eigenvalue of P^{-1} H exceeds the threshold c (2
 without momentum):   0 <= Sigma  perp  c P - H >= 0.
 
-Decoupled weight decay adds -decay w to dw/dt, and E = (1 - decay / 2) P takes the place of P in the condition.
+Decoupled weight decay adds -decay w to dw/dt, and E = (1 - decay / 2) P takes the place of P in the condition; while
+a bias correction ends, E is that times the share of the gradient that the momentum has by then (``Optimizer.edge``).
 
 With Sigma = U^T X U on the k critical directions, a substep of length dt linearises the condition,
 

@@ -12,17 +12,20 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from gfm.central import Run
+from gfm.central.control import ROUGH
 
 __all__ = [
-    "AT_EDGE", "apart_before_edge", "at_edge", "average", "distance_ratio", "edge_level", "effective", "effective_top",
-    "flow_excess", "furthest", "largest_rise", "median", "prediction_error", "smooth", "stopped", "upright",
-    "variance_ratio",
+    "AT_EDGE", "BEYOND", "apart_before_edge", "at_edge", "average", "distance_ratio", "edge_level", "effective",
+    "effective_top", "flow_excess", "furthest", "largest_rise", "median", "prediction_error", "smooth", "stopped",
+    "upright", "variance_ratio",
 ]
 
 #: A flow that starts beyond the edge has arrived when it is this close (relative), within its band above the edge.
 ARRIVED = 1e-3
-#: An effective eigenvalue above this is at the edge: within 0.05 % of 2.
+#: An effective eigenvalue above this has arrived at the edge: within 0.05 % of 2.
 AT_EDGE = 1.999
+#: An effective eigenvalue above this has left the edge: the most by which the step-size control lets a flow exceed it.
+BEYOND = 2.0 * (1.0 + ROUGH)
 
 
 def median(values: np.ndarray) -> float:
@@ -77,8 +80,9 @@ def effective_top(run: Run, process: str) -> np.ndarray:
 
 
 def at_edge(run: Run) -> np.ndarray:
-    """(steps + 1,) whether the central flow is at the edge of stability: within 0.05 % of it."""
-    return effective_top(run, "central") > AT_EDGE
+    """(steps + 1,) whether the central flow is at the edge of stability: at most 0.05 % below and 2 % above it."""
+    top = effective_top(run, "central")
+    return (top > AT_EDGE) & (top <= BEYOND)
 
 
 def stopped(run: Run, process: str = "central") -> bool:

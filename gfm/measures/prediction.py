@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from gfm.central import Run
-from gfm.measures.flow import AT_EDGE, at_edge, average, effective, median, smooth
+from gfm.measures.flow import AT_EDGE, BEYOND, at_edge, average, effective, median, smooth
 
 __all__ = [
     "by_example", "edge_steps", "largest_gap", "locked", "loss_gap_share",
@@ -26,8 +26,9 @@ def rank(run: Run) -> np.ndarray:
 
 
 def locked(run: Run) -> np.ndarray:
-    """(steps + 1,) how many effective eigenvalues of the flow are at the edge, within 0.05 %."""
-    return (np.nan_to_num(effective(run, "central")) > AT_EDGE).sum(1)
+    """(steps + 1,) how many effective eigenvalues of the flow are at the edge, as in ``at_edge``."""
+    values = np.nan_to_num(effective(run, "central"))
+    return ((values > AT_EDGE) & (values <= BEYOND)).sum(1)
 
 
 def rank_agreement(run: Run) -> float:

@@ -5,6 +5,7 @@ from gfm.optimizers.adam import Adam
 from gfm.optimizers.base import Memory, Optimizer, State
 from gfm.optimizers.blockwise import BlockState, BlockwiseOptimizer
 from gfm.optimizers.consistency import check_rule
+from gfm.optimizers.filters import Filter
 from gfm.optimizers.gradient_descent import GradientDescent
 from gfm.optimizers.heavy_ball import HeavyBall
 from gfm.optimizers.muon import Muon
@@ -14,7 +15,7 @@ from gfm.optimizers.shampoo import Shampoo
 
 __all__ = [
     "Adam", "GradientDescent", "HeavyBall", "Muon", "RMSProp", "ScalarRMSProp", "Shampoo",
-    "BlockState", "BlockwiseOptimizer", "Group", "Memory", "Optimizer", "ParameterGroups", "State",
+    "BlockState", "BlockwiseOptimizer", "Filter", "Group", "Memory", "Optimizer", "ParameterGroups", "State",
     "available", "check_rule", "schedules",
 ]
 

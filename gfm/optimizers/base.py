@@ -4,9 +4,11 @@ All rules have the same form: the state is updated first, then the weights, with
 
     s_t = update(s_{t-1}, g_t),        w_{t+1} = w_t - P(s_t)^{-1} direction(s_t, g_t) - decay(s_t) w_t
 
-P is the preconditioner: a number, one number per weight, or a matrix. A rule oscillates along an eigenvector of
-P^{-1} H once its eigenvalue exceeds ``threshold`` (2 without momentum): the edge of stability. With decoupled weight
-decay it is that of ``edge`` E = (1 - decay / 2) P instead: from w_{t+1} = -w_t follows H w = threshold E w.
+P is the preconditioner: a number, one number per weight, or a matrix. The direction is what the rule's ``filter`` makes
+of the gradients: the gradient itself, or a momentum. A rule oscillates along an eigenvector of P^{-1} H once its
+eigenvalue exceeds ``threshold`` (2 without momentum): the edge of stability. With decoupled weight decay it is that of
+``edge`` E = (1 - decay / 2) P instead: from w_{t+1} = -w_t follows H w = threshold E w. While a bias correction
+lengthens the steps of a momentum that has only begun, E is smaller by the same factor.
 
 Source: Central Flows (arXiv 2410.24206), sections on RMSProp; notation of the authors' code.
 """
@@ -24,6 +26,7 @@ from torch import Tensor
 from gfm.checks import number
 from gfm.errors import InputError
 from gfm.linalg.preconditioner import MatrixPreconditioner, Preconditioner
+from gfm.optimizers.filters import Filter
 from gfm.problem.flat import Flat
 
 __all__ = ["Memory", "Optimizer", "Preconditioner", "Schedule", "State", "check_lr", "check_share"]
@@ -41,7 +44,7 @@ class State:
     Args:
         t: number of steps taken.
         nu: second-moment average, 0-d or (p,).
-        momentum: (p,).
+        momentum: the state of the rule's filter, (p,) or (rows, p); None if the direction is the gradient.
     """
 
     t: float = 0.0
@@ -73,13 +76,14 @@ class Optimizer(ABC):
 
     ``name`` identifies it in runs and on the command line. ``lr`` is a number or a function of the step.
 
-    A rule of one's own defines ``preconditioner`` and, where it differs from gradient descent, ``init``, ``update`` and
-    ``direction``, as functions that change nothing in place and keep nothing outside the state. The flows also need
+    A rule of one's own defines ``preconditioner`` and, if it has momentum, ``filter``. Second moments and whatever else
+    it keeps need ``init`` and ``update``, functions that change nothing in place and keep nothing outside the state.
+    The flows also need
 
-    - ``threshold``, if ``direction`` is not the gradient;
-    - ``rates``, if the preconditioner depends on more of the state than the time t;
-    - ``preconditioner_rate``, ``memory`` and ``observed``, if it depends on squared gradients, which nu averages.
+    - ``rates`` and ``preconditioner_rate``, if the preconditioner depends on more of the state than the time t;
+    - ``memory`` and ``observed``, if it depends on squared gradients, which nu averages.
 
+    A rule whose ``direction`` is not a linear filter of the gradients has no flow.
     ``gfm.central.run`` calls :func:`check_rule`, which refuses a rule whose methods contradict each other.
     """
 
@@ -87,17 +91,22 @@ class Optimizer(ABC):
     lr: Schedule
 
     @property
+    def filter(self) -> Filter:
+        """What ``direction`` makes of the gradients; by default nothing."""
+        return Filter()
+
+    @property
     def threshold(self) -> float:
-        """The eigenvalue of P^{-1} H at which the rule starts to oscillate: 2 without momentum."""
-        return 2.0
+        """The eigenvalue of P^{-1} H at which the rule starts to oscillate: the filter's, 2 without momentum."""
+        return self.filter.threshold
 
     def init(self, w: Tensor) -> State:
         """State before the first step, for weights (p,)."""
-        return State()
+        return State(momentum=self.filter.init(w))
 
     def update(self, state: State, g: Tensor) -> State:
         """s_t from s_{t-1} and the gradient (p,) at w_t."""
-        return State(state.t + 1.0)
+        return replace(state, t=state.t + 1.0, momentum=self.filter.update(state.momentum, g))
 
     @abstractmethod
     def preconditioner(self, state: State) -> Preconditioner:
@@ -108,8 +117,8 @@ class Optimizer(ABC):
         return 0.0
 
     def direction(self, state: State, g: Tensor) -> Tensor:
-        """The vector (p,) that the discrete step divides by P: the gradient, unless the rule has momentum."""
-        return g
+        """The vector (p,) that the discrete step divides by P: the filtered gradient, with gain 1 if it is constant."""
+        return self.filter.output(state.momentum, g, state.t)
 
     def drift(self, w: Tensor, state: State, direction: Tensor) -> Tensor:
         """-P^{-1} direction - decay w, (p,): the change of w by a step, or a flow's rate without oscillation."""
@@ -127,14 +136,21 @@ class Optimizer(ABC):
         return self.step(w, state, g), state
 
     def edge(self, state: State) -> Preconditioner:
-        """E = (1 - decay / 2) P: an eigenvalue of E^{-1} H beyond ``threshold`` oscillates; P without decay."""
+        """E: an eigenvalue of E^{-1} H beyond ``threshold`` oscillates; P without decay or bias correction."""
         share = self.edge_share(state)
         return self.preconditioner(state) if share is None else share * self.preconditioner(state)
 
     def edge_share(self, state: State) -> Tensor | float | None:
-        """1 - decay / 2, the share of P that E is; None without decay."""
-        decay = self.decay(state)
-        return 1.0 - 0.5 * decay if isinstance(decay, Tensor) or decay else None
+        """E / P = (1 - decay / 2) times the filter's share of its full response; None if it is 1."""
+        return self._edge_share(state)[0]
+
+    def _edge_share(self, state: State) -> tuple[Tensor | float | None, Tensor | float]:
+        """E / P and its rate; the decay is taken to change with the learning rate alone."""
+        (started, rising), decay = self.filter.started(state.t), self.decay(state)
+        if isinstance(decay, Tensor) or decay:
+            left = 1.0 - 0.5 * decay
+            return started * left, rising * left - started * 0.5 * decay * self.log_lr_slope(state.t)
+        return (None, 0.0) if started == 1.0 else (started, rising)
 
     def with_layout(self, flat: Flat) -> Optimizer:
         """The rule for the weights of a module laid out like this; itself, if it treats all weights alike."""
@@ -159,11 +175,9 @@ class Optimizer(ABC):
         return -diagonal(self.preconditioner(state)) * self.log_lr_slope(state.t)
 
     def edge_rate(self, state: State, rates: State) -> Tensor | float:
-        """The rate dE/dt along ``rates``; the decay is taken to change with the learning rate alone."""
-        rate, share = self.preconditioner_rate(state, rates), self.edge_share(state)
-        if share is None:
-            return rate
-        return share * rate - (1.0 - share) * self.log_lr_slope(state.t) * diagonal(self.preconditioner(state))
+        """The rate dE/dt along ``rates``."""
+        rate, (share, rising) = self.preconditioner_rate(state, rates), self._edge_share(state)
+        return rate if share is None else share * rate + rising * diagonal(self.preconditioner(state))
 
     def memory(self, state: State) -> Memory | None:
         """How P follows squared gradients; None if it does not depend on them."""
@@ -178,27 +192,47 @@ class Optimizer(ABC):
     def lr_at(self, t: float) -> float:
         """The learning rate of step number ``t``, counted from 1: a schedule's value at ``t - 1``.
 
+        Between two steps it is interpolated linearly, so that a flow takes a schedule as the optimizer sees it, which
+        may jump from step to step.
+
         Raises:
             InputError: The schedule fails, or its value is not a positive number.
         """
         if not callable(self.lr):
             return self.lr
-        try:
-            value = float(self.lr(max(t - 1.0, 0.0)))
-        except Exception as failure:
-            raise InputError(
-                f"the learning-rate schedule gives no number at step {t - 1:g}: {type(failure).__name__}: {failure}"
-            ) from failure
-        if not (value > 0 and math.isfinite(value)):
-            raise InputError(f"the learning-rate schedule gives {value} at step {t - 1:g}; it must be positive")
-        return value
+        step, share = _place(t)
+        first = self._scheduled(step)
+        return first + share * (self._scheduled(step + 1) - first) if share else first
 
     def log_lr_slope(self, t: float) -> float:
-        """The rate d log lr / dt per step, by a central difference; zero for a constant."""
+        """The rate d log lr / dt per step, from t on; zero for a constant, and at the last step of a schedule."""
         if not callable(self.lr):
             return 0.0
-        h = 1e-3
-        return (math.log(self.lr_at(t + h)) - math.log(self.lr_at(max(t - h, 1.0)))) / (t + h - max(t - h, 1.0))
+        step, _ = _place(t)
+        try:
+            return (self._scheduled(step + 1) - self._scheduled(step)) / self.lr_at(t)
+        except InputError:
+            return 0.0
+
+    def _scheduled(self, step: int) -> float:
+        """The schedule's value at a whole step."""
+        assert callable(self.lr)
+        try:
+            value = float(self.lr(step))
+        except Exception as failure:
+            raise InputError(
+                f"the learning-rate schedule gives no number at step {step}: {type(failure).__name__}: {failure}"
+            ) from failure
+        if not (value > 0 and math.isfinite(value)):
+            raise InputError(f"the learning-rate schedule gives {value} at step {step}; it must be positive")
+        return value
+
+
+def _place(t: float) -> tuple[int, float]:
+    """The whole step, counted from 0, before time ``t``, counted from 1, and the share of the next that has passed."""
+    step = math.floor(max(t - 1.0, 0.0) + 1e-9)  # sums of substeps are rounded
+    share = t - 1.0 - step
+    return step, share if share > 1e-9 else 0.0
 
 
 def diagonal(P: Preconditioner) -> Tensor | float:

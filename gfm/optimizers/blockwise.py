@@ -35,8 +35,8 @@ class BlockState(State):
 class BlockwiseOptimizer(Optimizer):
     """A rule whose preconditioner is block diagonal, with a symmetric positive block for each parameter tensor.
 
-    A subclass defines ``init_block``, ``update_block`` and ``inverse_root``; it may have momentum (``momentum_update``
-    and ``direction``). Parameter tensors come as matrices (first dimension, all others); a vector is a column, a single
+    A subclass defines ``init_block``, ``update_block`` and ``inverse_root``; it may have momentum
+    (``filter``). Parameter tensors come as matrices (first dimension, all others); a vector is a column, a single
     number 1 by 1. The effective eigenvalues are those of P^{-1} H with P as it is in the step. Flows are not derived.
 
     ``gfm.central.run`` gives a rule the layout of the weights; elsewhere use ``rule.with_layout(problem.flat)``.
@@ -56,10 +56,6 @@ class BlockwiseOptimizer(Optimizer):
     def inverse_root(self, block: Block) -> Callable[[Tensor], Tensor]:
         """P^{-1/2} without the learning rate, a map of stacked matrices (k, rows, columns)."""
 
-    def momentum_update(self, momentum: Tensor, g: Tensor) -> Tensor:
-        """The momentum (p,) after a gradient (p,); without momentum it is not used."""
-        return momentum
-
     def with_layout(self, flat: Flat) -> Self:
         """The rule for the parameter tensors of this layout."""
         bound = copy.copy(self)
@@ -78,13 +74,13 @@ class BlockwiseOptimizer(Optimizer):
         return [part.reshape(*V.shape[:-1], *((shape[0], -1) if shape else (1, 1))) for part, shape in parts]
 
     def init(self, w: Tensor) -> State:
-        """The state with momentum zero (p,) and every block's own."""
-        return BlockState(momentum=torch.zeros_like(w), blocks=tuple(map(self.init_block, self.matrices(w))))
+        """The state of the filter, and every block's own."""
+        return BlockState(momentum=self.filter.init(w), blocks=tuple(map(self.init_block, self.matrices(w))))
 
     def update(self, state: State, g: Tensor) -> State:
         """The state after the momentum's and every block's update."""
-        assert isinstance(state, BlockState) and state.momentum is not None
-        moved = BlockState(state.t + 1.0, momentum=self.momentum_update(state.momentum, g), blocks=state.blocks)
+        assert isinstance(state, BlockState)
+        moved = super().update(state, g)
         parts = self.matrices(self.direction(moved, g))
         blocks = tuple(self.update_block(*pair) for pair in zip(state.blocks, parts, strict=True))
         return BlockState(moved.t, momentum=moved.momentum, blocks=blocks)

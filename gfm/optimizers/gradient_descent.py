@@ -15,7 +15,7 @@ class GradientDescent(Optimizer):
     """w <- w - lr grad L(w). P = 1 / lr; at the edge of stability the sharpness is 2 / lr.
 
     Args:
-        lr: positive number, or a function of the step (0, 1, ...; also evaluated between steps).
+        lr: positive number, or a function of the step (0, 1, ...).
 
     Raises:
         InputError: ``lr`` is not positive.

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
 from gfm.optimizers.base import Optimizer, Schedule, State, check_lr, check_share
+from gfm.optimizers.filters import Filter
 
 __all__ = ["HeavyBall"]
 
@@ -22,7 +20,7 @@ class HeavyBall(Optimizer):
     averaging the update over the oscillation.
 
     Args:
-        lr: positive number, or a function of the step (0, 1, ...; also evaluated between steps).
+        lr: positive number, or a function of the step (0, 1, ...).
         momentum: in [0, 1).
 
     Raises:
@@ -38,24 +36,10 @@ class HeavyBall(Optimizer):
         object.__setattr__(self, "momentum", check_share("momentum", self.momentum))
 
     @property
-    def threshold(self) -> float:
-        """2 (1 + momentum) / (1 - momentum), an eigenvalue of P^{-1} H."""
-        return 2.0 * (1.0 + self.momentum) / (1.0 - self.momentum)
-
-    def init(self, w: Tensor) -> State:
-        """The momentum at zero, (p,)."""
-        return State(momentum=torch.zeros_like(w))
-
-    def update(self, state: State, g: Tensor) -> State:
-        """The state after m <- momentum m + g, m (p,)."""
-        assert state.momentum is not None
-        return State(state.t + 1.0, momentum=self.momentum * state.momentum + g)
+    def filter(self) -> Filter:
+        """1 / (1 - momentum / z); its threshold is 2 (1 + momentum) / (1 - momentum)."""
+        return Filter((1.0,), (1.0, -self.momentum))
 
     def preconditioner(self, state: State) -> float:
-        """P = (1 - momentum) / lr, a number."""
-        return (1.0 - self.momentum) / self.lr_at(state.t)
-
-    def direction(self, state: State, g: Tensor) -> Tensor:
-        """(1 - momentum) m, (p,): an average of the gradients."""
-        assert state.momentum is not None
-        return (1.0 - self.momentum) * state.momentum
+        """P = 1 / (lr Q(1)) = (1 - momentum) / lr, a number."""
+        return 1.0 / (self.filter.gain * self.lr_at(state.t))

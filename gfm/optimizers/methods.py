@@ -80,7 +80,7 @@ class Methods:
             return ""
         return (
             f"{self.name}.step moves the weights by {size(moved - w)}, but -P^-1 direction - decay w is "
-            f"{size(drift)}: define preconditioner, direction or decay to match it"
+            f"{size(drift)}: define preconditioner, filter or decay to match it"
         )
 
 

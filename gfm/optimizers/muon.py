@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from gfm.checks import whole
-from gfm.optimizers.base import Schedule, State, check_lr, check_share
+from gfm.optimizers.base import Schedule, check_lr, check_share
 from gfm.optimizers.blockwise import Block, BlockwiseOptimizer, matrix_power
+from gfm.optimizers.filters import Filter
 
 __all__ = ["Muon"]
 
@@ -49,18 +50,10 @@ class Muon(BlockwiseOptimizer):
         object.__setattr__(self, "ns_steps", whole("ns_steps", self.ns_steps, 1))
 
     @property
-    def threshold(self) -> float:
-        """2 (1 + momentum) / ((1 - momentum) (1 + 2 momentum)), at a fixed preconditioner."""
-        return 2.0 * (1.0 + self.momentum) / ((1.0 - self.momentum) * (1.0 + 2.0 * self.momentum))
-
-    def momentum_update(self, momentum: Tensor, g: Tensor) -> Tensor:
-        """The averaged gradient, (p,)."""
-        return self.momentum * momentum + (1.0 - self.momentum) * g
-
-    def direction(self, state: State, g: Tensor) -> Tensor:
-        """(1 - momentum) g + momentum m, (p,)."""
-        assert state.momentum is not None
-        return (1.0 - self.momentum) * g + self.momentum * state.momentum
+    def filter(self) -> Filter:
+        """Nesterov's: (1 - momentum) (1 + momentum / (1 - momentum / z))."""
+        b = self.momentum
+        return Filter((1.0 - b * b, b * b - b), (1.0, -b))
 
     def init_block(self, W: Tensor) -> Block:
         """The inverse preconditioner s Q of the smaller side, at first the identity."""

@@ -16,6 +16,7 @@ from gfm.checks import number
 from gfm.errors import InputError
 from gfm.linalg.preconditioner import Preconditioner
 from gfm.optimizers.base import Memory, Optimizer, State
+from gfm.optimizers.filters import Filter
 from gfm.problem.flat import Flat
 
 __all__ = ["Group", "ParameterGroups"]
@@ -111,13 +112,14 @@ class ParameterGroups(Optimizer):
         return self._factor
 
     @property
-    def threshold(self) -> float:
-        """That of the rule; with weight decay it belongs to ``edge`` in place of P."""
-        return self.rule.threshold
+    def filter(self) -> Filter:
+        """That of the rule."""
+        return self.rule.filter
 
     def decay(self, state: State) -> Tensor | float:
-        """Lr lr_factor weight_decay, a number or (p,)."""
-        return self.lr_at(state.t) * self._decay
+        """Lr lr_factor weight_decay, and the rule's own, a number or (p,)."""
+        own, groups = self.rule.decay(state), self.lr_at(state.t) * self._decay
+        return groups + self.factor * own if isinstance(own, Tensor) or own else groups
 
     def preconditioner(self, state: State) -> Preconditioner:
         """P of the rule, divided by the groups' factors of the learning rate."""

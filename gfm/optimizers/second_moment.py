@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -23,7 +23,7 @@ class SecondMoment(Optimizer):
     nu_hat is nu, or nu / (1 - beta2^t) with bias correction. The epsilon is added outside the root.
 
     Args:
-        lr: positive number, or a function of the step (0, 1, ...; also evaluated between steps).
+        lr: positive number, or a function of the step (0, 1, ...).
         beta2: in (0, 1).
         eps: at least 0.
         bias_correction: whether nu is corrected for its start at zero.
@@ -50,13 +50,13 @@ class SecondMoment(Optimizer):
 
     def init(self, w: Tensor) -> State:
         """The state with nu zero, of the shape of the gradient's square."""
-        return State(nu=torch.zeros_like(self.square(w)))
+        return replace(super().init(w), nu=torch.zeros_like(self.square(w)))
 
     def update(self, state: State, g: Tensor) -> State:
         """The state with nu replaced by beta2 nu + (1 - beta2) square(g)."""
         assert state.nu is not None
         nu = self.beta2 * state.nu + (1.0 - self.beta2) * self.square(g)
-        return State(state.t + 1.0, nu=nu)
+        return replace(super().update(state, g), nu=nu)
 
     def correction(self, t: float) -> float:
         """b(t) with nu_hat = b nu."""

@@ -29,6 +29,24 @@ def test_a_substep_beyond_it_is_halved_and_a_quiet_step_lets_substeps_grow_again
     assert c.dt == 0.25
 
 
+def test_a_large_excess_is_no_jump_and_shortens_substeps_as_far_as_they_may():
+    c = control()
+    for shrink in (2, 4, 8, 16):
+        assert not c.accept(3.0, 0.25) and c.count == 4 * shrink
+    c = control()
+    for shrink in (1, 2, 4, 8, 16):
+        assert c.take_again(3.0) and c.count == 4 * shrink
+    assert not c.take_again(3.0)
+
+
+def test_more_substeps_are_taken_where_they_are_required_and_never_fewer_than_at_the_start():
+    c = control()
+    c.require(38)
+    assert c.count == 38 and not c.accept(BEYOND, 0.25) and c.count == 76
+    c.require(1)
+    assert c.count == 8
+
+
 def test_an_excess_that_halving_does_not_reduce_widens_the_band_for_a_while():
     c, excess = control(), 2.003
     assert not c.accept(excess, 0.25)

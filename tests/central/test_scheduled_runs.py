@@ -59,3 +59,20 @@ def test_an_adaptive_rule_holds_its_edge_under_a_schedule():
     flow = run(tiny_problem(), rule, 45, processes=["central"], warmup=10)["central"]
     assert np.abs(flow.eigenvalues[16:, 0] - 2).max() < 3e-3 and np.nanmin(flow.sigma[16:, 0]) > 0
     assert flow.lr[16] > 1.25 * flow.lr[-1]
+
+
+def test_a_schedule_given_by_whole_steps_only_is_the_smooth_one():
+    """Such schedules jump at every step; between steps both are the same line."""
+    smooth, jumping = (lambda t: 0.21 + 0.0014 * t), (lambda t: 0.21 + 0.0014 * int(t))
+    one, other = (
+        run(tiny_problem(), GradientDescent(lr=rate), 60, processes=["stable", "central"]) for rate in (smooth, jumping)
+    )
+    for name in ("stable", "central"):
+        assert np.allclose(one[name].loss, other[name].loss, rtol=1e-10)
+
+
+def test_a_stair_at_the_edge_is_noted():
+    rate = lambda t: 0.5 if t < 40 else 0.55  # noqa: E731
+    with pytest.warns(UserWarning, match="central at step 39: the learning rate rises by more than 5%"):
+        found = run(tiny_problem(), GradientDescent(lr=rate), 42, processes=["central"])
+    assert found["central"].eigenvalues[-1, 0] == pytest.approx(2.0, abs=2e-3)

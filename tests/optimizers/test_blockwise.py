@@ -62,7 +62,7 @@ def test_muon_steps_by_newton_schulz_on_nesterovs_momentum(ns_steps):
     problem, rule, w, state, g = followed(Muon(lr=0.01, momentum=0.9, ns_steps=ns_steps), 2)
     expected, m = [], problem.flat.views(state.momentum).values()
     for G, M, W in zip(as_matrices(problem, g), m, as_matrices(problem, w), strict=True):
-        D = 0.1 * G + 0.9 * M.reshape(G.shape)
+        D = 0.1 * (G + 0.9 * M.reshape(G.shape))
         X = D / D.norm()
         for _ in range(ns_steps):
             X = 3.4445 * X - 4.7750 * X @ X.T @ X + 2.0315 * X @ X.T @ X @ X.T @ X

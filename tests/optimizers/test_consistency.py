@@ -15,6 +15,7 @@ import gfm
 from gfm.errors import InputError
 from gfm.optimizers import (
     Adam,
+    Filter,
     GradientDescent,
     HeavyBall,
     Memory,
@@ -45,9 +46,11 @@ class PlainRule(Optimizer):
 
 @dataclass(frozen=True)
 class Nesterov(HeavyBall):
+    """With its steps written out, and declared."""
+
     @property
-    def threshold(self):
-        return super().threshold / (1 + 2 * self.momentum)
+    def filter(self):
+        return Filter((1 + self.momentum, -self.momentum), (1, -self.momentum))
 
     def direction(self, state, g):
         return (1 - self.momentum) * (g + self.momentum * state.momentum)
@@ -193,7 +196,7 @@ class Momentum(GradientDescent):
         return state.momentum
 
 
-class WithoutThreshold(HeavyBall):
+class WithoutFilter(HeavyBall):
     def direction(self, state, g):
         return (1 - self.momentum) * (g + self.momentum * state.momentum)
 
@@ -266,17 +269,27 @@ class MomentumInP(HeavyBall):
         return (1 + state.momentum**2) / self.lr
 
 
-class NoThreshold(GradientDescent):
-    threshold = None
+class OwnThreshold(GradientDescent):
+    threshold = 3.0
+
+
+class Alternating(GradientDescent):
+    """A filter whose roots leave the unit circle elsewhere than at -1."""
+
+    filter = Filter((1.0, 1.0, 0.9))
+
+
+class NoFilter(GradientDescent):
+    filter = None
 
 
 LOST = {
-    "sign in step": (SignStep(lr=0.1), r"SignStep.step moves the weights by 0.1,.*define preconditioner, direction"),
-    "sign": (Sign(lr=0.1), r"Sign.direction is not linear"),
-    "clipped": (Clipped(lr=0.1), r"Clipped.direction is not linear.*1000 times"),
+    "sign in step": (SignStep(lr=0.1), r"SignStep.step moves the weights by 0.1,.*define preconditioner, filter"),
+    "sign": (Sign(lr=0.1), r"Sign.direction is 1.0 .*declare the linear filter that it applies, or there is no flow"),
+    "clipped": (Clipped(lr=0.1), r"Clipped.direction is .* under gradients of size .*declare the linear filter"),
     "clipped step": (ClippedStep(lr=0.1), r"ClippedStep.step moves.*under gradients of size"),
-    "momentum": (Momentum(lr=0.1), r"Momentum.direction is 10 times a gradient that stays the same"),
-    "no threshold": (WithoutThreshold(lr=0.1), r"threshold is 38,.*oscillates beyond 13.57: define threshold"),
+    "momentum": (Momentum(lr=0.1), r"Momentum.direction is .*declare the linear filter"),
+    "no threshold": (WithoutFilter(lr=0.1), r"WithoutFilter.direction is .*declare the linear filter"),
     "decay": (DecayInStep(), r"DecayInStep.step moves.*or decay"),
     "adagrad": (AdaGrad(lr=0.1), r"AdaGrad.preconditioner depends on the state's nu.*define rates"),
     "adagrad, rates": (AdaGradRates(lr=0.1), r"preconditioner_rate is 0.0,.*define preconditioner_rate"),
@@ -289,7 +302,9 @@ LOST = {
     "other root, rate": (OtherRootRate(lr=0.1, beta2=0.9), r"memory.sensitivity.*define memory"),
     "negative": (NegativeP(lr=0.1), r"must be positive"),
     "momentum in P": (MomentumInP(lr=0.1), r"depends on the state's momentum, which rates leaves out"),
-    "threshold": (NoThreshold(lr=0.1), r"threshold must be a positive number"),
+    "threshold": (OwnThreshold(lr=0.1), r"threshold is 3.0, but that of its filter is 2: declare the filter"),
+    "roots": (Alternating(lr=0.1), r"does not first oscillate with period two"),
+    "no filter": (NoFilter(lr=0.1), r"NoFilter.init fails"),
 }
 
 
@@ -303,7 +318,7 @@ def test_a_flow_that_would_be_another_rules_is_refused(name):
     assert problem.costs.gradients == 0
 
 
-@pytest.mark.parametrize("rule", [Sign(lr=0.1), Momentum(lr=0.1), AdaGrad(lr=1e-4), WithoutThreshold(lr=0.1)],
+@pytest.mark.parametrize("rule", [Sign(lr=0.1), Momentum(lr=0.1), AdaGrad(lr=1e-4), WithoutFilter(lr=0.1)],
                          ids=lambda rule: type(rule).__name__)
 def test_the_discrete_process_needs_no_flow(rule, recwarn):
     found = run(tiny_problem(), rule, 3, processes=("discrete", "midpoint", "minibatch"))
@@ -427,6 +442,9 @@ def test_random_steps_are_no_hidden_state():
 def test_the_rule_of_the_books_page_passes_and_needs_its_second_method():
     page = (Path(gfm.__file__).parents[1] / "book" / "api-optimizers.md").read_text()
     code = re.search(r"```python\n(@dataclass.*?)```", page, re.DOTALL)[1]
+    space = {"gfm": gfm}
+    exec(re.search(r"```python\n(class Averaged.*?)```", page, re.DOTALL)[1], space)
+    check_rule(space["Averaged"](lr=0.1), torch.zeros(5))
     for text, words in ((code, None), (code.partition("    def preconditioner_rate")[0], "define preconditioner_rate")):
         space = {"gfm": gfm, "dataclass": dataclass, "__name__": "page"}
         exec(text, space)

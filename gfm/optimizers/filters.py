@@ -1,0 +1,159 @@
+"""Linear filters of the gradients: all that a flow must know of momentum.
+
+A rule with a filter Q steps by w_{t+1} = (1 - decay) w_t - P^{-1} (Q g)_t / Q(1), where 1 / z delays the gradient by a
+step. At fixed P, an eigenvalue theta of P^{-1} H multiplies its component of w by the roots z of
+
+    z - 1 + decay + theta Q(z) / Q(1) = 0
+
+The flow is that of a rule which first leaves the unit circle at z = -1, at theta = (2 - decay) Q(1) / Q(-1). What
+varies slowly is filtered with a delay of -Q'(1) / Q(1) steps.
+
+    rule           Q(z)                                threshold at decay 0
+    descent        1                                   2
+    heavy ball     1 / (1 - b / z)                     2 (1 + b) / (1 - b)
+    Nesterov       1 + b / (1 - b / z)                 2 (1 + b) / ((1 - b) (1 + 2 b))
+    Adam           (1 - b) / (1 - b / z)               2 (1 + b) / (1 - b)
+    NAdam          (1 - b) (1 + b / (1 - b / z))       2 (1 + b) / ((1 - b) (1 + 2 b))
+
+Derived for this book; the first row is that of Central Flows (arXiv 2410.24206).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gfm.errors import InputError
+
+__all__ = ["Filter"]
+
+#: Shares of the threshold at which no root may lie outside the unit circle.
+_SHARES = np.linspace(0.01, 0.99, 50)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Q(z) = (n_0 + n_1 / z + ...) / (d_0 + d_1 / z + ...).
+
+    Args:
+        n, d: coefficients; d_0 is not zero.
+        corrected: whether the result is divided by its share of the response to a constant gradient, which grows from
+            the first step on: Adam's bias correction; for one pole.
+
+    Raises:
+        InputError: Coefficients are no numbers, Q is not positive at 1 and -1, or the correction is not known.
+
+    Example:
+        >>> momentum = Filter((1.0,), (1.0, -0.9))
+        >>> round(momentum.gain, 6), round(momentum.threshold, 6), round(momentum.delay, 6)
+        (10.0, 38.0, 9.0)
+    """
+
+    n: tuple[float, ...] = (1.0,)
+    d: tuple[float, ...] = (1.0,)
+    corrected: bool = False
+
+    def __post_init__(self) -> None:
+        numbers = [*self.n, *self.d]
+        if not (self.n and self.d and self.d[0] and all(math.isfinite(x) for x in numbers)):
+            raise InputError(f"a filter needs finite coefficients, d_0 not zero, but they are {self.n} and {self.d}")
+        if not all(math.isfinite(q) and q > 0 for q in (self._at(1.0), self._at(-1.0))):
+            raise InputError("a filter must pass gradients, constant or of alternating sign, with a positive factor")
+        if self.corrected and not (len(self.n) <= len(self.d) <= 2 and self._pole >= 0.0):
+            raise InputError("a bias correction is known only for filters with one pole, which is not negative")
+
+    def _at(self, sign: float) -> float:
+        """Q(1) or Q(-1)."""
+        n, d = (sum(x * sign**k for k, x in enumerate(values)) for values in (self.n, self.d))
+        return n / d if d else math.inf
+
+    @property
+    def _pole(self) -> float:
+        """The pole, if there is one only; else 0."""
+        return -self.d[1] / self.d[0] if len(self.d) == 2 else 0.0
+
+    @property
+    def gain(self) -> float:
+        """Q(1), the response to a constant gradient."""
+        return self._at(1.0)
+
+    @property
+    def threshold(self) -> float:
+        """2 Q(1) / Q(-1), without weight decay."""
+        return 2.0 * self._at(1.0) / self._at(-1.0)
+
+    @property
+    def delay(self) -> float:
+        """-Q'(1) / Q(1) in steps: the mean age of the gradients in a step."""
+        ages = (sum(k * x for k, x in enumerate(values)) / sum(values) for values in (self.n, self.d))
+        return next(ages) - next(ages)
+
+    def started(self, t: float) -> tuple[float, float]:
+        """The correction at step ``t``, counted from 1, and its rate: the share of the response to a constant gradient.
+
+        They are 1 and 0 without a correction.
+        """
+        if not self.corrected or not self._pole:
+            return 1.0, 0.0
+        left = (1.0 - self.n[0] / self.d[0] / self.gain) * self._pole ** (t - 1.0)
+        return 1.0 - left, -left * math.log(self._pole)
+
+    def check(self, decay: float = 0.0) -> None:
+        """Check that the first root to leave the unit circle is -1.
+
+        Args:
+            decay: the largest share of the weights that a step takes off.
+
+        Raises:
+            InputError: Another root leaves it at a smaller eigenvalue, or a pole is outside it.
+        """
+        size = max(len(self.n), len(self.d))
+        n, d = (np.pad(values, (0, size - len(values))) for values in (self.n, self.d))
+        moving = np.polymul([1.0, decay - 1.0], d)  # (z - 1 + decay) d(z), in powers of z
+        within = (2.0 - decay) / 2.0 * self.threshold * _SHARES / self.gain
+        roots = [np.abs(np.roots(np.polyadd(moving, theta * n))).max() for theta in within]
+        if max(roots) > 1.0 + 1e-9 or (len(self.d) > 1 and np.abs(np.roots(self.d)).max() >= 1.0):
+            raise InputError(
+                f"the filter does not first oscillate with period two, so that no flow is derived for it: a root of "
+                f"size {max(roots):.4g} leaves the unit circle below the threshold {self.threshold:.4g}"
+            )
+
+    # --- its state: v_t = g_t - d_1 v_{t-1} - ... for d_0 = 1, newest first -----------------------
+
+    def _parts(self) -> tuple[float, list[float], list[float]]:
+        """The gradient's own share c, and the weights of v_t, v_{t-1}, ... in the result and in their recursion."""
+        n, d = ([x / self.d[0] for x in values] for values in (self.n, self.d))
+        through = n[-1] / d[-1] if len(n) == len(d) > 1 and d[-1] else 0.0
+        taps = [x - through * y for x, y in zip(n[:-1], d[:-1], strict=True)] if through else n
+        return through, taps, [-x for x in d[1:]]
+
+    def init(self, w: Tensor) -> Tensor | None:
+        """The state at the start: zeros (p,), (rows, p) if it needs several vectors, None for Q = n_0."""
+        _, taps, back = self._parts()
+        rows = max(len(taps), len(back))
+        if rows == 1 and not back:
+            return None
+        return torch.zeros_like(w) if rows == 1 else w.new_zeros((rows, len(w)))
+
+    def update(self, kept: Tensor | None, g: Tensor) -> Tensor | None:
+        """The state after a gradient (p,)."""
+        if kept is None:
+            return None
+        rows = kept if kept.ndim > 1 else kept[None]
+        new = g
+        for weight, row in zip(self._parts()[2], rows, strict=False):
+            new = weight * row + new
+        return new if kept.ndim == 1 else torch.cat([new[None], rows[:-1]])
+
+    def output(self, kept: Tensor | None, g: Tensor, t: float) -> Tensor:
+        """Q g / Q(1), (p,), corrected if asked for, from the state that includes the gradient (p,) of step ``t``."""
+        if kept is None:
+            return g
+        through, taps, _ = self._parts()
+        size = self.gain * self.started(t)[0]
+        total = torch.tensordot(g.new_tensor(taps) / size, kept if kept.ndim > 1 else kept[None], 1)
+        return total.add_(g, alpha=through / size) if through else total

@@ -1,0 +1,82 @@
+"""The flows where their equations are stiff: under momentum, a short-lived second moment, and away from the edge."""
+
+import numpy as np
+import pytest
+from toys import quadratic, tiny_problem
+
+import gfm
+from gfm.central import Settings
+from gfm.central.processes import Central
+from gfm.experiments.central.valley import ValleyRun
+from gfm.optimizers import Adam, GradientDescent, HeavyBall, ScalarRMSProp
+
+run = gfm.central.run
+
+
+@pytest.mark.parametrize("theta", [8.1, 20.0, 36.0])
+def test_large_eigenvalues_below_a_high_threshold_decay(theta):
+    """Momentum .9 is stable up to 38, where four Euler substeps are not beyond 8."""
+    rule = HeavyBall(lr=0.1, momentum=0.9)  # P = 1
+    found = run(quadratic([theta, 0.05], [1.0, 1.0]), rule, 20, processes=("stable", "central"))
+    expected = 0.5 * 0.05 * np.exp(-2 * 0.05 * 20)
+    assert found["stable"].loss[-1] == pytest.approx(expected, rel=1e-2)
+    assert found["central"].loss[-1] == pytest.approx(expected, rel=1e-2)
+
+
+@pytest.mark.parametrize("b", [0.0, 0.3, 0.9])
+def test_the_flow_of_momentum_settles_at_its_edge(b):
+    """In a straight valley: y rests where S(y) = 2 (1 + b) / lr, held by E x^2 = 2 pull (goal - y) / S'(y)."""
+    lr = 0.1
+    valley = ValleyRun(start=(-0.02,), offset=0.0, bend=0.0, edge_lr=lr / (1 + b), steepening=0.5, pull=0.05 * (1 - b))
+    found = run(valley.valley().problem(), HeavyBall(lr=lr, momentum=b), 30, processes=["central"], keep_weights=30)
+    flow, S = found["central"], 2 * (1 + b) / lr
+    variance = 2 * valley.pull * valley.goal / (valley.steepening * S)
+    assert flow.eigenvalues[-1, 0] == pytest.approx(2 * (1 + b) / (1 - b), rel=1e-4)
+    assert flow.weights[-1] == pytest.approx([0.0, 0.0], abs=1e-3)
+    assert flow.sigma[-1, 0] * lr / (1 - b) == pytest.approx(variance, rel=5e-3)
+    assert flow.predicted_loss[-1] - flow.loss[-1] == pytest.approx(0.5 * S * variance, rel=5e-3)
+    assert flow.loss[-1] == pytest.approx(0.5 * valley.pull * valley.goal**2, rel=1e-3)
+
+
+@pytest.mark.parametrize("b", [0.0, 0.3])
+def test_the_optimizer_with_momentum_swings_as_its_flow_predicts(b):
+    """In the same valley, started on its cycle but for the momentum, far inside the linear range."""
+    lr = 0.1
+    valley = ValleyRun(bend=0.0, edge_lr=lr / (1 + b), steepening=0.5, pull=2e-3 * (1 - b))
+    variance = 2 * valley.pull * valley.goal / (valley.steepening * 2 * (1 + b) / lr)
+    problem = ValleyRun(**{**vars(valley), "start": (0.0,), "offset": variance**0.5}).valley().problem()
+    found = run(problem, HeavyBall(lr=lr, momentum=b), 3000, processes=["discrete"], keep_weights=1,
+                settings=Settings(eigen_every=3000))
+    x, y = found["discrete"].weights[1000:].T
+    assert np.mean(x**2) == pytest.approx(variance, rel=0.05) and abs(y.mean()) < 2e-3
+
+
+def test_adams_early_edge_is_low_but_its_flow_no_stiffer():
+    """After one step the edge is a tenth of the later one, and of P; substeps are counted by P."""
+    rule = Adam(lr=1.0, beta1=0.9, beta2=0.99, eps=0.0)  # P = |g| after one step, and P^-1 H = 1
+    found = run(quadratic([1.0, 0.5], [1.0, -1.0]), rule, 1, settings=Settings(max_effective=5.0))
+    assert found["discrete"].eigenvalues[0, 0] == pytest.approx(10.0)
+    assert found["central"].substeps[0] == 4 and np.isfinite(found["stable"].loss[1])
+
+
+@pytest.mark.parametrize("beta2", [0.05, 0.15])
+def test_a_short_lived_second_moment_is_followed(beta2):
+    """Its rate, (1 - beta2) / beta2 per step, is beyond what four substeps can follow."""
+    rule = ScalarRMSProp(lr=0.01, beta2=beta2)
+    coarse, fine = (
+        run(tiny_problem(), rule, 20, processes=("stable", "central"), substeps=s) for s in (4, 100)
+    )
+    for name in ("stable", "central"):
+        assert coarse[name].loss[-1] == pytest.approx(fine[name].loss[-1], rel=1e-3)
+
+
+def test_a_flow_that_leaves_the_edge_says_so():
+    problem = tiny_problem()
+    rule = GradientDescent(lr=0.2)
+    flow = Central(problem, rule, Settings(), problem.w0, rule.init(problem.w0))
+    flow.observe(0)
+    assert flow.tracker.rows.shape[0] and float(flow._before[0]) < 2.0
+    flow.advance()
+    flow.optimizer, flow._began = GradientDescent(lr=2.0), None
+    with pytest.warns(UserWarning, match="beyond the edge of stability by more than 2%"):
+        flow.observe(1)
