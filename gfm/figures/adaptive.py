@@ -15,7 +15,8 @@ from gfm.central import Run, Series
 from gfm.figures import style
 from gfm.figures.panels import ABLATED, Curve, Panel, averaged, effective_eigenvalues, eigenvalues, steps_of
 from gfm.measures.adaptive import at_loss, flow_sharpness
-from gfm.measures.flow import effective_top, smooth, upright
+from gfm.measures.edge import effective_top
+from gfm.measures.flow import upright
 
 __all__ = ["ablation", "central_flow", "continued", "equal_loss", "first_lead", "many", "product", "start", "two_rates"]
 
@@ -175,15 +176,16 @@ def equal_loss(runs: Mapping[str, Run], level: float) -> list[Panel]:
 
 
 def ablation(
-    full: Run, ablated: Run, sharpness: Mapping[str, tuple[np.ndarray, np.ndarray]], window: float, name: str
+    full: Run, ablated: Run, sharpness: Mapping[str, tuple[np.ndarray, np.ndarray]], name: str
 ) -> list[Panel]:
     """Loss, sharpness and effective step of the optimizer, its flow, and the flow without curvature penalty.
 
+    The optimizer's loss is that at midpoints of its path, as in the paper, which is free of the swing of period two.
+
     Args:
-        full: run with the central flow.
+        full: run with the central flow and the optimizer's midpoints.
         ablated: run with the flow without its curvature penalty.
         sharpness: "discrete", "central" (both of ``full``) and "ablated" -> (steps, values).
-        window: standard deviation, in steps, of the Gaussian average.
         name: the optimizer's name.
     """
     step = steps_of(full)
@@ -196,8 +198,7 @@ def ablation(
     length = [Curve(step, series.effective_step, label, role, look) for _, series, label, role, look in drawn]
     return [
         Panel("The loss", "training loss", [
-            Curve(step, smooth(full["discrete"].loss, window), f"{name}, smoothed", "smoothed"),
-            Curve(step, full["central"].predicted_loss, "its central flow, predicted average", "predicted"),
+            Curve(step, full["midpoint"].loss, f"{name}, at midpoints", "smoothed"),
             Curve(step, full["central"].loss, "its central flow", "central"),
             Curve(step, ablated["central"].loss, "flow without curvature penalty", "stable", ABLATED),
         ], log=True),

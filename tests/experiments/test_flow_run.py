@@ -82,7 +82,7 @@ def test_noise_among_the_labels_is_part_of_the_run_and_only_where_it_can_be():
     assert "noise" not in SMALL.parameters() and key_of(noisy) != key_of(SMALL)
     assert noisy.data_fingerprint() != SMALL.data_fingerprint()
     with pytest.raises(InputError, match="'sorting' has no noise"):
-        module.FlowRun(data="sorting", n=40, noise=0.5).dataset
+        module.FlowRun(data="sorting", n=40, noise=0.5).data_fingerprint()
 
 
 def test_a_constant_schedule_leaves_the_key_and_another_is_recorded():
