@@ -221,7 +221,7 @@ def first_lead(full: Run, ablated: Run, first: int, last: int) -> list[Panel]:
     ]
 
 
-def two_rates(runs: Mapping[str, Run], window: float) -> list[Panel]:
+def two_rates(runs: Mapping[str, Run]) -> list[Panel]:
     """Loss, sharpness and effective step of runs from one start; thin: optimizer, thick: central flow."""
     panels = []
     for label, quantity in (

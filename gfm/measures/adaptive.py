@@ -9,13 +9,13 @@ import numpy as np
 
 from gfm.central import Run
 from gfm.errors import InputError
-from gfm.measures.comparison import Comparison, alike, held
+from gfm.measures.comparison import Comparison, alike, held, smooth
 from gfm.measures.edge import effective_top, measured_top
 from gfm.measures.flow import average, edge_level, median
 
 __all__ = [
-    "arrivals", "at_loss", "coordinate_error", "flow_sharpness", "level_offset", "loss_lag", "oscillation_share",
-    "spread_ratio", "step_excess", "upward_crossings",
+    "arrivals", "at_loss", "averaged_change", "coordinate_error", "flow_sharpness", "level_offset", "loss_lag",
+    "oscillation_share", "spread_ratio", "step_excess", "upward_crossings",
 ]
 
 
@@ -55,6 +55,15 @@ def loss_lag(compared: Comparison) -> float:
     actual, predicted = (np.log(x) for x in alike(run["discrete"].loss, run["central"].predicted_loss, compared.window))
     lag, slope = compared.during(np.stack([actual - predicted, np.gradient(predicted)], 1)).T
     return median((lag / slope)[slope < 0])
+
+
+def averaged_change(compared: Comparison, what: str, first: int, last: int) -> float:
+    """C8: by how much the optimizer's averaged ``what`` changes from step ``first`` to step ``last``.
+
+    NaN if nothing is judged, or if one of the steps lies within two windows of the run's ends.
+    """
+    average = smooth(compared.run["discrete"][what], compared.window)
+    return float(average[last] - average[first]) if compared.judged else float("nan")
 
 
 def at_loss(run: Run, level: float) -> int:

@@ -114,6 +114,20 @@ class Comparison:
         """The value by which a claim is judged, or in words why it is not; infinite values stay (a stopped flow)."""
         return value if self.judged or np.isinf(value) else self.why
 
+    def words(self) -> str:
+        """How the run is compared, or why it is not, as a sentence for a page."""
+        if not self.judged:
+            return f"The run is not held against its flow here: {self.why}."
+        return (
+            "Run and flow are compared after the same Gaussian average over time (standard deviation "
+            f"{self.window:.0f} steps; a cycle takes {cycle_length(self.run):.0f}), at the {self.counts.sum()} steps at "
+            "the edge after the run's first full cycle."
+        )
+
+    def if_judged(self, text: str, otherwise: str = "") -> str:
+        """A text with measured values, if they are judged."""
+        return text if self.judged else otherwise
+
     def pair(self, what: str, predicted: bool = True) -> tuple[np.ndarray, np.ndarray]:
         """(m, ...) averages of the run and of the flow, over the steps that count and at which both are known.
 

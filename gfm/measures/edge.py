@@ -80,9 +80,13 @@ def first_cycle(run: Run) -> Cycle | None:
 
 
 def cycle_length(run: Run) -> float:
-    """Steps of a cycle, from one crossing from below to the next: the median; NaN if the run has no complete cycle."""
+    """Steps of a cycle, from one crossing from below to the next: the median; NaN if the run has no complete cycle.
+
+    The first cycle, in which the swing grows from almost nothing, is longer than the others and counts only where it is
+    the only one.
+    """
     lengths = [cycle.again - cycle.above for cycle in cycles(run)]
-    return float(np.median(lengths)) if lengths else float("nan")
+    return float(np.median(lengths[1:] or lengths)) if lengths else float("nan")
 
 
 def sharpening(run: Run) -> float:

@@ -49,6 +49,15 @@ def test_errors_of_means():
     assert measures.loss_lag(compared) == pytest.approx(5, abs=1e-6)  # smoothing both shifts neither
 
 
+def test_a_change_of_averages_is_never_one_of_single_steps():
+    compared = compare(made(), 20)
+    slope = np.exp(-3.0) - np.exp(-1.0)
+    lifted = np.exp(20**2 / 2 / 100**2)
+    assert measures.averaged_change(compared, "loss", 100, 300) == pytest.approx(lifted * slope, rel=1e-2)
+    assert np.isnan(measures.averaged_change(compared, "loss", 100, 361))  # within two windows of the end
+    assert np.isnan(measures.averaged_change(compare(made(60), 20), "loss", 10, 20))
+
+
 def test_single_weights():
     compared = compare(made(), 20)
     # The first weight's squared gradient averages 1 and is predicted as 3, the second's is 3 and right.

@@ -67,7 +67,9 @@ def test_what_is_too_short_is_not_judged_and_says_so():
     assert rule.compare(edge_run(FIRST + PERIOD - 5), 5).why == "the run has no full cycle at the edge"
     below = edge_run(eigenvalues=np.full((601, 1), 1.9))
     assert rule.compare(below, 5).why == "the flow never comes to the edge"
+    assert short.why in short.words() and short.if_judged("off by nan", "drawn") == "drawn"
     judged = rule.compare(edge_run(), 5)
+    assert "standard deviation 40 steps; a cycle takes 40" in judged.words() and judged.if_judged("off") == "off"
     assert judged.claim(0.3) == 0.3 and short.claim(np.inf) == np.inf  # a flow that stopped has failed
 
 
