@@ -117,7 +117,7 @@ def central_flow(run: Run, window: float, name: str) -> list[Panel]:
     step, discrete, central = steps_of(run), run["discrete"], run["central"]
     losses = averaged(step, discrete.loss, central.predicted_loss, window, name, look=_PALE,
                       prediction="central flow: predicted average")
-    panels = [Panel("The loss: predicted on average", "training loss", losses, log=True)]
+    panels = [Panel("The loss and its predicted average", "training loss", losses, log=True)]
     curves = eigenvalues(run, name, 3, {"alpha": 0.45, "linewidth": 0.9})
     top = np.nanmax(np.nan_to_num(effective_top(run, "discrete")))
     if "stable" in run.series:
@@ -128,7 +128,7 @@ def central_flow(run: Run, window: float, name: str) -> list[Panel]:
         ylim=(0, min(top * 1.05, 5))
     ))
     panels.append(Panel(
-        "The second moments: predicted", "mean of nu",
+        "The second moments", "mean of nu",
         averaged(step, discrete.nu_mean, central.nu_mean, window, name, look=_PALE, prediction="central flow"),
         log=bool(np.nanmax(central.nu_mean) > 10 * np.nanmin(central.nu_mean)),
     ))

@@ -120,8 +120,8 @@ class Comparison:
             return f"The run is not held against its flow here: {self.why}."
         return (
             "Run and flow are compared after the same Gaussian average over time (standard deviation "
-            f"{self.window:.0f} steps; a cycle takes {cycle_length(self.run):.0f}), at the {self.counts.sum()} steps at "
-            "the edge after the run's first full cycle."
+            f"{self.window:.0f} steps; a cycle takes {cycle_length(self.run):.0f}), at the {self.counts.sum()} steps "
+            "at the edge after the run's first full cycle."
         )
 
     def if_judged(self, text: str, otherwise: str = "") -> str:
