@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 
 import gfm
+from gfm.central import Run, Series
 
 
 def tiny_net(dtype: torch.dtype = torch.float64, seed: int = 0, outputs: int = 1, width: int = 16) -> nn.Module:
@@ -44,3 +46,28 @@ class Quadratic(nn.Module):
 def quadratic(h: list[float], w: list[float]) -> gfm.Problem:
     one = torch.ones(1, 1, dtype=torch.float64)
     return gfm.Problem(Quadratic(h, w), one, torch.zeros(1, len(h), dtype=torch.float64))
+
+
+PERIOD, FIRST = 40, 100  # steps of a cycle; where the run first passes the edge
+
+
+def tops(steps: int) -> np.ndarray:
+    """Rises to 2 at step FIRST, then swings around it once every PERIOD steps."""
+    t = np.arange(steps + 1)
+    return np.where(t < FIRST, 1.0 + t / FIRST, 2.0 + 0.2 * np.sin(2 * np.pi * (t - FIRST) / PERIOD))
+
+
+def edge_run(steps: int = 600, settings: dict | None = None, **central) -> Run:
+    """A run whose loss swings by half around the flow's prediction; the flow is at the edge from step FIRST."""
+    t = np.arange(steps + 1)
+    mean = np.exp(-t / 100)
+    swing = 1 + 0.5 * np.sin(2 * np.pi * t / PERIOD)
+    edge = t >= FIRST
+    sigma = np.where(edge, mean, np.nan)[:, None]
+    flow_series = {
+        "loss": 0.8 * mean, "predicted_loss": mean, "eigenvalues": np.where(edge, 2.0, 1.5)[:, None], "sigma": sigma,
+        "displacement": np.sqrt(sigma * swing[:, None]),
+    } | central
+    discrete = {"loss": mean * swing, "eigenvalues": tops(steps)[:, None]}
+    settings = {"threshold": 2.0, "lr": 0.1} | (settings or {})
+    return Run({"discrete": Series(discrete), "central": Series(flow_series)}, {}, settings, {})

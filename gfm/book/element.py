@@ -169,11 +169,12 @@ class Element:
         _display_markdown(markdown_table(columns, ([_cell(v) for v in row] for row in table)), shown)
         _display_markdown(shown.caption, Caption(name=name, tolerance=shown.tolerance))
 
-    def judge(self, **values: float | None) -> list[verdicts.Verdict]:
+    def judge(self, **values: float | str | None) -> list[verdicts.Verdict]:
         """Compare every claim of the element with its bound, show the verdicts in a table, and store the values.
 
         Args:
-            values: claim id -> measured value; None if it could not be measured ("not run").
+            values: claim id -> measured value; None if it could not be measured ("not run"), or in
+                words why the run does not allow a verdict ("not judged").
                 Ids that are not Python names are passed as ``judge(**{"A2-top": value})``.
 
         Returns:

@@ -8,7 +8,7 @@ from gfm.book.paths import check_profile
 from gfm.book.register import SECTIONS, Register
 from gfm.book.site.origins import earlier, results
 from gfm.book.site.overview import state_of
-from gfm.book.verdicts import FAILS, HOLDS, NOT_RUN, SHAPE, Stored, best, load
+from gfm.book.verdicts import FAILS, HOLDS, NOT_JUDGED, NOT_RUN, SHAPE, Stored, best, load
 from gfm.errors import UnreadableFileError
 
 __all__ = ["check", "print_verdicts", "status", "table"]
@@ -31,7 +31,7 @@ def check(profile: str | None) -> None:
             absent += [entry.id] * bool(entry.notebook and entry.claims)
             continue
         held += sum(v.verdict == HOLDS for v in stored.verdicts)
-        short += [(entry.id, stored.profile, v) for v in stored.verdicts if v.verdict in (FAILS, SHAPE)]
+        short += [(entry.id, stored.profile, v) for v in stored.verdicts if v.verdict in (FAILS, SHAPE, NOT_JUDGED)]
         absent += [f"{entry.id} {v.claim.id}" for v in stored.verdicts if v.verdict == NOT_RUN]
         stale += [f"{entry.id} {name}" for name in stored.stale]
         of, then = len(results(stored.meta)), len(earlier(stored.meta))

@@ -58,6 +58,7 @@ from gfm.experiments.central.flow_run import flow_run
 from gfm.figures import panels as draw
 from gfm.figures.plates import plate
 from gfm.measures import flow as measures
+from gfm.measures.comparison import compare
 
 element = book.Element("$id", profile=profile)""")),
     ("markdown", "", Template("## The run")),
@@ -66,8 +67,9 @@ run = flow_run(
     element.obtain, data=data, n=n, hidden=tuple(hidden), lr=lr, steps=steps, seed=seed, dtype="float64",
     processes=("discrete", "central"),
 )
-error = measures.prediction_error(run, window)
-panels = plate(run, window)
+compared = compare(run, window)
+error = measures.prediction_error(compared)
+panels = plate(run, compared.window)
 element.show(
     draw.draw(panels), "$id",
     alt="Say here what the panels show, in words, for those who do not see them. Write every number as a computed one: "
@@ -79,7 +81,7 @@ element.show(
 **How to read it.** Say here what to look at first.
 
 ## Is it so?""")),
-    ("code", "", Template("""verdicts = element.judge(**{"C1": error})""")),
+    ("code", "", Template("""verdicts = element.judge(**{"C1": compared.claim(error)})""")),
     ("markdown", "", Template("**Try it.** `gfm run $id -p lr 0.15`")),
 ]
 

@@ -18,10 +18,11 @@ from gfm.book.register import Bound, Claim, ElementEntry, Register, readable
 from gfm.errors import UnreadableFileError
 from gfm.files import write_text
 
-__all__ = ["FAILS", "HOLDS", "NOT_RUN", "SHAPE", "Stored", "Verdict", "best", "judge", "load",
+__all__ = ["FAILS", "HOLDS", "NOT_JUDGED", "NOT_RUN", "SHAPE", "Stored", "Verdict", "best", "judge", "load",
            "show_value", "verdict_file", "write"]
 
-HOLDS, SHAPE, FAILS, NOT_RUN = "holds", "holds in shape only", "fails", "not run"
+HOLDS, SHAPE, FAILS = "holds", "holds in shape only", "fails"
+NOT_JUDGED, NOT_RUN = "not judged", "not run"
 _SCHEMA = "gfm-verdicts/1"
 
 
@@ -33,7 +34,7 @@ class Verdict:
     value: float | None
     verdict: str
     bound: Bound
-    why: str = ""  # why the profile does not judge the claim
+    why: str = ""  # why there is no value: the profile does not judge the claim, or the run did not allow it
     close: bool = False  # whether the value is so near a bound that another machine may judge otherwise
 
     @property
@@ -55,12 +56,17 @@ class Stored:
     stale: tuple[str, ...]  # claims whose stored verdict disagrees with the register
 
 
-def judge(claim: Claim, value: float | None, profile: str) -> Verdict:
-    """The verdict on one value; "not run" if it is None or the claim is not judged in this profile."""
+def judge(claim: Claim, value: float | str | None, profile: str) -> Verdict:
+    """The verdict on one value; "not run" if it is None or the claim is not judged in this profile.
+
+    A text in place of the value says why the run does not allow a verdict: "not judged".
+    """
     bound = claim.bound_in(profile)
     left_out = profile in PROFILES and profile not in claim.profiles
     if value is None or left_out:
         return Verdict(claim, None, NOT_RUN, bound, claim.unjudged if left_out else "")
+    if isinstance(value, str):
+        return Verdict(claim, None, NOT_JUDGED, bound, value)
     value = float(value)
     shape = claim.shape
     found = HOLDS if bound.admits(value) else SHAPE if shape is not None and shape.admits(value) else FAILS
@@ -95,7 +101,8 @@ def write(root: Path, element: ElementEntry, profile: str, verdicts: list[Verdic
     payload = {"schema": _SCHEMA, "element": element.id, "profile": profile,
                "claims": [{"id": v.claim.id, "quantity": v.claim.quantity,
                            "value": _as_json(v.value), "bound": str(v.bound),
-                           "verdict": v.verdict} for v in verdicts], **meta}
+                           "verdict": v.verdict, **({"why": v.why} if v.verdict == NOT_JUDGED else {})}
+                          for v in verdicts], **meta}
     write_text(path, json.dumps(payload, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return path
 
@@ -116,7 +123,7 @@ def load(register: Register, element: ElementEntry, profile: str) -> Stored | No
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         known = (data["schema"], data["element"], data["profile"])
-        values = {c["id"]: (_from_json(c["value"]), c["verdict"]) for c in data["claims"]}
+        values = {c["id"]: (c.get("why") or _from_json(c["value"]), c["verdict"]) for c in data["claims"]}
     except (ValueError, KeyError, TypeError) as error:
         raise UnreadableFileError(f"{path.name} is not a verdict file; run its notebook again.") from error
     if known != (_SCHEMA, element.id, profile):

@@ -11,7 +11,8 @@ __all__ = ["digits"]
 
 
 def digits(
-    n: int = 500, classes: int = 4, *, targets: str = "one_hot", seed: int = 0, dtype: torch.dtype = torch.float32
+    n: int = 500, classes: int = 4, *, targets: str = "one_hot", noise: float = 0.0, seed: int = 0,
+    dtype: torch.dtype = torch.float32,
 ) -> Dataset:
     """Images ``(n, 1, 8, 8)`` of the first ``classes`` digits, about 180 of each at most.
 
@@ -24,14 +25,18 @@ def digits(
         classes: number of digits, the first ones.
         targets: "one_hot" ``(n, classes)`` for "mse"; "indices" ``(n,)`` for "cross_entropy";
             "signs" ``(n, 1)``, for two classes only; "parity" ``(n, 1)``, +1 for odd digits.
-        seed: of the order.
+        noise: share of the training images whose labels are shuffled among themselves. Digits are easy: without
+            noise the training loss falls to zero and the sharpness soon stops rising.
+        seed: of the order and of the noise.
         dtype: of the images and of floating targets.
 
     Raises:
-        InputError: n, classes or targets are impossible.
+        InputError: n, classes, targets or noise are impossible.
     """
     from sklearn.datasets import load_digits  # slow to import, so only when used
 
     bunch = load_digits()
     archive = bunch.images[:, None], bunch.target
-    return image_dataset("digits", archive, None, n=n, classes=classes, targets=targets, seed=seed, dtype=dtype)
+    return image_dataset(
+        "digits", archive, None, n=n, classes=classes, targets=targets, seed=seed, dtype=dtype, noise=noise
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from gfm.checks import number
 from gfm.data.dataset import Dataset, one_hot
 from gfm.errors import InputError
 
@@ -25,16 +26,19 @@ def image_dataset(
     targets: str,
     seed: int,
     dtype: torch.dtype,
+    noise: float = 0.0,
 ) -> Dataset:
     """The first ``n // classes`` images of each of the first ``classes`` classes as a data set.
 
     All images are normalised by each channel's mean and standard deviation over the chosen images. The training
-    images are shuffled by ``numpy.random.default_rng(seed)``. The test set consists of the images of ``test`` that
+    images are shuffled by ``numpy.random.default_rng(seed)``, which then shuffles the labels of a share ``noise`` of
+    them among themselves. The test set consists of the images of ``test`` that
     belong to these classes or, without ``test``, of the images of ``archive`` that were not chosen.
 
     Raises:
-        InputError: n, classes or targets are impossible.
+        InputError: n, classes, targets or noise are impossible.
     """
+    noise = number("noise", noise, lambda x: 0 <= x <= 1, "a share, from 0 to 1")
     images, labels = archive
     chosen = _first_of_each_class(labels, n, classes, name)
     if test is None:
@@ -45,8 +49,13 @@ def image_dataset(
     train = images[chosen].astype(np.float64)
     mean = train.mean(axis=(0, 2, 3), keepdims=True)
     spread = train.std(axis=(0, 2, 3), keepdims=True)
-    order = np.random.default_rng(seed).permutation(len(train))
-    rows = target_tensor(labels[chosen][order], targets, classes, dtype)
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(len(train))
+    given = labels[chosen][order]
+    if noise:
+        mixed = generator.permutation(len(given))[: round(noise * len(given))]
+        given[mixed] = given[generator.permutation(mixed)]
+    rows = target_tensor(given, targets, classes, dtype)
     return Dataset(
         name=name,
         inputs=torch.from_numpy(((train - mean) / spread)[order]).to(dtype),

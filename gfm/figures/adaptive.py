@@ -15,7 +15,8 @@ from gfm.central import Run, Series
 from gfm.figures import style
 from gfm.figures.panels import ABLATED, Curve, Panel, averaged, effective_eigenvalues, eigenvalues, steps_of
 from gfm.measures.adaptive import at_loss, flow_sharpness
-from gfm.measures.flow import effective_top, smooth, upright
+from gfm.measures.edge import effective_top
+from gfm.measures.flow import upright
 
 __all__ = ["ablation", "central_flow", "continued", "equal_loss", "first_lead", "many", "product", "start", "two_rates"]
 
@@ -116,7 +117,7 @@ def central_flow(run: Run, window: float, name: str) -> list[Panel]:
     step, discrete, central = steps_of(run), run["discrete"], run["central"]
     losses = averaged(step, discrete.loss, central.predicted_loss, window, name, look=_PALE,
                       prediction="central flow: predicted average")
-    panels = [Panel("The loss: predicted on average", "training loss", losses, log=True)]
+    panels = [Panel("The loss and its predicted average", "training loss", losses, log=True)]
     curves = eigenvalues(run, name, 3, {"alpha": 0.45, "linewidth": 0.9})
     top = np.nanmax(np.nan_to_num(effective_top(run, "discrete")))
     if "stable" in run.series:
@@ -127,7 +128,7 @@ def central_flow(run: Run, window: float, name: str) -> list[Panel]:
         ylim=(0, min(top * 1.05, 5))
     ))
     panels.append(Panel(
-        "The second moments: predicted", "mean of nu",
+        "The second moments", "mean of nu",
         averaged(step, discrete.nu_mean, central.nu_mean, window, name, look=_PALE, prediction="central flow"),
         log=bool(np.nanmax(central.nu_mean) > 10 * np.nanmin(central.nu_mean)),
     ))
@@ -175,15 +176,16 @@ def equal_loss(runs: Mapping[str, Run], level: float) -> list[Panel]:
 
 
 def ablation(
-    full: Run, ablated: Run, sharpness: Mapping[str, tuple[np.ndarray, np.ndarray]], window: float, name: str
+    full: Run, ablated: Run, sharpness: Mapping[str, tuple[np.ndarray, np.ndarray]], name: str
 ) -> list[Panel]:
     """Loss, sharpness and effective step of the optimizer, its flow, and the flow without curvature penalty.
 
+    The optimizer's loss is that at midpoints of its path, as in the paper, which is free of the swing of period two.
+
     Args:
-        full: run with the central flow.
+        full: run with the central flow and the optimizer's midpoints.
         ablated: run with the flow without its curvature penalty.
         sharpness: "discrete", "central" (both of ``full``) and "ablated" -> (steps, values).
-        window: standard deviation, in steps, of the Gaussian average.
         name: the optimizer's name.
     """
     step = steps_of(full)
@@ -196,8 +198,7 @@ def ablation(
     length = [Curve(step, series.effective_step, label, role, look) for _, series, label, role, look in drawn]
     return [
         Panel("The loss", "training loss", [
-            Curve(step, smooth(full["discrete"].loss, window), f"{name}, smoothed", "smoothed"),
-            Curve(step, full["central"].predicted_loss, "its central flow, predicted average", "predicted"),
+            Curve(step, full["midpoint"].loss, f"{name}, at midpoints", "smoothed"),
             Curve(step, full["central"].loss, "its central flow", "central"),
             Curve(step, ablated["central"].loss, "flow without curvature penalty", "stable", ABLATED),
         ], log=True),
@@ -220,7 +221,7 @@ def first_lead(full: Run, ablated: Run, first: int, last: int) -> list[Panel]:
     ]
 
 
-def two_rates(runs: Mapping[str, Run], window: float) -> list[Panel]:
+def two_rates(runs: Mapping[str, Run]) -> list[Panel]:
     """Loss, sharpness and effective step of runs from one start; thin: optimizer, thick: central flow."""
     panels = []
     for label, quantity in (

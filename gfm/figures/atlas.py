@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from gfm.central import Run
 from gfm.experiments.central.atlas import TITLES
 from gfm.figures import style
+from gfm.measures.comparison import alike, compare
 from gfm.measures.edge import measured_top
-from gfm.measures.flow import smooth
 
 __all__ = ["curves", "edges", "eigenvalues", "eigenvalues_data", "predictions"]
 
@@ -47,14 +47,15 @@ def edges(runs: Runs, nets: Sequence[str]) -> Figure:
 def predictions(runs: Runs, nets: Sequence[str], window: float) -> Figure:
     """Loss of each network (panels) at each learning rate, with the time average that its central flow predicts.
 
+    Both are averaged alike, over the window of the run's comparison with its flow.
+
     Args:
         runs: (network, learning rate) -> run.
         nets: the networks, in order.
-        window: standard deviation, in steps, of the Gaussian average.
+        window: least standard deviation, in steps, of the Gaussian average.
     """
     columns = min(len(nets), 3)
     rows = -(-len(nets) // columns)
-    every = max(1, int(window) // 4)  # a smooth average needs fewer points
     with style.use():
         figure, axes = plt.subplots(rows, columns, figsize=(3.5 * columns, 2.7 * rows + 0.3), squeeze=False)
         for ax in axes.flat[len(nets) :]:
@@ -64,12 +65,14 @@ def predictions(runs: Runs, nets: Sequence[str], window: float) -> Figure:
             for (lr, run), look in zip(cells.items(), style.cycle(len(cells)), strict=True):
                 colour = look["color"]
                 ax.plot(run["discrete"].loss, color=colour, alpha=0.45, linewidth=0.8, linestyle="-")
-                average = smooth(run["discrete"].loss, window)
+                own = compare(run, window).window
+                average, predicted = alike(run["discrete"].loss, run["central"].predicted_loss, own)
+                every = slice(None, None, max(1, int(own) // 4))  # a smooth average needs fewer points
+                step = np.arange(len(average))[every]
                 ax.plot(
-                    np.arange(len(average))[::every], average[::every], color=colour, linewidth=2.4, alpha=0.75,
-                    linestyle="-", label=f"lr = {lr:g}",
+                    step, average[every], color=colour, linewidth=2.4, alpha=0.75, linestyle="-", label=f"lr = {lr:g}",
                 )
-                ax.plot(run["central"].predicted_loss, **style.line("predicted", linewidth=1.3))
+                ax.plot(step, predicted[every], **style.line("predicted", linewidth=1.3))
             ax.set(title=TITLES.get(net, net), yscale="log", xlabel="step")
             ax.legend(loc="best")
         for row in axes:

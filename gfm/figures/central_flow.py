@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 
 from gfm.central import Run
 from gfm.figures.panels import Curve, Panel, draw, steps_of
-from gfm.measures.flow import effective_top, smooth
+from gfm.measures.comparison import alike
+from gfm.measures.edge import effective_top
 
 __all__ = ["central_flow", "central_flow_data", "enlarged", "enlarged_data"]
 
@@ -15,12 +16,13 @@ __all__ = ["central_flow", "central_flow_data", "enlarged", "enlarged_data"]
 def central_flow_data(run: Run, window: float, output: int = 0) -> dict[str, np.ndarray]:
     """The curves of :func:`central_flow`, by name, each (steps + 1,)."""
     discrete, central = run["discrete"], run["central"]
+    average, predicted = alike(discrete.loss, central.predicted_loss, window)
     return {
         "step": steps_of(run),
         "loss of gradient descent": discrete.loss,
-        "smoothed loss of gradient descent": smooth(discrete.loss, window),
+        "smoothed loss of gradient descent": average,
         "loss of the stable flow": run["stable"].loss,
-        "time-averaged loss predicted": central.predicted_loss,
+        "time-averaged loss predicted": predicted,
         "sharpness of gradient descent": effective_top(run, "discrete") / run.settings["lr"],
         "sharpness of the stable flow": effective_top(run, "stable") / run.settings["lr"],
         "sharpness of the central flow": effective_top(run, "central") / run.settings["lr"],
@@ -79,9 +81,10 @@ def enlarged_data(run: Run, window: float, span: tuple[int, int]) -> dict[str, n
     }
     if central.sigma.shape[1]:
         squared = central.displacement[:, 0] ** 2 * lr
-        data["variance predicted"] = central.sigma[take, 0] * lr
+        average, predicted = alike(squared, central.sigma[:, 0] * lr, window)
+        data["variance predicted"] = predicted[take]
         data["squared swing"] = squared[take]
-        data["smoothed squared swing"] = np.where(np.isfinite(squared), smooth(squared, window), np.nan)[take]
+        data["smoothed squared swing"] = average[take]
     return data
 
 

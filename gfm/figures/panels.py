@@ -14,7 +14,8 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from gfm.central import Run
 from gfm.figures import style
-from gfm.measures.flow import smooth
+from gfm.measures.comparison import alike
+from gfm.measures.edge import effective
 
 __all__ = [
     "ABLATED", "Curve", "Panel", "averaged", "data_of", "draw", "effective_eigenvalues", "eigenvalues", "steps_of",
@@ -64,8 +65,7 @@ def steps_of(run: Run) -> np.ndarray:
 
 def effective_eigenvalues(run: Run, process: str, most: int) -> list[np.ndarray]:
     """The largest effective eigenvalues that were measured, each (steps + 1,), at most ``most``; the edge is at 2."""
-    values = run[process].eigenvalues * 2.0 / run.settings["threshold"]
-    return [column for column in values.T[:most] if np.isfinite(column).sum() > 1]
+    return [column for column in effective(run, process).T[:most] if np.isfinite(column).sum() > 1]
 
 
 def eigenvalues(run: Run, name: str, most: int, look: dict[str, Any]) -> list[Curve]:
@@ -79,8 +79,8 @@ def eigenvalues(run: Run, name: str, most: int, look: dict[str, Any]) -> list[Cu
 
 def averaged(step: np.ndarray, seen: np.ndarray, predicted: np.ndarray, window: float, name: str, *,
              look: dict[str, Any], prediction: str = "central flow: predicted") -> list[Curve]:
-    """The optimizer's values, their average, and what the central flow predicts for it."""
-    average = np.where(np.isfinite(seen), smooth(seen, window), np.nan)
+    """The optimizer's values, their average, and what the central flow predicts for it, averaged alike."""
+    average, predicted = alike(seen, predicted, window)
     return [
         Curve(step, seen, name, look=look),
         Curve(step, average, "the same, smoothed", "smoothed"),

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from gfm.central import Run
 from gfm.figures import style
 from gfm.figures.panels import Curve, effective_eigenvalues
-from gfm.measures.flow import smooth
-from gfm.measures.prediction import rank
+from gfm.measures.comparison import SLACK, alike
+from gfm.measures.flow import rank
 
 __all__ = ["many", "many_data", "overview", "zoom", "zoom_data"]
 
@@ -20,13 +20,14 @@ __all__ = ["many", "many_data", "overview", "zoom", "zoom_data"]
 def many_data(run: Run, window: float) -> dict[str, np.ndarray]:
     """The curves of :func:`many`."""
     lr, central = run.settings["lr"], run["central"]
+    seen, predicted = alike(central.displacement**2 * lr, central.sigma * lr, window)
     return {
         "step": np.arange(run.steps + 1),
         "eigenvalues of gradient descent": run["discrete"].eigenvalues / lr,
         "eigenvalues of the central flow": central.eigenvalues / lr,
         "rank of Sigma": rank(run),
-        "variances predicted": central.sigma * lr,
-        "smoothed squared swings": smooth(central.displacement**2, window) * lr,
+        "variances predicted": predicted,
+        "smoothed squared swings": seen,
         "distance to the central flow": run.distance("discrete", "central"),
         "distance to gradient flow": run.distance("discrete", "stable"),
     }
@@ -63,7 +64,7 @@ def many(run: Run, window: float) -> Figure:
 
         predicted, seen = data["variances predicted"], data["smoothed squared swings"]
         high = np.nanmax(np.nan_to_num(predicted)) if predicted.size else 1.0
-        swinging = np.nan_to_num(predicted).max(0) > 0.01 * high if predicted.size else np.zeros(0, dtype=bool)
+        swinging = np.nan_to_num(predicted).max(0) > SLACK * high if predicted.size else np.zeros(0, dtype=bool)
         for i, look in enumerate(style.cycle(4)):
             if i < len(swinging) and swinging[i]:
                 variance.plot(
@@ -94,15 +95,17 @@ def zoom_data(run: Run, window: float, span: tuple[int, int], outputs: Sequence[
     discrete, central = run["discrete"], run["central"]
     data = {"step": np.arange(run.steps + 1)[take]}
     for name, what in (("loss", "loss"), ("squared gradient norm", "gradient_norm2")):
+        average, predicted = alike(discrete[what], central[f"predicted_{what}"], window)
         data[f"{name} of gradient descent"] = discrete[what][take]
-        data[f"{name}, smoothed"] = smooth(discrete[what], window)[take]
+        data[f"{name}, smoothed"] = average[take]
         data[f"{name} at the flow's weights"] = central[what][take]
-        data[f"{name}, predicted"] = central[f"predicted_{what}"][take]
+        data[f"{name}, predicted"] = predicted[take]
+    averages, predictions = alike(discrete.outputs, central.predicted_outputs, window)
     for i in outputs:
         data[f"output {i} of gradient descent"] = discrete.outputs[take, i]
         data[f"output {i} of the flow"] = central.outputs[take, i]
-        data[f"output {i}, smoothed"] = smooth(discrete.outputs[:, i], window)[take]
-        data[f"output {i}, predicted"] = central.predicted_outputs[take, i]
+        data[f"output {i}, smoothed"] = averages[take, i]
+        data[f"output {i}, predicted"] = predictions[take, i]
     return data
 
 

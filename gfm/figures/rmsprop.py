@@ -9,7 +9,7 @@ import numpy as np
 from gfm.central import Run
 from gfm.figures import style
 from gfm.figures.panels import ABLATED, Curve, Panel, averaged, effective_eigenvalues, steps_of
-from gfm.measures.flow import effective_top
+from gfm.measures.edge import effective_top
 
 __all__ = ["paths", "rest", "single_weights", "speeds", "start", "variances", "weights_predicted"]
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from gfm.central import Run
 from gfm.figures.slider import Curve, Panel, slider
-from gfm.measures.flow import effective_top
+from gfm.measures.edge import effective_top
 
 __all__ = ["training_slider"]
 

@@ -9,12 +9,13 @@ import numpy as np
 
 from gfm.central import Run
 from gfm.errors import InputError
-from gfm.measures.edge import measured_top
-from gfm.measures.flow import AT_EDGE, at_edge, average, edge_level, effective, effective_top, median, smooth
+from gfm.measures.comparison import Comparison, alike, held, smooth
+from gfm.measures.edge import effective_top, measured_top
+from gfm.measures.flow import average, edge_level, median
 
 __all__ = [
-    "arrivals", "at_loss", "coordinate_error", "flow_sharpness", "level_offset", "loss_lag", "oscillation_share",
-    "spread_ratio", "step_excess", "upward_crossings",
+    "arrivals", "at_loss", "averaged_change", "coordinate_error", "flow_sharpness", "level_offset", "loss_lag",
+    "oscillation_share", "spread_ratio", "step_excess", "upward_crossings",
 ]
 
 
@@ -23,9 +24,9 @@ def flow_sharpness(run: Run, process: str) -> np.ndarray:
     return effective_top(run, process) / run[process].effective_step
 
 
-def level_offset(run: Run) -> float:
-    """``|time mean of the optimizer's effective sharpness / 2 - 1|`` at the edge (B1, C1)."""
-    return abs(edge_level(run) / 2.0 - 1.0)
+def level_offset(compared: Comparison, process: str = "discrete") -> float:
+    """``|time mean of the optimizer's locked effective eigenvalues / 2 - 1|`` over the steps that count (B1, C1)."""
+    return abs(edge_level(compared, process) / 2.0 - 1.0)
 
 
 def upward_crossings(run: Run) -> int:
@@ -36,25 +37,33 @@ def upward_crossings(run: Run) -> int:
 
 def arrivals(run: Run) -> list[int]:
     """Steps at which the flow's first, second, ... effective eigenvalues reach the edge, for those that do."""
-    return [int(np.argmax(column > AT_EDGE)) for column in effective(run, "central").T if (column > AT_EDGE).any()]
+    return [int(np.argmax(column)) for column in held(run).T if column.any()]
 
 
-def step_excess(run: Run, window: float) -> float:
-    """Mean, at the edge, of the optimizer's smoothed effective step divided by the flow's, minus 1.
+def step_excess(compared: Comparison) -> float:
+    """Mean of the optimizer's effective step divided by the flow's, both averaged, over the steps that count, minus 1.
 
     The optimizer's nu oscillates, and the mean of 1 / sqrt(nu) is larger than 1 / sqrt of the mean.
     """
-    ratio = smooth(run["discrete"].effective_step, window) / run["central"].effective_step
-    return average(ratio[at_edge(run) & np.isfinite(ratio)]) - 1.0
+    actual, flow = compared.pair("effective_step", predicted=False)
+    return average(actual / flow) - 1.0
 
 
-def loss_lag(run: Run, window: float) -> float:
-    """Median, at the edge, of the steps by which the flow's predicted loss lags the optimizer's smoothed loss."""
-    actual = np.log(smooth(run["discrete"].loss, window))
-    predicted = np.log(run["central"].predicted_loss)
-    slope = smooth(np.gradient(predicted), window)
-    good = at_edge(run) & np.isfinite(actual) & np.isfinite(slope) & (slope < 0)
-    return median((actual - predicted)[good] / slope[good])
+def loss_lag(compared: Comparison) -> float:
+    """Median, over the steps that count, of the steps by which the flow's predicted loss lags the optimizer's."""
+    run = compared.run
+    actual, predicted = (np.log(x) for x in alike(run["discrete"].loss, run["central"].predicted_loss, compared.window))
+    lag, slope = compared.during(np.stack([actual - predicted, np.gradient(predicted)], 1)).T
+    return median((lag / slope)[slope < 0])
+
+
+def averaged_change(compared: Comparison, what: str, first: int, last: int) -> float:
+    """C8: by how much the optimizer's averaged ``what`` changes from step ``first`` to step ``last``.
+
+    NaN if nothing is judged, or if one of the steps lies within two windows of the run's ends.
+    """
+    average = smooth(compared.run["discrete"][what], compared.window)
+    return float(average[last] - average[first]) if compared.judged else float("nan")
 
 
 def at_loss(run: Run, level: float) -> int:
@@ -72,30 +81,36 @@ def at_loss(run: Run, level: float) -> int:
 # --- single weights ------------------------------------------------------------------------------
 
 
-def coordinate_error(run: Run, window: float, name: str) -> float:
-    """C2 ("gradient2"), C3 ("nu"): median of ``|smoothed - flow| / smoothed`` over recorded weights and steps.
+def coordinate_error(compared: Comparison, name: str) -> float:
+    """C2 ("gradient2"), C3 ("nu"): median of ``|optimizer - flow| / optimizer``, both averaged, over recorded weights.
 
     Weights whose gradient is always zero are left out.
     """
-    actual = smooth(run["discrete"][f"{name}_at"], window)
-    predicted = run["central"][f"predicted_{name}_at" if name == "gradient2" else f"{name}_at"]
-    good = at_edge(run) & np.isfinite(actual).all(1) & np.isfinite(predicted).all(1)
-    moving = actual[good] > 0
-    return median(np.abs(actual[good] - predicted[good])[moving] / actual[good][moving])
+    run = compared.run
+    flow = run["central"][f"predicted_{name}_at" if name == "gradient2" else f"{name}_at"]
+    actual, predicted = compared.of(run["discrete"][f"{name}_at"], flow)
+    moving = actual > 0
+    return median(np.abs(actual - predicted)[moving] / actual[moving])
 
 
-def oscillation_share(run: Run) -> float:
-    """C2: median over recorded weights and edge steps of 1 - (grad_i L)^2 / E g_i^2, both of the flow."""
-    edge = at_edge(run)
-    whole, own = run["central"].predicted_gradient2_at[edge], run["central"].gradient2_at[edge]
-    known = np.isfinite(whole) & np.isfinite(own) & (whole > 0)
+def oscillation_share(compared: Comparison) -> float:
+    """C2: median over recorded weights and the steps that count of 1 - (grad_i L)^2 / E g_i^2, both of the flow."""
+    flow = compared.run["central"]
+    whole, own = compared.during(np.stack([flow.predicted_gradient2_at, flow.gradient2_at], -1)).T
+    known = whole > 0
     return median(1.0 - own[known] / whole[known])
 
 
-def spread_ratio(run: Run) -> float:
-    """R2: ratio of the relative standard deviations in time of nu_i and g_i^2 at the edge; median over weights."""
-    edge = at_edge(run)
-    nu, squares = run["discrete"].nu_at[edge], run["discrete"].gradient2_at[edge]
-    moving = squares.mean(0) > 0
-    spread = (nu.std(0) / nu.mean(0))[moving] / (squares.std(0) / squares.mean(0))[moving]
-    return float(np.median(spread))
+def spread_ratio(compared: Comparison) -> float:
+    """R2: relative standard deviation in time of nu_i over that of g_i^2, the median over weights.
+
+    Both are divided by what the flow has for them: what changes slowly as training goes on is no swing.
+    """
+    if not compared.judged:
+        return float("nan")
+    seen, flow = compared.run["discrete"], compared.run["central"]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        swings = np.stack([seen.nu_at / flow.nu_at, seen.gradient2_at / flow.predicted_gradient2_at], -1)
+    alive = np.isfinite(swings[compared.counts]).all((0, 2))
+    nu, squares = (part.std(0) / part.mean(0) for part in np.moveaxis(compared.during(swings[:, alive]), -1, 0))
+    return median(nu / squares)

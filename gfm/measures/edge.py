@@ -1,4 +1,7 @@
-"""Measurements on the optimizer alone at the edge of stability: crossings, cycles, plateaus."""
+"""Measurements on the optimizer alone at the edge of stability: crossings, cycles, sharpening.
+
+Effective eigenvalues are those of P^{-1} H, scaled so that the edge is at 2.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 from gfm.central import Run
-from gfm.measures.flow import effective_top
 
-__all__ = ["Cycle", "crossings", "first_cycle", "measured_top", "plateau", "sharpening"]
+__all__ = ["Cycle", "crossings", "cycle_length", "cycles", "effective", "effective_top", "first_cycle", "measured_top",
+           "sharpening"]
+
+
+#: A departure from the edge that is smaller than this, relative to it, belongs to no cycle.
+CALM = 0.01
 
 
 class Cycle(NamedTuple):
@@ -18,6 +25,16 @@ class Cycle(NamedTuple):
     above: int
     below: int
     again: int
+
+
+def effective(run: Run, process: str) -> np.ndarray:
+    """(steps + 1, k) eigenvalues of P^{-1} H, largest first, scaled so that the edge is at 2."""
+    return run[process].eigenvalues * 2.0 / run.settings["threshold"]
+
+
+def effective_top(run: Run, process: str) -> np.ndarray:
+    """(steps + 1,) the largest of the ``effective`` eigenvalues."""
+    return effective(run, process)[:, 0]
 
 
 def measured_top(run: Run) -> tuple[np.ndarray, np.ndarray]:
@@ -38,22 +55,38 @@ def crossings(run: Run) -> np.ndarray:
     return steps[1:][np.flatnonzero(np.diff(calm > 2.0)) + 1]
 
 
-def first_cycle(run: Run) -> Cycle | None:
-    """The first cycle, or None if the run has no complete one.
+def cycles(run: Run) -> list[Cycle]:
+    """The run's complete cycles around the edge, in order.
 
-    In a run that starts beyond the edge, the cycle begins with the first crossing from below.
+    Each leaves the edge by at least ``CALM`` to both sides: smaller fluctuations around 2 end no cycle. In a run that
+    starts beyond the edge the first begins with the first crossing from below. The averaged pairs of ``crossings``
+    are used here too.
     """
-    found = crossings(run).tolist()
     steps, top = measured_top(run)
-    if top[:2].mean() > 2.0:
-        found = found[1:]
-    return Cycle(*found[:3]) if len(found) >= 3 else None
+    calm = (top[1:] + top[:-1]) / 2
+    away = np.flatnonzero(np.abs(calm / 2.0 - 1.0) > CALM)
+    above = calm > 2.0
+    turns: list[int] = []  # in turn up and down
+    for before, after in zip(away, away[1:], strict=False):
+        if above[before] != above[after] and (turns or above[after]):
+            same = above[before:after] == above[after]
+            turns.append(int(steps[1 + before + 1 + np.flatnonzero(~same)[-1]]))
+    return [Cycle(*turns[i : i + 3]) for i in range(0, len(turns) - 2, 2)]
 
 
-def plateau(run: Run, share: float = 1 / 3) -> float:
-    """Mean of the top effective eigenvalue over the last ``share`` of the run; 2 is the edge."""
-    steps, top = measured_top(run)
-    return float(top[steps >= (1 - share) * run.steps].mean())
+def first_cycle(run: Run) -> Cycle | None:
+    """The first cycle, or None if the run has no complete one."""
+    return next(iter(cycles(run)), None)
+
+
+def cycle_length(run: Run) -> float:
+    """Steps of a cycle, from one crossing from below to the next: the median; NaN if the run has no complete cycle.
+
+    The first cycle, in which the swing grows from almost nothing, is longer than the others and counts only where it is
+    the only one.
+    """
+    lengths = [cycle.again - cycle.above for cycle in cycles(run)]
+    return float(np.median(lengths[1:] or lengths)) if lengths else float("nan")
 
 
 def sharpening(run: Run) -> float:

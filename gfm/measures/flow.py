@@ -1,7 +1,7 @@
 """Measurements on a lockstep run: the quantities that the claims on central flows bound.
 
-Claim numbers are those of the register (``book/elements.yml``). Smoothing is Gaussian in time, as
-on the plots of the Central Flows paper; ``window`` is its standard deviation in steps.
+Claim numbers are those of the register (``book/elements.yml``). Whatever holds the optimizer against its flow takes
+a :class:`~gfm.measures.comparison.Comparison`, and is NaN where that is not judged.
 """
 
 from __future__ import annotations
@@ -9,23 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
 from gfm.central import Run
-from gfm.central.control import ROUGH
+from gfm.errors import InputError
+from gfm.measures.comparison import Comparison, at_edge, held, variances
+from gfm.measures.edge import effective, effective_top
 
 __all__ = [
-    "AT_EDGE", "BEYOND", "apart_before_edge", "at_edge", "average", "distance_ratio", "edge_level", "effective",
-    "effective_top", "flow_excess", "furthest", "largest_rise", "median", "prediction_error", "smooth", "stopped",
-    "upright", "variance_ratio",
+    "apart_before_edge", "average", "distance_ratio", "distance_share", "edge_level", "flow_excess", "furthest",
+    "largest_rise", "locked", "median", "prediction_error", "rank", "stopped", "upright", "variance_ratio",
 ]
 
 #: A flow that starts beyond the edge has arrived when it is this close (relative), within its band above the edge.
 ARRIVED = 1e-3
-#: An effective eigenvalue above this has arrived at the edge: within 0.05 % of 2.
-AT_EDGE = 1.999
-#: An effective eigenvalue above this has left the edge: the most by which the step-size control lets a flow exceed it.
-BEYOND = 2.0 * (1.0 + ROUGH)
 
 
 def median(values: np.ndarray) -> float:
@@ -53,41 +49,22 @@ def upright(swing: np.ndarray) -> np.ndarray:
     return -swing if len(known) and known.max() < -known.min() else swing
 
 
-def smooth(values: np.ndarray, window: float) -> np.ndarray:
-    """Gaussian average over time (axis 0); NaN in the first and last 2 windows, where it would be one-sided."""
-    if window <= 0:
-        return np.array(values, dtype=float)
-    values = np.asarray(values, dtype=float)
-    known = np.isfinite(values)
-    weight = gaussian_filter1d(known.astype(float), window, axis=0, mode="constant", truncate=3)
-    total = gaussian_filter1d(np.where(known, values, 0.0), window, axis=0, mode="constant", truncate=3)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        smoothed = total / weight
-    edge = min(int(round(2 * window)), len(values) // 3)
-    smoothed[:edge] = np.nan
-    smoothed[len(values) - edge :] = np.nan
-    return smoothed
-
-
-def effective(run: Run, process: str) -> np.ndarray:
-    """(steps + 1, k) eigenvalues of P^{-1} H, largest first, scaled so that the edge is at 2."""
-    return run[process].eigenvalues * 2.0 / run.settings["threshold"]
-
-
-def effective_top(run: Run, process: str) -> np.ndarray:
-    """(steps + 1,) the largest of the ``effective`` eigenvalues."""
-    return effective(run, process)[:, 0]
-
-
-def at_edge(run: Run) -> np.ndarray:
-    """(steps + 1,) whether the central flow is at the edge of stability: at most 0.05 % below and 2 % above it."""
-    top = effective_top(run, "central")
-    return (top > AT_EDGE) & (top <= BEYOND)
-
-
 def stopped(run: Run, process: str = "central") -> bool:
     """Whether a process stopped before the run's end."""
     return not bool(np.isfinite(run[process].loss[-1]))
+
+
+def rank(run: Run) -> np.ndarray:
+    """(steps + 1,) rank of Sigma: the number of eigenvalues above a millionth of the largest of the run."""
+    sigma = np.nan_to_num(run["central"].sigma)
+    if sigma.size == 0 or sigma.max() <= 0:
+        return np.zeros(len(sigma), dtype=int)
+    return (sigma > 1e-6 * sigma.max()).sum(1)
+
+
+def locked(run: Run) -> np.ndarray:
+    """(steps + 1,) how many effective eigenvalues of the flow are at the edge, within its band."""
+    return held(run).sum(1)
 
 
 def largest_rise(run: Run) -> float:
@@ -110,43 +87,51 @@ def apart_before_edge(run: Run) -> float:
 
 
 def flow_excess(run: Run) -> tuple[float, float]:
-    """A2: the largest relative excess of the flow's top eigenvalue over the edge, and ``|mean - 2|`` at the edge.
+    """A2: the largest relative excess of the flow's top eigenvalue over the edge, and ``|mean - 2|`` while it swings.
 
-    The excess counts once the flow has come to the edge or below it (within ``ARRIVED``). Infinite and NaN if the
-    flow stopped or never got there.
+    The excess counts once the flow has come to the edge or below it (within ``ARRIVED``). The mean is over the steps at
+    which Sigma is not zero. Infinite and NaN if the flow stopped or never got there.
     """
     top = effective_top(run, "central")
     arrived = np.flatnonzero(top <= 2.0 * (1.0 + ARRIVED))
     if stopped(run) or len(arrived) == 0:
         return float("inf"), float("nan")
     excess = float(np.nanmax(top[arrived[0] :]) / 2.0 - 1.0)
-    edge = at_edge(run)
-    return max(excess, 0.0), float(abs(np.nanmean(top[edge]) - 2.0)) if edge.any() else float("nan")
+    swings = (rank(run) > 0) & (np.arange(len(top)) >= arrived[0])
+    return max(excess, 0.0), abs(average(top[swings]) - 2.0)
 
 
-def edge_level(run: Run) -> float:
-    """A3: time mean of the optimizer's own top effective eigenvalue while the flow is at the edge."""
-    edge = at_edge(run)
-    return float(np.nanmean(effective_top(run, "discrete")[edge])) if edge.any() else float("nan")
+def edge_level(compared: Comparison, process: str = "discrete") -> float:
+    """A3, B1, C1: time mean of the optimizer's own effective eigenvalues over the steps that count.
 
-
-def prediction_error(run: Run, window: float, what: str = "loss", predicted: bool = True) -> float:
-    """A4, A6, B8: median at the edge of ``|smoothed optimizer - flow| / smoothed optimizer``.
-
-    Infinite if the flow stopped; NaN if it never reached the edge, or too late for a time average.
+    At each step the mean is over as many eigenvalues as its flow holds at the edge; without a flow, over the largest.
 
     Args:
-        run: with processes discrete and central.
-        window: standard deviation, in steps, of the Gaussian average.
+        compared: of a run with ``process``.
+        process: "discrete", or "midpoint" for the eigenvalues at midpoints of the optimizer's path.
+    """
+    values = effective(compared.run, process)
+    if "central" not in compared.run.series:
+        return average(compared.during(values[:, 0]))
+    count = np.minimum(locked(compared.run), values.shape[1])
+    means = np.array([row[:k].mean() if k else np.nan for row, k in zip(values, count, strict=True)])
+    return average(compared.during(means))
+
+
+def prediction_error(compared: Comparison, what: str = "loss", predicted: bool = True) -> float:
+    """A4, A6, B8: median of ``|optimizer - flow| / optimizer``, both averaged, over the steps that count.
+
+    Infinite if the flow stopped.
+
+    Args:
+        compared: of a run with processes discrete and central.
         what: "loss", "gradient_norm2", ...
         predicted: compare the time average that the flow predicts, not the value at the flow's own weights.
     """
-    if stopped(run):
+    if stopped(compared.run):
         return float("inf")
-    actual = smooth(run["discrete"][what], window)
-    flow = run["central"][f"predicted_{what}" if predicted else what]
-    error = np.abs(actual - flow) / actual
-    return median(error[at_edge(run) & np.isfinite(error)])
+    actual, flow = compared.pair(what, predicted)
+    return median(np.abs(actual - flow) / actual)
 
 
 def distance_ratio(run: Run) -> float:
@@ -154,19 +139,23 @@ def distance_ratio(run: Run) -> float:
     return float(run.distance("discrete", "central")[-1] / run.distance("discrete", "stable")[-1])
 
 
-def variance_ratio(run: Run, window: float) -> np.ndarray:
-    """A8: for each eigenvector of Sigma, mean smoothed squared displacement divided by mean predicted variance.
+def distance_share(run: Run) -> float:
+    """Final distance of the optimizer to the central flow, relative to the way that the flow has travelled.
 
-    Squared displacements are (u^T P delta)^2 with U^T P U = 1, in the unit of Sigma's generalised eigenvalues.
-    Only steps count at which both are known and the prediction exceeds 1 % of the first eigenvector's maximum;
-    eigenvectors with few such steps are left out.
+    The way is the length of the line through the flow's kept weights.
+
+    Raises:
+        InputError: Fewer than two weights of the flow were kept.
     """
-    sigma = run["central"].sigma
-    seen = smooth(run["central"].displacement ** 2, window)
-    ratios = []
-    for i in range(sigma.shape[1]):
-        good = np.isfinite(sigma[:, i]) & np.isfinite(seen[:, i])
-        good &= sigma[:, i] > 0.01 * np.nanmax(sigma[:, 0])
-        if good.sum() > 4 * window:
-            ratios.append(float(np.mean(seen[good, i]) / np.mean(sigma[good, i])))
-    return np.array(ratios)
+    kept = run["central"].get("weights", np.zeros((0, 1)))
+    if len(kept) < 2:
+        raise InputError("the way travelled needs the flow's weights; run with keep_weights")
+    way = np.linalg.norm(np.diff(kept.astype(float), axis=0), axis=1).sum()
+    return float(run.distance("discrete", "central")[-1] / way)
+
+
+def variance_ratio(compared: Comparison) -> np.ndarray:
+    """A8: mean squared displacement divided by mean predicted variance, for each direction that counts."""
+    seen, predicted = variances(compared)
+    known = np.isfinite(seen) & np.isfinite(predicted)
+    return np.array([seen[good, i].mean() / predicted[good, i].mean() for i, good in enumerate(known.T) if good.any()])

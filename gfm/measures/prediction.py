@@ -1,6 +1,7 @@
 """Measurements on the flow's predictions: several eigenvalues, gradients, outputs.
 
-Claim numbers are those of the register. A step is at the edge if the flow's top effective eigenvalue is at 2.
+Claim numbers are those of the register. Whatever holds the optimizer against its flow takes a
+:class:`~gfm.measures.comparison.Comparison`, and is NaN where that is not judged.
 """
 
 from __future__ import annotations
@@ -8,27 +9,13 @@ from __future__ import annotations
 import numpy as np
 
 from gfm.central import Run
-from gfm.measures.flow import AT_EDGE, BEYOND, at_edge, average, effective, median, smooth
+from gfm.measures.comparison import Comparison, at_edge, variances
+from gfm.measures.flow import average, locked, median, rank
 
 __all__ = [
-    "by_example", "edge_steps", "largest_gap", "locked", "loss_gap_share",
-    "most_apart", "output_error", "own_gradient_share", "rank", "rank_agreement",
-    "settled_excess", "variance_correlation", "variation_ratio",
+    "by_example", "largest_gap", "loss_gap_share", "most_apart", "output_error", "own_gradient_share",
+    "rank_agreement", "settled_excess", "variance_correlation", "variation_ratio",
 ]
-
-
-def rank(run: Run) -> np.ndarray:
-    """(steps + 1,) rank of Sigma: the number of eigenvalues above a millionth of the largest of the run."""
-    sigma = np.nan_to_num(run["central"].sigma)
-    if sigma.size == 0 or sigma.max() <= 0:
-        return np.zeros(len(sigma), dtype=int)
-    return (sigma > 1e-6 * sigma.max()).sum(1)
-
-
-def locked(run: Run) -> np.ndarray:
-    """(steps + 1,) how many effective eigenvalues of the flow are at the edge, as in ``at_edge``."""
-    values = np.nan_to_num(effective(run, "central"))
-    return ((values > AT_EDGE) & (values <= BEYOND)).sum(1)
 
 
 def rank_agreement(run: Run) -> float:
@@ -42,17 +29,11 @@ def largest_gap(run: Run) -> float:
     return float(np.nanmax(gaps))
 
 
-def variance_correlation(run: Run, window: float) -> float:
-    """A8: correlation, over eigenvectors and steps, of smoothed squared swings and predicted variances."""
-    sigma = run["central"].sigma
-    seen = smooth(run["central"].displacement ** 2, window)
-    good = np.isfinite(sigma) & np.isfinite(seen) & (sigma > 0)
-    return float(np.corrcoef(sigma[good], seen[good])[0, 1]) if good.sum() > 2 else float("nan")
-
-
-def edge_steps(run: Run, window: float) -> np.ndarray:
-    """(m,) steps at the edge where the smoothed loss is known."""
-    return np.flatnonzero(at_edge(run) & np.isfinite(smooth(run["discrete"].loss, window)))
+def variance_correlation(compared: Comparison) -> float:
+    """A8: correlation of squared swings and predicted variances, averaged alike, over directions and steps."""
+    seen, predicted = variances(compared)
+    good = np.isfinite(seen) & np.isfinite(predicted)
+    return float(np.corrcoef(predicted[good], seen[good])[0, 1]) if good.sum() > 2 else float("nan")
 
 
 def settled_excess(run: Run, after: int = 20) -> float:
@@ -67,22 +48,20 @@ def settled_excess(run: Run, after: int = 20) -> float:
     return float(max(np.nanmax(top) - 1.0, 0.0)) if len(top) else 0.0
 
 
-def loss_gap_share(run: Run, window: float) -> float:
-    """A5: share of the steps at the edge where the flow's own loss is below the optimizer's smoothed loss."""
-    steps = edge_steps(run, window)
-    below = run["central"].loss[steps] < smooth(run["discrete"].loss, window)[steps]
-    return average(below)
+def loss_gap_share(compared: Comparison) -> float:
+    """A5: share of the steps that count where the flow's own loss is below the optimizer's, both averaged."""
+    actual, own = compared.pair("loss", predicted=False)
+    return average(own < actual)
 
 
-def own_gradient_share(run: Run, window: float) -> float:
-    """A6: squared gradient norm at the flow's own weights, divided by the optimizer's smoothed one.
+def own_gradient_share(compared: Comparison) -> float:
+    """A6: squared gradient norm at the flow's own weights, divided by the optimizer's, both averaged.
 
-    It is the median over the last half of the steps at the edge.
+    It is the median over the last half of the steps that count.
     """
-    steps = edge_steps(run, window)
-    late = steps[len(steps) // 2 :]
-    actual = smooth(run["discrete"].gradient_norm2, window)[late]
-    return median(run["central"].gradient_norm2[late] / actual)
+    actual, own = compared.pair("gradient_norm2", predicted=False)
+    late = len(actual) // 2
+    return median(own[late:] / actual[late:])
 
 
 def by_example(run: Run, examples: int) -> list[int]:
@@ -100,27 +79,21 @@ def most_apart(run: Run, columns: list[int]) -> int:
     return max(columns, key=lambda i: np.nan_to_num(apart[i], nan=-1.0))
 
 
-def output_error(run: Run, window: float, predicted: bool = False) -> float:
-    """A12: median, over outputs and steps at the edge, of ``|optimizer's smoothed output - flow's output|``.
+def output_error(compared: Comparison, predicted: bool = False) -> float:
+    """A12: median, over outputs and the steps that count, of ``|optimizer's output - flow's output|``, both averaged.
 
     Args:
-        run: with recorded outputs.
-        window: standard deviation, in steps, of the Gaussian average.
+        compared: of a run with recorded outputs.
         predicted: compare the time average that the flow predicts, not the output at the flow's own weights.
     """
-    steps = edge_steps(run, window)
-    actual = smooth(run["discrete"].outputs, window)[steps]
-    flow = run["central"]["predicted_outputs" if predicted else "outputs"][steps]
+    actual, flow = compared.pair("outputs", predicted)
     return median(np.abs(actual - flow))
 
 
-def variation_ratio(run: Run, window: float) -> float:
-    """A12: ratio of the total variations of the optimizer's and the flow's outputs at the edge, summed over outputs."""
-    steps = edge_steps(run, window)
-    steps = steps[steps > 0]
-
-    def variation(process: str) -> float:
-        outputs = run[process].outputs
-        return float(np.abs(outputs[steps] - outputs[steps - 1]).sum())
-
-    return variation("discrete") / variation("central") if len(steps) else float("nan")
+def variation_ratio(compared: Comparison) -> float:
+    """A12: ratio of the total variations of the optimizer's and the flow's outputs, over the steps that count."""
+    moves = [
+        np.abs(compared.during(np.diff(compared.run[process].outputs, axis=0, prepend=np.nan))).sum()
+        for process in ("discrete", "central")
+    ]
+    return float(moves[0] / moves[1]) if moves[1] > 0 else float("nan")

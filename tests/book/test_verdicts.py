@@ -53,6 +53,21 @@ def test_the_table_says_why_a_profile_does_not_judge_a_claim(project):
     assert verdicts.judge(claim, 12, "paper").shown == "12"
 
 
+def test_a_run_that_allows_no_verdict_says_why_and_never_passes(project, capsys):
+    why = "the run has no full cycle at the edge"
+    found = Element("toy").judge(**{**VALUES, "T1": why})[0]
+    assert (found.verdict, found.value, found.shown) == ("not judged", None, f"not judged: {why}")
+    register = Register.load(project)
+    stored = verdicts.load(register, register["toy"], "smoke")
+    assert (stored.verdicts[0].shown, stored.stale) == (found.shown, ())
+    assert overview.counts(register)["not judged"] == 1
+    assert f"not judged: {why}" in overview.status_page(register, set())
+    with pytest.raises(SystemExit):
+        reports.check("smoke")
+    assert "T1" in capsys.readouterr().out.partition("Not run")[0]
+    assert verdicts.judge(found.claim, why, "nowhere").verdict == "not judged"
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_what_is_not_finite_fails_and_is_kept(project, value):
     Element("toy").judge(**{**VALUES, "T1": value})

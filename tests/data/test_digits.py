@@ -47,6 +47,17 @@ def test_signs():
     assert set(data.targets.flatten().tolist()) == {-1.0, 1.0}
 
 
+def test_noise_shuffles_the_labels_of_a_share_and_nothing_else():
+    clean, noisy = (digits(200, 10, targets="indices", noise=share) for share in (0.0, 0.3))
+    assert torch.equal(clean.inputs, noisy.inputs) and torch.equal(clean.test_targets, noisy.test_targets)
+    assert torch.equal(clean.targets.bincount(), noisy.targets.bincount())  # shuffled among the examples, not drawn
+    changed = int((clean.targets != noisy.targets).sum())
+    assert 40 <= changed <= 60  # one in ten of the 60 finds its own class again
+    assert noisy.fingerprint == digits(200, 10, targets="indices", noise=0.3).fingerprint
+    other = digits(200, 10, targets="indices", noise=0.3, seed=1)
+    assert not torch.equal(other.targets, noisy.targets)
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
@@ -56,6 +67,7 @@ def test_signs():
         ({"n": 100, "classes": 1}, "impossible"),
         ({"n": 100, "classes": 4, "targets": "words"}, "one_hot"),
         ({"n": 100, "classes": 4, "targets": "signs"}, "two classes"),
+        ({"n": 100, "classes": 4, "noise": 1.5}, "from 0 to 1"),
     ],
 )
 def test_impossible_choices_are_refused(arguments, word):

@@ -77,6 +77,14 @@ def test_values_that_no_run_can_have():
         module.FlowRun(schedule="linear")
 
 
+def test_noise_among_the_labels_is_part_of_the_run_and_only_where_it_can_be():
+    noisy = module.FlowRun(n=40, hidden=(6,), lr=0.2, steps=30, noise=0.5)
+    assert "noise" not in SMALL.parameters() and key_of(noisy) != key_of(SMALL)
+    assert noisy.data_fingerprint() != SMALL.data_fingerprint()
+    with pytest.raises(InputError, match="'sorting' has no noise"):
+        module.FlowRun(data="sorting", n=40, noise=0.5).data_fingerprint()
+
+
 def test_a_constant_schedule_leaves_the_key_and_another_is_recorded():
     assert "schedule" not in SMALL.parameters()
     kwargs = {"n": 40, "hidden": (6,), "lr": 0.2, "steps": 8, "processes": ("discrete",), "schedule": "cosine"}

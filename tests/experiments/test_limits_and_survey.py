@@ -5,8 +5,8 @@ from functools import partial
 
 import numpy as np
 import pytest
+from toys import edge_run
 
-from gfm.central import Run
 from gfm.errors import NotStoredError
 from gfm.experiments.central.atlas import atlas, left_out
 from gfm.experiments.central.flow_limits import limit_claims, numerics_study, overshoot_study
@@ -14,7 +14,7 @@ from gfm.experiments.central.survey import Setting, collect, judged, survey, wor
 from gfm.figures import limits as draw_limits
 from gfm.figures import survey as draw_survey
 from gfm.measures import flow as flow_measures
-from gfm.store import obtain
+from gfm.store import Result, obtain
 
 SMALL = {"n": 60, "hidden": (6,), "steps": 30}
 
@@ -23,10 +23,16 @@ def test_limits_rows_and_claims():
     families = {"gelu": {"lr": [0.02, 0.35], "activation": "gelu"},
                 "cross-entropy": {"lr": [0.9], "activation": "gelu", "loss": "cross_entropy", "targets": "indices",
                                   "classes": 4}}
-    overshoot = overshoot_study(obtain, families, 3, **SMALL)
+    made = {0.02: edge_run(120), 0.35: edge_run(), 0.9: edge_run(predicted_loss=np.exp(-np.arange(601) / 100) / 2)}
+
+    def stored(experiment):
+        return Result(*made[experiment.lr].to_arrays())
+
+    overshoot = overshoot_study(stored, families, 3, **SMALL)
     assert [(row["family"], row["lr"]) for row in overshoot] == [("gelu", 0.02), ("gelu", 0.35), ("cross-entropy", 0.9)]
-    assert math.isnan(overshoot[0]["error"])  # the small rate never meets the edge, and is not left out
-    assert overshoot[1]["peak"] > 1.9 and overshoot[1]["error"] >= 0
+    assert math.isnan(overshoot[0]["error"])  # the first is too short at the edge, and is not left out
+    assert [row["error"] for row in overshoot[1:]] == pytest.approx([0.0, 0.5], abs=1e-3)
+    assert overshoot[1]["peak"] == pytest.approx(2.2)
     changes = numerics_study(obtain, 0.35, [2, 4, 8], **SMALL)
     kinds = [row["kind"] for row in changes]
     assert kinds.count("substeps") == 2 and kinds.count("share") == 2 and kinds.count("tolerance") == 2
@@ -44,7 +50,8 @@ def test_survey_has_a_row_for_every_cell_and_marks_those_below_the_edge():
     })
     rows = survey(collected)
     assert [(row["lr"], row["reached"]) for row in rows] == [(0.01, False), (0.4, True)]
-    assert math.isnan(rows[0]["error"]) and rows[1]["error"] >= 0
+    assert [row["why"].split(" ")[1] for row in rows] == ["flow", "run"] and all(math.isnan(r["error"]) for r in rows)
+    rows[1:] = survey({"gd": Setting(3, {("mlp", 0.4): edge_run()})})
     errors = [row["error"] for row in rows]
     assert worst(errors) == rows[1]["error"] and judged(errors) == 0.5
     assert math.isnan(worst(errors[:1])) and judged(errors[:1]) == 0
@@ -52,14 +59,10 @@ def test_survey_has_a_row_for_every_cell_and_marks_those_below_the_edge():
 
 
 def test_a_cell_whose_flow_stopped_fails_and_does_not_drop_out():
-    cells = {"mlp": {"lr": [0.4], "steps": 40, "hidden": [6]}}
-    run = collect(obtain, {"gd": {"cells": cells, "n": 40, "size": "tiny", "window": 3}})["gd"]
-    arrays, info = run.runs["mlp", 0.4].to_arrays()
-    cut = {name: np.array(a, copy=True) for name, a in arrays.items()}
+    broken = edge_run()
     for name in ("loss", "eigenvalues", "predicted_loss"):
-        cut[f"central/{name}"][30:] = np.nan
-    broken = Run.from_arrays(cut, info)
-    rows = survey({"gd": Setting(3, {("mlp", 0.4): broken, **{("mlp", 0.5): run.runs["mlp", 0.4]}})})
+        broken["central"][name][300:] = np.nan
+    rows = survey({"gd": Setting(3, {("mlp", 0.4): broken, ("mlp", 0.5): edge_run()})})
     assert [row["error"] == math.inf and row["excess"] == math.inf for row in rows] == [True, False]
     assert worst(row["error"] for row in rows) == math.inf and judged(row["error"] for row in rows) == 0.5
     assert flow_measures.largest_rise(broken) == math.inf

@@ -10,12 +10,13 @@ from gfm.experiments.central.flow_run import FlowRun
 from gfm.experiments.central.stationary_points import StationaryPoints
 from gfm.experiments.central.stored_weights import closed_form_along
 from gfm.measures import adaptive as measures
+from gfm.measures.comparison import compare
 from gfm.measures.flow import furthest, prediction_error
 from gfm.store import Context
 
 
 def made(steps=400, **central):
-    """A run at the edge throughout: the optimizer's top eigenvalue is 2 + 0.2 sin, its nu swings about 1."""
+    """A run at the edge throughout: the optimizer's top eigenvalue is 2.1 + 0.2 sin, its nu swings about 1."""
     t = np.arange(steps + 1)
     swing = np.sin(2 * np.pi * t / 20)
     discrete = {
@@ -35,35 +36,54 @@ def made(steps=400, **central):
 
 def test_levels_and_crossings():
     run = made()
-    assert measures.level_offset(run) == pytest.approx(0.05, abs=1e-3)
+    assert measures.level_offset(compare(run, 20)) == pytest.approx(0.05, abs=1e-3)
     assert measures.upward_crossings(run) == 20
     assert measures.arrivals(run) == [0]
     assert measures.flow_sharpness(run, "central") == pytest.approx(np.full(401, 5.0))
 
 
 def test_errors_of_means():
-    run = made()
-    assert prediction_error(run, 30, "nu_mean", predicted=False) == pytest.approx(0.1, rel=1e-3)
-    assert measures.step_excess(run, 30) == pytest.approx(0.25, rel=1e-3)
-    # Smoothing an exponential adds (window / 100)^2 / 2 of itself, half a step here.
-    assert measures.loss_lag(run, 10) == pytest.approx(5 - 0.5, abs=0.1)
+    compared = compare(made(), 20)
+    assert prediction_error(compared, "nu_mean", predicted=False) == pytest.approx(0.1, rel=1e-3)
+    assert measures.step_excess(compared) == pytest.approx(0.25, rel=1e-3)
+    assert measures.loss_lag(compared) == pytest.approx(5, abs=1e-6)  # smoothing both shifts neither
+
+
+def test_a_change_of_averages_is_never_one_of_single_steps():
+    compared = compare(made(), 20)
+    slope = np.exp(-3.0) - np.exp(-1.0)
+    lifted = np.exp(20**2 / 2 / 100**2)
+    assert measures.averaged_change(compared, "loss", 100, 300) == pytest.approx(lifted * slope, rel=1e-2)
+    assert np.isnan(measures.averaged_change(compared, "loss", 100, 361))  # within two windows of the end
+    assert np.isnan(measures.averaged_change(compare(made(60), 20), "loss", 10, 20))
 
 
 def test_single_weights():
-    run = made()
+    compared = compare(made(), 20)
     # The first weight's squared gradient averages 1 and is predicted as 3, the second's is 3 and right.
-    assert measures.coordinate_error(run, 30, "gradient2") == pytest.approx(1.0, rel=1e-2)
-    assert measures.coordinate_error(run, 30, "nu") == pytest.approx(0.5, rel=1e-6)
-    assert measures.oscillation_share(run) == pytest.approx(0.9)
+    assert measures.coordinate_error(compared, "gradient2") == pytest.approx(1.0, rel=1e-2)
+    assert measures.coordinate_error(compared, "nu") == pytest.approx(0.5, rel=1e-6)
+    assert measures.oscillation_share(compared) == pytest.approx(0.9)
+
+
+def test_what_nu_and_its_flow_share_is_no_swing():
+    """Both squared gradients swing by a factor; nu follows the flow's nu, which falls as training goes on."""
+    t = np.arange(401)[:, None]
+    falling = np.exp(-t / 50) * np.ones((1, 2))
+    run = made(nu_at=1.5 * falling, predicted_gradient2_at=3.0 * falling)
+    swing = np.sin(2 * np.pi * t / 20)
+    run["discrete"]["gradient2_at"] = falling * (1 + 0.8 * swing)
+    run["discrete"]["nu_at"] = falling * (1 + 0.2 * swing)
+    assert measures.spread_ratio(compare(run, 20)) == pytest.approx(0.25, rel=1e-3)
 
 
 def test_a_run_without_edge_measures_nothing():
-    run = made(eigenvalues=np.ones((401, 1)))
-    for value in (measures.level_offset(run), prediction_error(run, 10, "nu_mean", predicted=False),
-                  measures.oscillation_share(run),
-                  measures.step_excess(run, 10), measures.loss_lag(run, 10)):
+    compared = compare(made(eigenvalues=np.ones((401, 1))), 10)
+    for value in (measures.level_offset(compared), prediction_error(compared, "nu_mean", predicted=False),
+                  measures.oscillation_share(compared), measures.spread_ratio(compared),
+                  measures.step_excess(compared), measures.loss_lag(compared)):
         assert np.isnan(value)
-    assert measures.arrivals(run) == []
+    assert measures.arrivals(compared.run) == []
 
 
 def test_the_furthest_ratio_is_by_factor():

@@ -12,6 +12,7 @@ from gfm.experiments.central.atlas import atlas, cell
 from gfm.measures import edge
 from gfm.measures import flow as measures
 from gfm.measures import prediction as predictions
+from gfm.measures.comparison import compare
 
 WINDOW = 5
 
@@ -40,21 +41,35 @@ def test_the_first_cycle_starts_from_below():
     assert abs(found.above - 100) <= 2 and abs(found.below - 150) <= 2 and abs(found.again - 200) <= 2
     late = lockstep({"loss": np.zeros(291), "eigenvalues": sawtooth()[110:, None]})
     assert abs(edge.first_cycle(late).above - 90) <= 2  # step 200 of the whole
+    slow = np.concatenate([sawtooth(199, 200), sawtooth(400)[100:]])  # a first half wave of twice the length
+    assert edge.cycle_length(lockstep({"loss": slow, "eigenvalues": slow[:, None]})) == pytest.approx(100, abs=2)
     assert edge.first_cycle(lockstep({"loss": np.zeros(51), "eigenvalues": sawtooth()[:51, None]})) is None
 
 
+def test_small_fluctuations_around_the_edge_are_no_cycles():
+    values = sawtooth(1000)
+    t = np.arange(1001)
+    settled = np.where(t < 300, values, 2.0 + 0.015 * np.sin(2 * np.pi * t / 7))
+    settled[600:] = values[600:]
+    run = lockstep({"loss": np.zeros(1001), "eigenvalues": settled[:, None]})
+    assert len(edge.crossings(run)) > 50  # it goes up and down through 2 all the time
+    found = edge.cycles(run)
+    assert [c.above for c in found] == pytest.approx([100, 200, 600, 700, 800], abs=5)
+    assert edge.cycle_length(run) == pytest.approx(100, abs=5)
+
+
 def test_measurements_may_be_sparse():
-    values = sawtooth()[:, None].copy()
-    values[np.arange(401) % 3 != 0] = np.nan
-    run = lockstep({"loss": np.zeros(401), "eigenvalues": values})
+    values = sawtooth(800)[:, None].copy()
+    values[np.arange(801) % 3 != 0] = np.nan
+    run = lockstep({"loss": np.zeros(801), "eigenvalues": values})
     steps, top = edge.measured_top(run)
     assert (steps % 3 == 0).all() and np.isfinite(top).all()
-    assert abs(edge.plateau(run, 0.5) - 2.0) < 0.01
+    assert abs(edge.cycle_length(run) - 100) <= 3 and abs(measures.edge_level(compare(run, 10)) - 2.0) < 0.01
 
 
 def test_the_edge_is_at_two_whatever_the_threshold():
     run = lockstep({"loss": np.zeros(401), "eigenvalues": 1.9 * sawtooth()[:, None]}, threshold=3.8)
-    assert abs(edge.plateau(run, 0.5) - 2.0) < 0.01
+    assert edge.cycle_length(run) == pytest.approx(100, abs=1)
     assert edge.sharpening(run) == pytest.approx(2.0, abs=0.1)
 
 
@@ -80,10 +95,12 @@ def swinging(steps: int = 200) -> Run:
         "outputs": np.stack([t / steps, 1 - t / steps], 1),
         "complementarity_gap": np.where(first, 1e-12, np.nan),
     }
+    seen = values.copy()
+    seen[50:, 0] += 0.1 * np.sin(2 * np.pi * (t[50:] - 50) / 8 + 0.3)
     discrete = {
         "loss": np.where(first, 1.25, 1.0),
         "gradient_norm2": np.full(steps + 1, 10.0),
-        "eigenvalues": values,
+        "eigenvalues": seen,
         "outputs": central["outputs"] + 0.1 * sign[:, None],
     }
     return lockstep(discrete, central)
@@ -91,7 +108,7 @@ def swinging(steps: int = 200) -> Run:
 
 def test_rank_follows_the_locked_eigenvalues():
     run = swinging()
-    assert predictions.rank(run).tolist() == predictions.locked(run).tolist()
+    assert measures.rank(run).tolist() == measures.locked(run).tolist()
     assert predictions.rank_agreement(run) == 1.0
     run["central"]["eigenvalues"][150:, 1] = 1.9  # one leaves, its variance stays: no longer right
     assert predictions.rank_agreement(run) == pytest.approx(150 / 201)
@@ -106,12 +123,15 @@ def test_the_settled_excess_leaves_out_the_arrival():
 
 def test_predictions_on_swings_of_known_size():
     run = swinging()
-    assert predictions.loss_gap_share(run, WINDOW) == 1.0
-    assert predictions.own_gradient_share(run, WINDOW) == pytest.approx(0.05)
-    assert predictions.output_error(run, WINDOW) < 1e-3
-    assert predictions.variation_ratio(run, WINDOW) == pytest.approx(0.2 * 200, rel=0.05)
+    compared = compare(run, WINDOW)
+    assert compared.judged and compared.window == 8
+    assert predictions.loss_gap_share(compared) == 1.0
+    assert predictions.own_gradient_share(compared) == pytest.approx(0.05)
+    assert predictions.output_error(compared) < 1e-3
+    assert predictions.variation_ratio(compared) == pytest.approx(0.2 * 200, rel=0.05)
     assert predictions.largest_gap(run) == pytest.approx(1e-12)
-    assert predictions.variance_correlation(run, WINDOW) > 0.95
+    assert predictions.variance_correlation(compared) > 0.95
+    assert measures.variance_ratio(compared) == pytest.approx([1.0, 1.0], abs=1e-6)
 
 
 def test_cells_suit_their_network():
@@ -145,15 +165,18 @@ def test_a_flow_that_stopped_bounds_nothing():
     loss = np.r_[np.ones(10), np.full(5, np.nan)]
     run = lockstep({"loss": np.ones(15)}, {"loss": loss, "predicted_loss": loss, "eigenvalues": np.full((15, 1), 1.5)})
     assert measures.stopped(run) and not measures.stopped(run, "discrete")
-    assert measures.largest_rise(run) == measures.prediction_error(run, 2) == np.inf
+    assert measures.largest_rise(run) == measures.prediction_error(compare(run, 2)) == np.inf
     assert measures.flow_excess(run)[0] == np.inf
 
     steep = lockstep({"loss": np.ones(15)}, {"loss": np.ones(15), "eigenvalues": np.full((15, 1), 2.5)})
     assert measures.flow_excess(steep)[0] == np.inf  # beyond the edge throughout
 
-    settling = np.r_[2.5, 2.2, 2.0012, np.full(10, 2.0008), 2.0016, 2.0][:, None]
-    found = measures.flow_excess(lockstep({"loss": np.ones(15)}, {"loss": np.ones(15), "eigenvalues": settling}))
+    settling = np.r_[2.5, 2.2, 2.0012, np.full(10, 2.0008), 2.0016, 1.9][:, None]
+    sigma = np.r_[np.ones(14), 0.0][:, None]
+    flow = {"loss": np.ones(15), "eigenvalues": settling, "sigma": sigma}
+    found = measures.flow_excess(lockstep({"loss": np.ones(15)}, flow))
     assert found[0] == pytest.approx(0.0008)  # what comes before its arrival does not count, all that follows does
+    assert found[1] == pytest.approx((0.0012 + 10 * 0.0008 + 0.0016) / 12)  # while it swings; at the end it does not
 
 
 def test_a_swing_has_the_sign_of_its_largest():

@@ -11,7 +11,7 @@ from gfm.book.paths import PROFILES
 from gfm.book.register import SECTIONS, Claim, ElementEntry, Register
 from gfm.book.site.origins import computed_day, computed_line
 from gfm.book.site.pages import badge
-from gfm.book.verdicts import FAILS, HOLDS, NOT_RUN, SHAPE, Stored, Verdict, best, load
+from gfm.book.verdicts import FAILS, HOLDS, NOT_JUDGED, NOT_RUN, SHAPE, Stored, Verdict, best, load
 
 __all__ = ["counts", "matrix_page", "numbers", "state_of", "status_page", "table_of_contents"]
 
@@ -27,7 +27,7 @@ def state_of(entry: ElementEntry, stored: Stored | None) -> str:
     found = {v.verdict for v in stored.verdicts}
     if not entry.claims:
         return "shown"
-    return next((v for v in (FAILS, SHAPE, HOLDS) if v in found), NOT_RUN)
+    return next((v for v in (FAILS, SHAPE, HOLDS, NOT_JUDGED) if v in found), NOT_RUN)
 
 
 def counts(register: Register) -> Counter[str]:
@@ -56,6 +56,7 @@ def numbers(register: Register, staged: set[str], picture: str = "") -> dict[str
     out = {"elements": str(len(register.elements)), "written": str(len(written)),
            "claims": str(sum(found.values())), "holds": str(found[HOLDS]),
            "shape": str(found[SHAPE]), "fails": str(found[FAILS]), "not_run": str(found[NOT_RUN]),
+           "not_judged": str(found[NOT_JUDGED]),
            "matrix": matrix_page(register, staged), "picture": picture}
     for entry in register:
         stored = best(register, entry)
@@ -99,8 +100,8 @@ def status_page(register: Register, staged: set[str]) -> str:
         "fails is shown. Where the paper's own value is not known to us, it says *unknown*. The day of an "
         "element is that on which the oldest result that it rests on was computed.", "",
         f"Of {len(register.elements)} elements {written} are written. Of their {sum(found.values())} claims "
-        f"{found[HOLDS]} hold, {found[SHAPE]} hold in shape only, {found[FAILS]} fail and "
-        f"{found[NOT_RUN]} have not been run.", "",
+        f"{found[HOLDS]} hold, {found[SHAPE]} hold in shape only, {found[FAILS]} fail, "
+        f"{found[NOT_JUDGED]} cannot be judged by their runs and {found[NOT_RUN]} have not been run.", "",
         "## All elements", "", matrix_page(register, staged), "", "## Claims", "",
     ]
     for entry in register:

@@ -9,7 +9,9 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from gfm.experiments.central.flow_run import noted_run
-from gfm.measures.flow import effective_top, prediction_error
+from gfm.measures.comparison import compare
+from gfm.measures.edge import effective_top
+from gfm.measures.flow import prediction_error
 from gfm.store.experiment import Obtain
 
 __all__ = ["limit_claims", "numerics_study", "overshoot_study"]
@@ -23,13 +25,13 @@ def overshoot_study(
     Args:
         obtain: a notebook's ``element.obtain``.
         families: name -> ``lr`` (a list) and further parameters of its runs, which override ``common``.
-        window: standard deviation, in steps, of the Gaussian average.
+        window: least standard deviation, in steps, of the Gaussian average.
         common: parameters of all runs.
 
     Returns:
         Rows with the family, the learning rate, the optimizer's largest effective sharpness (the edge is 2), the
-        median error of the predicted loss, and the run's notes. The error is NaN if a run stays below the edge
-        or reaches it too late for a time average, and infinite if its flow stopped.
+        median error of the predicted loss, and the run's notes. The error is NaN if the comparison is not judged,
+        and infinite if the run's flow stopped.
     """
     rows = []
     for family, own in families.items():
@@ -39,7 +41,7 @@ def overshoot_study(
                 "family": family,
                 "lr": lr,
                 "peak": float(np.nanmax(effective_top(run, "discrete"))),
-                "error": prediction_error(run, window),
+                "error": prediction_error(compare(run, window)),
                 "notes": list(run.notes),
             })
     return rows

@@ -29,7 +29,7 @@ CHECKPOINT_SECONDS = 60.0
 
 #: Parameters that are not part of the key at these values, because older results did not have them.
 _LATER = {
-    "schedule": "constant",
+    "schedule": "constant", "noise": 0.0,
     **{name: getattr(central.Settings(), name)
        for name in ("refresh_substeps", "dense", "band", "discrete_tolerance", "max_effective")},
 }
@@ -43,6 +43,7 @@ class FlowRun(Experiment):
     descent) are ignored.
 
     Args:
+        noise: share of the labels that are shuffled; refused by data sets that cannot do that.
         hidden: widths of an MLP's hidden layers, replacing those of ``size``.
         length: length of the sequences in the sorting task (0: the task's default).
         schedule: learning-rate schedule with peak ``lr``; see ``gfm.optimizers.schedules``.
@@ -61,6 +62,7 @@ class FlowRun(Experiment):
     n: int = 500
     classes: int = 10
     targets: str = "parity"
+    noise: float = 0.0
     length: int = 0
     net: str = "mlp"
     size: str = "book"
@@ -114,10 +116,15 @@ class FlowRun(Experiment):
     @cached_property
     def dataset(self) -> Dataset:
         """The data set named, in the experiment's dtype."""
-        options = {"n": self.n, "classes": self.classes, "targets": self.targets, "dtype": self.torch_dtype}
+        options = {
+            "n": self.n, "classes": self.classes, "targets": self.targets, "noise": self.noise,
+            "dtype": self.torch_dtype,
+        }
         if self.length:
             options["length"] = self.length
         taken = inspect.signature(datasets.available().get(self.data, datasets.load)).parameters
+        if self.noise and "noise" not in taken:
+            raise InputError(f"the data set {self.data!r} has no noise among its labels; leave noise at 0")
         return datasets.load(self.data, **{k: v for k, v in options.items() if k in taken})
 
     @property

@@ -11,14 +11,15 @@ import numpy as np
 from gfm.central import Run
 from gfm.errors import NotStoredError
 from gfm.experiments.central.atlas import TITLES, atlas
-from gfm.measures.flow import at_edge, average, flow_excess, prediction_error, variance_ratio
+from gfm.measures.comparison import at_edge, compare
+from gfm.measures.flow import average, flow_excess, prediction_error, variance_ratio
 from gfm.store.experiment import Obtain
 
 __all__ = ["Setting", "collect", "judged", "survey", "worst"]
 
 
 class Setting(NamedTuple):
-    """The runs of one optimizer and loss, and the standard deviation, in steps, of their Gaussian average."""
+    """The runs of one optimizer and loss, and the least standard deviation, in steps, of their Gaussian average."""
 
     window: float
     runs: dict[tuple[str, float], Run]
@@ -30,7 +31,7 @@ def collect(obtain: Obtain, settings: Mapping[str, Mapping[str, Any]]) -> dict[s
     Args:
         obtain: gives the result of an experiment; a notebook's ``element.obtain``.
         settings: title -> parameters common to its cells, including ``cells`` (see ``atlas``) and
-            ``window`` (standard deviation, in steps, of the Gaussian average).
+            ``window`` (least standard deviation, in steps, of the Gaussian average).
 
     Returns:
         Title -> setting, in order; if only stored runs may be used, settings without one are left out.
@@ -51,22 +52,23 @@ def survey(collected: Mapping[str, Setting]) -> list[dict[str, Any]]:
     Returns:
         Rows with setting, net, lr, reached (whether the edge is reached), error and bare (of the loss, with and
         without the oscillation's contribution; A4), excess (of the flow's top eigenvalue; A2), variance
-        (mean ratio of squared displacement to predicted variance; A8). NaN if the run is not at the edge for
-        long enough; infinite (error, excess) if the flow stopped.
+        (mean ratio of squared displacement to predicted variance; A8). NaN if the comparison is not judged, with the
+        reason in ``why``; infinite (error, excess) if the flow stopped.
     """
     rows = []
     for title, (window, runs) in collected.items():
         for (net, lr), run in runs.items():
-            ratios = variance_ratio(run, window)
+            compared = compare(run, window)
             rows.append({
                 "setting": title,
                 "net": TITLES.get(net, net),
                 "lr": lr,
                 "reached": bool(at_edge(run).any()),
-                "error": prediction_error(run, window),
-                "bare": prediction_error(run, window, predicted=False),
+                "error": prediction_error(compared),
+                "bare": prediction_error(compared, predicted=False),
                 "excess": flow_excess(run)[0],
-                "variance": average(ratios),
+                "variance": average(variance_ratio(compared)),
+                "why": compared.why,
             })
     return rows
 

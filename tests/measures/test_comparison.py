@@ -1,0 +1,128 @@
+"""The rule by which a run is compared with its flow, on signals whose answers are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from toys import FIRST, PERIOD, edge_run, tops
+
+from gfm.central import Series
+from gfm.errors import InputError
+from gfm.measures import adaptive, flow, prediction
+from gfm.measures import comparison as rule
+
+
+def test_both_curves_are_averaged_by_one_kernel():
+    # A Gaussian lifts a falling exponential by exp(window^2 / 2 / 100^2), 8 % here; on both sides it cancels.
+    compared = rule.compare(edge_run(), PERIOD)
+    assert flow.prediction_error(compared) < 1e-3
+    bare = np.exp(-np.arange(601) / 100)
+    one_sided = rule.smooth(edge_run()["discrete"].loss, PERIOD)[300] / bare[300]
+    assert one_sided == pytest.approx(np.exp(PERIOD**2 / 2 / 100**2), rel=1e-2)
+    assert flow.prediction_error(compared, predicted=False) == pytest.approx(0.2, rel=1e-2)
+
+
+def test_the_same_steps_go_into_both_averages():
+    seen, predicted = np.ones(200), np.ones(200)
+    predicted[:50], seen[120:130] = np.nan, np.nan
+    seen[:50] = 1e6  # before the prediction begins, and so in neither average
+    first, second = rule.alike(seen, predicted, 10)
+    assert np.nanmax(np.abs(first - second)) < 1e-12
+    assert np.isnan(first[:50]).all() and np.isnan(second[120:130]).all() and np.isfinite(second[60:120]).all()
+
+
+def test_an_average_that_would_be_one_sided_is_never_given():
+    smoothed = rule.smooth(np.ones(101), 10)
+    assert np.isnan(smoothed[:20]).all() and np.isnan(smoothed[-20:]).all() and np.isfinite(smoothed[20:-20]).all()
+    assert np.isnan(rule.smooth(np.ones(30), 10)).all()  # too short for any: nothing takes its place
+    assert np.array_equal(rule.smooth(np.arange(3), 0), [0, 1, 2])
+
+
+@pytest.mark.parametrize(("given", "taken"), [(5, PERIOD), (60, 60)])
+def test_the_window_is_at_least_one_measured_cycle(given, taken):
+    compared = rule.compare(edge_run(), given)
+    assert compared.window == pytest.approx(taken, abs=1) and compared.judged
+    with pytest.raises(InputError, match="positive number of steps"):
+        rule.compare(edge_run(), 0)
+
+
+def test_it_counts_from_the_runs_own_first_full_cycle():
+    compared = rule.compare(edge_run(), 5)
+    first = int(np.argmax(compared.counts))
+    assert abs(first - (FIRST + PERIOD)) <= 2 and compared.counts[first:].all()
+    late = edge_run()  # the flow is at the edge from the start, the run comes only at step FIRST
+    late["central"]["eigenvalues"][:] = 2.0
+    assert int(np.argmax(rule.compare(late, 5).counts)) == first
+
+
+def test_what_is_too_short_is_not_judged_and_says_so():
+    enough = FIRST + PERIOD + 4 * PERIOD
+    assert rule.compare(edge_run(enough + 3), 5).judged
+    short = rule.compare(edge_run(enough - 5), 5)
+    assert not short.judged and "fewer than 4 windows" in short.why
+    for value in (flow.prediction_error(short), flow.edge_level(short), prediction.loss_gap_share(short),
+                  prediction.variance_correlation(short), adaptive.loss_lag(short)):
+        assert np.isnan(value) and short.claim(value) == short.why  # words, which no bound admits
+    assert len(flow.variance_ratio(short)) == 0
+    assert rule.compare(edge_run(FIRST + PERIOD - 5), 5).why == "the run has no full cycle at the edge"
+    below = edge_run(eigenvalues=np.full((601, 1), 1.9))
+    assert rule.compare(below, 5).why == "the flow never comes to the edge"
+    assert short.why in short.words() and short.if_judged("off by nan", "drawn") == "drawn"
+    judged = rule.compare(edge_run(), 5)
+    assert "standard deviation 40 steps; a cycle takes 40" in judged.words() and judged.if_judged("off") == "off"
+    assert judged.claim(0.3) == 0.3 and short.claim(np.inf) == np.inf  # a flow that stopped has failed
+
+
+def test_the_edge_has_an_upper_end_within_the_flows_own_band():
+    top = np.full((601, 1), 2.0)
+    top[50], top[51], top[52], top[53] = 5.8, 2.0 * (1 + 2e-4), 2.0 * (1 - 2e-4), 2.0 * (1 + 0.5e-4)
+    run = edge_run(eigenvalues=top)
+    assert rule.at_edge(run)[[50, 51, 52, 53]].tolist() == [False, False, False, True]
+    assert rule.band(run) == 1e-4
+    assert rule.band(edge_run(settings={"beta2": 0.99})) == 5e-4
+    assert rule.band(edge_run(settings={"dtype": "float32"})) == 1e-3
+    assert rule.band(edge_run(settings={"dtype": "float32", "band": 1e-4})) == 1e-4
+    assert not rule.compare(edge_run(eigenvalues=np.full((601, 1), 5.8)), 5).judged
+    assert flow.locked(edge_run(eigenvalues=np.tile([5.8, 2.0, 1.0], (601, 1))))[0] == 1
+
+
+def test_slack_directions_are_masked_by_their_size():
+    """A second direction of size 1e-20 swings as it likes and neither raises nor lowers any number."""
+    run = edge_run()
+    for name, size in (("sigma", 1e-20), ("displacement", 7.0)):
+        first = run["central"][name]
+        run["central"][name] = np.concatenate([first, np.full_like(first, size)], 1)
+    compared = rule.compare(run, 5)
+    assert flow.variance_ratio(compared) == pytest.approx([1.0], abs=0.01)
+    assert prediction.variance_correlation(compared) > 0.999
+    rare = edge_run()
+    rare["central"]["sigma"][FIRST + 2 * PERIOD :] = np.nan  # it leaves after a few steps that count: too few
+    assert len(flow.variance_ratio(rule.compare(rare, 5))) == 0
+
+
+def test_the_level_is_the_mean_over_the_locked_eigenvalues_also_at_midpoints():
+    run = edge_run(eigenvalues=np.tile([2.0, 2.0, 1.2], (601, 1)))
+    own = np.stack([tops(600) + 0.1, tops(600) - 0.1, np.full(601, 9.0)], 1)
+    run["discrete"]["eigenvalues"] = own
+    run.series["midpoint"] = Series({"loss": np.ones(601), "eigenvalues": own - 0.05})
+    compared = rule.compare(run, 5)
+    assert flow.edge_level(compared) == pytest.approx(2.0, abs=0.01)
+    assert flow.edge_level(compared, "midpoint") == pytest.approx(1.95, abs=0.01)
+    del run.series["central"]  # without a flow it is the largest, from the first full cycle on
+    assert flow.edge_level(rule.compare(run, 5)) == pytest.approx(2.1, abs=0.01)
+
+
+def test_a_distance_is_also_relative_to_the_way():
+    run = edge_run()
+    run.distances["discrete-central"] = np.linspace(0, 0.5, 601)
+    with pytest.raises(InputError, match="keep_weights"):
+        flow.distance_share(run)
+    run["central"]["weights"] = np.array([[0.0, 0.0], [3.0, 4.0], [3.0, 9.0]], dtype=np.float32)
+    assert flow.distance_share(run) == pytest.approx(0.05)
+
+
+def test_a_statistic_over_cells_needs_half_of_them():
+    assert rule.among([0.1, 0.3, np.nan, 0.2], max) == 0.3
+    assert rule.among([0.1, np.inf, np.nan], max) == np.inf
+    assert rule.among([0.1, np.nan, np.nan], max) == "1 of 3 cells are long enough at the edge"
+    assert rule.among([], max) == "0 of 0 cells are long enough at the edge"
