@@ -50,6 +50,7 @@ class _EdgeRuns(Experiment):
     Args:
         lr: learning rate.
         n: number of examples.
+        noise: share of their labels that are shuffled, so that sharpening goes on and the runs stay at the edge.
         hidden: widths of the network.
         start: steps before the first recorded state, at time 0.
         steps: number of recorded steps.
@@ -59,8 +60,9 @@ class _EdgeRuns(Experiment):
         replicate: runs of different replicates share the examples only.
     """
 
-    lr: float = 0.2
+    lr: float = 0.1
     n: int = 200
+    noise: float = 0.3
     hidden: tuple[int, ...] = (8, 8)
     start: int = 250
     steps: int = 200
@@ -77,7 +79,7 @@ class _EdgeRuns(Experiment):
 
     def examples(self) -> Dataset:
         """The digits, with their parity as target."""
-        return datasets.load("digits", n=self.n, targets="parity", dtype=torch.float64)
+        return datasets.load("digits", n=self.n, targets="parity", noise=self.noise, dtype=torch.float64)
 
     def module(self) -> nn.Module:
         """A network; its initial weights are drawn from torch's generator."""
