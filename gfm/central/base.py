@@ -112,7 +112,8 @@ class Flow(Process):
         """Number of Euler substeps in a step, at least ``rate`` and the rate at which nu relaxes.
 
         Euler's method decays without oscillation as long as a substep times the rate of decay is at most 1, and is
-        unstable beyond 2.
+        unstable beyond 2. Exponential steps along the tracked directions would leave those below 0.75 of the threshold
+        to Euler's method: at momentum 0.9, 26 substeps instead of 35.
         """
         memory = self.optimizer.memory(self.state)
         return max(self.settings.substeps, math.ceil(max(rate, memory.rate if memory else 0.0)))
