@@ -7,7 +7,8 @@ from gfm import Trajectories
 from gfm.experiments.both.edge_forecasts import DIRECTIONS, LEARNED, TITLES, EdgeForecast, Extrapolation
 from gfm.store.experiment import Context
 
-TINY = {"lr": 0.2, "noise": 0.0, "n": 40, "hidden": (4,), "start": 100, "steps": 48, "observed": 20, "sigma": 2, "tested": 2}
+TINY = {"lr": 0.2, "noise": 0.0, "n": 40, "hidden": (4,), "start": 100, "steps": 48, "observed": 20, "sigma": 2,
+        "tested": 2}
 
 
 def test_the_average_path_is_free_of_the_oscillation_and_needs_its_margin():
