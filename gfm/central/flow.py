@@ -47,9 +47,8 @@ class Central(Flow):
         super().__init__(problem, optimizer, settings, w, state)
         band = settings.band
         if band is None:
-            # A changing preconditioner rotates the eigenvectors within each step: with 1e-4 every step would repeat.
-            moves = optimizer.memory(self.state) is not None
-            band = 1e-3 if w.dtype != torch.float64 else 5e-4 if moves else 1e-4
+            moving = optimizer.memory(self.state) is not None
+            band = settings.usual_band(str(w.dtype).removeprefix("torch."), moving)
         self.control = Control(settings.substeps, optimizer.threshold, band if settings.adaptive else math.inf)
         self.oscillation: Oscillation | None = None
         self._candidates = self._no_rows = w.new_empty((0, len(w)))  # directions that may become critical in this step

@@ -69,5 +69,17 @@ class Settings:
         if self.track > self.cap:
             raise InputError(f"track asks for {self.track} eigenpairs at least, but cap allows {self.cap} at most")
 
+    @staticmethod
+    def usual_band(dtype: str, moving: bool) -> float:
+        """The band that ``None`` stands for, relative to the edge.
+
+        A changing preconditioner rotates the eigenvectors within each step: with 1e-4 every step would repeat.
+
+        Args:
+            dtype: in which the flow is computed, such as ``"float64"``.
+            moving: whether the optimizer has second moments.
+        """
+        return 1e-3 if dtype != "float64" else 5e-4 if moving else 1e-4
+
     def _set(self, name: str, value: float | bool) -> None:
         object.__setattr__(self, name, value)

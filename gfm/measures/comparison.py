@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from gfm.central import Run
+from gfm.central import Run, Settings
 from gfm.errors import InputError
 from gfm.measures.edge import cycle_length, effective, first_cycle
 
@@ -73,9 +73,7 @@ def band(run: Run) -> float:
     given = run.settings.get("band")
     if given is not None:
         return float(given)
-    if run.settings.get("dtype", "float64") != "float64":
-        return 1e-3
-    return 5e-4 if "beta2" in run.settings else 1e-4
+    return Settings.usual_band(run.settings.get("dtype", "float64"), "beta2" in run.settings)
 
 
 def held(run: Run) -> np.ndarray:

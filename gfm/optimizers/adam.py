@@ -17,8 +17,7 @@ class Adam(RMSProp):
     """m <- beta1 m + (1 - beta1) g, nu as in RMSProp, both bias-corrected; w <- w - lr m / (sqrt(nu) + eps).
 
     Its flow is not in the Central Flows paper; like the paper's flows it is derived by averaging the update over
-    the oscillation. With bias correction the first steps
-    oscillate at smaller eigenvalues: 38 (1 - beta1^t) of them at beta1 = 0.9.
+    the oscillation. With bias correction the threshold is lower in the first steps: 38 (1 - 0.9^t) at beta1 = 0.9.
 
     Args:
         lr: positive number, or a function of the step.

@@ -113,7 +113,7 @@ def record(
     batch = None if batch is None else whole("batch", batch, 1)
     seed = whole("seed", seed, 0, MOST_SEED // _APART - 1)
     for name, value in options.items():
-        if isinstance(value, (int, float)):
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
             number(name, value, math.isfinite, "a finite number")
     wanted = _wanted(every, steps)
     cls, defaults, names = OPTIMIZERS[optimizer]

@@ -53,6 +53,11 @@ def test_sgd_is_plain_and_momentum_is_heavy_ball():
     np.testing.assert_allclose(np.abs(np.diff(adam, axis=1)[:, 0]), 0.02, rtol=1e-4)
 
 
+def test_options_of_the_optimizer_may_be_switches():
+    plain, nesterov = (record(build, X, Y, mean_square, "momentum", nesterov=on, **options) for on in (False, True))
+    assert not np.allclose(plain.weights, nesterov.weights)
+
+
 def test_mini_batches_cover_an_epoch_and_are_seeded():
     full = record(build, X, Y, mean_square, "SGD", batch=12, **options)
     assert (full.weights == record(build, X, Y, mean_square, "SGD", **options).weights).all()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -119,8 +118,8 @@ class EdgeForecast(_EdgeRuns):
     Arrays, with the names in ``TITLES``: error/* and error/hold (tests, horizon), mean squared distance to the average
     path; cosine/* (tests, blocks), cosine between the displacements of forecast and average path over ``STRIDE`` steps;
     field/* (tests, blocks), cosine between the learned field and the central flow's displacement, at the central flow's
-    places; top (tests, horizon + 1), largest eigenvalue of lr H along the central flow. Info: seconds and cost by
-    forecast; a cost is in gradients, a Hessian-vector product as two of them and a third derivative as four.
+    places; top (tests, horizon + 1), largest eigenvalue of lr H along the central flow. Info: cost by
+    forecast, in gradients, a Hessian-vector product as two of them and a third derivative as four.
 
     Args:
         epochs: of each fit.
@@ -138,24 +137,20 @@ class EdgeForecast(_EdgeRuns):
         blocks = np.arange(0, self.steps - n + 1, STRIDE)
         average = np.diff(truth[:, blocks], axis=1)
         arrays = {"error/hold": np.square(seen[:, [n]] - truth[:, 1:]).mean(axis=-1)}
-        paths, seconds, costs = {}, {}, {}
+        paths, costs = {}, {}
         for name, process in (("derived", "central"), ("stable", "stable")):
-            started = time.perf_counter()
             paths[name], costs[name], top = self._flows(seen[:, n - 1 :].mean(axis=1), self.steps - n, process)
-            seconds[name] = (time.perf_counter() - started) / self.tested
             arrays.setdefault("top", top)
             context.progress(len(paths), len(TITLES))
         places, derived = paths["derived"][:, blocks[:-1]], np.diff(paths["derived"][:, blocks], axis=1)
         for name in LEARNED:
-            started = time.perf_counter()
             paths[name], field, costs[name] = self._learned(name, weights, places)
-            seconds[name] = time.perf_counter() - started
             arrays[f"field/{name}"] = _cosine(field, derived)
             context.progress(len(paths), len(TITLES))
         for name, path in paths.items():
             arrays[f"error/{name}"] = np.square(path[:, 1:] - truth[:, 1:]).mean(axis=-1)
             arrays[f"cosine/{name}"] = _cosine(np.diff(path[:, blocks], axis=1), average)
-        return Result(arrays, {"seconds": seconds, "cost": costs})
+        return Result(arrays, {"cost": costs})
 
     def _flows(self, starts: np.ndarray, steps: int, process: str) -> tuple[np.ndarray, float, np.ndarray]:
         """(runs, steps + 1, p) paths of a derived flow, its mean cost, and (runs, steps + 1) the top of lr H."""
@@ -175,29 +170,31 @@ class EdgeForecast(_EdgeRuns):
             tops.append(run[process].eigenvalues[:, 0])
         return np.stack(paths), float(np.mean(costs)), np.stack(tops)
 
-    def _learned(self, kind: str, weights: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        """Paths after the observed states, the field at places on the central flow, and the cost."""
-        n, runs, cost = self.observed, self.fitted + self.held, 0.0
-        last = n - self.margin if kind == "smoothed" else n
-        if kind == "raw":
-            states = self.inner(weights)
-        elif kind == "midpoints":
-            states = self.inner((weights + np.roll(weights, 1, axis=1)) / 2)
-        elif kind == "smoothed":
-            states = self.smoothed(weights)
-        else:
+    def _records(self, kind: str, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        """(fitted + held, steps + 1, p) states to fit to, (tested, last + 1, p) observed ones, and what a run cost."""
+        runs, observed, cost = self.fitted + self.held, self.observed, float(self.start + self.steps)
+        if kind == "averaged path":
             starts = weights[:, self.margin - 1 : self.margin + 1].mean(axis=1)
-            states, cost, _ = self._flows(starts, self.steps, "central")
-        model = GradientFlowMatching(
-            last, view="coordinate", conditioning=Conditioning("auto", optimizer_state=False)
-        )
+            known, flow, _ = self._flows(starts[:runs], self.steps, "central")
+            return known, self._flows(starts[runs:], observed, "central")[0], cost + flow
+        if kind == "smoothed":
+            states, observed = self.smoothed(weights), observed - self.margin
+        else:
+            states = self.inner(weights if kind == "raw" else (weights + np.roll(weights, 1, axis=1)) / 2)
+        return states[:runs], states[runs:, : observed + 1], cost
+
+    def _learned(self, kind: str, weights: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        """Paths after the observed states, the field at places on the central flow, and the cost of all records."""
+        known, seen, cost = self._records(kind, weights)
+        last = seen.shape[1] - 1
+        model = GradientFlowMatching(last, view="coordinate", conditioning=Conditioning("auto", optimizer_state=False))
         model.training = replace(model.training, epochs=self.epochs, seed=self.replicate)
-        model.fit(Trajectories(states[: self.fitted]), validation=Trajectories(states[self.fitted : runs]))
-        prefix = Trajectories(states[runs:]).prefix(last)
-        path = np.concatenate([prefix.weights[:, -1:], model.forecast(prefix)], axis=1)[:, n - last :]
+        model.fit(Trajectories(known[: self.fitted]), validation=Trajectories(known[self.fitted :]))
+        prefix, waited = Trajectories(seen), self.observed - last
+        path = np.concatenate([seen[:, -1:], model.forecast(prefix)], axis=1)[:, waited:]
         assert isinstance(model.flow, MatchedFlow)
-        field = model.flow.velocities(prefix, places, n - last + STRIDE * np.arange(places.shape[1]))
-        return path, field, runs * (self.start + self.steps + cost)
+        field = model.flow.velocities(prefix, places, waited + STRIDE * np.arange(places.shape[1]))
+        return path, field, len(known) * cost
 
 
 DIRECTIONS: dict[str, Rule] = {
