@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -16,9 +15,9 @@ from torch import Tensor, nn
 from gfm.checks import whole
 from gfm.errors import InputError
 from gfm.forecasting.base import Forecaster
-from gfm.matching.optimizer_state import STEP
 from gfm.problem.flat import trainable
-from gfm.trajectories import OPTIMIZERS, Layout, Trajectories
+from gfm.trajectories import Layout, Trajectories
+from gfm.trajectories.recent import Recent
 
 __all__ = ["Nowcaster", "Rule", "merged"]
 
@@ -131,11 +130,10 @@ class Nowcaster:
         self.seen = self._seen(seen)
         self.ahead = self._ahead(ahead)
         self.gate = gate
-        self.kind, self.names = _kind(optimizer)
+        self.recent = Recent(optimizer, model, self.seen, self.every)
         self.steps = self.looks = self.jumps = self.evaluations = 0
         self.rejected, self.next_look = 0, 0
-        self.recorded: list[dict[str, np.ndarray]] = []
-        self._record()
+        self.recent.record(0)
 
     # -- the loop --------------------------------------------------------------------------------
     def step(self, loss: Callable[[], Tensor | float] | None = None) -> bool:
@@ -154,8 +152,8 @@ class Nowcaster:
             raise InputError("step takes a function that evaluates the loss: step(lambda: criterion(model(x), y)).")
         self.steps += 1
         if self.steps % self.every == 0:
-            self._record()
-        if self.steps < self.next_look or self.steps % self.every or len(self.recorded) <= self.seen:
+            self.recent.record(self.steps)
+        if self.steps < self.next_look or self.steps % self.every or not self.recent.full:
             return False
         if all(float(group["lr"]) == 0 for group in self.optimizer.param_groups):
             return False
@@ -172,8 +170,7 @@ class Nowcaster:
         self._put(chosen)
         self.jumps += 1
         self.rejected, self.next_look = 0, self.steps + self.period
-        self.recorded = []
-        self._record()
+        self.recent.restart(self.steps)
         return True
 
     def window(self) -> Trajectories:
@@ -182,31 +179,13 @@ class Nowcaster:
         Raises:
             InputError: Fewer states were recorded since the start or the last jump.
         """
-        if len(self.recorded) <= self.seen:
-            raise InputError(f"A window has {self.seen + 1} states; {len(self.recorded)} were recorded so far.")
-        states = self.recorded[-self.seen - 1 :]
-        values = {name: np.stack([state[name] for state in states])[None] for name in states[0]}
-        rates = {float(group["lr"]) for group in self.optimizer.param_groups}
-        meta: dict[str, Any] = {"optimizer": self.kind}
-        if len(rates) == 1:  # with several there is none for all weights
-            meta["lr"] = rates.pop()
-        group = self.optimizer.param_groups[0]
-        names = ("momentum", "alpha", "betas", "eps", "weight_decay")
-        meta["options"] = {name: group[name] for name in names if name in group}
-        return Trajectories(
-            values.pop("weights"),
-            np.arange(self.seen + 1) * self.every,
-            meta=meta,
-            states={name: values[name] for name in self.names} or None,
-            layout=self.layout,
-            buffers={STEP: values["step"]},
-        )
+        return self.recent.window()
 
     # -- kept between sessions -------------------------------------------------------------------
     def state_dict(self) -> dict[str, Any]:
         """What is needed to continue: the recorded states and the counters, as tensors and numbers."""
-        recorded = [{name: torch.from_numpy(np.asarray(v)) for name, v in state.items()} for state in self.recorded]
-        return {"recorded": recorded, **{name: getattr(self, name) for name in (*_COUNTERS, *_OPTIONS)}}
+        numbers = {name: getattr(self, name) for name in (*_COUNTERS, *_OPTIONS)}
+        return {"recorded": self.recent.state_dict(), **numbers}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what :meth:`state_dict` gave, for the same model, optimizer and options.
@@ -215,18 +194,15 @@ class Nowcaster:
             InputError: It is of another model or optimizer, or is no such state.
         """
         try:
-            recorded = [{name: tensor.numpy().copy() for name, tensor in one.items()} for one in state["recorded"]]
+            recorded = state["recorded"]
             counters = {name: int(state[name]) for name in _COUNTERS}
             options = {name: int(state[name]) for name in _OPTIONS}
-        except (KeyError, TypeError, AttributeError, ValueError):
+        except (KeyError, TypeError, ValueError):
             raise InputError("This is not the state of a Nowcaster.") from None
-        shapes = {name: value.shape for name, value in self._state().items()}
-        if any({name: value.shape for name, value in one.items()} != shapes for one in recorded):
-            raise InputError("This state belongs to another model or optimizer.")
         own = {name: getattr(self, name) for name in _OPTIONS}
         if options != own:
             raise InputError(f"This state was saved with {options}; this Nowcaster has {own}.")
-        self.recorded = recorded
+        self.recent.load_state_dict(recorded)
         for name, value in counters.items():
             setattr(self, name, value)
 
@@ -332,35 +308,7 @@ class Nowcaster:
         own = {id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]}
         return [id(parameter) in own and parameter.requires_grad for parameter in self.parameters]
 
-    def _record(self) -> None:
-        self.recorded = [*self.recorded[-self.seen :], self._state()]
-
-    def _state(self) -> dict[str, np.ndarray]:
-        """Weights and averages, each (p,), and the optimizer's count of steps."""
-        kept = self.optimizer.state
-        state = {"weights": _flat(self.parameters)}
-        for ours, theirs in self.names.items():
-            values = [kept[q].get(theirs) if q in kept else None for q in self.parameters]
-            state[ours] = _flat([torch.zeros_like(q) if v is None else v
-                                 for q, v in zip(self.parameters, values, strict=True)])
-        counts = [int(kept[q]["step"]) for q in self.parameters if q in kept and "step" in kept[q]]
-        state["step"] = np.asarray(max(counts, default=self.steps))
-        return state
-
 
 _OPTIONS = ("every", "seen")
 _COUNTERS = ("steps", "looks", "jumps", "evaluations", "rejected", "next_look")
 
-
-def _flat(tensors: Sequence[Tensor]) -> np.ndarray:
-    flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors]).cpu()
-    return (flat if flat.dtype in (torch.float32, torch.float64) else flat.float()).numpy()  # NumPy has no bfloat16
-
-
-def _kind(optimizer: torch.optim.Optimizer) -> tuple[str, dict[str, str]]:
-    """The optimizer's name, and the names of its averages: ours -> torch's."""
-    momentum = bool(optimizer.param_groups[0].get("momentum", 0))
-    for name, (cls, options, names) in OPTIMIZERS.items():
-        if type(optimizer) is cls and bool(options.get("momentum", 0)) == (momentum and cls is torch.optim.SGD):
-            return name, copy.copy(names)
-    return type(optimizer).__name__, {}

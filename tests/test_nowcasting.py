@@ -166,7 +166,7 @@ def test_a_window_tells_the_present_learning_rate_and_the_optimizers_averages():
 def test_every_optimizer_of_torch_can_be_looked_after(make, kind, names):
     run = Run(make, seen=2, every=1)
     run.go(20)
-    run.nowcaster.recorded *= 3  # whether or not it has just jumped
+    run.nowcaster.recent.states *= 3  # whether or not it has just jumped
     window = run.nowcaster.window()
     assert window.meta["optimizer"] == kind and set(window.states or {}) == names
 

@@ -17,7 +17,6 @@ from gfm.forecasting.base import Forecaster, register
 from gfm.forecasting.report import FitReport
 from gfm.matching.frame import Frame
 from gfm.matching.optimizer_state import (
-    STEP,
     last_averages,
     recorded_kind,
     refuse_other_kind,
@@ -26,6 +25,7 @@ from gfm.matching.optimizer_state import (
     step_counts,
 )
 from gfm.trajectories import Trajectories
+from gfm.trajectories.recent import STEP
 
 __all__ = ["LayerwiseFlow", "Tuning", "windows"]
 

@@ -22,15 +22,14 @@ from gfm.errors import InputError
 from gfm.forecasting.series import to_series
 from gfm.matching.rules import UpdateRule, rule_of
 from gfm.trajectories import Trajectories
+from gfm.trajectories.recent import STEP
 
 __all__ = [
-    "STEP", "TINIEST", "averages_of", "gradients", "knows_optimizer", "last_averages", "learning_rate", "least_units",
+    "TINIEST", "averages_of", "gradients", "knows_optimizer", "last_averages", "learning_rate", "least_units",
     "recorded_kind", "refuse_other_kind", "second_moment_units", "second_moments", "state_channels", "state_features",
     "step_counts", "times_powers",
 ]
 
-STEP = "optimizer.step"
-"""Buffer with the optimizer's own count of steps, (runs, states), where runs do not begin at its first step."""
 WITHOUT = "use optimizer_state=False (of a flow: Conditioning(optimizer_state=False))"
 SMALLEST = 1e-3
 """Least unit of a weight's gradients, relative to the root mean square over the run's weights."""

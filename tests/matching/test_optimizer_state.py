@@ -9,8 +9,9 @@ from gfm import Trajectories
 from gfm.errors import InputError
 from gfm.forecasting.training import Training
 from gfm.matching import Conditioning, GradientFlowMatching
-from gfm.matching.optimizer_state import STEP, gradients, state_channels, state_features
+from gfm.matching.optimizer_state import gradients, state_channels, state_features
 from gfm.trajectories import record
+from gfm.trajectories.recent import STEP
 
 generator = torch.Generator().manual_seed(0)
 X = torch.randn(40, 12, 1, dtype=torch.float64, generator=generator)

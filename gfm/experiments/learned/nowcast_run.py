@@ -13,10 +13,10 @@ from torch.nn import functional as F
 from gfm.data import Dataset
 from gfm.experiments.learned.image_tasks import network
 from gfm.experiments.learned.schedule_free import ScheduleFree
-from gfm.matching.optimizer_state import STEP
 from gfm.nets.seeding import seeding
 from gfm.nowcasting import Nowcaster
 from gfm.trajectories import Layout, Trajectories, edges_of
+from gfm.trajectories.recent import STEP
 
 __all__ = [
     "BATCH", "Averaged", "Companion", "Jumps", "Outer", "TrainingRun", "gate_cost", "recorded", "trajectories"

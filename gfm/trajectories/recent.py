@@ -1,0 +1,127 @@
+"""The last states of a training run that is going on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gfm.errors import InputError
+from gfm.problem.flat import trainable
+from gfm.trajectories.layout import Layout
+from gfm.trajectories.record import OPTIMIZERS
+from gfm.trajectories.trajectories import Trajectories
+
+__all__ = ["STEP", "Recent"]
+
+STEP = "optimizer.step"
+"""Buffer with the optimizer's own count of steps, (runs, states), where runs do not begin at its first step."""
+
+
+class Recent:
+    """The last ``seen`` + 1 recorded states of a run, with the optimizer's averages.
+
+    Args:
+        optimizer: of any kind; its averages are recorded for those of ``gfm.trajectories.OPTIMIZERS``.
+        model: the module; the weights are its trainable parameters.
+        seen: number of states after the first.
+        every: optimizer steps between recorded states.
+
+    Attributes:
+        states: the recorded states, oldest first: name -> array.
+        parameters: the model's trainable parameters.
+        layout: of the weights (p,).
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, model: nn.Module, seen: int, every: int) -> None:
+        self.optimizer, self.layout, self.seen, self.every = optimizer, Layout.of(model), seen, every
+        self.parameters = [parameter for _, parameter in trainable(model)]
+        self.kind, self.names = _kind(optimizer)
+        self.states: list[dict[str, np.ndarray]] = []
+
+    @property
+    def full(self) -> bool:
+        """Whether there are enough states for a window."""
+        return len(self.states) > self.seen
+
+    def record(self, step: int) -> None:
+        """Add the present state; ``step`` counts the optimizer's steps if the optimizer itself does not."""
+        self.states = [*self.states[-self.seen :], self._state(step)]
+
+    def restart(self, step: int) -> None:
+        """Begin anew with the present state."""
+        self.states = [self._state(step)]
+
+    def window(self) -> Trajectories:
+        """The states as one run, with the optimizer's averages and learning rate.
+
+        Raises:
+            InputError: Fewer than ``seen`` + 1 states were recorded.
+        """
+        if not self.full:
+            raise InputError(f"A window has {self.seen + 1} states; {len(self.states)} were recorded so far.")
+        states = self.states[-self.seen - 1 :]
+        values = {name: np.stack([state[name] for state in states])[None] for name in states[0]}
+        rates = {float(group["lr"]) for group in self.optimizer.param_groups}
+        meta: dict[str, Any] = {"optimizer": self.kind}
+        if len(rates) == 1:  # with several there is none for all weights
+            meta["lr"] = rates.pop()
+        group = self.optimizer.param_groups[0]
+        names = ("momentum", "alpha", "betas", "eps", "weight_decay")
+        meta["options"] = {name: group[name] for name in names if name in group}
+        return Trajectories(
+            values.pop("weights"),
+            np.arange(self.seen + 1) * self.every,
+            meta=meta,
+            states={name: values[name] for name in self.names} or None,
+            layout=self.layout,
+            buffers={STEP: values["step"]},
+        )
+
+    def state_dict(self) -> list[dict[str, Tensor]]:
+        """The recorded states as tensors."""
+        return [{name: torch.from_numpy(np.asarray(v)) for name, v in state.items()} for state in self.states]
+
+    def load_state_dict(self, states: Sequence[Mapping[str, Tensor]]) -> None:
+        """Continue from what :meth:`state_dict` gave.
+
+        Raises:
+            InputError: It is of another model or optimizer, or is no such state.
+        """
+        try:
+            recorded = [{name: tensor.numpy().copy() for name, tensor in state.items()} for state in states]
+        except (TypeError, AttributeError):
+            raise InputError("These are not the recorded states of a training run.") from None
+        shapes = {name: value.shape for name, value in self._state(0).items()}
+        if any({name: value.shape for name, value in state.items()} != shapes for state in recorded):
+            raise InputError("This state belongs to another model or optimizer.")
+        self.states = recorded
+
+    def _state(self, step: int) -> dict[str, np.ndarray]:
+        """Weights and averages, each (p,), and the optimizer's count of steps."""
+        kept = self.optimizer.state
+        state = {"weights": _flat(self.parameters)}
+        for ours, theirs in self.names.items():
+            values = [kept[q].get(theirs) if q in kept else None for q in self.parameters]
+            state[ours] = _flat([torch.zeros_like(q) if v is None else v
+                                 for q, v in zip(self.parameters, values, strict=True)])
+        counts = [int(kept[q]["step"]) for q in self.parameters if q in kept and "step" in kept[q]]
+        state["step"] = np.asarray(max(counts, default=step))
+        return state
+
+
+def _flat(tensors: Sequence[Tensor]) -> np.ndarray:
+    flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors]).cpu()
+    return (flat if flat.dtype in (torch.float32, torch.float64) else flat.float()).numpy()  # NumPy has no bfloat16
+
+
+def _kind(optimizer: torch.optim.Optimizer) -> tuple[str, dict[str, str]]:
+    """The optimizer's name, and the names of its averages: ours -> torch's."""
+    momentum = bool(optimizer.param_groups[0].get("momentum", 0))
+    for name, (cls, options, names) in OPTIMIZERS.items():
+        if type(optimizer) is cls and bool(options.get("momentum", 0)) == (momentum and cls is torch.optim.SGD):
+            return name, dict(names)
+    return type(optimizer).__name__, {}
