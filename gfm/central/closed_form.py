@@ -24,7 +24,8 @@ from torch import Tensor
 from gfm.errors import InputError
 
 __all__ = [
-    "effective_sharpness_rate", "gradient_descent_variance", "normalised_variance", "scalar_rmsprop_variance",
+    "effective_sharpness_rate", "gradient_descent_variance", "normalised_variance", "penalty_share",
+    "scalar_rmsprop_variance",
 ]
 
 
@@ -78,8 +79,8 @@ def scalar_rmsprop_variance(
     if not 0.0 <= beta2 <= 1.0:
         raise InputError(f"beta2 must lie in [0, 1], but it is {beta2!r}")
     _positive(sharpness=sharpness, lr=lr)
-    by_weights = 0.5 * beta2 * _squares(gradient, sharpness_gradient)
-    by_memory = (1.0 - beta2) * (sharpness / lr) ** 2
+    _squares(gradient, sharpness_gradient)  # refuses other shapes
+    by_weights, by_memory = _answers(sharpness_gradient, sharpness, lr, beta2)
     if by_weights + by_memory == 0:
         raise InputError("the sharpness has no gradient here, so no oscillation can hold it in place")
     # Multiplied out, so that a vanishing grad S is not a special case.
@@ -107,6 +108,32 @@ def effective_sharpness_rate(
     nu = (lr * sharpness / 2.0) ** 2
     observed = float(gradient @ gradient) + variance * sharpness**2
     return of_sharpness - 0.5 * (1.0 - beta2) / beta2 * (observed / nu - 1.0)
+
+
+def penalty_share(sharpness_gradient: Tensor, sharpness: float, lr: float, beta2: float) -> float:
+    """The share a / (a + b), 0 to 1, of the oscillation's hold on the edge that goes through the weights.
+
+    It is the penalty's: the oscillation moves the weights to where the sharpness is lower. The rest goes through nu.
+
+    Args:
+        sharpness_gradient: (p,) grad S.
+        sharpness: S, positive.
+        lr: the learning rate, positive.
+        beta2: above 0 and below 1.
+
+    Raises:
+        InputError: A value is out of range.
+    """
+    if not 0.0 < beta2 < 1.0:
+        raise InputError(f"beta2 must lie in (0, 1), but it is {beta2!r}")
+    _positive(sharpness=sharpness, lr=lr)
+    by_weights, by_memory = _answers(sharpness_gradient, sharpness, lr, beta2)
+    return by_weights / (by_weights + by_memory)
+
+
+def _answers(sharpness_gradient: Tensor, sharpness: float, lr: float, beta2: float) -> tuple[float, float]:
+    """A and b: how strongly the weights and nu answer to a variance."""
+    return 0.5 * beta2 * float(sharpness_gradient @ sharpness_gradient), (1.0 - beta2) * (sharpness / lr) ** 2
 
 
 def _squares(gradient: Tensor, sharpness_gradient: Tensor) -> float:

@@ -18,7 +18,10 @@ from gfm.measures.adaptive import at_loss, flow_sharpness
 from gfm.measures.edge import effective_top
 from gfm.measures.flow import upright
 
-__all__ = ["ablation", "central_flow", "continued", "equal_loss", "first_lead", "many", "product", "start", "two_rates"]
+__all__ = [
+    "ablation", "central_flow", "continued", "equal_loss", "first_lead", "many", "product", "start", "two_rates",
+    "who_holds",
+]
 
 _PALE = {"alpha": 0.55}
 #: Optimizers whose preconditioner is one number: a Hessian eigenvalue is the effective one divided by the step size.
@@ -173,6 +176,22 @@ def equal_loss(runs: Mapping[str, Run], level: float) -> list[Panel]:
             xlabel="training loss (falls to the left)"
         ),
     ]
+
+
+def who_holds(shares: Mapping[float, Mapping[float, tuple[np.ndarray, np.ndarray]]]) -> list[Panel]:
+    """The curvature penalty's share of holding the edge along flows of Scalar RMSProp, a panel for each beta2.
+
+    Args:
+        shares: beta2 -> learning rate -> (steps, shares from 0 to 1).
+    """
+    panels = []
+    for beta2, found in shares.items():
+        curves = [
+            Curve(steps, 100 * values, f"lr = {lr:g}", "central", {**look, "linewidth": 1.6})
+            for look, (lr, (steps, values)) in zip(style.cycle(len(found)), found.items(), strict=True)
+        ]
+        panels.append(Panel(f"beta2 = {beta2:g}", "held by the penalty (%)", curves, ylim=(0, 100)))
+    return panels
 
 
 def ablation(

@@ -10,7 +10,7 @@ from gfm.figures.panels import Curve, Panel, draw, steps_of
 from gfm.measures.comparison import alike
 from gfm.measures.edge import effective_top
 
-__all__ = ["central_flow", "central_flow_data", "enlarged", "enlarged_data"]
+__all__ = ["central_flow", "central_flow_data", "enlarged", "enlarged_data", "first_burst"]
 
 
 def central_flow_data(run: Run, window: float, output: int = 0) -> dict[str, np.ndarray]:
@@ -117,3 +117,28 @@ def enlarged(run: Run, window: float, span: tuple[int, int]) -> Figure:
             Curve(step, data["distance to the central flow"], "to the central flow", "central"),
         ]),
     ], columns=1, height=2.3, width=8.6)
+
+
+def first_burst(run: Run, first: int, last: int) -> list[Panel]:
+    """The arrival at the edge: squared swing and predicted variance (weights²), and the distances to both flows.
+
+    Args:
+        run: gradient descent with processes discrete, stable and central, at the edge within these steps.
+        first: first step drawn.
+        last: last step drawn.
+    """
+    seen, lr, central = slice(first, last + 1), run.settings["lr"], run["central"]
+    step = steps_of(run)[seen]
+    swing, variance = central.displacement[seen, 0] ** 2 * lr, central.sigma[seen, 0] * lr
+    with np.errstate(invalid="ignore"):
+        variance = np.where(variance > 0, variance, np.nan)
+    return [
+        Panel("Descent must grow its swing first", "squared swing (weights²)", [
+            Curve(step, swing, "gradient descent", look={"linewidth": 0.8}),
+            Curve(step, variance, "central flow: predicted", "predicted"),
+        ], log=True),
+        Panel("Until then: nearer to gradient flow", "distance of weights", [
+            Curve(step, run.distance("discrete", "stable")[seen], "to gradient flow", "stable"),
+            Curve(step, run.distance("discrete", "central")[seen], "to the central flow", "central"),
+        ]),
+    ]

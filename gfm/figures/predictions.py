@@ -10,11 +10,36 @@ from matplotlib.figure import Figure
 
 from gfm.central import Run
 from gfm.figures import style
-from gfm.figures.panels import Curve, effective_eigenvalues
+from gfm.figures.panels import Curve, Panel, effective_eigenvalues, steps_of
 from gfm.measures.comparison import SLACK, alike
+from gfm.measures.edge import effective_top
 from gfm.measures.flow import rank
 
-__all__ = ["many", "many_data", "overview", "zoom", "zoom_data"]
+__all__ = ["dropped", "many", "many_data", "overview", "zoom", "zoom_data"]
+
+
+def dropped(run: Run, drop: int, around: int) -> list[Panel]:
+    """Loss and sharpness around the step at which the learning rate drops.
+
+    Args:
+        run: with processes discrete and central.
+        drop: that step.
+        around: steps that are drawn before and after it.
+    """
+    seen = slice(max(drop - around, 0), drop + around + 1)
+    step, optimizer, flow = steps_of(run)[seen], run["discrete"], run["central"]
+
+    return [
+        Panel("The loss falls to that of the flow", "training loss", [
+            Curve(step, optimizer.loss[seen], "gradient descent"),
+            Curve(step, flow.predicted_loss[seen], "central flow: predicted average", "predicted"),
+            Curve(step, flow.loss[seen], "at the flow's own weights", "stable", {"linestyle": (0, (1, 1))}),
+        ]),
+        Panel("The swing dies out", "learning rate × sharpness", [
+            Curve(step, effective_top(run, "discrete")[seen], "gradient descent"),
+            Curve(step, effective_top(run, "central")[seen], "central flow", "central"),
+        ], level=2.0, level_label="edge"),
+    ]
 
 
 def many_data(run: Run, window: float) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from gfm.figures import style
 
-__all__ = ["survey"]
+__all__ = ["overshoot", "survey"]
 
 
 def survey(rows: Sequence[dict[str, Any]]) -> Figure:
@@ -39,6 +39,35 @@ def survey(rows: Sequence[dict[str, Any]]) -> Figure:
         axes.set_title("Error of the loss that the central flow predicts")
         figure.colorbar(image, ax=axes, label="median error at the edge (%)", extend="max")
     return figure
+
+
+def overshoot(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Error of the predicted loss against overshoot (both in %), for each judged cell, and the line of a square law."""
+    known = [row for row in rows if np.isfinite(row["error"]) and row["peak"] > 2.0]
+    names = list(dict.fromkeys(map(_optimizer, rows)))
+    with style.use():
+        figure, axes = plt.subplots(figsize=(5.6, 3.6))
+        for name, look in zip(names, style.cycle(len(names), markers=True), strict=True):
+            own = [row for row in known if _optimizer(row) == name]
+            axes.plot([_over(row) for row in own], [100 * row["error"] for row in own], label=name, markersize=7,
+                      **{**look, "linestyle": "none"})
+        if known:
+            reach = np.array([min(map(_over, known)), max(map(_over, known))])
+            through = np.median([100 * row["error"] / _over(row) ** 2 for row in known])
+            axes.plot(reach, through * reach**2, label="square of the overshoot", **style.line("threshold"))
+        axes.set(xscale="log", yscale="log", xlabel="overshoot: largest sharpness beyond the edge (%)",
+                 ylabel="error of the predicted loss (%)", title="The larger the overshoot, the larger the error")
+        axes.legend()
+    return figure
+
+
+def _optimizer(row: dict[str, Any]) -> str:
+    """What a setting's title names before the comma."""
+    return row["setting"].partition(",")[0]
+
+
+def _over(row: dict[str, Any]) -> float:
+    return 100 * (row["peak"] / 2 - 1)
 
 
 def _text(found: Sequence[dict[str, Any]], errors: Sequence[float]) -> str:

@@ -13,9 +13,13 @@ from gfm.measures.comparison import Comparison, at_edge, variances
 from gfm.measures.flow import average, locked, median, rank
 
 __all__ = [
-    "by_example", "largest_gap", "loss_gap_share", "most_apart", "output_error", "own_gradient_share",
+    "by_example", "fall_ratio", "largest_gap", "loss_gap_share", "most_apart", "output_error", "own_gradient_share",
     "rank_agreement", "settled_excess", "variance_correlation", "variation_ratio",
 ]
+
+
+#: Steps after a drop of the learning rate in which the swing dies out.
+SOON = 5
 
 
 def rank_agreement(run: Run) -> float:
@@ -46,6 +50,22 @@ def settled_excess(run: Run, after: int = 20) -> float:
         return 0.0
     top = run["central"].eigenvalues[edge[0] + after :, 0] / run.settings["threshold"]
     return float(max(np.nanmax(top) - 1.0, 0.0)) if len(top) else 0.0
+
+
+def fall_ratio(compared: Comparison, drop: int) -> float:
+    """A5-drop: how far the loss falls when the learning rate drops at a step, over the predicted fall.
+
+    Both are means over the last window before that step minus means over ten steps soon after it. NaN if the run is
+    not judged, or has not so many steps on either side.
+    """
+    first, last = drop - round(compared.window), drop + SOON + 10
+    if not compared.judged or first < 0 or last > compared.run.steps:
+        return float("nan")
+
+    def fall(loss: np.ndarray) -> float:
+        return float(loss[first : drop + 1].mean() - loss[drop + SOON : last].mean())
+
+    return fall(compared.run["discrete"].loss) / fall(compared.run["central"].predicted_loss)
 
 
 def loss_gap_share(compared: Comparison) -> float:

@@ -1,4 +1,4 @@
-"""Learning-rate schedules by name: functions of the step that are positive and smooth enough for a flow."""
+"""Learning-rate schedules by name: functions of the step that are positive."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gfm.checks import whole
 from gfm.errors import UnknownNameError
 from gfm.optimizers.base import Schedule, check_lr
 
-__all__ = ["SCHEDULES", "Cosine", "WarmUp", "named"]
+__all__ = ["SCHEDULES", "Cosine", "Drop", "WarmUp", "named"]
 
 #: The least learning rate of a schedule, as a share of its peak.
 LEAST = 0.1
@@ -48,8 +48,26 @@ class Cosine:
         return self.peak * (LEAST + (1 - LEAST) * share)
 
 
+@dataclass(frozen=True)
+class Drop:
+    """Stays at ``peak`` for the first half of ``steps``, then at half of it.
+
+    Example:
+        >>> schedule = Drop(1.0, 100)
+        >>> [schedule(t) for t in (0, 49, 50, 100)]
+        [1.0, 1.0, 0.5, 0.5]
+    """
+
+    peak: float
+    steps: int
+
+    def __call__(self, t: float) -> float:
+        """The learning rate at step ``t``."""
+        return self.peak if 2 * t < self.steps else self.peak / 2
+
+
 SCHEDULES: dict[str, Callable[[Any, int], Schedule] | None] = {
-    "constant": None, "warmup": WarmUp, "cosine": Cosine,
+    "constant": None, "warmup": WarmUp, "cosine": Cosine, "drop": Drop,
 }
 
 
@@ -58,7 +76,7 @@ def named(name: str, lr: float, steps: int) -> Schedule:
 
     Raises:
         InputError: ``lr`` is not positive, or ``steps`` is below 1.
-        UnknownNameError: The name is not constant, warmup or cosine.
+        UnknownNameError: The name is none of ``SCHEDULES``.
     """
     if not isinstance(name, str) or name not in SCHEDULES:
         raise UnknownNameError(f"unknown schedule {name!r}; choose one of {', '.join(SCHEDULES)}")

@@ -10,6 +10,7 @@ from gfm.central.closed_form import (
     effective_sharpness_rate,
     gradient_descent_variance,
     normalised_variance,
+    penalty_share,
     scalar_rmsprop_variance,
 )
 from gfm.central.substep import local_flow
@@ -108,3 +109,23 @@ def test_a_flat_sharpness_cannot_be_held_by_the_weights_alone(edge):
     with pytest.raises(InputError, match="no gradient"):
         scalar_rmsprop_variance(g, 0 * dS, S, LR, 1.0)
     assert scalar_rmsprop_variance(g, 0 * dS, S, LR, 0.5) == pytest.approx(normalised_variance(g, S, LR))
+
+
+@pytest.mark.parametrize("beta2", [0.5, 0.99])
+def test_the_penalty_share_is_its_part_of_the_answer_to_more_variance(edge, beta2):
+    """How much of the effective sharpness' answer to a variance is missing where grad S is zero."""
+    _, _, g, S, dS, _ = edge
+
+    def answer(slopes):
+        rates = [effective_sharpness_rate(g, slopes, S, LR, beta2, sigma2) for sigma2 in (0.0, 1.0)]
+        return rates[1] - rates[0]
+
+    through_nu = answer(torch.zeros_like(dS))
+    assert penalty_share(dS, S, LR, beta2) == pytest.approx(1 - through_nu / answer(dS), rel=1e-9)
+    assert penalty_share(dS, S, 2 * LR, beta2) > penalty_share(dS, S, LR, beta2)
+
+
+@pytest.mark.parametrize(("S", "lr", "beta2"), [(1.0, 0.1, 1.0), (1.0, 0.1, 0.0), (0.0, 0.1, 0.9), (1.0, -1.0, 0.9)])
+def test_a_penalty_share_of_impossible_values_is_refused(S, lr, beta2):
+    with pytest.raises(InputError):
+        penalty_share(torch.ones(3), S, lr, beta2)

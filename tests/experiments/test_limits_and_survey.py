@@ -10,7 +10,7 @@ from toys import edge_run
 from gfm.errors import NotStoredError
 from gfm.experiments.central.atlas import atlas, left_out
 from gfm.experiments.central.flow_limits import limit_claims, numerics_study, overshoot_study
-from gfm.experiments.central.survey import Setting, collect, judged, survey, worst
+from gfm.experiments.central.survey import Setting, collect, judged, overshoot_law, survey, worst
 from gfm.figures import limits as draw_limits
 from gfm.figures import survey as draw_survey
 from gfm.measures import flow as flow_measures
@@ -82,3 +82,15 @@ def test_where_only_stored_runs_may_be_used_cells_never_run_are_left_out(tmp_pat
     assert left_out({"mlp": {"lr": [0.2]}}, runs) == ""
     with pytest.raises(NotStoredError, match="none of these cells"):
         atlas(stored, {"cnn": {"lr": [0.1]}}, **common)
+
+
+def test_error_is_held_against_overshoot_over_the_judged_cells():
+    rows = [{"setting": "gd, mse", "peak": peak, "error": error}
+            for peak, error in ((2.1, 0.01), (2.4, 0.02), (3.0, math.nan), (5.0, math.inf))]
+    assert overshoot_law(rows) == pytest.approx(1.0) and math.isnan(overshoot_law(rows[:2]))
+    assert overshoot_law([{**row, "peak": -row["peak"]} for row in rows]) == pytest.approx(-1.0)
+    axes = draw_survey.overshoot(rows).axes[0]
+    assert axes.lines[0].get_xdata().tolist() == pytest.approx([5.0, 20.0])  # the stopped cell has no place on the axis
+    through = axes.lines[1].get_ydata() / axes.lines[1].get_xdata() ** 2
+    assert through[0] == pytest.approx(through[1])
+    assert draw_survey.overshoot(rows[2:3]).axes[0].lines  # none judged: an empty picture, no error

@@ -113,3 +113,20 @@ def test_atlases_keep_each_network_to_its_panel(run):
     assert len(atlas.predictions(runs, ["cnn", "vit"], 5).axes) == 2
     assert "vit lr 0.05: predicted loss" in atlas.curves(runs)
     assert "eigenvalue 1 of the central flow" in atlas.eigenvalues_data(run) and atlas.eigenvalues(run).axes
+
+
+def test_arrivals_and_drops_are_drawn_around_their_step(run):
+    arrival = central_flow.first_burst(run, 10, 40)
+    assert [len(panel.curves) for panel in arrival] == [2, 2]
+    assert all(curve.x[0] == 10 and curve.x[-1] == 40 for panel in arrival for curve in panel.curves)
+    dropped = predictions.dropped(run, 20, 30)
+    assert [len(panel.curves) for panel in dropped] == [3, 2]
+    assert all(curve.x[0] == 0 and curve.x[-1] == 50 for panel in dropped for curve in panel.curves)
+    assert len(panels.draw([*arrival, *dropped]).axes) == 4
+
+
+def test_who_holds_the_edge_has_a_panel_for_each_memory():
+    shares = {0.9: {0.1: (np.arange(3), np.array([0.1, 0.2, 0.3]))}, 0.99: {0.1: (np.arange(2), np.array([0.5, 0.6]))}}
+    found = adaptive.who_holds(shares)
+    assert [panel.title for panel in found] == ["beta2 = 0.9", "beta2 = 0.99"]
+    assert found[1].curves[0].y.tolist() == [50.0, 60.0]

@@ -126,3 +126,17 @@ def test_a_statistic_over_cells_needs_half_of_them():
     assert rule.among([0.1, np.inf, np.nan], max) == np.inf
     assert rule.among([0.1, np.nan, np.nan], max) == "1 of 3 cells are long enough at the edge"
     assert rule.among([], max) == "0 of 0 cells are long enough at the edge"
+
+
+def test_the_fall_of_the_loss_when_the_rate_drops_is_held_against_the_predicted_one():
+    run = edge_run()
+    drop = 400
+    seen = rule.compare(run, 5)
+    flow = run["central"]
+    late = np.arange(601) > drop  # the weights of that step were still reached at the old rate
+    flow["predicted_loss"] = np.where(late, 1.0, 2.0)
+    run["discrete"]["loss"] = np.where(late, 1.0, 2.5)
+    run["discrete"]["loss"][drop + 1 : drop + prediction.SOON] = 9.0  # the swing is still dying out
+    assert prediction.fall_ratio(seen, drop) == pytest.approx(1.5)
+    assert np.isnan(prediction.fall_ratio(seen, 595)) and np.isnan(prediction.fall_ratio(seen, 2))
+    assert np.isnan(prediction.fall_ratio(rule.compare(edge_run(120), 5), 60))  # not judged

@@ -11,6 +11,8 @@ def test_shapes_at_their_ends():
     rise, fall = schedules.named("warmup", 0.3, 50), schedules.named("cosine", 0.3, 50)
     assert [rise(t) for t in (0, 5, 10, 80)] == pytest.approx([0.03, 0.165, 0.3, 0.3])
     assert [fall(t) for t in (0, 25, 50, 80)] == pytest.approx([0.3, 0.165, 0.03, 0.03])
+    drop = schedules.named("drop", 0.3, 51)
+    assert [drop(t) for t in (0, 25, 26, 80)] == pytest.approx([0.3, 0.3, 0.15, 0.15])
 
 
 @pytest.mark.parametrize("name", ["warmup", "cosine"])
@@ -24,7 +26,7 @@ def test_a_rule_knows_the_slope(name):
 
 @pytest.mark.parametrize("name", ["linear", None, 3])
 def test_unknown_names_are_said(name):
-    with pytest.raises(UnknownNameError, match="choose one of constant, warmup, cosine"):
+    with pytest.raises(UnknownNameError, match="choose one of constant, warmup, cosine, drop"):
         schedules.named(name, 0.1, 10)
 
 

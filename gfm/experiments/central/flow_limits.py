@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from gfm.experiments.central.flow_run import noted_run
+from gfm.experiments.central.survey import overshoot_law
 from gfm.measures.comparison import compare
 from gfm.measures.edge import effective_top
 from gfm.measures.flow import prediction_error
@@ -84,13 +84,11 @@ def limit_claims(overshoot: list[dict[str, Any]], changes: list[dict[str, Any]])
     eigenvectors): largest relative change. Then the Spearman correlation of overshoot and error over the runs
     that have an error (a stopped flow counts as the largest), and the share of runs with a finite error.
     """
-    known = [r for r in overshoot if not np.isnan(r["error"])]
     halvings = [row["change"] for row in changes if row["kind"] == "substeps"]
     return {
         "order": halvings[1] / halvings[0] if len(halvings) > 1 else float("nan"),
         "share": max(row["change"] for row in changes if row["kind"] == "share"),
         "tolerance": max(row["change"] for row in changes if row["kind"] == "tolerance"),
-        "correlation": float(spearmanr([r["peak"] for r in known], [r["error"] for r in known])[0])
-        if len(known) > 2 else float("nan"),
+        "correlation": overshoot_law(overshoot),
         "judged": float(np.mean([np.isfinite(r["error"]) for r in overshoot])) if overshoot else float("nan"),
     }

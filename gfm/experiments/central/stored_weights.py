@@ -1,4 +1,4 @@
-"""Quantities computed at weights that a run has stored: sharpness, and the closed form of Scalar RMSProp."""
+"""Quantities computed at weights that a run has stored: sharpness, and the closed forms of Scalar RMSProp."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gfm.central.closed_form import (
     effective_sharpness_rate,
     gradient_descent_variance,
     normalised_variance,
+    penalty_share,
     scalar_rmsprop_variance,
 )
 from gfm.central.substep import local_flow
@@ -18,8 +20,10 @@ from gfm.errors import InputError
 from gfm.experiments.central.flow_run import FlowRun
 from gfm.linalg import eigen
 from gfm.optimizers import ScalarRMSProp, State
+from gfm.problem import Problem
+from gfm.problem.derivatives import Derivatives
 
-__all__ = ["closed_form_along", "sharpness_at"]
+__all__ = ["closed_form_along", "penalty_shares", "sharpness_at"]
 
 
 def sharpness_at(experiment: FlowRun, weights: np.ndarray) -> np.ndarray:
@@ -48,17 +52,13 @@ def closed_form_along(
         solver: largest relative difference from the complementarity problem's solution. by_rate (m, rates),
         by_memory (m, memories), descent (m,), normalised (m,): variances. Points without one are NaN.
     """
-    problem, rule = experiment.problem(), experiment.rule()
-    if not isinstance(rule, ScalarRMSProp):
-        raise InputError(f"the closed form is Scalar RMSProp's; the run's optimizer is {type(rule).__name__}")
+    problem, rule = experiment.problem(), _scalar(experiment)
     lr, beta2 = rule.lr_at(1.0), rule.beta2
     rows = []
     for row in weights:
         w = torch.tensor(row, dtype=problem.dtype)
-        point = problem.at(w)
-        pair = eigen.lanczos(point.hvp, problem.p, 1, like=w, tolerance=1e-10)
-        u, S = pair.vectors[0], float(pair.values[0])
-        slopes, g = problem.third(w, u, u), point.gradient
+        point, u, S, slopes = _sharpest(problem, w)
+        g = point.gradient
         variance = scalar_rmsprop_variance(g, slopes, S, lr, beta2)
         state = State(t=1.0, nu=torch.tensor((lr * S / 2.0) ** 2, dtype=w.dtype))
         P = float(rule.preconditioner(state))
@@ -78,3 +78,30 @@ def closed_form_along(
         known = joined[name][np.isfinite(joined[name])]
         joined[name] = float(known.max()) if len(known) else float("nan")
     return joined
+
+
+def penalty_shares(experiment: FlowRun, weights: np.ndarray) -> np.ndarray:
+    """(m,) who holds the edge at stored weights (m, p) of Scalar RMSProp's flow: the penalty's share, 0 to 1.
+
+    The rest is nu's; see ``gfm.central.closed_form.penalty_share``.
+    """
+    problem, rule = experiment.problem(), _scalar(experiment)
+    shares = []
+    for row in weights:
+        _, _, S, slopes = _sharpest(problem, torch.tensor(row, dtype=problem.dtype))
+        shares.append(penalty_share(slopes, S, rule.lr_at(1.0), rule.beta2))
+    return np.array(shares)
+
+
+def _scalar(experiment: FlowRun) -> ScalarRMSProp:
+    rule = experiment.rule()
+    if not isinstance(rule, ScalarRMSProp):
+        raise InputError(f"the closed form is Scalar RMSProp's; the run's optimizer is {type(rule).__name__}")
+    return rule
+
+
+def _sharpest(problem: Problem, w: Tensor) -> tuple[Derivatives, Tensor, float, Tensor]:
+    """The point at w, its top unit eigenvector (p,), its sharpness, and the sharpness' gradient (p,)."""
+    point = problem.at(w)
+    pair = eigen.lanczos(point.hvp, problem.p, 1, like=w, tolerance=1e-10)
+    return point, pair.vectors[0], float(pair.values[0]), problem.third(w, pair.vectors[0], pair.vectors[0])

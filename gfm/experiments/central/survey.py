@@ -7,15 +7,17 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from gfm.central import Run
 from gfm.errors import NotStoredError
 from gfm.experiments.central.atlas import TITLES, atlas
 from gfm.measures.comparison import at_edge, compare
+from gfm.measures.edge import effective_top
 from gfm.measures.flow import average, flow_excess, prediction_error, variance_ratio
 from gfm.store.experiment import Obtain
 
-__all__ = ["Setting", "collect", "judged", "survey", "worst"]
+__all__ = ["Setting", "collect", "judged", "overshoot_law", "survey", "worst"]
 
 
 class Setting(NamedTuple):
@@ -50,7 +52,8 @@ def survey(collected: Mapping[str, Setting]) -> list[dict[str, Any]]:
     """One row for each setting, network and learning rate.
 
     Returns:
-        Rows with setting, net, lr, reached (whether the edge is reached), error and bare (of the loss, with and
+        Rows with setting, net, lr, peak (the optimizer's largest effective sharpness; the edge is 2),
+        reached (whether the edge is reached), error and bare (of the loss, with and
         without the oscillation's contribution; A4), excess (of the flow's top eigenvalue; A2), variance
         (mean ratio of squared displacement to predicted variance; A8). NaN if the comparison is not judged, with the
         reason in ``why``; infinite (error, excess) if the flow stopped.
@@ -63,6 +66,7 @@ def survey(collected: Mapping[str, Setting]) -> list[dict[str, Any]]:
                 "setting": title,
                 "net": TITLES.get(net, net),
                 "lr": lr,
+                "peak": float(np.nanmax(effective_top(run, "discrete"))),
                 "reached": bool(at_edge(run).any()),
                 "error": prediction_error(compared),
                 "bare": prediction_error(compared, predicted=False),
@@ -71,6 +75,15 @@ def survey(collected: Mapping[str, Setting]) -> list[dict[str, Any]]:
                 "why": compared.why,
             })
     return rows
+
+
+def overshoot_law(rows: Iterable[Mapping[str, Any]]) -> float:
+    """Rank correlation (Spearman) of overshoot and error over the judged rows; NaN if there are fewer than three.
+
+    The error is infinite, and so counts as the largest, where a flow stopped.
+    """
+    known = [(row["peak"], row["error"]) for row in rows if not np.isnan(row["error"])]
+    return float(spearmanr(*zip(*known, strict=True))[0]) if len(known) > 2 else float("nan")
 
 
 def judged(values: Iterable[float]) -> float:
