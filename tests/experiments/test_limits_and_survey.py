@@ -93,4 +93,6 @@ def test_error_is_held_against_overshoot_over_the_judged_cells():
     assert axes.lines[0].get_xdata().tolist() == pytest.approx([5.0, 20.0])  # the stopped cell has no place on the axis
     through = axes.lines[1].get_ydata() / axes.lines[1].get_xdata() ** 2
     assert through[0] == pytest.approx(through[1])
-    assert draw_survey.overshoot(rows[2:3]).axes[0].lines  # none judged: an empty picture, no error
+    empty = draw_survey.overshoot(rows[2:3])
+    empty.canvas.draw()
+    assert "no cell can be judged" in [text.get_text() for text in empty.axes[0].texts]
