@@ -77,8 +77,14 @@ def weights_predicted(run: Run, window: float, chosen: list[int]) -> list[Panel]
     return [*squares, *moments]
 
 
-def rest(points: Mapping[str, np.ndarray], second: int | None) -> list[Panel]:
-    """Cosine between nu and stationary nu, and both for ten weights, over the checkpoints."""
+def rest(points: Mapping[str, np.ndarray], short: Mapping[str, np.ndarray], names: tuple[str, str]) -> list[Panel]:
+    """Cosine between nu and stationary nu, and both for ten weights, over the checkpoints.
+
+    Args:
+        points: of the run shown.
+        short: of a run with a shorter memory.
+        names: what tells the two runs from each other.
+    """
     step, dots = points["step"], {"marker": "o", "markersize": 4}
     colours = style.cycle(8)
     curves = []
@@ -92,9 +98,11 @@ def rest(points: Mapping[str, np.ndarray], second: int | None) -> list[Panel]:
             {**colour, "linestyle": "", **dots}
         ))
     return [
-        Panel("nu comes to rest", "1 - cosine(nu, stationary nu)",
-              [Curve(step, 1 - points["cosine"], "", "central", dots)],
-              log=True, level=0.01, level_label="cosine 0.99"),
+        Panel("nu comes to rest", "1 - cosine of nu and its resting value", [
+            Curve(step, 1 - points["cosine"], names[0], "central", dots),
+            Curve(step[1:], 1 - points["lagged"][1:], f"{names[0]}, averaged over its memory", "predicted", dots),
+            Curve(short["step"], 1 - short["cosine"], names[1], "smoothed", dots),
+        ], log=True, level=0.01, level_label="cosine 0.99"),
         Panel("Ten weights: nu and its resting value", "second moment", curves, log=True),
     ]
 

@@ -1,9 +1,10 @@
 """Stationary points along a stored run: what they cost is kept, and a changing learning rate is refused."""
 
+import numpy as np
 import pytest
 
 from gfm.errors import InputError
-from gfm.experiments.central.stationary_points import StationaryPaths, StationaryPoints
+from gfm.experiments.central.stationary_points import LARGER, StationaryPaths, StationaryPoints, remembered
 from gfm.store import Context
 
 RUN = {
@@ -21,6 +22,7 @@ def test_costs_are_those_of_the_points_and_paths(store):
     points = StationaryPoints.from_parameters(**RUN, every=1).compute(Context())
     p = points.info["p"]
     assert list(points.arrays["step"]) == [0, 1, 2]
+    assert points.arrays["lagged"][0] == pytest.approx(1) and len(points.arrays["speed_limit"]) == len(LARGER)
     # Three dense Hessians, each on a point of its own and with fewer copies for its last rows, and three gradients.
     assert (points.info["gradients"], points.info["hvps"], points.info["thirds"]) == (9, 3 * p, 0)
     paths = StationaryPaths.from_parameters(**RUN, start=0, length=1).compute(Context()).info
@@ -41,3 +43,13 @@ def test_outputs_along_both_paths_start_where_the_flow_is(store):
 def test_a_learning_rate_that_changes_is_refused():
     with pytest.raises(InputError, match="leave schedule at constant"):
         StationaryPoints.from_parameters(**RUN, schedule="cosine").compute(Context())
+
+
+def test_a_memory_follows_its_target_as_the_second_moment_does():
+    """Against the update nu <- nu + (1 - beta2) / beta2 dt (target - nu) in many small steps."""
+    before, now, average = np.array([1.0, 2.0]), np.array([2.0, 0.5]), np.array([0.5, 0.5])
+    rate, small = 0.1 / 0.9, 1e-4
+    expected = average.copy()
+    for t in np.arange(0, 20, small):
+        expected += small * rate * (before + (now - before) * t / 20 - expected)
+    assert remembered(average, before, now, 20, 0.9) == pytest.approx(expected, rel=1e-3)

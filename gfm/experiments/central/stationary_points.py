@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, fields
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,7 +24,10 @@ from gfm.problem import Problem
 from gfm.store.experiment import Context, Result
 from gfm.store.store import obtain
 
-__all__ = ["StationaryPaths", "StationaryPoints"]
+__all__ = ["LARGER", "StationaryPaths", "StationaryPoints", "remembered"]
+
+#: Multiples of the learning rate at which the limit of large ones is looked at.
+LARGER = (10, 100, 1000, 10000)
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,10 @@ def _info(problem: Problem, started: float) -> dict[str, float]:
 class StationaryPoints(_OverRun):
     """The flow's nu and the stationary nu at kept weights of the central flow, every ``every`` steps from ``first``.
 
-    Arrays, one row per checkpoint: step; cosine of nu and stationary nu; nu_seen, nu_still (m, 10), both for ten
-    weights (nu corrected for bias); gap, residual, violation (the worse of the two programs);
-    speed_stationary, speed_first, speed_descent; speed_limit with 100 times the learning rate (last
-    checkpoint only).
+    Arrays, one row per checkpoint: step; cosine of nu and stationary nu, lagged of nu and the stationary nu averaged
+    over nu's own memory; nu_seen, nu_still (m, 10), both for ten weights (nu corrected for bias); gap, residual,
+    violation (the worse of the two programs); speed_stationary, speed_first, speed_descent. At the last checkpoint
+    only: speed_limit (4,) with ``LARGER`` times the learning rate.
     """
 
     name: ClassVar[str] = "stationary-points"
@@ -78,17 +81,19 @@ class StationaryPoints(_OverRun):
         if not steps:
             raise InputError("no weights were kept at these checkpoints; every must be a multiple of keep_weights")
         ten = np.linspace(0, problem.p - 1, 10).round().astype(int)
-        rows = []
-        found = None
+        rows: list[dict[str, Any]] = []
+        found, average, still = None, np.empty(0), np.empty(0)
         assert isinstance(rule, SecondMoment)
         for number, t in enumerate(steps):
             w = torch.tensor(run["central"].weights[np.flatnonzero(kept == t)[0]], dtype=problem.dtype)
             H, g = dense_hessian(problem, w).numpy(), problem.gradient(w).numpy()
             found, least = stationary(H, g, self.lr, start=found), first_term(H)
             seen = nu[t] * rule.correction(t + self.warmup + 1.0)
+            average = remembered(average, still, found.nu, self.every, self.beta2) if number else seen
+            still = found.nu
             rows.append({
                 "step": t,
-                "cosine": seen @ found.nu / np.linalg.norm(seen) / np.linalg.norm(found.nu),
+                "cosine": _cosine(seen, still), "lagged": _cosine(seen, average),
                 "nu_seen": seen[ten], "nu_still": found.nu[ten],
                 "gap": max(found.gap, least.gap), "residual": found.residual,
                 "violation": max(found.violation, least.violation),
@@ -98,8 +103,19 @@ class StationaryPoints(_OverRun):
             })
             context.progress(number + 1, len(steps))
         arrays = {key: np.array([row[key] for row in rows]) for key in rows[0]}
-        arrays["speed_limit"] = np.array(optimisation_speed(stationary(H, g, 100 * self.lr).P, g))
+        arrays["speed_limit"] = np.array([optimisation_speed(stationary(H, g, c * self.lr).P, g) for c in LARGER])
         return Result(arrays, _info(problem, started))
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+def remembered(average: np.ndarray, before: np.ndarray, now: np.ndarray, steps: int, beta2: float) -> np.ndarray:
+    """What nu's own dynamics make of an average in some steps in which its target goes evenly from before to now."""
+    rate = (1 - beta2) / beta2
+    trail = (now - before) / (rate * steps)  # how far an average trails a target that moves evenly
+    return now - trail + (average - before + trail) * np.exp(-rate * steps)
 
 
 @dataclass(frozen=True)
