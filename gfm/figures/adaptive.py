@@ -14,13 +14,14 @@ import numpy as np
 from gfm.central import Run, Series
 from gfm.figures import style
 from gfm.figures.panels import ABLATED, Curve, Panel, averaged, effective_eigenvalues, eigenvalues, steps_of
-from gfm.measures.adaptive import at_loss, flow_sharpness
+from gfm.measures.adaptive import at_equal_way, at_loss, flow_sharpness
+from gfm.measures.comparison import alike
 from gfm.measures.edge import effective_top
 from gfm.measures.flow import upright
 
 __all__ = [
-    "ablation", "central_flow", "continued", "equal_loss", "first_lead", "many", "product", "start", "two_rates",
-    "who_holds",
+    "ablation", "central_flow", "continued", "delayed", "equal_loss", "first_lead", "many", "product", "start",
+    "two_rates", "who_holds",
 ]
 
 _PALE = {"alpha": 0.55}
@@ -175,6 +176,33 @@ def equal_loss(runs: Mapping[str, Run], level: float) -> list[Panel]:
             "Sharpness on the way", "sharpness", over_loss, log=True, logx=True,
             xlabel="training loss (falls to the left)"
         ),
+    ]
+
+
+def delayed(run: Run, window: float, last: int) -> list[Panel]:
+    """Scalar RMSProp and flows that start with it: the swing that has to grow, and the loss at equal steps and ways.
+
+    Args:
+        run: with the process discrete and central.
+        window: standard deviation, in steps, of the Gaussian average of the losses.
+        last: last step of the left panel.
+    """
+    step, flow, loss = steps_of(run), run["central"], run["discrete"].loss
+    swing, variance = flow.displacement[: last + 1, 0] ** 2, flow.sigma[: last + 1, 0]
+    with np.errstate(invalid="ignore"):
+        variance = np.where(variance > 0, variance, np.nan)
+    average, predicted = alike(loss, flow.predicted_loss, window)
+    equal = alike(loss, at_equal_way(run), window)[1]
+    return [
+        Panel("The swing has to grow first", "squared swing", [
+            Curve(step[: last + 1], swing, "Scalar RMSProp", look={"linewidth": 0.8}),
+            Curve(step[: last + 1], variance, "central flow: predicted", "predicted"),
+        ], log=True),
+        Panel("Behind in time, right in place", "training loss, smoothed", [
+            Curve(step, average, "Scalar RMSProp", "smoothed"),
+            Curve(step, predicted, "predicted, at the same step", "predicted"),
+            Curve(step, equal, "predicted, at the same cumulated step", "stable", {"linestyle": (0, (1, 1))}),
+        ], log=True),
     ]
 
 

@@ -14,8 +14,8 @@ from gfm.measures.edge import effective_top, measured_top
 from gfm.measures.flow import average, edge_level, median
 
 __all__ = [
-    "arrivals", "at_loss", "averaged_change", "coordinate_error", "flow_sharpness", "level_offset", "loss_lag",
-    "oscillation_share", "spread_ratio", "step_excess", "upward_crossings",
+    "arrivals", "at_equal_way", "at_loss", "averaged_change", "coordinate_error", "equal_way_error", "flow_sharpness",
+    "level_offset", "loss_lag", "oscillation_share", "spread_ratio", "step_excess", "upward_crossings",
 ]
 
 
@@ -55,6 +55,18 @@ def loss_lag(compared: Comparison) -> float:
     actual, predicted = (np.log(x) for x in alike(run["discrete"].loss, run["central"].predicted_loss, compared.window))
     lag, slope = compared.during(np.stack([actual - predicted, np.gradient(predicted)], 1)).T
     return median((lag / slope)[slope < 0])
+
+
+def at_equal_way(run: Run) -> np.ndarray:
+    """(steps + 1,) the flow's predicted loss where its cumulated effective step is the optimizer's; NaN beyond."""
+    ways = [np.concatenate([[0.0], np.cumsum(run[name].effective_step[:-1])]) for name in ("discrete", "central")]
+    return np.interp(ways[0], ways[1], run["central"].predicted_loss, right=np.nan)
+
+
+def equal_way_error(compared: Comparison) -> float:
+    """Error of the predicted loss as A4, with the flow taken where its cumulated effective step is the optimizer's."""
+    actual, predicted = compared.of(compared.run["discrete"].loss, at_equal_way(compared.run))
+    return median(np.abs(actual - predicted) / actual)
 
 
 def averaged_change(compared: Comparison, what: str, first: int, last: int) -> float:

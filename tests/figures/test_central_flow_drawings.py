@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+from gfm.central import Series
 from gfm.experiments.central import quadratics as q
 from gfm.experiments.central import valley as v
 from gfm.figures import adaptive, atlas, central_flow, edge, panels, plates, predictions, quadratics, valley
@@ -123,6 +124,14 @@ def test_arrivals_and_drops_are_drawn_around_their_step(run):
     assert [len(panel.curves) for panel in dropped] == [3, 2]
     assert all(curve.x[0] == 0 and curve.x[-1] == 50 for panel in dropped for curve in panel.curves)
     assert len(panels.draw([*arrival, *dropped]).axes) == 4
+
+
+def test_a_flow_that_is_late_is_drawn_at_equal_steps_and_ways(run):
+    late = replace(run, series={name: Series(dict(run[name].items()) | {"effective_step": np.full(61, 0.1)})
+                                for name in ("discrete", "central")})
+    panel = adaptive.delayed(late, 3.0, 30)
+    assert [len(p.curves) for p in panel] == [2, 3] and panel[0].curves[0].x[-1] == 30
+    assert panel[1].curves[1].y == pytest.approx(panel[1].curves[2].y, nan_ok=True)  # with equal steps both are one
 
 
 def test_who_holds_the_edge_has_a_panel_for_each_memory():

@@ -125,3 +125,16 @@ def test_the_closed_form_is_checked_only_where_it_holds():
 def test_stationary_points_need_a_run_that_kept_what_they_use():
     with pytest.raises(InputError, match="keeps weights"):
         StationaryPoints(n=40, hidden=(4,), optimizer="rmsprop").compute(Context())
+
+
+def test_at_an_equal_way_a_flow_that_is_only_late_has_no_error():
+    """The optimizer takes steps of 2 where the flow takes 1, on the loss exp(-way / 200)."""
+    t = np.arange(401)
+    run = made()
+    run["discrete"]["effective_step"], run["central"]["effective_step"] = np.full(401, 2.0), np.ones(401)
+    run["discrete"]["loss"], run["central"]["predicted_loss"] = np.exp(-2 * t / 200), np.exp(-t / 200)
+    found = measures.at_equal_way(run)
+    assert found[:201] == pytest.approx(run["discrete"]["loss"][:201]) and np.isnan(found[201:]).all()
+    compared = compare(run, 5)
+    assert measures.equal_way_error(compared) == pytest.approx(0.0, abs=1e-12)
+    assert prediction_error(compared) > 0.5
