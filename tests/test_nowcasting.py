@@ -200,6 +200,34 @@ def test_looks_that_lead_nowhere_become_rarer():
     assert np.diff(at).tolist() == [4, 8, 16, 16]
 
 
+def test_after_a_jump_a_new_window_begins_and_looks_are_as_frequent_as_at_first():
+    """Refused twice, then taken: the next refusal waits as long as the first one did."""
+    answers, at = iter("nnynyyyyyyyyy"), []
+    model = nn.Linear(6, 1)
+
+    def rule(window):
+        at.append(nowcaster.steps)
+        step = 1.0 if next(answers) == "y" else np.nan
+        return window.weights[0, -1:] + step
+
+    nowcaster = Nowcaster(torch.optim.SGD(model.parameters(), 0.1), model, rule, seen=2, every=1, period=2, gate=False)
+    for _ in range(30):
+        taken = nowcaster.step()
+        assert len(nowcaster.recent.states) == 1 or not taken
+    # After the jump at 14 a look needs two more states; after the refusal at 16 it waits 2 x 2 steps, not 2 x 8.
+    assert at[:5] == [2, 6, 14, 16, 20]
+
+
+def test_looks_are_apart_by_the_distance_of_states_unless_told_otherwise():
+    run = Run(rule=away, seen=2, every=3)
+    at = []
+    for step in range(1, 40):
+        before = run.nowcaster.looks
+        run.step()
+        at += [step] * (run.nowcaster.looks - before)
+    assert run.nowcaster.period == 3 and at == [6, 12, 24]
+
+
 def test_an_error_in_the_loss_leaves_the_weights_as_they_were():
     run = Run(seen=2, every=1)
     run.rows = torch.arange(8)

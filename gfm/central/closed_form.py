@@ -21,6 +21,7 @@ import math
 
 from torch import Tensor
 
+from gfm.checks import number
 from gfm.errors import InputError
 
 __all__ = [
@@ -76,8 +77,7 @@ def scalar_rmsprop_variance(
     Raises:
         InputError: A value is out of range, the shapes differ, or beta2 = 1 and grad S vanishes.
     """
-    if not 0.0 <= beta2 <= 1.0:
-        raise InputError(f"beta2 must lie in [0, 1], but it is {beta2!r}")
+    number("beta2", beta2, lambda x: 0.0 <= x <= 1.0, "a number in [0, 1]")
     _positive(sharpness=sharpness, lr=lr)
     _squares(gradient, sharpness_gradient)  # refuses other shapes
     by_weights, by_memory = _answers(sharpness_gradient, sharpness, lr, beta2)
@@ -100,8 +100,7 @@ def effective_sharpness_rate(
     Raises:
         InputError: A value is out of range (beta2 must lie in (0, 1]), or the shapes differ.
     """
-    if not 0.0 < beta2 <= 1.0:
-        raise InputError(f"beta2 must lie in (0, 1], but it is {beta2!r}")
+    number("beta2", beta2, lambda x: 0.0 < x <= 1.0, "a number in (0, 1]")
     _positive(sharpness=sharpness, lr=lr)
     push = float(gradient @ sharpness_gradient) + 0.5 * variance * _squares(gradient, sharpness_gradient)
     of_sharpness = -2.0 * push / sharpness**2
@@ -122,11 +121,13 @@ def penalty_share(sharpness_gradient: Tensor, sharpness: float, lr: float, beta2
         beta2: above 0 and below 1.
 
     Raises:
-        InputError: A value is out of range.
+        InputError: A value is out of range, or grad S is no finite vector.
     """
-    if not 0.0 < beta2 < 1.0:
-        raise InputError(f"beta2 must lie in (0, 1), but it is {beta2!r}")
+    number("beta2", beta2, lambda x: 0.0 < x < 1.0, "a number in (0, 1)")
     _positive(sharpness=sharpness, lr=lr)
+    steepness = _squares(sharpness_gradient, sharpness_gradient)
+    if not math.isfinite(steepness):
+        raise InputError("the gradient of the sharpness is not finite here, so it has no share")
     by_weights, by_memory = _answers(sharpness_gradient, sharpness, lr, beta2)
     return by_weights / (by_weights + by_memory)
 
@@ -147,5 +148,4 @@ def _squares(gradient: Tensor, sharpness_gradient: Tensor) -> float:
 
 def _positive(**values: float) -> None:
     for name, value in values.items():
-        if not (value > 0 and math.isfinite(value)):
-            raise InputError(f"{name} must be positive and finite, but it is {value!r}")
+        number(name, value, lambda x: 0 < x < math.inf, "positive and finite")

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from gfm.central import Run, Series
+from gfm.checks import whole
 from gfm.figures import style
-from gfm.figures.panels import ABLATED, Curve, Panel, averaged, effective_eigenvalues, eigenvalues, steps_of
+from gfm.figures.panels import ABLATED, Curve, Panel, arrival, averaged, effective_eigenvalues, eigenvalues, steps_of
 from gfm.measures.adaptive import at_equal_way, at_loss, flow_sharpness
 from gfm.measures.comparison import alike
 from gfm.measures.edge import effective_top
@@ -186,18 +187,16 @@ def delayed(run: Run, window: float, last: int) -> list[Panel]:
         run: with the process discrete and central.
         window: standard deviation, in steps, of the Gaussian average of the losses.
         last: last step of the left panel.
+
+    Raises:
+        InputError: ``last`` is not a whole number of at least 0.
     """
-    step, flow, loss = steps_of(run), run["central"], run["discrete"].loss
-    swing, variance = flow.displacement[: last + 1, 0] ** 2, flow.sigma[: last + 1, 0]
-    with np.errstate(invalid="ignore"):
-        variance = np.where(variance > 0, variance, np.nan)
-    average, predicted = alike(loss, flow.predicted_loss, window)
+    step, loss = steps_of(run), run["discrete"].loss
+    swing = arrival(run, slice(whole("last", last, 0) + 1), "Scalar RMSProp")
+    average, predicted = alike(loss, run["central"].predicted_loss, window)
     equal = alike(loss, at_equal_way(run), window)[1]
     return [
-        Panel("The swing has to grow first", "squared swing", [
-            Curve(step[: last + 1], swing, "Scalar RMSProp", look={"linewidth": 0.8}),
-            Curve(step[: last + 1], variance, "central flow: predicted", "predicted"),
-        ], log=True),
+        Panel("The swing has to grow first", "squared swing", swing, log=True),
         Panel("Behind in time, right in place", "training loss, smoothed", [
             Curve(step, average, "Scalar RMSProp", "smoothed"),
             Curve(step, predicted, "predicted, at the same step", "predicted"),
@@ -215,7 +214,7 @@ def who_holds(shares: Mapping[float, Mapping[float, tuple[np.ndarray, np.ndarray
     panels = []
     for beta2, found in shares.items():
         curves = [
-            Curve(steps, 100 * values, f"lr = {lr:g}", "central", {**look, "linewidth": 1.6})
+            Curve(steps, 100 * np.asarray(values), f"lr = {lr:g}", "central", {**look, "linewidth": 1.6})
             for look, (lr, (steps, values)) in zip(style.cycle(len(found)), found.items(), strict=True)
         ]
         panels.append(Panel(f"beta2 = {beta2:g}", "held by the penalty (%)", curves, ylim=(0, 100)))

@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gfm.central import Run
-from gfm.figures.panels import Curve, Panel, draw, steps_of
+from gfm.checks import whole
+from gfm.figures.panels import Curve, Panel, arrival, draw, steps_of
 from gfm.measures.comparison import alike
 from gfm.measures.edge import effective_top
 
@@ -126,17 +127,16 @@ def first_burst(run: Run, first: int, last: int) -> list[Panel]:
         run: gradient descent with processes discrete, stable and central, at the edge within these steps.
         first: first step drawn.
         last: last step drawn.
+
+    Raises:
+        InputError: ``first`` or ``last`` is no step: a whole number, and not the larger one first.
     """
-    seen, lr, central = slice(first, last + 1), run.settings["lr"], run["central"]
-    step = steps_of(run)[seen]
-    swing, variance = central.displacement[seen, 0] ** 2 * lr, central.sigma[seen, 0] * lr
-    with np.errstate(invalid="ignore"):
-        variance = np.where(variance > 0, variance, np.nan)
+    first = whole("first", first, 0)
+    seen = slice(first, whole("last", last, first) + 1)
+    step, lr = steps_of(run)[seen], run["central"].effective_step[seen]  # with a schedule it changes
     return [
-        Panel("Descent must grow its swing first", "squared swing (weights²)", [
-            Curve(step, swing, "gradient descent", look={"linewidth": 0.8}),
-            Curve(step, variance, "central flow: predicted", "predicted"),
-        ], log=True),
+        Panel("Descent must grow its swing first", "squared swing (weights²)",
+              arrival(run, seen, "gradient descent", lr), log=True),
         Panel("Until then: nearer to gradient flow", "distance of weights", [
             Curve(step, run.distance("discrete", "stable")[seen], "to gradient flow", "stable"),
             Curve(step, run.distance("discrete", "central")[seen], "to the central flow", "central"),

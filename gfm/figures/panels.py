@@ -13,12 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from gfm.central import Run
+from gfm.errors import InputError
 from gfm.figures import style
 from gfm.measures.comparison import alike
 from gfm.measures.edge import effective
 
 __all__ = [
-    "ABLATED", "Curve", "Panel", "averaged", "data_of", "draw", "effective_eigenvalues", "eigenvalues", "steps_of",
+    "ABLATED", "Curve", "Panel", "arrival", "averaged", "data_of", "draw", "effective_eigenvalues", "eigenvalues",
+    "steps_of",
 ]
 
 #: How the flow without its curvature penalty is drawn.
@@ -88,6 +90,24 @@ def averaged(step: np.ndarray, seen: np.ndarray, predicted: np.ndarray, window: 
     ]
 
 
+def arrival(run: Run, steps: slice, name: str, scale: np.ndarray | float = 1.0) -> list[Curve]:
+    """The squared swing along the first critical direction and its predicted variance where positive, for some steps.
+
+    There are no curves if the flow never had a critical direction.
+    """
+    central = run["central"]
+    if not central.sigma.shape[1]:
+        return []
+    swing, variance = (values[steps, 0] * scale for values in (central.displacement**2, central.sigma))
+    with np.errstate(invalid="ignore"):
+        variance = np.where(variance > 0, variance, np.nan)
+    step = steps_of(run)[steps]
+    return [
+        Curve(step, swing, name, look={"linewidth": 0.8}),
+        Curve(step, variance, "central flow: predicted", "predicted"),
+    ]
+
+
 def draw(panels: Sequence[Panel], columns: int = 2, height: float = 2.8, width: float | None = None,
          align: bool = True) -> Figure:
     """Draw the panels row by row; the x axis is shared if all panels have the same x label.
@@ -98,7 +118,12 @@ def draw(panels: Sequence[Panel], columns: int = 2, height: float = 2.8, width: 
         height: of a row, in inches.
         width: of the figure, in inches; by default 8.6, or 5.6 for one column.
         align: whether the labels of the y axes are aligned.
+
+    Raises:
+        InputError: There are no panels.
     """
+    if not panels:
+        raise InputError("there are no panels to draw")
     rows = -(-len(panels) // columns)
     shared = len({p.xlabel for p in panels}) == 1
     with style.use():
@@ -116,7 +141,7 @@ def draw(panels: Sequence[Panel], columns: int = 2, height: float = 2.8, width: 
             if panel.logx:
                 _log_x(axes)
             axes.set_ylim(*panel.ylim)
-            if panel.legend:
+            if panel.legend and axes.get_legend_handles_labels()[0]:
                 axes.legend(loc="best", handlelength=2.4)
         for axes in grid.flat[len(panels):]:
             axes.set_visible(False)

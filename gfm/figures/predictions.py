@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gfm.central import Run
+from gfm.checks import whole
 from gfm.figures import style
 from gfm.figures.panels import Curve, Panel, effective_eigenvalues, steps_of
 from gfm.measures.comparison import SLACK, alike
@@ -25,7 +26,11 @@ def dropped(run: Run, drop: int, around: int) -> list[Panel]:
         run: with processes discrete and central.
         drop: that step.
         around: steps that are drawn before and after it.
+
+    Raises:
+        InputError: ``drop`` or ``around`` is not a whole number of at least 0.
     """
+    drop, around = whole("drop", drop, 0), whole("around", around, 0)
     seen = slice(max(drop - around, 0), drop + around + 1)
     step, optimizer, flow = steps_of(run)[seen], run["discrete"], run["central"]
 

@@ -43,7 +43,7 @@ def survey(rows: Sequence[dict[str, Any]]) -> Figure:
 
 def overshoot(rows: Sequence[dict[str, Any]]) -> Figure:
     """Error of the predicted loss against overshoot (both in %), for each judged cell, and the line of a square law."""
-    known = [row for row in rows if np.isfinite(row["error"]) and row["peak"] > 2.0]
+    known = [row for row in rows if 0 < row["error"] < np.inf and 2.0 < row["peak"] < np.inf]
     names = list(dict.fromkeys(map(_optimizer, rows)))
     with style.use():
         figure, axes = plt.subplots(figsize=(5.6, 3.6))
@@ -60,7 +60,8 @@ def overshoot(rows: Sequence[dict[str, Any]]) -> Figure:
             axes.text(0.5, 0.5, "no cell can be judged", transform=axes.transAxes, ha="center")
         axes.set(xlabel="overshoot: largest sharpness beyond the edge (%)",
                  ylabel="error of the predicted loss (%)", title="The larger the overshoot, the larger the error")
-        axes.legend()
+        if names:
+            axes.legend()
     return figure
 
 

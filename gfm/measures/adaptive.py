@@ -11,7 +11,7 @@ from gfm.central import Run
 from gfm.errors import InputError
 from gfm.measures.comparison import Comparison, alike, held, smooth
 from gfm.measures.edge import effective_top, measured_top
-from gfm.measures.flow import average, edge_level, median
+from gfm.measures.flow import average, edge_level, median, stopped
 
 __all__ = [
     "arrivals", "at_equal_way", "at_loss", "averaged_change", "coordinate_error", "equal_way_error", "flow_sharpness",
@@ -64,7 +64,12 @@ def at_equal_way(run: Run) -> np.ndarray:
 
 
 def equal_way_error(compared: Comparison) -> float:
-    """Error of the predicted loss as A4, with the flow taken where its cumulated effective step is the optimizer's."""
+    """Error of the predicted loss as A4, with the flow taken where its cumulated effective step is the optimizer's.
+
+    Steps beyond the flow's whole way do not count. Infinite if the flow stopped.
+    """
+    if stopped(compared.run):
+        return float("inf")
     actual, predicted = compared.of(compared.run["discrete"].loss, at_equal_way(compared.run))
     return median(np.abs(actual - predicted) / actual)
 

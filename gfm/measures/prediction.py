@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from gfm.central import Run
+from gfm.checks import whole
 from gfm.measures.comparison import Comparison, at_edge, variances
-from gfm.measures.flow import average, locked, median, rank
+from gfm.measures.flow import average, locked, median, rank, stopped
 
 __all__ = [
     "by_example", "fall_ratio", "largest_gap", "loss_gap_share", "most_apart", "output_error", "own_gradient_share",
@@ -55,17 +56,27 @@ def settled_excess(run: Run, after: int = 20) -> float:
 def fall_ratio(compared: Comparison, drop: int) -> float:
     """A5-drop: how far the loss falls when the learning rate drops at a step, over the predicted fall.
 
-    Both are means over the last window before that step minus means over ten steps soon after it. NaN if the run is
-    not judged, or has not so many steps on either side.
+    Both are means over the last window before the drop minus means over ten steps soon after it. Between two steps a
+    flow's rate changes evenly, so that it has no swing from the step before the drop on: the window ends before it.
+    NaN if the run is not judged, has not so many steps on either side, or no fall is predicted; infinite if the flow
+    stopped.
+
+    Args:
+        compared: of a run with processes discrete and central.
+        drop: the first step with the lower rate, counted from the run's start.
+
+    Raises:
+        InputError: ``drop`` is not a whole number of at least 0.
     """
-    first, last = drop - round(compared.window), drop + SOON + 10
-    if not compared.judged or first < 0 or last > compared.run.steps:
+    drop, run = whole("drop", drop, 0), compared.run
+    if stopped(run):
+        return float("inf")
+    before, after = slice(drop - 1 - round(compared.window), drop - 1), slice(drop + SOON, drop + SOON + 10)
+    if not compared.judged or before.start < 0 or after.stop > run.steps + 1:
         return float("nan")
-
-    def fall(loss: np.ndarray) -> float:
-        return float(loss[first : drop + 1].mean() - loss[drop + SOON : last].mean())
-
-    return fall(compared.run["discrete"].loss) / fall(compared.run["central"].predicted_loss)
+    fell, predicted = (loss[before].mean() - loss[after].mean()
+                       for loss in (run["discrete"].loss, run["central"].predicted_loss))
+    return float(fell / predicted) if predicted > 0 else float("nan")
 
 
 def loss_gap_share(compared: Comparison) -> float:

@@ -125,7 +125,21 @@ def test_the_penalty_share_is_its_part_of_the_answer_to_more_variance(edge, beta
     assert penalty_share(dS, S, 2 * LR, beta2) > penalty_share(dS, S, LR, beta2)
 
 
-@pytest.mark.parametrize(("S", "lr", "beta2"), [(1.0, 0.1, 1.0), (1.0, 0.1, 0.0), (0.0, 0.1, 0.9), (1.0, -1.0, 0.9)])
+@pytest.mark.parametrize(("S", "lr", "beta2"), [(1.0, 0.1, 1.0), (1.0, 0.1, 0.0), (0.0, 0.1, 0.9), (1.0, -1.0, 0.9),
+                                              (None, 0.1, 0.9), (1.0, "0.1", 0.9), (1.0, 0.1, None)])
 def test_a_penalty_share_of_impossible_values_is_refused(S, lr, beta2):
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="must be"):
         penalty_share(torch.ones(3), S, lr, beta2)
+
+
+@pytest.mark.parametrize(("slopes", "words"), [
+    (torch.ones(3, 2), "shape"), (torch.tensor(1.0), "shape"), (torch.full((3,), math.nan), "not finite"),
+])
+def test_a_penalty_share_needs_the_gradient_of_the_sharpness(slopes, words):
+    with pytest.raises(InputError, match=words):
+        penalty_share(slopes, 1.0, 0.1, 0.9)
+
+
+def test_the_penalty_share_of_a_worked_example():
+    """beta2 |grad S|^2 / 2 = 0.45 x 8 = 3.6 against (1 - beta2) S^2 / lr^2 = 0.1 x 4 / 0.25 = 1.6."""
+    assert penalty_share(torch.tensor([2.0, 2.0]), 2.0, 0.5, 0.9) == pytest.approx(3.6 / 5.2)

@@ -76,3 +76,14 @@ def test_a_stair_at_the_edge_is_noted():
     with pytest.warns(UserWarning, match="central at step 39: the learning rate rises by more than 5%"):
         found = run(tiny_problem(), GradientDescent(lr=rate), 42, processes=["central"])
     assert found["central"].eigenvalues[-1, 0] == pytest.approx(2.0, abs=2e-3)
+
+
+def test_a_drop_of_the_rate_ends_the_swing_one_step_before_it():
+    """At step 6 the rate is half. The flow's falls within the step before, from whose start on it has no swing."""
+    rule = GradientDescent(lr=named("drop", 0.5, 2 * 46))
+    found = run(tiny_problem(), rule, 8, processes=["discrete", "central"], warmup=40)
+    flow = found["central"]
+    assert found["discrete"].lr.tolist() == flow.lr.tolist() == [0.5] * 6 + [0.25] * 3
+    assert (flow.sigma[:5, 0] > 0).all() and np.nan_to_num(flow.sigma[5:]).max() == 0
+    assert flow.predicted_loss[4] > 1.5 * flow.loss[4] and (flow.predicted_loss[5:] == flow.loss[5:]).all()
+    assert flow.eigenvalues[5, 0] == pytest.approx(2.0, abs=2e-3) and flow.eigenvalues[6, 0] < 1.2

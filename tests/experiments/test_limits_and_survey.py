@@ -1,6 +1,7 @@
 """The limits and the survey on runs small enough for a test: rows say what they should."""
 
 import math
+import warnings
 from functools import partial
 
 import numpy as np
@@ -89,10 +90,16 @@ def test_error_is_held_against_overshoot_over_the_judged_cells():
             for peak, error in ((2.1, 0.01), (2.4, 0.02), (3.0, math.nan), (5.0, math.inf))]
     assert overshoot_law(rows) == pytest.approx(1.0) and math.isnan(overshoot_law(rows[:2]))
     assert overshoot_law([{**row, "peak": -row["peak"]} for row in rows]) == pytest.approx(-1.0)
-    axes = draw_survey.overshoot(rows).axes[0]
+    assert overshoot_law([rows[0], rows[1], rows[3]]) == pytest.approx(1.0)  # three are enough
+    assert math.isnan(overshoot_law([*rows[:2], {**rows[3], "peak": math.nan}]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert math.isnan(overshoot_law([rows[0]] * 3)) and math.isnan(overshoot_law([]))
+        assert draw_survey.overshoot([]).axes[0].get_legend() is None
+    axes = draw_survey.overshoot([*rows, {**rows[0], "peak": math.inf}, {**rows[0], "error": 0.0}]).axes[0]
     assert axes.lines[0].get_xdata().tolist() == pytest.approx([5.0, 20.0])  # the stopped cell has no place on the axis
     through = axes.lines[1].get_ydata() / axes.lines[1].get_xdata() ** 2
-    assert through[0] == pytest.approx(through[1])
+    assert through[0] == pytest.approx(through[1]) == pytest.approx(np.median([1 / 5**2, 2 / 20**2]))
     empty = draw_survey.overshoot(rows[2:3])
     empty.canvas.draw()
     assert "no cell can be judged" in [text.get_text() for text in empty.axes[0].texts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import matplotlib
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from gfm.central import Series
+from gfm.errors import InputError
 from gfm.experiments.central import quadratics as q
 from gfm.experiments.central import valley as v
 from gfm.figures import adaptive, atlas, central_flow, edge, panels, plates, predictions, quadratics, valley
@@ -120,7 +122,15 @@ def test_arrivals_and_drops_are_drawn_around_their_step(run):
     arrival = central_flow.first_burst(run, 10, 40)
     assert [len(panel.curves) for panel in arrival] == [2, 2]
     assert all(curve.x[0] == 10 and curve.x[-1] == 40 for panel in arrival for curve in panel.curves)
+    flow, lr = run["central"], run.settings["lr"]
+    swing, variance = (curve.y for curve in arrival[0].curves)  # in weights²
+    assert swing == pytest.approx(flow.displacement[10:41, 0] ** 2 * lr, nan_ok=True)
+    known = flow.sigma[10:41, 0] > 0
+    assert known.any() and variance[known] == pytest.approx(flow.sigma[10:41, 0][known] * lr)
+    assert np.isnan(variance[~known]).all()
     dropped = predictions.dropped(run, 20, 30)
+    assert dropped[0].curves[1].y.tolist() == flow.predicted_loss[:51].tolist()
+    assert not np.allclose(dropped[0].curves[1].y, dropped[0].curves[2].y)
     assert [len(panel.curves) for panel in dropped] == [3, 2]
     assert all(curve.x[0] == 0 and curve.x[-1] == 50 for panel in dropped for curve in panel.curves)
     assert len(panels.draw([*arrival, *dropped]).axes) == 4
@@ -131,7 +141,39 @@ def test_a_flow_that_is_late_is_drawn_at_equal_steps_and_ways(run):
                                 for name in ("discrete", "central")})
     panel = adaptive.delayed(late, 3.0, 30)
     assert [len(p.curves) for p in panel] == [2, 3] and panel[0].curves[0].x[-1] == 30
+    assert panel[0].curves[0].y == pytest.approx(run["central"].displacement[:31, 0] ** 2, nan_ok=True)
     assert panel[1].curves[1].y == pytest.approx(panel[1].curves[2].y, nan_ok=True)  # with equal steps both are one
+
+
+def test_an_arrival_of_a_flow_that_never_swings_has_no_curves_of_the_swing(run):
+    none = {name: np.empty((61, 0)) for name in ("sigma", "displacement")} | {"effective_step": np.full(61, 0.1)}
+    calm = replace(run, series={name: Series(dict(series.items()) | none) for name, series in run.series.items()})
+    drawn = [*central_flow.first_burst(calm, 10, 40), *adaptive.delayed(calm, 3.0, 30)]
+    assert [len(panel.curves) for panel in drawn] == [0, 2, 0, 3]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        panels.draw(drawn).canvas.draw()
+
+
+def test_the_arrival_takes_the_rate_of_each_step(run):
+    falling = np.linspace(0.2, 0.1, 61)
+    flow = Series(dict(run["central"].items()) | {"effective_step": falling})
+    scheduled = replace(run, series=run.series | {"central": flow},
+                        settings={name: value for name, value in run.settings.items() if name != "lr"})
+    swing = central_flow.first_burst(scheduled, 10, 40)[0].curves[0].y
+    assert swing == pytest.approx((flow.displacement[:, 0] ** 2 * falling)[10:41], nan_ok=True)
+
+
+def test_steps_that_there_cannot_be_are_refused(run):
+    for draw in (
+        lambda: central_flow.first_burst(run, -1, 40), lambda: central_flow.first_burst(run, 40, 10),
+        lambda: predictions.dropped(run, -20, 30), lambda: predictions.dropped(run, 20, -3),
+        lambda: predictions.dropped(run, 20.0, 3), lambda: adaptive.delayed(run, 3.0, -5),
+    ):
+        with pytest.raises(InputError, match="must be a whole number"):
+            draw()
+    with pytest.raises(InputError, match="no panels"):
+        panels.draw(adaptive.who_holds({}))
 
 
 def test_who_holds_the_edge_has_a_panel_for_each_memory():
@@ -139,3 +181,4 @@ def test_who_holds_the_edge_has_a_panel_for_each_memory():
     found = adaptive.who_holds(shares)
     assert [panel.title for panel in found] == ["beta2 = 0.9", "beta2 = 0.99"]
     assert found[1].curves[0].y.tolist() == [50.0, 60.0]
+    assert adaptive.who_holds({0.9: {0.1: ([1, 2], [0.1, 0.2])}})[0].curves[0].y == pytest.approx([10.0, 20.0])

@@ -8,7 +8,7 @@ from gfm.errors import InputError
 from gfm.experiments.central.continued_run import ContinuedRun
 from gfm.experiments.central.flow_run import FlowRun
 from gfm.experiments.central.stationary_points import StationaryPoints
-from gfm.experiments.central.stored_weights import closed_form_along
+from gfm.experiments.central.stored_weights import closed_form_along, penalty_shares
 from gfm.measures import adaptive as measures
 from gfm.measures.comparison import compare
 from gfm.measures.flow import furthest, prediction_error
@@ -138,3 +138,33 @@ def test_at_an_equal_way_a_flow_that_is_only_late_has_no_error():
     compared = compare(run, 5)
     assert measures.equal_way_error(compared) == pytest.approx(0.0, abs=1e-12)
     assert prediction_error(compared) > 0.5
+
+
+def test_an_equal_way_adds_up_the_steps_taken_until_then_and_a_flow_that_stopped_is_no_match():
+    """The optimizer's steps are 2, 1, 1, ...: after the first it is two of the flow's steps ahead."""
+    run, t = made(), np.arange(401)
+    run["discrete"]["effective_step"] = np.where(t == 0, 2.0, 1.0)
+    run["central"]["effective_step"], run["central"]["predicted_loss"] = np.ones(401), 1000.0 - t
+    assert measures.at_equal_way(run)[:4].tolist() == [1000.0, 998.0, 997.0, 996.0]
+    run["discrete"]["loss"] = np.full(401, 2000.0)
+    run["central"]["predicted_loss"] = np.full(401, 1000.0)
+    assert measures.equal_way_error(compare(run, 5)) == pytest.approx(0.5)  # relative to the optimizer
+    run["central"]["loss"][-1] = np.nan
+    assert measures.equal_way_error(compare(run, 5)) == np.inf
+
+
+def test_who_holds_the_edge_is_computed_with_the_runs_own_rate_and_memory():
+    experiment = FlowRun(**SMALL)
+    problem = experiment.problem()
+    w = problem.w0
+    values, vectors = problem.top_eigenpairs(w, 1, tolerance=1e-10)
+    steepness = float(problem.third(w, vectors[:, 0], vectors[:, 0]).square().sum())
+    through_weights, through_nu = 0.5 * 0.99 * steepness, 0.01 * (float(values[0]) / 0.02) ** 2
+    shares = penalty_shares(experiment, np.stack([w.numpy()] * 2))
+    assert shares == pytest.approx(2 * [through_weights / (through_weights + through_nu)], rel=1e-6)
+    assert penalty_shares(experiment, np.empty((0, problem.p))).shape == (0,)
+    for other in ({"schedule": "drop"}, {"eps": 1e-3}):
+        with pytest.raises(InputError, match="one learning rate and no epsilon"):
+            penalty_shares(FlowRun(**SMALL, **other), w.numpy()[None])
+    with pytest.raises(InputError, match="no weights"):
+        closed_form_along(experiment, np.empty((0, problem.p)), np.ones(1), np.ones(1))

@@ -132,11 +132,19 @@ def test_the_fall_of_the_loss_when_the_rate_drops_is_held_against_the_predicted_
     run = edge_run()
     drop = 400
     seen = rule.compare(run, 5)
-    flow = run["central"]
-    late = np.arange(601) > drop  # the weights of that step were still reached at the old rate
-    flow["predicted_loss"] = np.where(late, 1.0, 2.0)
-    run["discrete"]["loss"] = np.where(late, 1.0, 2.5)
+    flow, t = run["central"], np.arange(601)
+    flow["predicted_loss"] = np.where(t >= drop - 1, 1.0, 2.0)  # the flow's rate begins to fall one step before
+    run["discrete"]["loss"] = np.where(t > drop, 1.0, 2.5)  # that step was reached at the old rate
     run["discrete"]["loss"][drop + 1 : drop + prediction.SOON] = 9.0  # the swing is still dying out
+    run["discrete"]["loss"][[drop - 42, drop + 15]] = 99.0  # outside: the window is one cycle of 40 steps
     assert prediction.fall_ratio(seen, drop) == pytest.approx(1.5)
-    assert np.isnan(prediction.fall_ratio(seen, 595)) and np.isnan(prediction.fall_ratio(seen, 2))
     assert np.isnan(prediction.fall_ratio(rule.compare(edge_run(120), 5), 60))  # not judged
+    with pytest.raises(InputError, match="drop must be a whole number"):
+        prediction.fall_ratio(seen, 400.0)
+    flow["predicted_loss"] = run["discrete"]["loss"] = 601.0 - t
+    judged = [prediction.fall_ratio(seen, step) for step in (40, 41, 586, 587)]  # 40 steps before, 15 after
+    assert judged[1:3] == [1, 1] and np.isnan(judged[::3]).all()
+    flow["predicted_loss"] = np.ones(601)
+    assert np.isnan(prediction.fall_ratio(seen, drop))  # no fall is predicted
+    flow["loss"][-1] = np.nan
+    assert prediction.fall_ratio(seen, drop) == np.inf  # the flow stopped

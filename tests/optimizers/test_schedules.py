@@ -24,6 +24,13 @@ def test_a_rule_knows_the_slope(name):
     assert rule.log_lr_slope(6.25) == pytest.approx(slope, rel=1e-12) and slope != 0
 
 
+def test_a_drop_is_a_steep_slope_within_the_step_before_it():
+    """The optimizer takes the whole rate in step 25; a flow's rate has begun to fall, evenly, by half in that step."""
+    rule = GradientDescent(lr=schedules.named("drop", 0.4, 50))
+    assert [rule.lr_at(t) for t in (24, 25, 25.5, 26, 40)] == pytest.approx([0.4, 0.4, 0.3, 0.2, 0.2])
+    assert [rule.log_lr_slope(t) for t in (24, 25, 25.5, 26)] == pytest.approx([0.0, -0.5, -2 / 3, 0.0])
+
+
 @pytest.mark.parametrize("name", ["linear", None, 3])
 def test_unknown_names_are_said(name):
     with pytest.raises(UnknownNameError, match="choose one of constant, warmup, cosine, drop"):

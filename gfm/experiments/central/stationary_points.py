@@ -16,9 +16,11 @@ from gfm.central import Run
 from gfm.central.base import flat_value
 from gfm.central.stationary.flow import stationary_flow
 from gfm.central.stationary.program import first_term, optimisation_speed, stationary
+from gfm.checks import whole
 from gfm.curvature import dense_hessian
 from gfm.errors import InputError
 from gfm.experiments.central.flow_run import FlowRun
+from gfm.optimizers.base import check_share
 from gfm.optimizers.second_moment import SecondMoment
 from gfm.problem import Problem
 from gfm.store.experiment import Context, Result
@@ -70,16 +72,19 @@ class StationaryPoints(_OverRun):
     def compute(self, context: Context) -> Result:
         """Compare the flow's nu with the stationary nu at each checkpoint."""
         started = time.perf_counter()
+        every, first = whole("every", self.every, 1), whole("first", self.first, 0)
+        if self.keep_weights > 0 and every % self.keep_weights:
+            raise InputError(f"every must be a multiple of keep_weights, but they are {every} and {self.keep_weights}")
         run, problem, rule = self.run(), self.problem(), self.rule()
-        nu = run["central"].nu_at
+        nu = run["central"].get("nu_at", np.empty((0, 0)))
         if nu.shape[1] != problem.p:
             raise InputError(
                 f"the run recorded {nu.shape[1]} of {problem.p} second moments; set coordinates to {problem.p} or more"
             )
         kept = run["central"].weights_steps.astype(int)
-        steps = [t for t in kept if t >= self.first and (t - self.first) % self.every == 0]
+        steps = [t for t in kept if t >= first and (t - first) % every == 0]
         if not steps:
-            raise InputError("no weights were kept at these checkpoints; every must be a multiple of keep_weights")
+            raise InputError("no weights were kept from first on; it must be a multiple of keep_weights within the run")
         ten = np.linspace(0, problem.p - 1, 10).round().astype(int)
         rows: list[dict[str, Any]] = []
         found, average, still = None, np.empty(0), np.empty(0)
@@ -89,7 +94,7 @@ class StationaryPoints(_OverRun):
             H, g = dense_hessian(problem, w).numpy(), problem.gradient(w).numpy()
             found, least = stationary(H, g, self.lr, start=found), first_term(H)
             seen = nu[t] * rule.correction(t + self.warmup + 1.0)
-            average = remembered(average, still, found.nu, self.every, self.beta2) if number else seen
+            average = remembered(average, still, found.nu, every, self.beta2) if number else seen
             still = found.nu
             rows.append({
                 "step": t,
@@ -112,7 +117,12 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def remembered(average: np.ndarray, before: np.ndarray, now: np.ndarray, steps: int, beta2: float) -> np.ndarray:
-    """What nu's own dynamics make of an average in some steps in which its target goes evenly from before to now."""
+    """What nu's own dynamics make of an average in some steps in which its target goes evenly from before to now.
+
+    Raises:
+        InputError: ``steps`` is below 1, or ``beta2`` is not in (0, 1).
+    """
+    steps, beta2 = whole("steps", steps, 1), check_share("beta2", beta2, zero=False)
     rate = (1 - beta2) / beta2
     trail = (now - before) / (rate * steps)  # how far an average trails a target that moves evenly
     return now - trail + (average - before + trail) * np.exp(-rate * steps)

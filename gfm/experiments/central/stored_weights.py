@@ -51,7 +51,12 @@ def closed_form_along(
         variance (m,): at the run's own lr and beta2. drift: largest ``|d log S_eff / dt|`` with it.
         solver: largest relative difference from the complementarity problem's solution. by_rate (m, rates),
         by_memory (m, memories), descent (m,), normalised (m,): variances. Points without one are NaN.
+
+    Raises:
+        InputError: The run is not of Scalar RMSProp with one learning rate and no epsilon, or there are no weights.
     """
+    if not len(weights):
+        raise InputError("no weights are given, so there is nothing to compute along them")
     problem, rule = experiment.problem(), _scalar(experiment)
     lr, beta2 = rule.lr_at(1.0), rule.beta2
     rows = []
@@ -84,6 +89,9 @@ def penalty_shares(experiment: FlowRun, weights: np.ndarray) -> np.ndarray:
     """(m,) who holds the edge at stored weights (m, p) of Scalar RMSProp's flow: the penalty's share, 0 to 1.
 
     The rest is nu's; see ``gfm.central.closed_form.penalty_share``.
+
+    Raises:
+        InputError: The run is not of Scalar RMSProp with one learning rate and no epsilon.
     """
     problem, rule = experiment.problem(), _scalar(experiment)
     shares = []
@@ -97,6 +105,8 @@ def _scalar(experiment: FlowRun) -> ScalarRMSProp:
     rule = experiment.rule()
     if not isinstance(rule, ScalarRMSProp):
         raise InputError(f"the closed form is Scalar RMSProp's; the run's optimizer is {type(rule).__name__}")
+    if callable(rule.lr) or rule.eps:
+        raise InputError("the closed form is for one learning rate and no epsilon; leave schedule and eps as they are")
     return rule
 
 

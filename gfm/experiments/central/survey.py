@@ -78,12 +78,15 @@ def survey(collected: Mapping[str, Setting]) -> list[dict[str, Any]]:
 
 
 def overshoot_law(rows: Iterable[Mapping[str, Any]]) -> float:
-    """Rank correlation (Spearman) of overshoot and error over the judged rows; NaN if there are fewer than three.
+    """Rank correlation (Spearman) of overshoot and error over the judged rows.
 
-    The error is infinite, and so counts as the largest, where a flow stopped.
+    NaN if there are fewer than three, or if all overshoots or all errors are equal. The error is infinite, and so
+    counts as the largest, where a flow stopped.
     """
-    known = [(row["peak"], row["error"]) for row in rows if not np.isnan(row["error"])]
-    return float(spearmanr(*zip(*known, strict=True))[0]) if len(known) > 2 else float("nan")
+    pairs = ((row["peak"], row["error"]) for row in rows)
+    known = np.array([pair for pair in pairs if not np.isnan(pair).any()]).reshape(-1, 2)
+    varied = len(known) > 2 and all(len(np.unique(column)) > 1 for column in known.T)
+    return float(spearmanr(known[:, 0], known[:, 1])[0]) if varied else float("nan")
 
 
 def judged(values: Iterable[float]) -> float:
