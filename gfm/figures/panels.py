@@ -19,7 +19,7 @@ from gfm.measures.comparison import alike
 from gfm.measures.edge import effective
 
 __all__ = [
-    "ABLATED", "Curve", "Panel", "arrival", "averaged", "data_of", "draw", "effective_eigenvalues", "eigenvalues",
+    "ABLATED", "Curve", "Panel", "arrival", "averaged", "data_of", "draw", "effective_eigenvalues", "eigenvalues", "log_x",
     "steps_of",
 ]
 
@@ -139,7 +139,7 @@ def draw(panels: Sequence[Panel], columns: int = 2, height: float = 2.8, width: 
             if panel.log:
                 axes.set_yscale("log")
             if panel.logx:
-                _log_x(axes)
+                log_x(axes)
             axes.set_ylim(*panel.ylim)
             if panel.legend and axes.get_legend_handles_labels()[0]:
                 axes.legend(loc="best", handlelength=2.4)
@@ -154,7 +154,7 @@ def draw(panels: Sequence[Panel], columns: int = 2, height: float = 2.8, width: 
     return figure
 
 
-def _log_x(axes: Axes) -> None:
+def log_x(axes: Axes) -> None:
     """Make the x axis logarithmic, with labels that do not overlap."""
     axes.set_xscale("log")
     low, high = axes.get_xlim()

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gfm.figures import style
+from gfm.figures.panels import log_x
 
 __all__ = ["overshoot", "survey"]
 
@@ -55,11 +56,12 @@ def overshoot(rows: Sequence[dict[str, Any]]) -> Figure:
             reach = np.array([min(map(_over, known)), max(map(_over, known))])
             through = np.median([100 * row["error"] / _over(row) ** 2 for row in known])
             axes.plot(reach, through * reach**2, label="square of the overshoot", **style.line("threshold"))
-            axes.set(xscale="log", yscale="log")
+            axes.set_yscale("log")
+            log_x(axes)
         else:
             axes.text(0.5, 0.5, "no cell can be judged", transform=axes.transAxes, ha="center")
         axes.set(xlabel="overshoot: largest sharpness beyond the edge (%)",
-                 ylabel="error of the predicted loss (%)", title="The larger the overshoot, the larger the error")
+                 ylabel="error of the predicted loss (%)", title="Error and overshoot, cell by cell")
         if names:
             axes.legend()
     return figure
