@@ -19,8 +19,8 @@ from gfm.measures.comparison import alike
 from gfm.measures.edge import effective
 
 __all__ = [
-    "ABLATED", "Curve", "Panel", "arrival", "averaged", "data_of", "draw", "effective_eigenvalues", "eigenvalues", "log_x",
-    "steps_of",
+    "ABLATED", "Curve", "Panel", "arrival", "averaged", "data_of", "draw", "effective_eigenvalues", "eigenvalues",
+    "log_x", "steps_of",
 ]
 
 #: How the flow without its curvature penalty is drawn.
