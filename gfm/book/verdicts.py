@@ -129,10 +129,12 @@ def load(register: Register, element: ElementEntry, profile: str) -> Stored | No
     if known != (_SCHEMA, element.id, profile):
         raise UnreadableFileError(f"{path.name} belongs to another element or profile; run it again.")
     verdicts = tuple(judge(c, values.get(c.id, (None,))[0], profile) for c in element.claims)
-    stale = [v.claim.id for v in verdicts if values.get(v.claim.id, (None, None))[1] != v.verdict]
-    stale += sorted(set(values) - {c.id for c in element.claims})
     meta = {k: v for k, v in data.items() if k not in ("schema", "element", "profile", "claims")}
     meta["committed"] = path == places[1]
+    # A claim that is younger than a kept result has not been run there; the others must be as they were.
+    asked = [v for v in verdicts if v.claim.id in values or not meta["committed"]]
+    stale = [v.claim.id for v in asked if values.get(v.claim.id, (None, None))[1] != v.verdict]
+    stale += sorted(set(values) - {c.id for c in element.claims})
     return Stored(element, profile, verdicts, meta, tuple(stale))
 
 

@@ -188,3 +188,19 @@ def test_one_broken_file_is_named_and_stops_neither_status_nor_check(project, ca
     with pytest.raises(SystemExit):
         reports.check(None)
     assert "Cannot be read: toy (" in capsys.readouterr().out
+
+
+def test_a_claim_younger_than_a_kept_result_has_not_been_run_there(project):
+    Element("toy").judge(**VALUES)
+    made = project / "build/smoke/verdicts/toy.json"
+    register = project / "book" / "elements.yml"
+    young = "    - id: T0\n      sentence: New.\n      quantity: new\n      bound: {at_most: 1.0}\n    - id: T1\n"
+    register.write_text(register.read_text().replace("    - id: T1\n", young))
+    loaded = Register.load(project)
+    stored = verdicts.load(loaded, loaded["toy"], "smoke")
+    assert (stored.verdicts[0].verdict, stored.stale) == ("not run", ("T0",))  # a run of one's own is to be made again
+    kept = project / "book/results/smoke/verdicts/toy.json"
+    kept.parent.mkdir(parents=True)
+    made.rename(kept)
+    stored = verdicts.load(loaded, loaded["toy"], "smoke")
+    assert (stored.verdicts[0].verdict, stored.stale) == ("not run", ())
