@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from gfm.central.stationary.program import first_term
 from gfm.errors import InputError
@@ -43,3 +44,9 @@ def test_a_step_moves_every_weight_by_the_same_amount_and_lowers_the_loss_below_
 def test_impossible_values_are_refused(wrong):
     with pytest.raises(InputError):
         MaxNormDescent(**wrong)
+
+
+def test_the_callers_random_numbers_are_left_alone():
+    before = torch.get_rng_state()
+    MaxNormDescent().problem()
+    assert torch.equal(torch.get_rng_state(), before)

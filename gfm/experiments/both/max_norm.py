@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from typing import ClassVar
 
@@ -41,8 +42,14 @@ def max_norm_sharpness(H: np.ndarray) -> float:
     """
     if len(H) > MOST:
         raise InputError(f"all vectors of signs are tried for at most {MOST} weights, not for {len(H)}")
-    signs = np.array([(1.0, *rest) for rest in product((-1.0, 1.0), repeat=len(H) - 1)])
+    signs = _signs(len(H))
     return float(((signs @ H) * signs).sum(1).max())
+
+
+@cache
+def _signs(p: int) -> np.ndarray:
+    """(2^(p - 1), p) all vectors of signs, of d and -d one."""
+    return np.array([(1.0, *rest) for rest in product((-1.0, 1.0), repeat=p - 1)])
 
 
 @dataclass(frozen=True)
@@ -84,11 +91,11 @@ class MaxNormDescent(Experiment):
             raise InputError(f"hidden must be at most {MOST // 4}: all vectors of signs are tried")
 
     def problem(self) -> Problem:
-        """The training problem, at the initial weights of the seed ``first``."""
+        """The training problem; the runs start from weights of their own."""
         with seeding(0):
             x = torch.randn(EXAMPLES, 2, dtype=torch.float64)
             y = torch.sin(2 * x[:, :1]) * x[:, 1:] + 0.3 * torch.randn(EXAMPLES, 1, dtype=torch.float64)
-        layers = nn.Linear(2, self.hidden), nn.Tanh(), nn.Linear(self.hidden, 1, bias=False)
+            layers = nn.Linear(2, self.hidden), nn.Tanh(), nn.Linear(self.hidden, 1, bias=False)
         return Problem(nn.Sequential(*layers).double(), x, y, "mse")
 
     def compute(self, context: Context) -> Result:
