@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gfm.checks import whole
 from gfm.errors import InputError
 from gfm.problem.flat import trainable
 from gfm.trajectories.layout import Layout
@@ -21,11 +22,18 @@ STEP = "optimizer.step"
 """Buffer with the optimizer's own count of steps, (runs, states), where runs do not begin at its first step."""
 
 
+_SETTINGS = ("momentum", "alpha", "betas", "eps", "weight_decay")
+_MEMORIES = ("momentum", "alpha", "betas")
+_VARIANTS = ("amsgrad", "nesterov", "centered", "dampening", "maximize")
+"""Options of torch's optimizers under which their rule is another one than the recorded averages tell."""
+
+
 class Recent:
     """The last ``seen`` + 1 recorded states of a run, with the optimizer's averages.
 
     Args:
-        optimizer: of any kind; its averages are recorded for those of ``gfm.trajectories.OPTIMIZERS``.
+        optimizer: of any kind; its averages are recorded for those of ``gfm.trajectories.OPTIMIZERS``, if all its
+            parameter groups follow the same rule.
         model: the module; the weights are its trainable parameters.
         seen: number of states after the first.
         every: optimizer steps between recorded states.
@@ -34,11 +42,17 @@ class Recent:
         states: the recorded states, oldest first: name -> array.
         parameters: the model's trainable parameters.
         layout: of the weights (p,).
+
+    Raises:
+        InputError: A number is below 1, or weights are complex.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, model: nn.Module, seen: int, every: int) -> None:
-        self.optimizer, self.layout, self.seen, self.every = optimizer, Layout.of(model), seen, every
+        self.optimizer, self.layout = optimizer, Layout.of(model)
+        self.seen, self.every = whole("seen", seen, 1), whole("every", every, 1)
         self.parameters = [parameter for _, parameter in trainable(model)]
+        if any(parameter.is_complex() for parameter in self.parameters):
+            raise InputError("The model has complex weights; only real ones are recorded.")
         self.kind, self.names = _kind(optimizer)
         self.states: list[dict[str, np.ndarray]] = []
 
@@ -69,9 +83,9 @@ class Recent:
         meta: dict[str, Any] = {"optimizer": self.kind}
         if len(rates) == 1:  # with several there is none for all weights
             meta["lr"] = rates.pop()
-        group = self.optimizer.param_groups[0]
-        names = ("momentum", "alpha", "betas", "eps", "weight_decay")
-        meta["options"] = {name: group[name] for name in names if name in group}
+        groups = self.optimizer.param_groups
+        meta["options"] = {name: groups[0][name] for name in _SETTINGS
+                           if name in groups[0] and all(group.get(name) == groups[0][name] for group in groups)}
         return Trajectories(
             values.pop("weights"),
             np.arange(self.seen + 1) * self.every,
@@ -81,24 +95,30 @@ class Recent:
             buffers={STEP: values["step"]},
         )
 
-    def state_dict(self) -> list[dict[str, Tensor]]:
-        """The recorded states as tensors."""
-        return [{name: torch.from_numpy(np.asarray(v)) for name, v in state.items()} for state in self.states]
+    def state_dict(self) -> dict[str, Any]:
+        """The recorded states as tensors, with the names and shapes of the model's weights."""
+        states = [{name: torch.from_numpy(np.array(value)) for name, value in state.items()} for state in self.states]
+        return {"shapes": self._shapes(), "states": states}
 
-    def load_state_dict(self, states: Sequence[Mapping[str, Tensor]]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what :meth:`state_dict` gave.
 
         Raises:
             InputError: It is of another model or optimizer, or is no such state.
         """
         try:
-            recorded = [{name: tensor.numpy().copy() for name, tensor in state.items()} for state in states]
-        except (TypeError, AttributeError):
+            shapes = {name: tuple(shape) for name, shape in state["shapes"].items()}
+            recorded = [{name: tensor.detach().cpu().numpy().copy() for name, tensor in one.items()}
+                        for one in state["states"]]
+        except (TypeError, AttributeError, KeyError):
             raise InputError("These are not the recorded states of a training run.") from None
-        shapes = {name: value.shape for name, value in self._state(0).items()}
-        if any({name: value.shape for name, value in state.items()} != shapes for state in recorded):
+        own = {name: value.shape for name, value in self._state(0).items()}
+        if shapes != self._shapes() or any({n: v.shape for n, v in one.items()} != own for one in recorded):
             raise InputError("This state belongs to another model or optimizer.")
         self.states = recorded
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return dict(zip(self.layout.names, self.layout.shapes, strict=True))
 
     def _state(self, step: int) -> dict[str, np.ndarray]:
         """Weights and averages, each (p,), and the optimizer's count of steps."""
@@ -119,9 +139,13 @@ def _flat(tensors: Sequence[Tensor]) -> np.ndarray:
 
 
 def _kind(optimizer: torch.optim.Optimizer) -> tuple[str, dict[str, str]]:
-    """The optimizer's name, and the names of its averages: ours -> torch's."""
-    momentum = bool(optimizer.param_groups[0].get("momentum", 0))
+    """The optimizer's name, and the names of its averages: ours -> torch's; none if the rule is not a known one."""
+    groups = optimizer.param_groups
+    others = [name for name in _VARIANTS if any(group.get(name) for group in groups)]
+    uneven = [name for name in _MEMORIES if any(group.get(name) != groups[0].get(name) for group in groups)]
+    momentum = bool(groups[0].get("momentum"))
     for name, (cls, options, names) in OPTIMIZERS.items():
-        if type(optimizer) is cls and bool(options.get("momentum", 0)) == (momentum and cls is torch.optim.SGD):
+        if type(optimizer) is cls and ("momentum" in options) == momentum and not others and not uneven:
             return name, dict(names)
-    return type(optimizer).__name__, {}
+    told = [*others, *(f"different {name}" for name in uneven)] or ["momentum"] * momentum
+    return type(optimizer).__name__ + (f" with {' and '.join(told)}" if told else ""), {}

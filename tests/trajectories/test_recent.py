@@ -73,7 +73,7 @@ def test_what_was_loaded_does_not_change_with_the_tensors_it_came_from():
     before = recent.window()
     other = trained(adam)[2]
     other.load_state_dict(kept)
-    for state in kept:
+    for state in kept["states"]:
         state["weights"].zero_()
     found = other.window()
     np.testing.assert_array_equal(found.weights, before.weights)
@@ -95,3 +95,63 @@ def test_what_is_no_state_is_refused(state):
 def test_a_state_with_other_averages_is_refused(make):
     with pytest.raises(InputError, match="another model or optimizer"):
         trained(make)[2].load_state_dict(trained(adam)[2].state_dict())
+
+
+@pytest.mark.parametrize("make, kind", [
+    (lambda m: torch.optim.Adam(m.parameters(), 1e-2, amsgrad=True), "Adam with amsgrad"),
+    (lambda m: torch.optim.SGD(m.parameters(), 1e-2, momentum=0.9, nesterov=True), "SGD with nesterov"),
+    (lambda m: torch.optim.RMSprop(m.parameters(), 1e-2, centered=True), "RMSprop with centered"),
+    (lambda m: torch.optim.RMSprop(m.parameters(), 1e-2, momentum=0.9), "RMSprop with momentum"),
+    (lambda m: torch.optim.SGD([{"params": [m.weight]}, {"params": [m.bias], "momentum": 0.9}], 1e-2),
+     "SGD with different momentum"),
+    (lambda m: torch.optim.Adam([{"params": [m.weight]}, {"params": [m.bias], "betas": (0.8, 0.9)}], 1e-2),
+     "Adam with different betas"),
+])
+def test_another_rule_than_the_known_ones_is_not_taken_for_one(make, kind):
+    window = trained(make)[2].window()
+    assert window.meta["optimizer"] == kind and not window.states
+
+
+def test_options_in_which_groups_differ_are_not_told_for_all():
+    def groups(model):
+        return torch.optim.AdamW([{"params": [model.weight]}, {"params": [model.bias], "weight_decay": 0.0}], 1e-2)
+
+    window = trained(groups)[2].window()
+    assert window.meta["options"] == {"betas": (0.9, 0.999), "eps": 1e-8} and window.meta["optimizer"] == "AdamW"
+    assert set(window.states) == {"momentum", "second"}
+
+
+def test_a_state_shares_no_memory_with_the_run():
+    _, _, recent = trained(adam)
+    before = recent.window().weights
+    for state in recent.state_dict()["states"]:
+        state["weights"].zero_()
+    np.testing.assert_array_equal(recent.window().weights, before)
+
+
+def test_a_state_of_another_model_with_as_many_weights_is_refused():
+    kept = trained(adam)[2].state_dict()
+    other = nn.Sequential(nn.Linear(7, 1))
+    with pytest.raises(InputError, match="belongs to another model or optimizer"):
+        Recent(torch.optim.Adam(other.parameters()), other, 2, 1).load_state_dict(kept)
+
+
+def test_a_state_that_needs_gradients_is_taken_as_numbers():
+    _, _, recent = trained(adam)
+    kept = recent.state_dict()
+    for state in kept["states"]:
+        state["weights"].requires_grad_()
+    trained(adam)[2].load_state_dict(kept)
+
+
+@pytest.mark.parametrize("numbers", [{"seen": 0}, {"every": 0}, {"seen": 1.5}])
+def test_numbers_below_one_are_refused(numbers):
+    model = nn.Linear(2, 1)
+    with pytest.raises(InputError, match="whole number of at least 1"):
+        Recent(adam(model), model, **{"seen": 2, "every": 1, **numbers})
+
+
+def test_complex_weights_are_refused():
+    model = nn.Linear(2, 1, dtype=torch.complex64)
+    with pytest.raises(InputError, match="complex weights"):
+        Recent(adam(model), model, 2, 1)
