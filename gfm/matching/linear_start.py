@@ -22,7 +22,8 @@ def linear_starts(
     """(kappa, b, q) of the network's linear layer for every one of ``RIDGES``; see :meth:`NetworkField.start`.
 
     The velocity of x is affine in g, so that two evaluations of the rule give the g that a step shows. The
-    coefficients are piecewise linear in time: the normal equations couple neighbouring knots only.
+    coefficients are piecewise linear in time: the normal equations couple neighbouring knots only. The features of a
+    series are the same at all its steps, so that what depends on the step is summed before it meets them.
 
     Args:
         network: whose linear layer it is.
@@ -35,17 +36,17 @@ def linear_starts(
     some = torch.linspace(0, len(course.z) - 1, min(len(course.z), MOST)).round().long()
     course = course.part(some)
     features = torch.cat([context[some], torch.ones(len(some), 1)], dim=1)
-    width = features.shape[1] + 1
-    gram = features.new_zeros(network.knots * width, network.knots * width)
-    right = features.new_zeros(network.knots * width)
-    squares = features.new_zeros(2, network.knots)
+    knots, width = network.knots, features.shape[1] + 1
+    alone, coupled = features.new_zeros(2, knots, 3, len(some))  # at a knot, and of a knot with the following one
+    shown = features.new_zeros(knots, 2, len(some))
+    squares = features.new_zeros(2, knots)
     zero, one = features.new_zeros(len(some), 1), features.new_ones(len(some), 1)
     for k in range(n, n + horizon - span + 1):
         z, step = course.z[:, k : k + 1], course.steps[:, k : k + 1]
         count = float(course.steps[0, k + span] - course.steps[0, k])
         u = (course.z[:, k + span : k + span + 1] - z) / count
-        place = torch.tensor([[(k - n) / horizon * (network.knots - 1)]]).to(u)
-        low = min(int(place), max(network.knots - 2, 0))
+        place = torch.tensor([[(k - n) / horizon * (knots - 1)]]).to(u)
+        low = min(int(place), max(knots - 2, 0))
         share = float(place) - low
         q = None
         if network.squares:
@@ -54,18 +55,28 @@ def linear_starts(
             mean = (course.weight * q[:, 0]).sum()
             squares[0, low] += (1 - share) * mean
             squares[1, low] += (1 - share) * course.weight.sum()
-            if low + 1 < network.knots:
+            if low + 1 < knots:
                 squares[0, low + 1] += share * mean
                 squares[1, low + 1] += share * course.weight.sum()
         given = LEAST * z[..., 0] if network.state == "restoring" else zero  # with the kappa of the start
         still, moving = (course.velocity(z, given + g, q, step, count)[..., 0] for g in (zero, one))
-        response = (moving - still) * course.weight.sqrt()[:, None]
-        x = z[..., 0] if network.state == "linear" else zero
-        rows = response * torch.cat([x, -features], dim=1)
-        rows = torch.cat([(1 - share) * rows, share * rows], dim=1)[:, : (network.knots - low) * width]
-        at = slice(low * width, low * width + rows.shape[1])
-        gram[at, at] += rows.T @ rows
-        right[at] += rows.T @ ((u[..., 0] - still) * course.weight.sqrt()[:, None])[:, 0]
+        response = ((moving - still) * course.weight.sqrt()[:, None])[:, 0]
+        x = z[:, 0, 0] if network.state == "linear" else zero[:, 0]
+        wanted = response * (u[:, 0, 0] - still[:, 0]) * course.weight.sqrt()
+        squared = response.square() * torch.stack([torch.ones_like(x), x, x.square()])
+        for knot, part in ((low, 1 - share), (low + 1, share)):
+            if part:
+                alone[knot] += part**2 * squared
+                shown[knot] += part * torch.stack([wanted, wanted * x])
+        if share:
+            coupled[low] += share * (1 - share) * squared
+    gram, right = features.new_zeros(knots, width, knots, width), features.new_zeros(knots, width)
+    for knot in range(knots):
+        gram[knot, :, knot] = _block(features, alone[knot])
+        right[knot, 0], right[knot, 1:] = shown[knot, 1].sum(), -features.T @ shown[knot, 0]
+        if knot + 1 < knots:
+            gram[knot, :, knot + 1] = gram[knot + 1, :, knot] = _block(features, coupled[knot])
+    gram, right = gram.view(knots * width, -1), right.view(-1)
     size = gram.diagonal().sqrt()
     size[size == 0] = 1.0
     values, vectors = torch.linalg.eigh(gram / size[:, None] / size)
@@ -78,6 +89,18 @@ def linear_starts(
     out = []
     for ridge in RIDGES:
         gain = torch.where(solved, inside / (values + ridge).clamp_min(torch.finfo(values.dtype).tiny), 0.0)
-        found = (vectors @ gain / size).view(network.knots, width)
+        found = (vectors @ gain / size).view(knots, width)
         out.append((found[:, 0], found[:, 1:], q))
     return out
+
+
+def _block(features: Tensor, squared: Tensor) -> Tensor:
+    """(width, width) the sum over series of the squared response times [x, -f] [x, -f]^T, for the features f.
+
+    Args:
+        features: (series, width - 1).
+        squared: (3, series) the squared response times 1, x and x^2.
+    """
+    corner, edge = squared[2].sum()[None, None], -(features.T @ squared[1])[:, None]
+    inner = features.T @ (squared[0][:, None] * features)
+    return torch.cat([torch.cat([corner, edge.T], dim=1), torch.cat([edge, inner], dim=1)])

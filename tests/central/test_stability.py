@@ -14,6 +14,7 @@ run = gfm.central.run
 
 
 @pytest.mark.parametrize("theta", [8.1, 20.0, 36.0])
+@pytest.mark.no_cover
 def test_large_eigenvalues_below_a_high_threshold_decay(theta):
     """Momentum .9 is stable up to 38, where four Euler substeps are not beyond 8."""
     rule = HeavyBall(lr=0.1, momentum=0.9)  # P = 1
@@ -24,6 +25,7 @@ def test_large_eigenvalues_below_a_high_threshold_decay(theta):
 
 
 @pytest.mark.parametrize("b", [0.0, 0.3, 0.9])
+@pytest.mark.no_cover
 def test_the_flow_of_momentum_settles_at_its_edge(b):
     """In a straight valley: y rests where S(y) = 2 (1 + b) / lr, held by E x^2 = 2 pull (goal - y) / S'(y)."""
     lr = 0.1
@@ -39,6 +41,7 @@ def test_the_flow_of_momentum_settles_at_its_edge(b):
 
 
 @pytest.mark.parametrize("b", [0.0, 0.3])
+@pytest.mark.no_cover
 def test_the_optimizer_with_momentum_swings_as_its_flow_predicts(b):
     """In the same valley, started on its cycle but for the momentum, far inside the linear range."""
     lr = 0.1
@@ -60,6 +63,7 @@ def test_adams_early_edge_is_low_but_its_flow_no_stiffer():
 
 
 @pytest.mark.parametrize("beta2", [0.05, 0.15])
+@pytest.mark.no_cover
 def test_a_short_lived_second_moment_is_followed(beta2):
     """Its rate, (1 - beta2) / beta2 per step, is beyond what four substeps can follow."""
     rule = ScalarRMSProp(lr=0.01, beta2=beta2)
