@@ -94,7 +94,7 @@ def test_oscillation_lives_where_the_edge_is(edge_run):
 
 @pytest.mark.parametrize(("rule", "steps"), [
     (GradientDescent(lr=0.5), 60), (ScalarRMSProp(lr=0.05, beta2=0.9), 60),
-    (RMSProp(lr=0.01, beta2=0.9, eps=1e-3, bias_correction=True), 20),
+    (RMSProp(lr=0.01, beta2=0.9, eps=1e-3, bias_correction=True), 12),
 ], ids=["gd", "scalar", "rmsprop"])
 @pytest.mark.parametrize(("band", "error"), [(1e-4, 1e-5), (None, 1e-3)], ids=["narrow", "default"])
 @pytest.mark.no_cover
