@@ -29,7 +29,7 @@ def roots(n: Coefficients, d: Coefficients, decay: float, levels: np.ndarray) ->
     return np.linalg.eigvals(companions)
 
 
-def first_unstable(n: Coefficients, d: Coefficients, decay: float = 0.0, ratio: float = 1.002) -> Edge:
+def first_unstable(n: Coefficients, d: Coefficients, decay: float = 0.0, ratio: float = 1.003) -> Edge:
     """The first level with a root outside the unit circle, by trying levels from 0.001 on and then by bisection.
 
     Args:
@@ -92,7 +92,7 @@ class FirstRoots(Experiment):
 
     filters: int = 400
     seed: int = 0
-    ratio: float = 1.002
+    ratio: float = 1.003
 
     def __post_init__(self) -> None:
         whole("filters", self.filters, 1)

@@ -20,10 +20,16 @@ from gfm.nets.seeding import seeding
 from gfm.optimizers.stability import Edge, edge_of_stability, steady_excess
 from gfm.store.experiment import Context, Experiment, Result
 
-__all__ = ["FILTERS", "PROBLEMS", "FilterRuns", "Landscape", "Memories", "SmallDisturbances", "edge_of", "excess_of"]
+__all__ = [
+    "AVERAGED", "EXCESS", "FILTERS", "PROBLEMS", "FilterRuns", "Landscape", "Memories", "SmallDisturbances", "edge_of",
+    "excess_of",
+]
 
 AVERAGED = 24
 """Steps over which weights are averaged before the sharpness is measured: whole swings of two, four, six and eight."""
+
+EXCESS = 0.3
+"""How far the lowest point of the valley lies beyond the edge, as the logarithm of the sharpness."""
 
 Coefficients = tuple[float, ...]
 
@@ -88,7 +94,7 @@ class Landscape(NamedTuple):
         return torch.linalg.eigvalsh(torch.func.vmap(torch.func.hessian(self.loss))(w))[:, -1]
 
 
-def _valley(sharpness: float = 15.0, steepening: float = 0.3, excess: float = 0.3) -> Landscape:
+def _valley(sharpness: float = 15.0, steepening: float = 0.3, excess: float = EXCESS) -> Landscape:
     """A valley that is sharpest, 20, at the weights zero across its floor; its lowest point is ``excess`` beyond the edge."""
     edge = math.log(sharpness / 20.0) / steepening
     run = ValleyRun(start=(edge - 0.6 / steepening,), offset=0.05, edge_lr=0.1, steepening=steepening, pull=0.05,
@@ -105,7 +111,7 @@ def _valley(sharpness: float = 15.0, steepening: float = 0.3, excess: float = 0.
     return Landscape(loss, starts, sharpness)
 
 
-def _network(sharpness: float = 10.0, hidden: int = 5, examples: int = 20) -> Landscape:
+def _network(sharpness: float = 8.0, hidden: int = 5, examples: int = 50) -> Landscape:
     """Two inputs, two layers of tanh units and one output learn 2 sin(2 x_1) x_2 with noise, by half the squared error."""
     with seeding(0):
         x = torch.randn(examples, 2, dtype=torch.float64)
