@@ -34,8 +34,9 @@ def root_paths(paths: Mapping[str, np.ndarray], edges: Mapping[str, complex]) ->
             axes.plot(edges[name].real, edges[name].imag, marker, color=line.get_color(), markersize=7)
         for edge in {complex(round(e.real, 6), round(e.imag, 6)) for e in edges.values()}:
             period = 2 * np.pi / np.angle(edge)
-            axes.annotate(f"every {period:.3g} steps", (edge.real, edge.imag), (1.14 * edge.real, 1.1 * edge.imag + 0.06),
-                          ha="right" if edge.real < -0.1 else "left" if edge.real > 0.1 else "center", fontsize=8.5)
+            side = "right" if edge.real < -0.1 else "left" if edge.real > 0.1 else "center"
+            axes.annotate(f"every {period:.3g} steps", (edge.real, edge.imag), ha=side, fontsize=8.5,
+                          xytext=(1.14 * edge.real, 1.1 * edge.imag + 0.06))
         axes.set(aspect="equal", xlim=(-2.0, 1.6), ylim=(-0.06, 1.3), xlabel="real part of the root z",
                  ylabel="imaginary part", title="Stability ends where a root leaves the circle")
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)

@@ -1,12 +1,12 @@
 """Where descent along any linear filter of the gradient loses stability, and how steadily it can stay there.
 
-On a quadratic with curvature S, a rule that steps by w_{t+1} = (1 - decay) w_t - lr (Q g)_t multiplies w by the roots of
+On a quadratic of curvature S, a rule that steps by w_{t+1} = (1 - decay) w_t - lr (Q g)_t multiplies w by the roots of
 
     z - 1 + decay + lr S Q(z) = 0,        Q(z) = (n_0 + n_1 / z + ...) / (d_0 + d_1 / z + ...)
 
-At the edge of stability a root lies on the unit circle, so that lr S is (1 - decay - z) / Q(z) at some z = exp(i omega).
-For a real S this must be real, which leaves a few omega: roots of a polynomial in cos omega. The edge is the least
-positive value among them. At z = -1, where most rules leave, it is (2 - decay) / Q(-1).
+At the edge of stability a root lies on the unit circle: lr S is (1 - decay - z) / Q(z) at some z = exp(i omega). For
+a real S this must be real, which leaves a few omega: roots of a polynomial in cos omega. The edge is the least positive
+value among them. At z = -1, where most rules leave, it is (2 - decay) / Q(-1).
 
 **At the edge** of a valley S(y) x^2 / 2 + c (y - y*)^2 / 2, S = S* exp(a y), swings x = Re(X z^t) hold y where S = S*.
 Let v be the rate of a small disturbance, g = lr Q(1) c that of y, e = a y* the excess: how far, as a logarithm, S would
@@ -52,16 +52,16 @@ class Edge(NamedTuple):
 
     @property
     def period(self) -> float:
-        """Steps in which the oscillation at the edge comes round; infinite for a drift without oscillation."""
-        angle = math.atan2(self.root.imag, self.root.real)
-        return 2.0 * math.pi / angle if angle else math.inf
+        """Steps in which the oscillation at the edge comes round."""
+        return 2.0 * math.pi / math.atan2(self.root.imag, self.root.real)
 
 
 def edge_of_stability(n: Sequence[float] = (1.0,), d: Sequence[float] = (1.0,), decay: float = 0.0) -> Edge:
     """The least learning rate times curvature at which a root lies on the unit circle.
 
     Args:
-        n, d: coefficients of the filter; a constant gradient gives a positive response.
+        n: coefficients of the filter's numerator; a constant gradient gives a positive response.
+        d: those of its denominator.
         decay: share of the weights that a step takes off.
 
     Raises:
@@ -75,17 +75,17 @@ def edge_of_stability(n: Sequence[float] = (1.0,), d: Sequence[float] = (1.0,), 
         >>> round(edge_of_stability((0.0, 1.0)).period, 6)  # a gradient that comes a step late
         6.0
     """
-    n, d = _checked(n, d)
+    above, below = _checked(n, d)
     number("decay", decay, lambda x: 0 <= x < 1, "a number in [0, 1)")
-    size = len(n)
-    moving, filtered = np.polymul([-1.0, 1.0 - decay], d), np.append(0.0, n)  # both times z^(size - 1), in powers of z
+    size = len(above)
+    moving, filtered = np.polymul([-1.0, 1.0 - decay], below), np.append(0.0, above)  # times z^(size - 1), in powers
     # 1 / z is the conjugate of z on the circle, so Im(moving conj(filtered)) is a sum of sines of multiples of omega.
     product = np.convolve(moving, filtered[::-1])
     sines = product[size - 1::-1] - product[size + 1:]
     edges = []
-    for z in (1.0 + 0.0j, -1.0 + 0.0j, *_zeros(sines)):
+    for z in (-1.0 + 0.0j, *_zeros(sines)):  # not 1, since the response to a constant is positive
         response = np.polyval(filtered, z)
-        if abs(response) > _NEAR * abs(n).sum():
+        if abs(response) > _NEAR * abs(above).sum():
             level = float((np.polyval(moving, z) / response).real)
             edges += [Edge(level, z)] if level > _NEAR else []
     return min(edges, key=lambda edge: edge.level)
@@ -97,7 +97,8 @@ def steady_excess(n: Sequence[float] = (1.0,), d: Sequence[float] = (1.0,)) -> f
     Beyond it the sharpness does not settle at the edge but rises and falls in bursts.
 
     Args:
-        n, d: coefficients of the filter; a constant gradient gives a positive response.
+        n: coefficients of the filter's numerator; a constant gradient gives a positive response.
+        d: those of its denominator.
 
     Raises:
         InputError: The filter is unstable by itself or its response is not positive.
@@ -106,17 +107,16 @@ def steady_excess(n: Sequence[float] = (1.0,), d: Sequence[float] = (1.0,)) -> f
         >>> round(1 / steady_excess(), 6), round(1 / steady_excess((1.0,), (1.0, -0.5)), 6)
         (3.0, 35.0)
     """
-    level, z = edge_of_stability(n, d)
-    n, d = _checked(n, d)
-    whole = np.polyadd(np.polymul([1.0, -1.0], d), level * n)
+    (level, z), (above, below) = edge_of_stability(n, d), _checked(n, d)
+    gain, ages = above.sum() / below.sum(), np.arange(len(above))
+    whole = np.polyadd(np.polymul([1.0, -1.0], below), level * above)
     slope, bend = (np.polyval(np.polyder(whole, m), z) for m in (1, 2))
-    response, tilt = np.polyval(n, z), np.polyval(np.polyder(n), z)
+    response, tilt = np.polyval(above, z), np.polyval(np.polyder(above), z)
     kappa, tau = -level * response / (slope * z), z * (tilt / response - bend / (2.0 * slope))
-    ages = np.arange(len(n))
-    delay = ages @ n / n.sum() - ages @ d / d.sum()
+    delay = ages @ above / above.sum() - ages @ below / below.sum()
     total = 1.0 + 2.0 * (kappa * (tau - delay - 1.0)).real
     if z.imag:
-        twice = np.polyval(n, z * z) / np.polyval(d, z * z) * d.sum() / n.sum()
+        twice = np.polyval(above, z * z) / np.polyval(below, z * z) / gain
         total += (kappa * twice / (z * z - 1.0)).real
     return float(-1.0 / total) if total < 0 else math.inf
 

@@ -33,7 +33,9 @@ def first_unstable(n: Coefficients, d: Coefficients, decay: float = 0.0, ratio: 
     """The first level with a root outside the unit circle, by trying levels from 0.001 on and then by bisection.
 
     Args:
-        n, d, decay: as in :func:`gfm.optimizers.stability.edge_of_stability`.
+        n: coefficients of the filter's numerator.
+        d: those of its denominator.
+        decay: share of the weights that a step takes off.
         ratio: of a level to the one before.
 
     Raises:
@@ -115,7 +117,8 @@ class FirstRoots(Experiment):
 def _random_filter(draw: np.random.Generator) -> tuple[Coefficients, Coefficients]:
     """Coefficients n and d, of gain 1 and with poles inside a circle of radius 0.95."""
     turn = draw.uniform(0, 0.95) * np.exp(1j * draw.uniform(0, math.pi))
-    poles = [*draw.uniform(-0.95, 0.95, draw.integers(0, 2)), *([turn, turn.conjugate()] if draw.random() < 0.5 else [])]
+    pair = [turn, turn.conjugate()] if draw.random() < 0.5 else []
+    poles = [*draw.uniform(-0.95, 0.95, draw.integers(0, 2)), *pair]
     d = np.real(np.poly(poles)) if poles else np.ones(1)
     n = draw.standard_normal(draw.integers(1, 5))
     return tuple((n * d.sum() / n.sum()).tolist()), tuple(d.tolist())

@@ -78,7 +78,7 @@ class Memories:
 
 
 class Landscape(NamedTuple):
-    """A loss (...,) of weights (..., p), starts (runs, p) by seed, and the sharpness at which the rules get their edge."""
+    """A loss (...,) of weights (..., p), starts (runs, p) by seed, the sharpness at which the rules get their edge."""
 
     loss: Callable[[Tensor], Tensor]
     starts: Callable[[int, int], Tensor]
@@ -95,7 +95,7 @@ class Landscape(NamedTuple):
 
 
 def _valley(sharpness: float = 15.0, steepening: float = 0.3, excess: float = EXCESS) -> Landscape:
-    """A valley that is sharpest, 20, at the weights zero across its floor; its lowest point is ``excess`` beyond the edge."""
+    """A valley whose lowest point is ``excess`` beyond the edge; weight decay pulls to where its walls have 20."""
     edge = math.log(sharpness / 20.0) / steepening
     run = ValleyRun(start=(edge - 0.6 / steepening,), offset=0.05, edge_lr=0.1, steepening=steepening, pull=0.05,
                     goal=edge + excess / steepening, bend=0.1)
@@ -112,7 +112,7 @@ def _valley(sharpness: float = 15.0, steepening: float = 0.3, excess: float = EX
 
 
 def _network(sharpness: float = 8.0, hidden: int = 5, examples: int = 50) -> Landscape:
-    """Two inputs, two layers of tanh units and one output learn 2 sin(2 x_1) x_2 with noise, by half the squared error."""
+    """Two inputs, two layers of tanh units and one output learn 2 sin(2 x_1) x_2 with noise, by the squared error."""
     with seeding(0):
         x = torch.randn(examples, 2, dtype=torch.float64)
         y = 2 * torch.sin(2 * x[:, 0]) * x[:, 1] + 0.6 * torch.randn(examples, dtype=torch.float64)
@@ -139,8 +139,8 @@ class FilterRuns(Experiment):
     """Runs with each filter in one problem, all at once; without weight decay the edge of all is at one sharpness.
 
     Arrays: step (m,); by filter, weight decay and run (filters, decays, runs, m), at weights averaged over the last 24
-    steps: loss, sharpness (largest eigenvalue of the Hessian), NaN if they are very far away; edge (filters, decays), the
-    sharpness where stability is lost.
+    steps: loss, sharpness (largest eigenvalue of the Hessian), NaN if they are very far away; edge (filters, decays),
+    the sharpness where stability is lost.
 
     Args:
         problem: one of ``PROBLEMS``.
@@ -171,9 +171,10 @@ class FilterRuns(Experiment):
         for name in ("steps", "every", "runs"):
             whole(name, getattr(self, name), 1)
         number("share", self.share, lambda x: 0 < x < math.inf, "positive and finite")
-        for what, name, known in (("problem", self.problem, PROBLEMS), *(("filter", x, FILTERS) for x in self.filters)):
-            if name not in known:
-                raise InputError(f"{what} must be one of {', '.join(known)}, not {name}")
+        if self.problem not in PROBLEMS:
+            raise InputError(f"problem must be one of {', '.join(PROBLEMS)}, not {self.problem}")
+        if unknown := set(self.filters) - set(FILTERS):
+            raise InputError(f"filters must be some of {', '.join(FILTERS)}, not {', '.join(sorted(unknown))}")
 
     def compute(self, context: Context) -> Result:
         """Run all filters, decays and starts in one loop."""
@@ -207,8 +208,8 @@ class SmallDisturbances(Experiment):
     Runs start at the edge with the swings that hold it, ln S disturbed by 1e-4. Their deviations of ln S, averaged over
     24 steps, are compared between the second and the last sixth of the run.
 
-    Arrays: excess (filters,) from the formula; by filter and share of it (filters, shares): growth, the logarithm of the
-    ratio of both deviations' standard deviations; measured (filters,), the excess without growth, by interpolation.
+    Arrays: excess (filters,) from the formula; by filter and share of it (filters, shares): growth, the logarithm of
+    the ratio of both deviations' standard deviations; measured (filters,), the excess without growth, interpolated.
 
     Args:
         filters: names in ``FILTERS``, of a finite excess.
@@ -236,7 +237,7 @@ class SmallDisturbances(Experiment):
             raise InputError("shares must be at least two positive numbers that rise")
 
     def compute(self, context: Context) -> Result:
-        """Run all filters and shares in one loop, in S(y) x^2 / 2 + c (y - y*)^2 / 2 with S = exp(y), the edge at y = 0."""
+        """Run all in one loop, in S(y) x^2 / 2 + c (y - y*)^2 / 2 with S = exp(y) and the edge at y = 0."""
         started, names = time.perf_counter(), [name for name in self.filters for _ in self.shares]
         formula = np.array([excess_of(name) for name in self.filters])
         excess = torch.tensor(np.multiply.outer(formula, self.shares).ravel())
