@@ -30,7 +30,7 @@ def roots(n: Coefficients, d: Coefficients, decay: float, levels: np.ndarray) ->
 
 
 def first_unstable(n: Coefficients, d: Coefficients, decay: float = 0.0, ratio: float = 1.003) -> Edge:
-    """The first level with a root outside the unit circle, by trying levels from 0.001 on and then by bisection.
+    """The first level with a root outside the unit circle, by trying levels over eight decades, then by bisection.
 
     Args:
         n: coefficients of the filter's numerator.
@@ -39,17 +39,18 @@ def first_unstable(n: Coefficients, d: Coefficients, decay: float = 0.0, ratio: 
         ratio: of a level to the one before.
 
     Raises:
-        InputError: The first level is unstable already, or none up to 1e5 is.
+        InputError: The first level is unstable already, or none is.
     """
 
     def outside(levels: np.ndarray) -> np.ndarray:
         return abs(roots(n, d, decay, levels)).max(1) > 1.0 + 1e-12
 
-    low, chunk = 1e-3, ratio ** np.arange(257)
-    while not (found := outside(low * chunk)).any() and low < 1e5:
+    start = low = 1e-3 / sum(abs(x) for x in n)
+    chunk = ratio ** np.arange(257)
+    while not (found := outside(low * chunk)).any() and low < 1e8 * start:
         low *= chunk[-1]
-    if not found.any() or outside(np.array([1e-3]))[0]:
-        raise InputError("stability is not lost between the levels 0.001 and 1e5")
+    if not found.any() or low == start and found[0]:
+        raise InputError(f"stability is not lost between the levels {start:.3g} and {low:.3g}")
     high = low * chunk[found.argmax()]
     low = high / ratio
     for _ in range(50):
