@@ -8,16 +8,20 @@ At the edge of stability a root lies on the unit circle: lr S is (1 - decay - z)
 a real S this must be real, which leaves a few omega: roots of a polynomial in cos omega. The edge is the least positive
 value among them. At z = -1, where most rules leave, it is (2 - decay) / Q(-1).
 
-**At the edge** of a valley S(y) x^2 / 2 + c (y - y*)^2 / 2, S = S* exp(a y), swings x = Re(X z^t) hold y where S = S*.
-Let v be the rate of a small disturbance, g = lr Q(1) c that of y, e = a y* the excess: how far, as a logarithm, S would
-rise without swings. Near the edge ln X grows by kappa (1 / v + ...) times a change of ln S, and y answers squares of x
+**At the edge** of a valley S(y) x^2 / 2 + c (y - y*)^2 / 2, S = S* exp(a y), swings x = Re(X z^t) with a y* = e keep y at
+0, where S = S*. The excess e is how far, as a logarithm, S would rise without swings; g = lr Q(1) c is the rate of y. A
+small disturbance y ~ (1 + v)^t changes ln S by a y, and thereby ln X by a y (kappa / v + kappa tau), where kappa and
+kappa tau are the first terms at v = 0 of -lr S Q / (z - 1 + lr S Q), taken at z (1 + v). The force on y is in
+proportion to S X^2, and delayed by the filter:
 
-    v + g (1 - delay v) (1 + e + 2 e Re(kappa / v + kappa tau)) + ... = 0,      1 + v inside the unit circle:
+    v + g (1 - delay v) (1 + e + 2 e Re(kappa / v + kappa tau)) = 0
+
+For small g, 1 + v lies inside the unit circle if
 
     1 + e (1 + 2 Re(kappa (tau - delay - 1)) + Re(kappa Q(z^2) / (Q(1) (z^2 - 1)))) > 0
 
-where the last term, the swing of S in twice the rhythm of x, is there for a complex z only. For a heavy ball with
-momentum b the edge is held steadily below e = 1 / (4 ((1 + b) / (1 - b))^2 - 1), a third without momentum.
+where the last term is there for a complex z only: y, and so S, also swings at z^2. For a heavy ball with momentum b,
+tau is -delay, and the edge is held steadily below e = 1 / (4 ((1 + b) / (1 - b))^2 - 1), a third without momentum.
 
 Derived for this book; the first criterion is Nyquist's. The second is for slow g and one direction that swings.
 """
