@@ -8,7 +8,7 @@ At the edge of stability a root lies on the unit circle: lr S is (1 - decay - z)
 a real S this must be real, which leaves a few omega: roots of a polynomial in cos omega. The edge is the least positive
 value among them. At z = -1, where most rules leave, it is (2 - decay) / Q(-1).
 
-**At the edge** of a valley S(y) x^2 / 2 + c (y - y*)^2 / 2, S = S* exp(a y), swings x = Re(X z^t) with a y* = e keep y at
+**At the edge** of a valley S(y) x^2 / 2 + c (y - y*)^2 / 2, S = S* exp(a y), a y* = e, swings x = Re(X z^t) keep y at
 0, where S = S*. The excess e is how far, as a logarithm, S would rise without swings; g = lr Q(1) c is the rate of y. A
 small disturbance y ~ (1 + v)^t changes ln S by a y, and thereby ln X by a y (kappa / v + kappa tau), where kappa and
 kappa tau are the first terms at v = 0 of -lr S Q / (z - 1 + lr S Q), taken at z (1 + v). The force on y is in
