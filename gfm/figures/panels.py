@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.transforms import Bbox
 
 from gfm.central import Run
 from gfm.errors import InputError
@@ -20,7 +21,7 @@ from gfm.measures.edge import effective
 
 __all__ = [
     "ABLATED", "Curve", "Panel", "arrival", "averaged", "data_of", "draw", "effective_eigenvalues", "eigenvalues",
-    "log_x", "steps_of",
+    "log_x", "make_room", "steps_of",
 ]
 
 #: How the flow without its curvature penalty is drawn.
@@ -151,7 +152,31 @@ def draw(panels: Sequence[Panel], columns: int = 2, height: float = 2.8, width: 
                 axes.tick_params(labelbottom=True)
         if align:
             figure.align_ylabels()
+        make_room(figure)
     return figure
+
+
+def make_room(figure: Figure) -> None:
+    """Raise the upper end of a y axis where even the best place of the legend covers a curve, and put it there."""
+    figure.canvas.draw()
+    for axes in figure.axes:
+        legend = axes.get_legend()
+        if legend is None or not _covers(axes, legend.get_window_extent()):
+            continue
+        handles, labels = axes.get_legend_handles_labels()
+        columns = 2 if len(labels) > 3 else 1
+        legend = axes.legend(handles, labels, loc="upper right", ncols=columns, handlelength=2.4)
+        share = min(legend.get_window_extent().height / axes.bbox.height + 0.05, 0.6)
+        scale = axes.yaxis.get_transform()
+        low, high = scale.transform(np.array(axes.get_ylim()))
+        axes.set_ylim(top=float(scale.inverted().transform(np.array([low + (high - low) / (1.0 - share)]))[0]))
+
+
+def _covers(axes: Axes, box: Bbox) -> bool:
+    """Whether a box in display coordinates meets one of the lines, vertical ones over the whole height excepted."""
+    lines = [line for line in axes.lines if line.get_transform() != axes.get_xaxis_transform(which="grid")]
+    paths = (line.get_transform().transform_path(line.get_path()) for line in lines)
+    return any(len(path) and path.intersects_bbox(box, filled=False) for path in paths)
 
 
 def log_x(axes: Axes) -> None:
