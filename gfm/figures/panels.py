@@ -47,13 +47,15 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """One set of axes: curves, a title (the finding), labels, and a level drawn as the threshold."""
+    """One set of axes: curves, a title (the finding), labels, a level drawn as the threshold, and a moment."""
 
     title: str
     ylabel: str
     curves: Sequence[Curve]
     level: float | None = None
     level_label: str = ""
+    moment: float | None = None
+    moment_label: str = ""
     log: bool = False
     logx: bool = False
     ylim: tuple[float | None, float | None] = (None, None)
@@ -136,6 +138,8 @@ def draw(panels: Sequence[Panel], columns: int = 2, height: float = 2.8, width: 
                 curve.draw(axes)
             if panel.level is not None:
                 axes.axhline(panel.level, label=panel.level_label or None, **style.line("threshold"))
+            if panel.moment is not None:
+                axes.axvline(panel.moment, label=panel.moment_label or None, **style.line("threshold", linestyle=":"))
             axes.set(title=panel.title, ylabel=panel.ylabel)
             if panel.log:
                 axes.set_yscale("log")

@@ -39,11 +39,11 @@ def dropped(run: Run, drop: int, around: int) -> list[Panel]:
             Curve(step, optimizer.loss[seen], "gradient descent"),
             Curve(step, flow.predicted_loss[seen], "central flow: predicted average", "predicted"),
             Curve(step, flow.loss[seen], "at the flow's own weights", "stable", {"linestyle": (0, (1, 1))}),
-        ]),
+        ], moment=drop, moment_label="learning rate halved"),
         Panel("The swing dies out", "learning rate × sharpness", [
             Curve(step, effective_top(run, "discrete")[seen], "gradient descent"),
             Curve(step, effective_top(run, "central")[seen], "central flow", "central"),
-        ], level=2.0, level_label="edge"),
+        ], level=2.0, level_label="edge", moment=drop),
     ]
 
 

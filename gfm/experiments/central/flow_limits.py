@@ -63,7 +63,7 @@ def numerics_study(obtain: Obtain, lr: float, substeps: Sequence[int], **common:
     base = losses[4] if 4 in losses else final()
     rows = [
         {
-            "setting": f"{count} substeps", "kind": "substeps",
+            "setting": f"{count} to {2 * count} substeps", "kind": "substeps",
             "change": abs(losses[count] - losses[2 * count]) / losses[finest]
         }
         for count in sorted(substeps) if 2 * count in losses
