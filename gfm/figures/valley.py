@@ -18,16 +18,17 @@ _UNSTABLE = "sharpness above 2 / lr"
 _LAST = 24  # steps enlarged
 
 
-def _paths(ax: Axes, run: Run, horizontal: int, vertical: int) -> None:
+def _paths(ax: Axes, run: Run, vertical: int) -> None:
+    """The paths over the second weight, which runs along the valley."""
     for name in ("discrete", "stable", "central"):
         w = run[name].weights
         width = {"discrete": 0.8}.get(name, 2.2)
-        ax.plot(w[:, horizontal], w[:, vertical], label=_NAMES[name], zorder=3, **style.line(name, linewidth=width))
+        ax.plot(w[:, 1], w[:, vertical], label=_NAMES[name], zorder=3, **style.line(name, linewidth=width))
         if name != "discrete":
-            ax.plot(w[-1, horizontal], w[-1, vertical], "o", color=style.ROLES[name]["color"], zorder=4)
+            ax.plot(w[-1, 1], w[-1, vertical], "o", color=style.ROLES[name]["color"], zorder=4)
     w = run["discrete"].weights
-    ax.plot(w[:, horizontal], w[:, vertical], ".", markersize=2.5, color=style.COLOURS["blue"], zorder=3)
-    ax.plot(w[0, horizontal], w[0, vertical], "D", color=style.COLOURS["purple"], zorder=5)
+    ax.plot(w[:, 1], w[:, vertical], ".", markersize=2.5, color=style.COLOURS["blue"], zorder=3)
+    ax.plot(w[0, 1], w[0, vertical], "D", color=style.COLOURS["purple"], zorder=5)
 
 
 def _landscape(ax: Axes, x: np.ndarray, y: np.ndarray, loss: np.ndarray, lowest: float, sharpness: np.ndarray,
@@ -55,7 +56,7 @@ def valley(run: Run, x: np.ndarray, y: np.ndarray, loss: np.ndarray, sharpness: 
     with style.use():
         figure, (above, time, near) = plt.subplots(1, 3, figsize=(12.2, 3.7), width_ratios=(1.6, 1.1, 1.0))
         _landscape(above, y, x, loss.T, 0.02, sharpness.T, edge)
-        _paths(above, run, 1, 0)
+        _paths(above, run, 0)
         above.set(
             xlabel="weight y (along the valley)", ylabel="weight x (across)",
             title="Gradient descent zig-zags; the flows do not"
@@ -121,7 +122,7 @@ def floor_plane(
     with style.use():
         figure, (plane, time) = plt.subplots(1, 2, figsize=(10.4, 4.0), width_ratios=(1.15, 1))
         _landscape(plane, y, z, loss, 0.01, sharpness, 2.0 / run.settings["lr"])
-        _paths(plane, run, 1, 2)
+        _paths(plane, run, 2)
         plane.plot(lowest[1], lowest[2], "*", markersize=15, color=style.COLOURS["orange"],
                    markeredgecolor=style.COLOURS["black"],
                    label="lowest stable point", zorder=6, linestyle="none")
