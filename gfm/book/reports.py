@@ -19,8 +19,8 @@ def check(profile: str | None) -> None:
     if profile is not None:
         check_profile(profile)
     register = Register.load()
-    short, stale, held, absent, broken = [], [], 0, [], []
-    rests, old, aged = 0, 0, []
+    short, stale, absent, broken, aged = [], [], [], [], []
+    held = rests = old = 0
     for entry in register:
         try:
             stored = load(register, entry, profile) if profile else best(register, entry)
@@ -43,14 +43,11 @@ def check(profile: str | None) -> None:
     if short:
         print("\n" + table(["element", "claim", "profile", "value", "bound", "verdict"], [
             [name, v.claim.id, p, v.shown, str(v.bound), v.verdict] for name, p, v in short]))
-    if absent:
-        print("\nNot run: " + ", ".join(absent))
-    if stale:
-        print("\nThe register has changed since these were judged; run them again: " + ", ".join(stale))
-    if aged:
-        print("\nFrom an earlier state of the source: " + ", ".join(aged))
-    if broken:
-        print("\nCannot be read: " + ", ".join(broken))
+    for words, names in (("Not run", absent),
+                         ("The register has changed since these were judged; run them again", stale),
+                         ("From an earlier state of the source", aged), ("Cannot be read", broken)):
+        if names:
+            print(f"\n{words}: {', '.join(names)}")
     if short or stale or broken:
         sys.exit(1)
 

@@ -116,11 +116,10 @@ class Tracker:
                 return point.hvp(V / root).div_(root)
             return point.hvp(V).div_(P)
 
-        spent = 0
         cold = self.dense or self._rows is None or (self.refreshes and self.refreshes % self.check_every == 0)
         self.refreshes += 1
         pairs = self._cold(product, point, self.width) if cold else self._warm(product, tolerance)
-        spent += pairs.products
+        spent = pairs.products
         while self._short(pairs.values) and len(pairs.values) < self._most(point):
             pairs = self._cold(product, point, len(pairs.values) + 1)
             spent += pairs.products

@@ -192,7 +192,7 @@ def overview(run: Run, output: int) -> Figure:
     step, lr = np.arange(run.steps + 1), run.settings["lr"]
     with style.use():
         figure, (loss, values, out) = plt.subplots(1, 3, figsize=(12.0, 3.4))
-        for name, label in (("discrete", "gradient descent"), ("stable", "gradient flow"), ("central", "central flow")):
+        for name, label in style.PROCESSES.items():
             series = run[name]
             seen = series.predicted_loss if name == "central" else series.loss
             loss.plot(step, seen, label=label, **style.line(name))

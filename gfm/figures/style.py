@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "ROLES", "cycle", "labels_around", "line", "use"]
+__all__ = ["COLOURS", "PROCESSES", "ROLES", "cycle", "labels_around", "line", "use"]
 
 COLOURS = {
     "blue": "#0072B2",
@@ -39,6 +39,9 @@ ROLES: dict[str, dict[str, Any]] = {
     "gfm": {"color": COLOURS["green"], "linestyle": "-", "linewidth": 2.2, "marker": "o"},
     "truth": {"color": COLOURS["black"], "linestyle": "-", "linewidth": 1.8},
 }
+
+#: The names of a run's processes in figures of gradient descent.
+PROCESSES = {"discrete": "gradient descent", "stable": "gradient flow", "central": "central flow"}
 
 _ORDER = [COLOURS[name] for name in ("blue", "vermilion", "green", "black", "orange", "purple", "sky", "grey")]
 _DASHES = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)), (0, (1, 1)), (0, (9, 3)),

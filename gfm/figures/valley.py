@@ -13,17 +13,15 @@ from gfm.figures.slider import Curve, Panel, slider
 
 __all__ = ["floor_plane", "valley", "valley_slider"]
 
-_NAMES = {"discrete": "gradient descent", "stable": "gradient flow", "central": "central flow"}
 _UNSTABLE = "sharpness above 2 / lr"
 _LAST = 24  # steps enlarged
 
 
 def _paths(ax: Axes, run: Run, vertical: int) -> None:
     """The paths over the second weight, which runs along the valley."""
-    for name in ("discrete", "stable", "central"):
-        w = run[name].weights
-        width = {"discrete": 0.8}.get(name, 2.2)
-        ax.plot(w[:, 1], w[:, vertical], label=_NAMES[name], zorder=3, **style.line(name, linewidth=width))
+    for name, label in style.PROCESSES.items():
+        w, width = run[name].weights, 0.8 if name == "discrete" else 2.2
+        ax.plot(w[:, 1], w[:, vertical], label=label, zorder=3, **style.line(name, linewidth=width))
         if name != "discrete":
             ax.plot(w[-1, 1], w[-1, vertical], "o", color=style.ROLES[name]["color"], zorder=4)
     w = run["discrete"].weights
@@ -152,9 +150,9 @@ def valley_slider(run: Run, border: np.ndarray, floor: np.ndarray, name: str, al
         alt: the finding in words.
     """
     steps = np.arange(run.steps + 1)
-    w = {p: run[p].weights.astype(float) for p in _NAMES}
+    w = {p: run[p].weights.astype(float) for p in style.PROCESSES}
     scale = 2.0 / run.settings["lr"] / run.settings["threshold"]
-    top = {p: run[p].eigenvalues[:, 0] * scale for p in _NAMES}
+    top = {p: run[p].eigenvalues[:, 0] * scale for p in style.PROCESSES}
     every_y = np.concatenate([v[:, 1] for v in w.values()])
     every_x = np.concatenate([v[:, 0] for v in w.values()])
     ends_y = (every_y.min() - 0.1, every_y.max() + 0.25)
@@ -164,10 +162,10 @@ def valley_slider(run: Run, border: np.ndarray, floor: np.ndarray, name: str, al
     spread = max(abs(top["discrete"] - edge).max(), 0.05 * edge)
     panels = [
         Panel("The valley from above", "weight y (along)", "weight x (across)",
-              [Curve(_NAMES[p], p, w[p][:, 1], w[p][:, 0]) for p in _NAMES], ends_y, ends_x,
+              [Curve(label, p, w[p][:, 1], w[p][:, 0]) for p, label in style.PROCESSES.items()], ends_y, ends_x,
               areas={_UNSTABLE: corners}, lines={"floor": floor}),
         Panel("Its sharpness (dotted: 2 / lr)", "step", "sharpness",
-              [Curve(_NAMES[p], p, steps, top[p]) for p in _NAMES], (0, float(steps[-1])),
+              [Curve(label, p, steps, top[p]) for p, label in style.PROCESSES.items()], (0, float(steps[-1])),
               (edge - 1.1 * spread, edge + 1.1 * spread), lines={"2 / lr": np.array([[0, edge], [steps[-1], edge]])}),
     ]
     return slider(

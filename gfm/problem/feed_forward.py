@@ -65,18 +65,9 @@ class FeedForward:
 
     def parts(self, w: Tensor) -> list[tuple[Tensor, Tensor | None]]:
         """Views of every layer's (weight, bias) in a vector (p,) that follows the module's order of parameters."""
-        found: list[tuple[Tensor, Tensor | None]] = []
-        start = 0
-        for linear, _ in self.stages:
-            rows, columns = linear.weight.shape
-            weight = w[start : start + rows * columns].view(rows, columns)
-            start += rows * columns
-            bias = None
-            if linear.bias is not None:
-                bias = w[start : start + rows]
-                start += rows
-            found.append((weight, bias))
-        return found
+        parts = iter(w.split([q.numel() for linear, _ in self.stages for q in linear.parameters()]))
+        return [(next(parts).view(linear.weight.shape), None if linear.bias is None else next(parts))
+                for linear, _ in self.stages]
 
 
 @dataclass

@@ -192,11 +192,12 @@ def _wrong(name: str, value: Any, default: Any) -> str:
 
 
 def _kind(default: Any, several: bool = False) -> str:
-    kinds = {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}
-    many = {bool: "true or false", int: "whole numbers", float: "finite numbers", str: "texts"}
+    """What a value like the default is called: one of them, or several."""
     if isinstance(default, (list, tuple)):
         return ("lists" if several else "a list") + (f" of {_kind(default[0], True)}" if default else "")
-    return (many if several else kinds).get(type(default), type(default).__name__)
+    kinds = {bool: ("true or false",) * 2, int: ("a whole number", "whole numbers"),
+             float: ("a finite number", "finite numbers"), str: ("text", "texts")}
+    return kinds.get(type(default), (type(default).__name__,) * 2)[several]
 
 
 #: Parameters with the same meaning in every notebook: positive numbers, and names.
