@@ -45,13 +45,9 @@ class Eigenpairs:
     def sharpened(self) -> Tensor:
         """Vectors ``(k, p)`` after one power step, A v / value, which scales each error by (its eigenvalue / value).
 
-        Vectors whose eigenvalue is not well above zero are unchanged.
-
-        Raises:
-            InputError: The images were not kept.
+        Vectors whose eigenvalue is not well above zero are unchanged. The images must have been kept.
         """
-        if self.images is None:
-            raise InputError("the images of these eigenvectors were not kept")
+        assert self.images is not None
         good = self.values > 0.1 * self.values.abs().max()
         return torch.where(good[:, None], self.images / torch.where(good, self.values, 1.0)[:, None], self.vectors)
 
@@ -134,18 +130,10 @@ def lanczos(
     order = np.argsort(-values)
     rows = torch.as_tensor(np.ascontiguousarray(vectors.T)[order], dtype=like.dtype, device=like.device)
     del vectors
-    return _ritz(product, rows, tolerance, count, converged)
-
-
-def _ritz(product: Product, rows: Tensor, tolerance: float, spent: int, converged: bool) -> Eigenpairs:
-    """Rayleigh-Ritz values and true residuals of orthonormal rows."""
-    rows = rayleigh_ritz.orthonormal(rows)
-    images = product(rows)
-    values, rotation = rayleigh_ritz.eigh(rows @ images.T)
-    rows, images = rotation.T @ rows, rotation.T @ images
-    residuals = rayleigh_ritz.relative(images, values, rows)
+    ritz_values, rows, images = rayleigh_ritz.ritz(product, rayleigh_ritz.orthonormal(rows))
+    residuals = rayleigh_ritz.relative(images, ritz_values, rows)
     converged = converged and bool((residuals <= max(10 * tolerance, 1e-5)).all())
-    return Eigenpairs(values, rows, residuals, spent + rows.shape[0], converged, images)
+    return Eigenpairs(ritz_values, rows, residuals, count + rows.shape[0], converged, images)
 
 
 def refine(
@@ -181,10 +169,8 @@ def refine(
     goal[wanted:] = min(1000 * tolerance, 1e-2)
     rows = rayleigh_ritz.orthonormal(start)
     del start
-    images = product(rows)
+    values, rows, images = rayleigh_ritz.ritz(product, rows)
     spent = k
-    values, turn = rayleigh_ritz.eigh(rows @ images.T)
-    rows, images = turn.T @ rows, turn.T @ images
     step: Tensor | None = None
     step_images: Tensor | None = None
     for _ in range(max_iterations):

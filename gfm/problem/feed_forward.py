@@ -160,8 +160,7 @@ class FeedForwardProducts:
         """The loss's Hessian with respect to the outputs, times their derivative along v."""
         if not self._signal.requires_grad:  # a loss that is linear in the outputs
             return torch.zeros_like(Ra)
-        (Rback,) = torch.autograd.grad(self._signal, self._outputs, Ra, retain_graph=True, allow_unused=True)
-        return torch.zeros_like(Ra) if Rback is None else Rback
+        return torch.autograd.grad(self._signal, self._outputs, Ra, retain_graph=True, materialize_grads=True)[0]
 
 
 def _room(like: Tensor) -> Tensor:

@@ -21,8 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
-from gfm.central.stationary.interior_point import dual_value, follow
-from gfm.central.stationary.low_rank_dual import ascend
+from gfm.central.stationary.phases import ascend, dual_value, follow
 from gfm.checks import number
 from gfm.errors import InputError
 
