@@ -49,7 +49,6 @@ class Verdict:
 class Stored:
     """One verdict file: the verdicts under the register's present bounds, and the values' provenance."""
 
-    element: ElementEntry
     profile: str
     verdicts: tuple[Verdict, ...]
     meta: Mapping[str, Any]  # parameters, seconds, versions, commit, when, sources
@@ -135,7 +134,7 @@ def load(register: Register, element: ElementEntry, profile: str) -> Stored | No
     asked = [v for v in verdicts if v.claim.id in values or not meta["committed"]]
     stale = [v.claim.id for v in asked if values.get(v.claim.id, (None, None))[1] != v.verdict]
     stale += sorted(set(values) - {c.id for c in element.claims})
-    return Stored(element, profile, verdicts, meta, tuple(stale))
+    return Stored(profile, verdicts, meta, tuple(stale))
 
 
 def best(register: Register, element: ElementEntry) -> Stored | None:

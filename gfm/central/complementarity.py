@@ -36,7 +36,6 @@ class Solution:
         residual: the largest entry of ``|X - proj(X - S)|``; zero exactly at a solution.
         gap: ``|<X, S>|``.
         violation: how far the least eigenvalue of S lies below 0.
-        iterations: Newton and gradient iterations (0 for a closed form).
         converged: whether the residual is within the tolerance.
     """
 
@@ -44,7 +43,6 @@ class Solution:
     residual: float
     gap: float
     violation: float
-    iterations: int
     converged: bool
 
 
@@ -71,20 +69,18 @@ def solve(A: np.ndarray, B: np.ndarray) -> Solution:
     if k == 1:
         solved = bool(A[0, 0] >= 0 or B[0, 0] > 0)
         X = np.maximum(-A / B, 0.0) if B[0, 0] > 0 else np.zeros((1, 1))
-        return Solution(X, float(not solved), 0.0, float(not solved), 0, solved)
+        return Solution(X, float(not solved), 0.0, float(not solved), solved)
     size_a, size_b = np.abs(A).max(), np.trace(B) / m
     if size_a == 0 or np.linalg.eigvalsh(A)[0] >= 0:
-        return Solution(np.zeros((k, k)), 0.0, 0.0, 0.0, 0, True)
+        return Solution(np.zeros((k, k)), 0.0, 0.0, 0.0, True)
     if size_b <= 0:
-        return Solution(np.zeros((k, k)), 1.0, 0.0, float(-np.linalg.eigvalsh(A)[0] / size_a), 0, False)
+        return Solution(np.zeros((k, k)), 1.0, 0.0, float(-np.linalg.eigvalsh(A)[0] / size_a), False)
     a = to_half((A + A.T) / (2 * size_a))
     b = (B + B.T) / (2 * size_b)
-    x, iterations = _active(a, b), 0
-    if x is None:
-        x, iterations = _newton(a, b)
-    x = _project(x)
+    x = _active(a, b)
+    x = _project(_newton(a, b) if x is None else x)
     residual, gap, violation = _certificate(x, a, b)
-    return Solution(from_half(x) * (size_a / size_b), residual, gap, violation, iterations, residual <= TOLERANCE)
+    return Solution(from_half(x) * (size_a / size_b), residual, gap, violation, residual <= TOLERANCE)
 
 
 def _active(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
@@ -115,7 +111,7 @@ def _basis(k: int) -> np.ndarray:
     return from_half(np.eye(half_size(k)))
 
 
-def _newton(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, int]:
+def _newton(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Semismooth Newton on F(x) = x - proj(x - step (a + B x)), globalised by gradient steps."""
     step = 1.0 / np.linalg.eigvalsh(b)[-1]
     x = np.zeros_like(a)
@@ -140,7 +136,7 @@ def _newton(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, int]:
             if length > 0.999999 * best and length < 1e-13:
                 break
             best = length
-    return x, iterations
+    return x
 
 
 def _derivative(z: np.ndarray, b: np.ndarray, step: float) -> np.ndarray:

@@ -20,6 +20,8 @@ from gfm.linalg import rayleigh_ritz
 __all__ = ["Eigenpairs", "default_tolerance", "dense", "lanczos", "matrix", "refine"]
 
 Product = Callable[[Tensor], Tensor]
+#: Most rounds of ``refine``.
+MOST_ROUNDS = 30
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,6 @@ class Eigenpairs:
         vectors: ``(k, p)`` orthonormal rows.
         residuals: ``(k,)`` norms ``|A v - value v|`` divided by the largest ``|value|``.
         products: number of operator products.
-        converged: whether every residual is within the tolerance.
         images: ``(k, p)`` A times the vectors, or None if they were not kept.
     """
 
@@ -39,7 +40,6 @@ class Eigenpairs:
     vectors: Tensor
     residuals: Tensor
     products: int
-    converged: bool
     images: Tensor | None
 
     def sharpened(self) -> Tensor:
@@ -73,7 +73,7 @@ def dense(matrix: Tensor, k: int) -> Eigenpairs:
     values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
     values, vectors = values.flip(0)[:k], vectors.flip(1)[:, :k].T.contiguous()
     images = vectors @ matrix
-    return Eigenpairs(values, vectors, rayleigh_ritz.relative(images, values, vectors), matrix.shape[0], True, images)
+    return Eigenpairs(values, vectors, rayleigh_ritz.relative(images, values, vectors), matrix.shape[0], images)
 
 
 def lanczos(
@@ -120,9 +120,8 @@ def lanczos(
         values, vectors = sla.eigsh(
             operator, k=k, which="LA", v0=start, ncv=krylov, tol=tolerance, maxiter=50 * k + 200
         )
-        converged = True
     except sla.ArpackNoConvergence as stopped:
-        values, vectors, converged = stopped.eigenvalues, stopped.eigenvectors, False
+        values, vectors = stopped.eigenvalues, stopped.eigenvectors
         if len(values) < k:
             raise NumericalError(
                 f"Lanczos found {len(values)} of {k} eigenpairs; ask for fewer or loosen the tolerance"
@@ -132,22 +131,16 @@ def lanczos(
     del vectors
     ritz_values, rows, images = rayleigh_ritz.ritz(product, rayleigh_ritz.orthonormal(rows))
     residuals = rayleigh_ritz.relative(images, ritz_values, rows)
-    converged = converged and bool((residuals <= max(10 * tolerance, 1e-5)).all())
-    return Eigenpairs(ritz_values, rows, residuals, count + rows.shape[0], converged, images)
+    return Eigenpairs(ritz_values, rows, residuals, count + rows.shape[0], images)
 
 
 def refine(
-    product: Product,
-    start: Tensor,
-    *,
-    wanted: int | None = None,
-    tolerance: float | None = None,
-    max_iterations: int = 30,
+    product: Product, start: Tensor, *, wanted: int | None = None, tolerance: float | None = None
 ) -> Eigenpairs:
     """The largest eigenpairs from good starting vectors, by locally optimal block descent (LOBPCG).
 
     Only rows that have not converged are multiplied again, so a good start costs ``k`` products,
-    and each further round as many as there are rows left.
+    and each further round as many as there are rows left. After ``MOST_ROUNDS`` the pairs are returned as they are.
 
     Args:
         product: block product ``(m, p) -> (m, p)``.
@@ -155,7 +148,6 @@ def refine(
         wanted: the first ``wanted`` pairs must converge (default all); the others are guards, for
             which 1000 times the tolerance is enough.
         tolerance: relative residual; by default chosen by the dtype.
-        max_iterations: rounds after which the pairs are returned as they are.
 
     Source: Knyazev (2001), SIAM J. Sci. Comput. 23(2); the basis is orthogonalised as in
     Duersch et al. (2018).
@@ -173,12 +165,12 @@ def refine(
     spent = k
     step: Tensor | None = None
     step_images: Tensor | None = None
-    for _ in range(max_iterations):
+    for _ in range(MOST_ROUNDS):
         residual = torch.addcmul(images, values[:, None], rows, value=-1)
         relative = residual.norm(dim=1) / rayleigh_ritz.scale(values)
         open_rows = relative > goal
         if not open_rows.any():
-            return Eigenpairs(values, rows, relative, spent, True, images)
+            return Eigenpairs(values, rows, relative, spent, images)
         new = rayleigh_ritz.orthonormal_against(residual[open_rows] if k > 1 else residual, rows)
         del residual
         if new.shape[0] == 0:
@@ -198,5 +190,4 @@ def refine(
         del basis, basis_images, new, new_images
         rows = torch.addmm(step, kept, rows)
         images = torch.addmm(step_images, kept, images)
-    relative = rayleigh_ritz.relative(images, values, rows)
-    return Eigenpairs(values, rows, relative, spent, bool((relative <= goal).all()), images)
+    return Eigenpairs(values, rows, rayleigh_ritz.relative(images, values, rows), spent, images)

@@ -32,8 +32,7 @@ class Notebook:
     def __init__(self, root: Path, name: str | Path) -> None:
         self.path, self.name = _find(root, name)
         try:
-            self.json = json.loads(self.path.read_text(encoding="utf-8"))
-            self.cells = self.json["cells"]
+            self.cells = json.loads(self.path.read_text(encoding="utf-8"))["cells"]
         except (ValueError, KeyError, TypeError) as error:
             raise UnreadableFileError(f"{self.name} is not a notebook.") from error
         self.defaults = self._parameters()
@@ -42,16 +41,6 @@ class Notebook:
     def stem(self) -> str:
         """The file's name without folder and suffix."""
         return self.path.stem
-
-    @property
-    def title(self) -> str:
-        """The first heading (the file's stem if there is none)."""
-        for cell in self.cells:
-            if cell["cell_type"] == "markdown":
-                for line in source_of(cell).splitlines():
-                    if line.startswith("# "):
-                        return line[2:].strip()
-        return self.stem
 
     def code(self) -> str:
         """All code cells as one piece of Python (magics left out)."""

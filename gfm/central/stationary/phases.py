@@ -34,7 +34,7 @@ __all__ = ["ascend", "dual_value", "follow"]
 
 def ascend(
     product: Callable[[np.ndarray], np.ndarray], ratio: np.ndarray, start: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, int]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Maximise the dual by L-BFGS.
 
     Args:
@@ -43,10 +43,9 @@ def ascend(
         start: (p, r) rows v_i with ``2 |v_i|^2 < 1``.
 
     Returns:
-        V (p, r); P (p,) from complementary slackness, which may be slightly infeasible; number of products.
+        V (p, r); P (p,) from complementary slackness, which may be slightly infeasible.
     """
     shape = start.shape
-    evaluations = 0
 
     def unpack(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         U = x.reshape(shape)
@@ -54,8 +53,6 @@ def ascend(
         return U, room, U / np.sqrt(2 * room)[:, None]
 
     def negative(x: np.ndarray) -> tuple[float, np.ndarray]:
-        nonlocal evaluations
-        evaluations += 1
         U, room, V = unpack(x)
         slope = 2 * product(V)
         value = 0.5 * np.sum(V * slope) + 2 * np.sum(ratio / np.sqrt(room))
@@ -71,7 +68,7 @@ def ascend(
     V = unpack(found.x)[2]
     weight = np.sum(V * V, axis=1)
     slackness = np.sum(product(V) * V, axis=1) / np.maximum(2 * weight, 1e-300)
-    return V, np.maximum(slackness, ratio), (evaluations + 1) * shape[1]
+    return V, np.maximum(slackness, ratio)
 
 
 def dual_value(multiplier: np.ndarray, H: np.ndarray, ratio: np.ndarray) -> float:
@@ -83,8 +80,8 @@ def dual_value(multiplier: np.ndarray, H: np.ndarray, ratio: np.ndarray) -> floa
 
 def follow(
     H: np.ndarray, squares: np.ndarray, P: np.ndarray, multiplier: np.ndarray, s: np.ndarray, tolerance: float
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """P (m,), Lambda (m, m) and the number of iterations, from an interior start (s: multiplier of P >= 0).
+) -> tuple[np.ndarray, np.ndarray]:
+    """P (m,) and Lambda (m, m), from an interior start (s: multiplier of P >= 0).
 
     Newton's method on (2P - H) Lambda = mu, P s = mu and 1 - squares / P^2 - 2 diag Lambda - s = 0.
 
@@ -93,7 +90,7 @@ def follow(
     """
     m = len(P)
     centring = 0.3
-    for step in range(1, 101):
+    for _ in range(100):
         slack = 2 * np.diag(P) - H
         inverse = _inverse(slack)
         distance = (np.sum(slack * multiplier) + P @ s) / (2 * m)
@@ -101,7 +98,7 @@ def follow(
         balance = np.abs(squares / P**2 + 2 * np.diag(multiplier) + s - 1) * P**2
         gap = (value - dual_value(multiplier, H, np.sqrt(squares))) / value
         if gap <= tolerance and balance.max() <= tolerance * (P**2).max():
-            return P, multiplier, step
+            return P, multiplier
         mu = centring * distance
         bend = 4 * multiplier * inverse
         bend[np.diag_indices(m)] += 2 * squares / P**3 + s / P

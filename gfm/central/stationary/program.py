@@ -44,8 +44,6 @@ class Stationary:
         violation: how far the least eigenvalue of 2P - H lies below 0, relative to the largest absolute
             eigenvalue of H.
         residual: largest ``|g^2 + 4 P^2 diag Sigma - nu|``, relative to the largest nu.
-        iterations: of the interior-point method.
-        products: Hessian-vector products before it.
     """
 
     P: np.ndarray
@@ -55,8 +53,6 @@ class Stationary:
     gap: float
     violation: float
     residual: float
-    iterations: int
-    products: int
 
     @property
     def nu(self) -> np.ndarray:
@@ -141,8 +137,8 @@ def _solve(H: np.ndarray, ratio: np.ndarray, lr: float, start: Stationary | None
         V = V / np.sqrt(2 * (1 + np.sum(V**2, axis=1)))[:, None]
     else:
         V = 0.999 * start.factors[:_RANK, alive].T
-    V, P, products = ascend(lambda V: H @ V, np.maximum(ratio, 1e-4), V)
-    P, multiplier, iterations = follow(H, ratio**2, *_inside(H, ratio, P, V), tolerance)
+    V, P = ascend(lambda V: H @ V, np.maximum(ratio, 1e-4), V)
+    P, multiplier = follow(H, ratio**2, *_inside(H, ratio, P, V), tolerance)
     values, vectors = linalg.eigh(multiplier)
     keep = values > 1e-9 * values[-1]
     factors = (np.sqrt(values[keep]) * vectors[:, keep]).T[::-1]
@@ -152,9 +148,7 @@ def _solve(H: np.ndarray, ratio: np.ndarray, lr: float, start: Stationary | None
     violation = max(0.0, -linalg.eigvalsh(2 * np.diag(P) - H, subset_by_index=[0, 0])[0]) / 2
     whole, rows = np.zeros(len(alive)), np.zeros((len(factors), len(alive)))
     whole[alive], rows[:, alive] = P * size, factors
-    return Stationary(
-        whole, rows, lr, value * size, float(gap), float(violation), float(residual), iterations, products
-    )
+    return Stationary(whole, rows, lr, value * size, float(gap), float(violation), float(residual))
 
 
 def _inside(
