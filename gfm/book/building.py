@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from gfm.book.paths import PROFILES, check_profile
+from gfm.book.paths import PROFILES
 from gfm.book.register import Register
 from gfm.book.runs.notebooks import NoSuchProfile
 from gfm.book.runs.plans import Outcome, Plan, plan, run_all
 from gfm.book.site.build import Site, build_site
 from gfm.book.site.guards import other_builders, what_a_run_lacks
+from gfm.checks import known
 from gfm.errors import GfmError
 
 __all__ = ["Report", "bring_up_to_date", "build"]
@@ -40,7 +41,7 @@ def build(register: Register, profile: str, jobs: int = 2, rerun: bool = True, f
     Raises:
         UnknownNameError: The profile is unknown.
     """
-    check_profile(profile)
+    known("profile", profile, PROFILES)
     if wrong := other_builders(register.root):  # reported before hours of runs
         return Report(problems=[wrong])
     report = bring_up_to_date(register, profile, jobs, force) if rerun else Report()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from gfm.book.paths import check_profile
+from gfm.book.paths import PROFILES
 from gfm.book.register import SECTIONS, Register
 from gfm.book.site.origins import earlier, results
 from gfm.book.site.overview import state_of
 from gfm.book.verdicts import FAILS, HOLDS, NOT_JUDGED, NOT_RUN, SHAPE, Stored, best, load
+from gfm.checks import known
 from gfm.errors import UnreadableFileError
 
 __all__ = ["check", "print_verdicts", "status", "table"]
@@ -17,7 +18,7 @@ __all__ = ["check", "print_verdicts", "status", "table"]
 def check(profile: str | None) -> None:
     """Print which claims fall short or were not run; exit with code 1 if any falls short, is stale or unreadable."""
     if profile is not None:
-        check_profile(profile)
+        known("profile", profile, PROFILES)
     register = Register.load()
     short, stale, absent, broken, aged = [], [], [], [], []
     held = rests = old = 0

@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from gfm.book.paths import check_profile
+from gfm.book.paths import PROFILES
+from gfm.checks import known
 from gfm.errors import InputError, UnknownNameError, UnreadableFileError
 
 __all__ = ["NoSuchProfile", "Notebook", "profile_parameters"]
@@ -84,7 +85,7 @@ def profile_parameters(root: Path, notebook: Notebook, profile: str) -> dict[str
         UnknownNameError: The profile is unknown, or the notebook lacks it or a parameter that it names.
         InputError: A value has the wrong type.
     """
-    check_profile(profile)
+    known("profile", profile, PROFILES)
     if profile == "smoke":
         return {}
     file = root / "notebooks" / "profiles.yml"
