@@ -71,6 +71,6 @@ def smoke_outputs(request) -> Path:
     from gfm.book.register import Register
 
     if not request.config.getoption("--keep-outputs"):
-        problems = bring_up_to_date(Register.load(ROOT), "smoke", say=lambda line: None).problems
+        problems = bring_up_to_date(Register.load(ROOT), "smoke").problems
         assert not problems, problems
     return BUILD / "smoke"

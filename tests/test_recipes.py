@@ -15,7 +15,7 @@ from commands import gfm
 
 from gfm.book import verdicts
 from gfm.book.register import Register
-from gfm.book.runs.notebooks import Notebook, profile_parameters
+from gfm.book.runs.notebooks import Notebook, profile_parameters, source_of
 from gfm.book.site.guards import what_a_run_lacks
 from gfm.book.site.overview import table_of_contents
 
@@ -124,7 +124,8 @@ def test_a_new_element_runs_and_becomes_a_page(project, monkeypatch):
     register = Register.load(project)
     entry = register["median-page"]
     notebook = Notebook(project, entry.notebook)
-    assert entry.section == "both" and notebook.title == entry.title == "A page of its own"
+    assert entry.section == "both" and entry.title == "A page of its own"
+    assert "# A page of its own" in source_of(notebook.cells[0])
     assert profile_parameters(project, notebook, "book")["profile"] == "book"
     assert not what_a_run_lacks(register, entry.notebook, "smoke", notebook.path)
     (verdict,) = verdicts.load(register, entry, "smoke").verdicts

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gfm.book.paths import PROFILES, check_profile
+from gfm.book.paths import PROFILES
 from gfm.book.register import Register
 from gfm.book.runs.notebooks import NoSuchProfile
 from gfm.book.runs.plans import Outcome, Plan, plan, run_all
 from gfm.book.site.build import Site, build_site
 from gfm.book.site.guards import other_builders, what_a_run_lacks
+from gfm.checks import known
 from gfm.errors import GfmError
 
 __all__ = ["Report", "bring_up_to_date", "build"]
@@ -27,8 +27,7 @@ class Report:
     site: Site | None = None
 
 
-def build(register: Register, profile: str, jobs: int = 2, rerun: bool = True, force: bool = False,
-          say: Callable[[str], None] = print) -> Report:
+def build(register: Register, profile: str, jobs: int = 2, rerun: bool = True, force: bool = False) -> Report:
     """Bring every notebook of a profile up to date and build the book.
 
     Args:
@@ -38,15 +37,14 @@ def build(register: Register, profile: str, jobs: int = 2, rerun: bool = True, f
         rerun: run the notebooks that are not current; if false, the pages show existing outputs (the
             committed ones of notebooks that were never run).
         force: run every notebook; stored results are still reused.
-        say: prints a line.
 
     Raises:
         UnknownNameError: The profile is unknown.
     """
-    check_profile(profile)
+    known("profile", profile, PROFILES)
     if wrong := other_builders(register.root):  # reported before hours of runs
         return Report(problems=[wrong])
-    report = bring_up_to_date(register, profile, jobs, force, say) if rerun else Report()
+    report = bring_up_to_date(register, profile, jobs, force) if rerun else Report()
     start = time.perf_counter()
     shown = PROFILES[: PROFILES.index(profile) + 1] if profile == "smoke" else PROFILES
     try:
@@ -55,14 +53,13 @@ def build(register: Register, profile: str, jobs: int = 2, rerun: bool = True, f
         report.problems.append(str(error))
     else:
         report.problems += report.site.problems
-        say("Pages reused: nothing that they show has changed." if report.site.reused
-            else f"Pages built in {time.perf_counter() - start:.0f} s.")
+        print("Pages reused: nothing that they show has changed." if report.site.reused
+              else f"Pages built in {time.perf_counter() - start:.0f} s.")
     return report
 
 
-def bring_up_to_date(register: Register, profile: str, jobs: int = 2, force: bool = False,
-                     say: Callable[[str], None] = print) -> Report:
-    """Run the notebooks that are not current under a profile, and say for each notebook what is done and why.
+def bring_up_to_date(register: Register, profile: str, jobs: int = 2, force: bool = False) -> Report:
+    """Run the notebooks that are not current under a profile, and print for each notebook what is done and why.
 
     A notebook that lacks the profile is left out; one that fails does not stop the others.
     """
@@ -72,7 +69,7 @@ def bring_up_to_date(register: Register, profile: str, jobs: int = 2, force: boo
         try:
             item = plan(register, name, profile)
         except NoSuchProfile as error:
-            say(f"  left out {name}: {error}")
+            print(f"  left out {name}: {error}")
             continue
         except GfmError as error:
             report.problems.append(str(error))
@@ -80,10 +77,10 @@ def bring_up_to_date(register: Register, profile: str, jobs: int = 2, force: boo
         why = item.why or "; ".join(what_a_run_lacks(register, name, profile, item.target)) or "asked for" * force
         if why:
             todo.append(item)
-            say(f"  run      {name}: {why}")
+            print(f"  run      {name}: {why}")
         else:
             report.reused.append(item)
-            say(f"  reused   {name}: text, parameters, register entry and source are unchanged")
+            print(f"  reused   {name}: text, parameters, register entry and source are unchanged")
     if not todo:
         return report
     report.rerun = run_all(todo, jobs, f"Profile {profile}")

@@ -13,9 +13,10 @@ import numpy as np
 
 from gfm.book import datafiles, verdicts
 from gfm.book.outputs import Caption, Figure, Output, Prose, Table, Verdicts, cell, markdown_table
-from gfm.book.paths import build_folder, check_profile
+from gfm.book.paths import PROFILES, build_folder
 from gfm.book.register import TOLERANCE, Bound, Register
 from gfm.book.runs.handover import Handover
+from gfm.checks import known
 from gfm.errors import InputError, RegisterError
 from gfm.store import Experiment, Result, obtain, provenance
 
@@ -47,7 +48,7 @@ class Element:
 
     def __init__(self, name: str, profile: str = "smoke") -> None:
         if profile != "custom":
-            check_profile(profile)
+            known("profile", profile, PROFILES)
         self.register = Register.load()
         self.entry = self.register[name]
         self.profile = profile

@@ -5,23 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from gfm.checks import known
 from gfm.errors import RegisterError
 from gfm.store.store import project
 
-__all__ = ["PROFILES", "build_folder", "check_profile", "project_root"]
+__all__ = ["PROFILES", "build_folder", "project_root"]
 
 PROFILES = ("smoke", "book", "paper")
 """From quick to complete; a page shows the last of these that has been run."""
-
-
-def check_profile(profile: str) -> None:
-    """Check that a profile exists.
-
-    Raises:
-        UnknownNameError: The profile is unknown.
-    """
-    known("profile", profile, PROFILES)
 
 
 def project_root(start: Path | str | None = None) -> Path:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from gfm.book.paths import check_profile
+from gfm.book.paths import PROFILES
 from gfm.book.register import SECTIONS, Register
 from gfm.book.site.origins import earlier, results
 from gfm.book.site.overview import state_of
 from gfm.book.verdicts import FAILS, HOLDS, NOT_JUDGED, NOT_RUN, SHAPE, Stored, best, load
+from gfm.checks import known
 from gfm.errors import UnreadableFileError
 
 __all__ = ["check", "print_verdicts", "status", "table"]
@@ -17,10 +18,10 @@ __all__ = ["check", "print_verdicts", "status", "table"]
 def check(profile: str | None) -> None:
     """Print which claims fall short or were not run; exit with code 1 if any falls short, is stale or unreadable."""
     if profile is not None:
-        check_profile(profile)
+        known("profile", profile, PROFILES)
     register = Register.load()
-    short, stale, held, absent, broken = [], [], 0, [], []
-    rests, old, aged = 0, 0, []
+    short, stale, absent, broken, aged = [], [], [], [], []
+    held = rests = old = 0
     for entry in register:
         try:
             stored = load(register, entry, profile) if profile else best(register, entry)
@@ -43,14 +44,11 @@ def check(profile: str | None) -> None:
     if short:
         print("\n" + table(["element", "claim", "profile", "value", "bound", "verdict"], [
             [name, v.claim.id, p, v.shown, str(v.bound), v.verdict] for name, p, v in short]))
-    if absent:
-        print("\nNot run: " + ", ".join(absent))
-    if stale:
-        print("\nThe register has changed since these were judged; run them again: " + ", ".join(stale))
-    if aged:
-        print("\nFrom an earlier state of the source: " + ", ".join(aged))
-    if broken:
-        print("\nCannot be read: " + ", ".join(broken))
+    for words, names in (("Not run", absent),
+                         ("The register has changed since these were judged; run them again", stale),
+                         ("From an earlier state of the source", aged), ("Cannot be read", broken)):
+        if names:
+            print(f"\n{words}: {', '.join(names)}")
     if short or stale or broken:
         sys.exit(1)
 

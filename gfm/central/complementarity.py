@@ -16,11 +16,15 @@ from functools import lru_cache
 
 import numpy as np
 
-from gfm.checks import number, whole
 from gfm.errors import InputError
 from gfm.linalg.symmetric import from_half, half_size, to_half
 
 __all__ = ["Solution", "solve"]
+
+#: Residual of a solution that has converged.
+TOLERANCE = 1e-10
+MOST_ITERATIONS = 500
+_GRADIENT_STEPS = 50
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,6 @@ class Solution:
         residual: the largest entry of ``|X - proj(X - S)|``; zero exactly at a solution.
         gap: ``|<X, S>|``.
         violation: how far the least eigenvalue of S lies below 0.
-        iterations: Newton and gradient iterations (0 for a closed form).
         converged: whether the residual is within the tolerance.
     """
 
@@ -40,24 +43,21 @@ class Solution:
     residual: float
     gap: float
     violation: float
-    iterations: int
     converged: bool
 
 
-def solve(A: np.ndarray, B: np.ndarray, *, tolerance: float = 1e-10, max_iterations: int = 500) -> Solution:
+def solve(A: np.ndarray, B: np.ndarray) -> Solution:
     """Solve the problem for A (k, k) and B (m, m), m = k(k+1)/2, acting on half vectors.
 
     There is a closed form for k = 1 and if all directions are active. Otherwise a semismooth Newton method
     is applied to the natural residual, with accelerated projected gradient steps where Newton's do not descend.
 
     Raises:
-        InputError: Shapes do not fit, an entry is not finite, or an option is out of range.
+        InputError: Shapes do not fit, or an entry is not finite.
 
     Source: conditions as in Central Flows (arXiv 2410.24206); Newton's derivative of the
     projection as in Sun and Sun (2002), Math. Oper. Res. 27(1).
     """
-    number("tolerance", tolerance, lambda x: 0 < x < 1, "a number in (0, 1)")
-    whole("max_iterations", max_iterations, 1)
     A = np.atleast_2d(np.asarray(A, dtype=np.float64))
     B = np.atleast_2d(np.asarray(B, dtype=np.float64))
     k = A.shape[0]
@@ -69,20 +69,18 @@ def solve(A: np.ndarray, B: np.ndarray, *, tolerance: float = 1e-10, max_iterati
     if k == 1:
         solved = bool(A[0, 0] >= 0 or B[0, 0] > 0)
         X = np.maximum(-A / B, 0.0) if B[0, 0] > 0 else np.zeros((1, 1))
-        return Solution(X, float(not solved), 0.0, float(not solved), 0, solved)
+        return Solution(X, float(not solved), 0.0, float(not solved), solved)
     size_a, size_b = np.abs(A).max(), np.trace(B) / m
     if size_a == 0 or np.linalg.eigvalsh(A)[0] >= 0:
-        return Solution(np.zeros((k, k)), 0.0, 0.0, 0.0, 0, True)
+        return Solution(np.zeros((k, k)), 0.0, 0.0, 0.0, True)
     if size_b <= 0:
-        return Solution(np.zeros((k, k)), 1.0, 0.0, float(-np.linalg.eigvalsh(A)[0] / size_a), 0, False)
+        return Solution(np.zeros((k, k)), 1.0, 0.0, float(-np.linalg.eigvalsh(A)[0] / size_a), False)
     a = to_half((A + A.T) / (2 * size_a))
     b = (B + B.T) / (2 * size_b)
-    x, iterations = _active(a, b), 0
-    if x is None:
-        x, iterations = _newton(a, b, tolerance, max_iterations)
-    x = _project(x)
+    x = _active(a, b)
+    x = _project(_newton(a, b) if x is None else x)
     residual, gap, violation = _certificate(x, a, b)
-    return Solution(from_half(x) * (size_a / size_b), residual, gap, violation, iterations, residual <= tolerance)
+    return Solution(from_half(x) * (size_a / size_b), residual, gap, violation, residual <= TOLERANCE)
 
 
 def _active(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
@@ -113,14 +111,14 @@ def _basis(k: int) -> np.ndarray:
     return from_half(np.eye(half_size(k)))
 
 
-def _newton(a: np.ndarray, b: np.ndarray, tolerance: float, max_iterations: int) -> tuple[np.ndarray, int]:
+def _newton(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Semismooth Newton on F(x) = x - proj(x - step (a + B x)), globalised by gradient steps."""
     step = 1.0 / np.linalg.eigvalsh(b)[-1]
     x = np.zeros_like(a)
     value = x - _project(x - step * (a + b @ x))
     best = np.linalg.norm(value)
     iterations = 0
-    while iterations < max_iterations and best > 0.1 * step * tolerance:
+    while iterations < MOST_ITERATIONS and best > 0.1 * step * TOLERANCE:
         iterations += 1
         move = np.linalg.lstsq(_derivative(x - step * (a + b @ x), b, step), -value, rcond=1e-14)[0]
         for share in (1.0, 0.5, 0.25, 0.1):
@@ -131,14 +129,14 @@ def _newton(a: np.ndarray, b: np.ndarray, tolerance: float, max_iterations: int)
                 x, value, best = trial, trial_value, length
                 break
         else:
-            x, spent = _accelerated(x, a, b, step, 50)
-            iterations += spent
+            x = _accelerated(x, a, b, step)
+            iterations += _GRADIENT_STEPS
             value = x - _project(x - step * (a + b @ x))
             length = np.linalg.norm(value)
             if length > 0.999999 * best and length < 1e-13:
                 break
             best = length
-    return x, iterations
+    return x
 
 
 def _derivative(z: np.ndarray, b: np.ndarray, step: float) -> np.ndarray:
@@ -156,15 +154,15 @@ def _derivative(z: np.ndarray, b: np.ndarray, step: float) -> np.ndarray:
     return np.eye(len(z)) - projection @ (np.eye(len(z)) - step * b)
 
 
-def _accelerated(x: np.ndarray, a: np.ndarray, b: np.ndarray, step: float, count: int) -> tuple[np.ndarray, int]:
+def _accelerated(x: np.ndarray, a: np.ndarray, b: np.ndarray, step: float) -> np.ndarray:
     """Accelerated projected gradient with restarts (O'Donoghue and Candes, 2015)."""
     x = _project(x)
     y, momentum = x, 1.0
-    for _ in range(count):
+    for _ in range(_GRADIENT_STEPS):
         new = _project(y - step * (a + b @ y))
         if (y - new) @ (new - x) > 0:
             momentum = 1.0
         following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
         y = new + (momentum - 1) / following * (new - x)
         x, momentum = new, following
-    return x, count
+    return x

@@ -100,13 +100,8 @@ class Run:
                 process, _, quantity = name.partition("/")
                 parts[process][quantity] = array
             distances = parts.pop("distance")
-            return cls(
-                {p: Series(a) for p, a in parts.items()},
-                distances,
-                dict(info["settings"]),
-                dict(info["costs"]),
-                list(info["notes"]),
-            )
+            series = {p: Series(a) for p, a in parts.items()}
+            return cls(series, distances, dict(info["settings"]), dict(info["costs"]), list(info["notes"]))
         except (KeyError, TypeError, ValueError) as failure:
             raise UnreadableFileError(f"this is not a complete stored run ({failure!r}); run it again") from failure
 

@@ -85,10 +85,10 @@ def predictions(runs: Runs, nets: Sequence[str], window: float) -> Figure:
 def eigenvalues_data(run: Run, most: int = 4) -> dict[str, np.ndarray]:
     """The curves of :func:`eigenvalues`."""
     lr, data = run.settings["lr"], {"step": np.arange(run.steps + 1)}
-    for process, label in (("discrete", "gradient descent"), ("central", "central flow")):
+    for process, label in (("discrete", "gradient descent"), ("central", "the central flow")):
         for i, column in enumerate(run[process].eigenvalues.T[:most] / lr):
             if np.isfinite(column).sum() > 1:
-                data[f"eigenvalue {i + 1} of the {label}".replace("the gradient", "gradient")] = column
+                data[f"eigenvalue {i + 1} of {label}"] = column
     return data
 
 

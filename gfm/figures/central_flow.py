@@ -16,20 +16,17 @@ __all__ = ["central_flow", "central_flow_data", "enlarged", "enlarged_data", "fi
 
 def central_flow_data(run: Run, window: float, output: int = 0) -> dict[str, np.ndarray]:
     """The curves of :func:`central_flow`, by name, each (steps + 1,)."""
-    discrete, central = run["discrete"], run["central"]
-    average, predicted = alike(discrete.loss, central.predicted_loss, window)
+    discrete, lr = run["discrete"], run.settings["lr"]
+    average, predicted = alike(discrete.loss, run["central"].predicted_loss, window)
+    names = {"discrete": "gradient descent", "stable": "the stable flow", "central": "the central flow"}
     return {
         "step": steps_of(run),
         "loss of gradient descent": discrete.loss,
         "smoothed loss of gradient descent": average,
         "loss of the stable flow": run["stable"].loss,
         "time-averaged loss predicted": predicted,
-        "sharpness of gradient descent": effective_top(run, "discrete") / run.settings["lr"],
-        "sharpness of the stable flow": effective_top(run, "stable") / run.settings["lr"],
-        "sharpness of the central flow": effective_top(run, "central") / run.settings["lr"],
-        "output of gradient descent": discrete.outputs[:, output],
-        "output of the stable flow": run["stable"].outputs[:, output],
-        "output of the central flow": central.outputs[:, output],
+        **{f"sharpness of {name}": effective_top(run, process) / lr for process, name in names.items()},
+        **{f"output of {name}": run[process].outputs[:, output] for process, name in names.items()},
         "distance to the central flow": run.distance("discrete", "central"),
         "distance to the stable flow": run.distance("discrete", "stable"),
     }

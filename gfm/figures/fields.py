@@ -68,12 +68,9 @@ def paths(panels: dict[str, tuple[np.ndarray, dict[str, np.ndarray]]], titles: d
         for ax, (title, (truth, forecasts)) in zip(axes.flat, panels.items(), strict=False):
             ax.axvspan(0, observed, color="#EDEDED", linewidth=0, label="observed")
             ax.plot(truth, label="recorded run", **style.line("truth", linewidth=1.4))
-            names = [name for name in forecasts if name != "gfm"]
-            for name, look in zip(names, style.cycle(len(names)), strict=True):
-                ax.plot(np.arange(observed + 1, len(truth)), forecasts[name], label=titles[name], linewidth=1.2, **look)
-            if "gfm" in forecasts:
-                ax.plot(np.arange(observed + 1, len(truth)), forecasts["gfm"], label=titles["gfm"],
-                        **style.line("gfm", markevery=(9, 40), markersize=4))
+            for name, look in style.forecasters(forecasts, markevery=(9, 40), markersize=4).items():
+                if name in forecasts:
+                    ax.plot(np.arange(observed + 1, len(truth)), forecasts[name], label=titles[name], **look)
             low, high = truth.min(), truth.max()
             margin = 0.35 * (high - low) + 1e-9
             ax.set(title=title, ylim=(low - margin, high + margin))

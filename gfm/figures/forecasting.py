@@ -30,22 +30,17 @@ def error_panels(
         floor: smaller errors, which are rounding, are drawn at this value.
         limit: panel title -> steps and errors that no forecaster can beat.
     """
-    names = [name for name in next(iter(panels.values())) if name != "gfm"]
-    looks = dict(zip(names, style.cycle(len(names)), strict=True))
+    looks = style.forecasters(next(iter(panels.values())), markevery=(9, 30), markersize=4.5, zorder=5)
     dashes: dict[str, Any] = {"color": style.COLOURS["black"], "marker": "_", "markersize": 9, "linestyle": "none"}
     with style.use():
         columns = 2 if len(panels) > 1 else 1
         rows = -(-len(panels) // columns)
         fig, axes = plt.subplots(rows, columns, figsize=(4.4 * columns, 2.9 * rows), squeeze=False, sharex=True)
         for ax, (title, errors) in zip(axes.flat, panels.items(), strict=False):
-            for name in [*names, "gfm"]:
+            for name, look in looks.items():
                 mean = np.maximum(errors[name].mean(axis=0), floor)
                 steps = np.arange(first, first + len(mean))
-                if name == "gfm":
-                    look = style.line("gfm", markevery=(9, 30), markersize=4.5, zorder=5)
-                else:
-                    look = {**looks[name], "linewidth": 1.2, "alpha": 0.9}
-                ax.plot(steps, mean, label=titles[name], **look)
+                ax.plot(steps, mean, label=titles[name], alpha=1.0 if name == "gfm" else 0.9, **look)
             if limit and title in limit:
                 ax.plot(*limit[title], zorder=6, **dashes)
             top = max(np.median(errors["hold"]), 0.1) * 20 if "hold" in errors else None

@@ -139,15 +139,14 @@ def zoom_data(run: Run, window: float, span: tuple[int, int], outputs: Sequence[
     return data
 
 
-def zoom(run: Run, window: float, span: tuple[int, int], outputs: Sequence[int], close: int = 60) -> Figure:
+def zoom(run: Run, window: float, span: tuple[int, int], outputs: Sequence[int]) -> Figure:
     """Loss, squared gradient norm and outputs of gradient descent with the flow's predictions, enlarged.
 
     Args:
         run: gradient descent and its central flow, with recorded outputs.
         window: standard deviation, in steps, of the Gaussian average.
         span: first and last step.
-        outputs: columns of the recorded outputs.
-        close: the last steps of the span, shown for the outputs.
+        outputs: columns of the recorded outputs, shown for the last 60 steps of the span.
     """
     data = zoom_data(run, window, span, outputs)
     step = data["step"]
@@ -165,17 +164,15 @@ def zoom(run: Run, window: float, span: tuple[int, int], outputs: Sequence[int],
         loss.set(ylabel="training loss", title="The loss")
         gradient.set(ylabel="squared gradient norm", title="The squared gradient", yscale="log")
         loss.legend(loc="upper right")
-        late = step >= step[-1] - close
+        late = step >= step[-1] - 60
         for i, look in zip(outputs, style.cycle(len(outputs)), strict=True):
-            output.plot(
-                step[late], data[f"output {i} of gradient descent"][late], color=look["color"], linewidth=0.9,
-                linestyle="-", marker=".", markersize=3
-            )
-            output.plot(step[late], data[f"output {i}, smoothed"][late], **style.line("smoothed", linewidth=2.8))
-            output.plot(step[late], data[f"output {i}, predicted"][late], **style.line("predicted", linewidth=2.0))
-            output.plot(
-                step[late], data[f"output {i} of the flow"][late], **style.line("stable", linestyle=(0, (1, 1)))
-            )
+            dots = {"color": look["color"], "linewidth": 0.9, "linestyle": "-", "marker": ".", "markersize": 3}
+            for what, drawn in (
+                (" of gradient descent", dots), (", smoothed", style.line("smoothed", linewidth=2.8)),
+                (", predicted", style.line("predicted", linewidth=2.0)),
+                (" of the flow", style.line("stable", linestyle=(0, (1, 1)))),
+            ):
+                output.plot(step[late], data[f"output {i}{what}"][late], **drawn)
         output.set(xlabel="step", ylabel="network output", title="Outputs (lines as on the left)")
     return figure
 
@@ -192,7 +189,7 @@ def overview(run: Run, output: int) -> Figure:
     step, lr = np.arange(run.steps + 1), run.settings["lr"]
     with style.use():
         figure, (loss, values, out) = plt.subplots(1, 3, figsize=(12.0, 3.4))
-        for name, label in (("discrete", "gradient descent"), ("stable", "gradient flow"), ("central", "central flow")):
+        for name, label in style.PROCESSES.items():
             series = run[name]
             seen = series.predicted_loss if name == "central" else series.loss
             loss.plot(step, seen, label=label, **style.line(name))

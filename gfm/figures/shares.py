@@ -26,14 +26,12 @@ def by_share(
         shares: in per cent.
         titles: forecaster -> name in the legend.
     """
-    names = [name for name in next(iter(panels.values())) if name != "gfm"]
-    looks = dict(zip(names, style.cycle(len(names), markers=True), strict=True))
+    looks = style.forecasters(next(iter(panels.values())), markers=True)
     with style.use():
         fig, axes = plt.subplots(1, len(panels), figsize=(4.4 * len(panels), 3.4), squeeze=False)
         for ax, (title, errors) in zip(axes.flat, panels.items(), strict=True):
-            for name in [*names, "gfm"]:
+            for name, look in looks.items():
                 mean = np.maximum(errors[name].mean(axis=1), FLOOR)
-                look = style.line("gfm") if name == "gfm" else {**looks[name], "linewidth": 1.2}
                 ax.plot(shares, mean, label=titles[name], markersize=5, zorder=5 if name == "gfm" else 3, **look)
             ax.set(yscale="log", title=title, xticks=shares)
         xlabel, ylabel = "observed share of the run (%)", "mean squared error at step 200"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import numpy as np
 
@@ -135,25 +136,20 @@ def _panel(panel: Panel, index: int, name: str) -> str:
                    f'stroke-dasharray="3 3"><title>{html.escape(label)}</title></polyline>')
     for curve in panel.curves:
         look = _look(curve.role)
-        for piece in _pieces(place(curve.x, curve.y)):
-            out.append(f'<polyline class="run" {look} points="{piece[1]}" data-from="{piece[0]}"/>')
+        for start, piece in _pieces(place(curve.x, curve.y)):
+            out.append(f'<polyline class="run" {look} points="{piece}" data-from="{start}"/>')
         out.append(f'<circle class="now" r="4.5" fill="{_colour(curve.role)}" stroke="none" visibility="hidden"/>')
     return "\n".join([*out, "</g>"])
 
 
 def _pieces(points: str) -> list[tuple[int, str]]:
     """Unbroken stretches of a list of points, each with the frame at which it starts."""
-    found: list[tuple[int, list[str]]] = []
-    fresh = True
-    for i, point in enumerate(points.split(" ")):
-        if point == "-":
-            fresh = True
-            continue
-        if fresh:
-            found.append((i, []))
-        found[-1][1].append(point)
-        fresh = False
-    return [(start, " ".join(piece)) for start, piece in found]
+    found = []
+    for gap, stretch in groupby(enumerate(points.split(" ")), key=lambda numbered: numbered[1] == "-"):
+        if not gap:
+            frames, piece = zip(*stretch, strict=True)
+            found.append((frames[0], " ".join(piece)))
+    return found
 
 
 def _legend(panels: Sequence[Panel]) -> str:

@@ -6,7 +6,7 @@ also has its own line style, so that no figure depends on colour alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "ROLES", "cycle", "labels_around", "line", "use"]
+__all__ = ["COLOURS", "PROCESSES", "ROLES", "cycle", "forecasters", "labels_around", "line", "use"]
 
 COLOURS = {
     "blue": "#0072B2",
@@ -39,6 +39,9 @@ ROLES: dict[str, dict[str, Any]] = {
     "gfm": {"color": COLOURS["green"], "linestyle": "-", "linewidth": 2.2, "marker": "o"},
     "truth": {"color": COLOURS["black"], "linestyle": "-", "linewidth": 1.8},
 }
+
+#: The names of a run's processes in figures of gradient descent.
+PROCESSES = {"discrete": "gradient descent", "stable": "gradient flow", "central": "central flow"}
 
 _ORDER = [COLOURS[name] for name in ("blue", "vermilion", "green", "black", "orange", "purple", "sky", "grey")]
 _DASHES = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)), (0, (1, 1)), (0, (9, 3)),
@@ -91,6 +94,13 @@ def labels_around(figure: Figure, axes: np.ndarray, xlabel: str, ylabel: str, **
 def line(role: str, **changes: Any) -> dict[str, Any]:
     """Keyword arguments of ``ax.plot`` for a role in :data:`ROLES`, with changes."""
     return {**ROLES[role], **changes}
+
+
+def forecasters(names: Iterable[str], markers: bool = False, **gfm: Any) -> dict[str, dict[str, Any]]:
+    """Keyword arguments for the line of each forecaster by name, the learned flow (with changes ``gfm``) at the end."""
+    others = [name for name in names if name != "gfm"]
+    looks = {name: {**look, "linewidth": 1.2} for name, look in zip(others, cycle(len(others), markers), strict=True)}
+    return {**looks, "gfm": line("gfm", **gfm)}
 
 
 def cycle(number: int, markers: bool = False) -> list[dict[str, Any]]:

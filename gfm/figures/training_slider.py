@@ -6,11 +6,11 @@ import numpy as np
 
 from gfm.central import Run
 from gfm.figures.slider import Curve, Panel, slider
+from gfm.figures.style import PROCESSES
 from gfm.measures.edge import effective_top
 
 __all__ = ["training_slider"]
 
-_NAMES = {"discrete": "gradient descent", "stable": "gradient flow", "central": "central flow"}
 _FRAMES = 320
 
 
@@ -31,13 +31,13 @@ def training_slider(run: Run, name: str, alt: str) -> str:
     edge = run.settings["threshold"] / lr
     losses = {"discrete": run["discrete"].loss, "stable": run["stable"].loss, "central": run["central"].predicted_loss}
     losses = {process: values[take] for process, values in losses.items()}
-    top = {process: effective_top(run, process)[take] / lr for process in _NAMES}
+    top = {process: effective_top(run, process)[take] / lr for process in PROCESSES}
     ends = (0.0, float(steps[-1]))
     panels = [
         Panel("Training loss (central flow: its predicted average)", "step", "training loss",
-              [Curve(_NAMES[p], p, steps, losses[p]) for p in _NAMES], ends, _around(losses), log=True),
+              [Curve(label, p, steps, losses[p]) for p, label in PROCESSES.items()], ends, _around(losses), log=True),
         Panel("Sharpness (dotted: 2 / lr)", "step", "sharpness",
-              [Curve(_NAMES[p], p, steps, top[p]) for p in _NAMES], ends, (0.0, 1.9 * edge),
+              [Curve(label, p, steps, top[p]) for p, label in PROCESSES.items()], ends, (0.0, 1.9 * edge),
               lines={"2 / lr": np.array([[0, edge], [steps[-1], edge]])}),
     ]
     readings = {"loss": losses["discrete"], "predicted average": losses["central"], "sharpness": top["discrete"]}

@@ -13,21 +13,20 @@ from gfm.figures.slider import Curve, Panel, slider
 
 __all__ = ["floor_plane", "valley", "valley_slider"]
 
-_NAMES = {"discrete": "gradient descent", "stable": "gradient flow", "central": "central flow"}
 _UNSTABLE = "sharpness above 2 / lr"
 _LAST = 24  # steps enlarged
 
 
-def _paths(ax: Axes, run: Run, horizontal: int, vertical: int) -> None:
-    for name in ("discrete", "stable", "central"):
-        w = run[name].weights
-        width = {"discrete": 0.8}.get(name, 2.2)
-        ax.plot(w[:, horizontal], w[:, vertical], label=_NAMES[name], zorder=3, **style.line(name, linewidth=width))
+def _paths(ax: Axes, run: Run, vertical: int) -> None:
+    """The paths over the second weight, which runs along the valley."""
+    for name, label in style.PROCESSES.items():
+        w, width = run[name].weights, 0.8 if name == "discrete" else 2.2
+        ax.plot(w[:, 1], w[:, vertical], label=label, zorder=3, **style.line(name, linewidth=width))
         if name != "discrete":
-            ax.plot(w[-1, horizontal], w[-1, vertical], "o", color=style.ROLES[name]["color"], zorder=4)
+            ax.plot(w[-1, 1], w[-1, vertical], "o", color=style.ROLES[name]["color"], zorder=4)
     w = run["discrete"].weights
-    ax.plot(w[:, horizontal], w[:, vertical], ".", markersize=2.5, color=style.COLOURS["blue"], zorder=3)
-    ax.plot(w[0, horizontal], w[0, vertical], "D", color=style.COLOURS["purple"], zorder=5)
+    ax.plot(w[:, 1], w[:, vertical], ".", markersize=2.5, color=style.COLOURS["blue"], zorder=3)
+    ax.plot(w[0, 1], w[0, vertical], "D", color=style.COLOURS["purple"], zorder=5)
 
 
 def _landscape(ax: Axes, x: np.ndarray, y: np.ndarray, loss: np.ndarray, lowest: float, sharpness: np.ndarray,
@@ -55,7 +54,7 @@ def valley(run: Run, x: np.ndarray, y: np.ndarray, loss: np.ndarray, sharpness: 
     with style.use():
         figure, (above, time, near) = plt.subplots(1, 3, figsize=(12.2, 3.7), width_ratios=(1.6, 1.1, 1.0))
         _landscape(above, y, x, loss.T, 0.02, sharpness.T, edge)
-        _paths(above, run, 1, 0)
+        _paths(above, run, 0)
         above.set(
             xlabel="weight y (along the valley)", ylabel="weight x (across)",
             title="Gradient descent zig-zags; the flows do not"
@@ -121,7 +120,7 @@ def floor_plane(
     with style.use():
         figure, (plane, time) = plt.subplots(1, 2, figsize=(10.4, 4.0), width_ratios=(1.15, 1))
         _landscape(plane, y, z, loss, 0.01, sharpness, 2.0 / run.settings["lr"])
-        _paths(plane, run, 1, 2)
+        _paths(plane, run, 2)
         plane.plot(lowest[1], lowest[2], "*", markersize=15, color=style.COLOURS["orange"],
                    markeredgecolor=style.COLOURS["black"],
                    label="lowest stable point", zorder=6, linestyle="none")
@@ -151,9 +150,9 @@ def valley_slider(run: Run, border: np.ndarray, floor: np.ndarray, name: str, al
         alt: the finding in words.
     """
     steps = np.arange(run.steps + 1)
-    w = {p: run[p].weights.astype(float) for p in _NAMES}
+    w = {p: run[p].weights.astype(float) for p in style.PROCESSES}
     scale = 2.0 / run.settings["lr"] / run.settings["threshold"]
-    top = {p: run[p].eigenvalues[:, 0] * scale for p in _NAMES}
+    top = {p: run[p].eigenvalues[:, 0] * scale for p in style.PROCESSES}
     every_y = np.concatenate([v[:, 1] for v in w.values()])
     every_x = np.concatenate([v[:, 0] for v in w.values()])
     ends_y = (every_y.min() - 0.1, every_y.max() + 0.25)
@@ -163,10 +162,10 @@ def valley_slider(run: Run, border: np.ndarray, floor: np.ndarray, name: str, al
     spread = max(abs(top["discrete"] - edge).max(), 0.05 * edge)
     panels = [
         Panel("The valley from above", "weight y (along)", "weight x (across)",
-              [Curve(_NAMES[p], p, w[p][:, 1], w[p][:, 0]) for p in _NAMES], ends_y, ends_x,
+              [Curve(label, p, w[p][:, 1], w[p][:, 0]) for p, label in style.PROCESSES.items()], ends_y, ends_x,
               areas={_UNSTABLE: corners}, lines={"floor": floor}),
         Panel("Its sharpness (dotted: 2 / lr)", "step", "sharpness",
-              [Curve(_NAMES[p], p, steps, top[p]) for p in _NAMES], (0, float(steps[-1])),
+              [Curve(label, p, steps, top[p]) for p, label in style.PROCESSES.items()], (0, float(steps[-1])),
               (edge - 1.1 * spread, edge + 1.1 * spread), lines={"2 / lr": np.array([[0, edge], [steps[-1], edge]])}),
     ]
     return slider(

@@ -53,7 +53,7 @@ def one_by_one(
     tolerance = default_tolerance(start.dtype) if tolerance is None else tolerance
     values: list[float] = []
     residuals: list[float] = []
-    spent, converged = 0, True
+    spent = 0
     for i in range(k):
         goal = tolerance if i < wanted else min(1000 * tolerance, 1e-2)
         largest = max(map(abs, values), default=0.0)
@@ -61,12 +61,11 @@ def one_by_one(
         values.append(value)
         residuals.append(relative)
         spent += products
-        converged = converged and relative <= goal
     order = sorted(range(k), key=lambda i: -values[i])
     if order != list(range(k)):
         start.copy_(start[order])
     found = start.new_tensor([[values[i], residuals[i]] for i in order])
-    return Eigenpairs(found[:, 0], start, found[:, 1], spent, converged, None)
+    return Eigenpairs(found[:, 0], start, found[:, 1], spent, None)
 
 
 def _improved(product: Product, row: Tensor, before: Tensor, goal: float, largest: float) -> tuple[float, float, int]:

@@ -20,6 +20,8 @@ from gfm.linalg import rayleigh_ritz
 __all__ = ["Eigenpairs", "default_tolerance", "dense", "lanczos", "matrix", "refine"]
 
 Product = Callable[[Tensor], Tensor]
+#: Most rounds of ``refine``.
+MOST_ROUNDS = 30
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,6 @@ class Eigenpairs:
         vectors: ``(k, p)`` orthonormal rows.
         residuals: ``(k,)`` norms ``|A v - value v|`` divided by the largest ``|value|``.
         products: number of operator products.
-        converged: whether every residual is within the tolerance.
         images: ``(k, p)`` A times the vectors, or None if they were not kept.
     """
 
@@ -39,19 +40,14 @@ class Eigenpairs:
     vectors: Tensor
     residuals: Tensor
     products: int
-    converged: bool
     images: Tensor | None
 
     def sharpened(self) -> Tensor:
         """Vectors ``(k, p)`` after one power step, A v / value, which scales each error by (its eigenvalue / value).
 
-        Vectors whose eigenvalue is not well above zero are unchanged.
-
-        Raises:
-            InputError: The images were not kept.
+        Vectors whose eigenvalue is not well above zero are unchanged. The images must have been kept.
         """
-        if self.images is None:
-            raise InputError("the images of these eigenvectors were not kept")
+        assert self.images is not None
         good = self.values > 0.1 * self.values.abs().max()
         return torch.where(good[:, None], self.images / torch.where(good, self.values, 1.0)[:, None], self.vectors)
 
@@ -77,7 +73,7 @@ def dense(matrix: Tensor, k: int) -> Eigenpairs:
     values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
     values, vectors = values.flip(0)[:k], vectors.flip(1)[:, :k].T.contiguous()
     images = vectors @ matrix
-    return Eigenpairs(values, vectors, rayleigh_ritz.relative(images, values, vectors), matrix.shape[0], True, images)
+    return Eigenpairs(values, vectors, rayleigh_ritz.relative(images, values, vectors), matrix.shape[0], images)
 
 
 def lanczos(
@@ -124,9 +120,8 @@ def lanczos(
         values, vectors = sla.eigsh(
             operator, k=k, which="LA", v0=start, ncv=krylov, tol=tolerance, maxiter=50 * k + 200
         )
-        converged = True
     except sla.ArpackNoConvergence as stopped:
-        values, vectors, converged = stopped.eigenvalues, stopped.eigenvectors, False
+        values, vectors = stopped.eigenvalues, stopped.eigenvectors
         if len(values) < k:
             raise NumericalError(
                 f"Lanczos found {len(values)} of {k} eigenpairs; ask for fewer or loosen the tolerance"
@@ -134,32 +129,18 @@ def lanczos(
     order = np.argsort(-values)
     rows = torch.as_tensor(np.ascontiguousarray(vectors.T)[order], dtype=like.dtype, device=like.device)
     del vectors
-    return _ritz(product, rows, tolerance, count, converged)
-
-
-def _ritz(product: Product, rows: Tensor, tolerance: float, spent: int, converged: bool) -> Eigenpairs:
-    """Rayleigh-Ritz values and true residuals of orthonormal rows."""
-    rows = rayleigh_ritz.orthonormal(rows)
-    images = product(rows)
-    values, rotation = rayleigh_ritz.eigh(rows @ images.T)
-    rows, images = rotation.T @ rows, rotation.T @ images
-    residuals = rayleigh_ritz.relative(images, values, rows)
-    converged = converged and bool((residuals <= max(10 * tolerance, 1e-5)).all())
-    return Eigenpairs(values, rows, residuals, spent + rows.shape[0], converged, images)
+    ritz_values, rows, images = rayleigh_ritz.ritz(product, rayleigh_ritz.orthonormal(rows))
+    residuals = rayleigh_ritz.relative(images, ritz_values, rows)
+    return Eigenpairs(ritz_values, rows, residuals, count + rows.shape[0], images)
 
 
 def refine(
-    product: Product,
-    start: Tensor,
-    *,
-    wanted: int | None = None,
-    tolerance: float | None = None,
-    max_iterations: int = 30,
+    product: Product, start: Tensor, *, wanted: int | None = None, tolerance: float | None = None
 ) -> Eigenpairs:
     """The largest eigenpairs from good starting vectors, by locally optimal block descent (LOBPCG).
 
     Only rows that have not converged are multiplied again, so a good start costs ``k`` products,
-    and each further round as many as there are rows left.
+    and each further round as many as there are rows left. After ``MOST_ROUNDS`` the pairs are returned as they are.
 
     Args:
         product: block product ``(m, p) -> (m, p)``.
@@ -167,7 +148,6 @@ def refine(
         wanted: the first ``wanted`` pairs must converge (default all); the others are guards, for
             which 1000 times the tolerance is enough.
         tolerance: relative residual; by default chosen by the dtype.
-        max_iterations: rounds after which the pairs are returned as they are.
 
     Source: Knyazev (2001), SIAM J. Sci. Comput. 23(2); the basis is orthogonalised as in
     Duersch et al. (2018).
@@ -181,18 +161,16 @@ def refine(
     goal[wanted:] = min(1000 * tolerance, 1e-2)
     rows = rayleigh_ritz.orthonormal(start)
     del start
-    images = product(rows)
+    values, rows, images = rayleigh_ritz.ritz(product, rows)
     spent = k
-    values, turn = rayleigh_ritz.eigh(rows @ images.T)
-    rows, images = turn.T @ rows, turn.T @ images
     step: Tensor | None = None
     step_images: Tensor | None = None
-    for _ in range(max_iterations):
+    for _ in range(MOST_ROUNDS):
         residual = torch.addcmul(images, values[:, None], rows, value=-1)
         relative = residual.norm(dim=1) / rayleigh_ritz.scale(values)
         open_rows = relative > goal
         if not open_rows.any():
-            return Eigenpairs(values, rows, relative, spent, True, images)
+            return Eigenpairs(values, rows, relative, spent, images)
         new = rayleigh_ritz.orthonormal_against(residual[open_rows] if k > 1 else residual, rows)
         del residual
         if new.shape[0] == 0:
@@ -212,5 +190,4 @@ def refine(
         del basis, basis_images, new, new_images
         rows = torch.addmm(step, kept, rows)
         images = torch.addmm(step_images, kept, images)
-    relative = rayleigh_ritz.relative(images, values, rows)
-    return Eigenpairs(values, rows, relative, spent, bool((relative <= goal).all()), images)
+    return Eigenpairs(values, rows, rayleigh_ritz.relative(images, values, rows), spent, images)

@@ -6,13 +6,15 @@ their residuals.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from gfm.errors import NumericalError
 
-__all__ = ["combined", "eigh", "orthonormal", "orthonormal_against", "outside", "relative", "scale"]
+__all__ = ["combined", "eigh", "orthonormal", "orthonormal_against", "outside", "relative", "ritz", "scale"]
 
 
 def scale(values: Tensor) -> Tensor:
@@ -39,6 +41,13 @@ def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
         torch.as_tensor(values[::-1].copy(), dtype=matrix.dtype, device=matrix.device),
         torch.as_tensor(vectors[:, ::-1].copy(), dtype=matrix.dtype, device=matrix.device),
     )
+
+
+def ritz(product: Callable[[Tensor], Tensor], rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Ritz values (k,) in the span of orthonormal rows, the Ritz vectors and their images (k, p), by k products."""
+    images = product(rows)
+    values, turn = eigh(rows @ images.T)
+    return values, turn.T @ rows, turn.T @ images
 
 
 def orthonormal(rows: Tensor) -> Tensor:

@@ -14,7 +14,6 @@ from gfm.central import Run
 __all__ = ["Cycle", "crossings", "cycle_length", "cycles", "effective", "effective_top", "first_cycle", "measured_top",
            "sharpening"]
 
-
 #: A departure from the edge that is smaller than this, relative to it, belongs to no cycle.
 CALM = 0.01
 

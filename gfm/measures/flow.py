@@ -49,9 +49,9 @@ def upright(swing: np.ndarray) -> np.ndarray:
     return -swing if len(known) and known.max() < -known.min() else swing
 
 
-def stopped(run: Run, process: str = "central") -> bool:
-    """Whether a process stopped before the run's end."""
-    return not bool(np.isfinite(run[process].loss[-1]))
+def stopped(run: Run) -> bool:
+    """Whether the central flow stopped before the run's end."""
+    return not bool(np.isfinite(run["central"].loss[-1]))
 
 
 def rank(run: Run) -> np.ndarray:

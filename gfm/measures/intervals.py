@@ -11,8 +11,8 @@ from gfm.errors import InputError
 __all__ = ["interval", "ratio", "ratio_text", "readable"]
 
 
-def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
-    """Mean of (replicates,) values and the ends of its two-sided Student interval.
+def interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Mean of (replicates,) values and the ends of its two-sided 95 per cent Student interval.
 
     The ends are NaN for fewer than three replicates, which say too little about their spread.
 
@@ -27,11 +27,11 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, flo
         return mean, float("nan"), float("nan")
     from scipy import stats  # slow to load, and needed here only
 
-    reach = stats.t.ppf(0.5 + level / 2, len(values) - 1) * stats.sem(values)
+    reach = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
     return mean, mean - float(reach), mean + float(reach)
 
 
-def ratio(ours: np.ndarray, theirs: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
+def ratio(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]:
     """Geometric mean of ours / theirs over replicates, and the ends of its interval.
 
     The interval is Student's for the mean logarithm.
@@ -39,7 +39,6 @@ def ratio(ours: np.ndarray, theirs: np.ndarray, level: float = 0.95) -> tuple[fl
     Args:
         ours: (replicates,) positive errors.
         theirs: (replicates,) positive errors, paired with ``ours``: each replicate uses the same data.
-        level: of the interval.
 
     Raises:
         InputError: The errors are not one-dimensional, positive, finite and paired.
@@ -52,7 +51,7 @@ def ratio(ours: np.ndarray, theirs: np.ndarray, level: float = 0.95) -> tuple[fl
     ours, theirs = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
     if ours.shape != theirs.shape or not ((ours > 0) & (theirs > 0)).all():
         raise InputError("A ratio needs positive errors of the same replicates on both sides.")
-    mean, low, high = np.exp(interval(np.log(ours / theirs), level))
+    mean, low, high = np.exp(interval(np.log(ours / theirs)))
     return float(mean), float(low), float(high)
 
 

@@ -18,7 +18,6 @@ __all__ = [
     "rank_agreement", "settled_excess", "variance_correlation", "variation_ratio",
 ]
 
-
 #: Steps after a drop of the learning rate in which the swing dies out.
 SOON = 5
 

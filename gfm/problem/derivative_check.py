@@ -38,6 +38,8 @@ _ROUNDING = {torch.float64: 1e-13, torch.float32: 1e-6}
 #: Derivatives below this share of what the loss would have if it changed by itself over a typical weight are no more
 #: than rounding.
 _FLOOR = {torch.float64: 1e-12, torch.float32: 1e-6}
+#: Points that are tried: the long steps of float32 may all meet one kink, and a wrong formula shows at every point.
+_POINTS = {torch.float64: 1, torch.float32: 3}
 #: Distance from the module's own weights, in units of a typical weight, of the point where derivatives are tested.
 _AWAY = (0.1, 0.01, 0.001)
 _ORDERS = ("first", "second", "third")
@@ -126,15 +128,9 @@ def check(loss: Loss, w: Tensor, precision: torch.dtype) -> None:
     Raises:
         InputError: A derivative is not finite, is not symmetric, or is not the rate of change of the one below it.
     """
-    # The long steps of float32 may all meet one kink; a wrong formula shows at every point.
-    points = _points(precision)
-    doubts = [doubt for seed in range(points) if (doubt := _doubt(_check_at, loss, w, precision, seed))]
-    if len(doubts) == points:
+    doubts = [_doubt(_check_at, loss, w, precision, seed) for seed in range(_POINTS[precision])]
+    if all(doubts):
         raise InputError(doubts[0])
-
-
-def _points(precision: torch.dtype) -> int:
-    return 1 if precision == torch.float64 else 3
 
 
 def _doubt(check: Callable[..., None], *arguments: Any) -> str:
@@ -204,10 +200,8 @@ def _check_at(loss: Loss, w: Tensor, precision: torch.dtype, seed: int) -> None:
         a = point.random(w)
         _symmetric(point, 2, [(a, third), (u, _derivative(Hv, leaf, a)), (v, _derivative(Hu, leaf, a))])
         names = operations(loss(leaf))
-        wrong = [name for name in names if name.startswith(_WRONG)]
-        if wrong:
-            name = wrong[0].partition("Backward")[0]
-            raise InputError(f"torch's third derivatives of {name} are wrong{_seen(point)}")
+        if wrong := next((name for name in names if name.startswith(_WRONG)), ""):
+            raise InputError(f"torch's third derivatives of {wrong.partition('Backward')[0]} are wrong{_seen(point)}")
         if any(kink in name for name in names for kink in _KINKS):
             return
     bent = Hv.detach()
@@ -258,7 +252,7 @@ def check_whole(problem: Problem) -> None:
             if not torch.isfinite(found).all():
                 raise InputError(f"the {name} of all examples is not finite at the module's weights")
         doubt = ""
-        for seed in range(_points(precision)):  # one point at which it is right is enough, and costs less
+        for seed in range(_POINTS[precision]):  # one point at which it is right is enough, and costs less
             if not (doubt := _doubt(check_at, seed)):
                 return
         raise InputError(doubt)
@@ -273,8 +267,7 @@ def _slope(loss: Loss, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _product(slope: Tensor, leaf: Tensor, v: Tensor, graph: bool = False) -> Tensor:
-    (image,) = torch.autograd.grad(slope, leaf, v, create_graph=graph, retain_graph=True, allow_unused=True)
-    return torch.zeros_like(v) if image is None else image
+    return torch.autograd.grad(slope, leaf, v, create_graph=graph, retain_graph=True, materialize_grads=True)[0]
 
 
 def _derivative(image: Tensor, leaf: Tensor, u: Tensor) -> Tensor:
@@ -335,8 +328,6 @@ def _compare(
 
 #: Nodes of torch's graph behind which derivatives of some order are missing or wrong, or weights are hidden.
 _SUSPECTS = ("LayerNorm", "GroupNorm", "BatchNorm", "InstanceNorm", "RmsNorm", "WeightNorm", "Attention", "Checkpoint")
-
-
 #: Those of them that are known to be wrong, where differences cannot show it.
 _WRONG = ("NativeLayerNorm", "NativeBatchNorm", "WeightNorm")
 #: Nodes of functions that are not smooth.

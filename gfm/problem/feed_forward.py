@@ -65,18 +65,9 @@ class FeedForward:
 
     def parts(self, w: Tensor) -> list[tuple[Tensor, Tensor | None]]:
         """Views of every layer's (weight, bias) in a vector (p,) that follows the module's order of parameters."""
-        found: list[tuple[Tensor, Tensor | None]] = []
-        start = 0
-        for linear, _ in self.stages:
-            rows, columns = linear.weight.shape
-            weight = w[start : start + rows * columns].view(rows, columns)
-            start += rows * columns
-            bias = None
-            if linear.bias is not None:
-                bias = w[start : start + rows]
-                start += rows
-            found.append((weight, bias))
-        return found
+        parts = iter(w.split([q.numel() for linear, _ in self.stages for q in linear.parameters()]))
+        return [(next(parts).view(linear.weight.shape), None if linear.bias is None else next(parts))
+                for linear, _ in self.stages]
 
 
 @dataclass
@@ -169,8 +160,7 @@ class FeedForwardProducts:
         """The loss's Hessian with respect to the outputs, times their derivative along v."""
         if not self._signal.requires_grad:  # a loss that is linear in the outputs
             return torch.zeros_like(Ra)
-        (Rback,) = torch.autograd.grad(self._signal, self._outputs, Ra, retain_graph=True, allow_unused=True)
-        return torch.zeros_like(Ra) if Rback is None else Rback
+        return torch.autograd.grad(self._signal, self._outputs, Ra, retain_graph=True, materialize_grads=True)[0]
 
 
 def _room(like: Tensor) -> Tensor:

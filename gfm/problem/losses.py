@@ -200,8 +200,7 @@ def available() -> list[str]:
 
 
 def resolve(
-    loss: str | Loss | Callable[[Tensor, Tensor], Tensor],
-    weight: Callable[[Tensor], float | Tensor] | None = None,
+    loss: str | Loss | Callable[[Tensor, Tensor], Tensor], weight: Callable[[Tensor], float | Tensor] | None = None
 ) -> Loss:
     """The loss for a name, a ``Loss`` itself, or a wrapped callable ``(outputs, targets) -> scalar``.
 

@@ -8,7 +8,7 @@ all layers are those that the module had when the problem was made, whatever hap
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -143,10 +143,7 @@ class Objective:
         for layer in changed:
             layer.training = not layer.training
         try:
-            if self.plain_attention:
-                with sdpa_kernel(SDPBackend.MATH):
-                    yield
-            else:
+            with sdpa_kernel(SDPBackend.MATH) if self.plain_attention else nullcontext():
                 yield
         finally:
             torch.backends.mha.set_fastpath_enabled(fast)

@@ -94,28 +94,16 @@ def _hooked(layer: nn.Module, kind: type) -> bool:
 
 
 #: Tests for layers that no problem can contain, each with its error message.
-_UNFIT: tuple[tuple[Callable[[nn.Module], bool], str], ...] = (
-    (
-        _changes,
-        "the module is in train mode and holds dropout, batch norm or the like ({}), so its loss is not a fixed "
-        "function of the weights; call module.eval() first",
-    ),
-    (
-        _renormalises,
-        "the module holds embeddings with max_norm ({}), which change their own weights in every forward pass, so its "
-        "loss is not a function of the weights that it is given; take max_norm out",
-    ),
-    (
-        _weight_norm,
-        "the module's weights pass through weight_norm ({}), whose second derivatives are wrong in torch; remove it "
-        "(remove_parametrizations or remove_weight_norm) or write g v / |v| out",
-    ),
-    (
-        is_fused,
-        "the module holds fused norms ({}), whose third derivatives are wrong in torch; replace them with those of "
-        "gfm.nets.norms, which are written out (with the unbiased variance, so the outputs differ a little)",
-    ),
-)
+_UNFIT: dict[Callable[[nn.Module], bool], str] = {
+    _changes: "the module is in train mode and holds dropout, batch norm or the like ({}), so its loss is not a fixed "
+              "function of the weights; call module.eval() first",
+    _renormalises: "the module holds embeddings with max_norm ({}), which change their own weights in every forward "
+                   "pass, so its loss is not a function of the weights that it is given; take max_norm out",
+    _weight_norm: "the module's weights pass through weight_norm ({}), whose second derivatives are wrong in torch; "
+                  "remove it (remove_parametrizations or remove_weight_norm) or write g v / |v| out",
+    is_fused: "the module holds fused norms ({}), whose third derivatives are wrong in torch; replace them with those "
+              "of gfm.nets.norms, which are written out (with the unbiased variance, so the outputs differ a little)",
+}
 
 
 def check_module(module: nn.Module) -> None:
@@ -124,7 +112,7 @@ def check_module(module: nn.Module) -> None:
     Raises:
         InputError: A layer is random in train mode, uses weight_norm, or is a fused norm.
     """
-    for unfit, sentence in _UNFIT:
+    for unfit, sentence in _UNFIT.items():
         found = [
             f"{path.partition('.parametrizations')[0] or 'module'} ({type(layer).__name__})"
             for path, layer in module.named_modules() if unfit(layer)

@@ -5,31 +5,36 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
-from functools import cache, lru_cache
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ["commit", "machine", "now", "threads", "versions"]
+__all__ = ["commit", "installed", "machine", "now", "threads", "versions"]
 
 _PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "torchdiffeq", "matplotlib")
 
 
-@lru_cache(maxsize=1)
+@cache
 def versions() -> dict[str, str]:
     """Versions of Python, this package and the libraries that affect the numbers."""
     from gfm import __version__
 
-    found = {"python": platform.python_version(), "gfm": __version__}
-    for name in _PACKAGES:
-        try:
+    return {"python": platform.python_version(), "gfm": __version__, **installed(_PACKAGES)}
+
+
+def installed(names: Iterable[str]) -> dict[str, str]:
+    """The versions of those of these packages that are installed."""
+    found = {}
+    for name in names:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found
 
 
-@lru_cache(maxsize=1)
+@cache
 def machine() -> str:
     """The processor's model name; nothing that identifies a host or a user."""
     try:

@@ -37,7 +37,7 @@ def closure(modules: Iterable[str], drawing: bool = False) -> tuple[str, ...]:
         if name in seen or outside or path is None:
             continue
         seen.add(name)
-        queue.extend(filter(None, [name.rpartition(".")[0], *_parsed(name, path, path.stat().st_mtime_ns)[0]]))
+        queue.extend(filter(None, [name.rpartition(".")[0], *_parsed(path, path.stat().st_mtime_ns)[0]]))
     return tuple(sorted(seen))
 
 
@@ -50,11 +50,14 @@ def digest(modules: Iterable[str]) -> str:
 def module_digests(modules: Iterable[str], drawing: bool = False) -> dict[str, str]:
     """Module name -> SHA-256 digest of its code, for every module in the closure of ``modules``."""
     paths = {name: _path(name) for name in closure(modules, drawing)}
-    return {name: _parsed(name, path, path.stat().st_mtime_ns)[1] for name, path in paths.items() if path}
+    return {name: _parsed(path, path.stat().st_mtime_ns)[1] for name, path in paths.items() if path}
 
 
-def imports_of(code: str, module: str = "", is_package: bool = False) -> set[str]:
-    """Modules of the package that a piece of code imports, or uses as ``gfm.name`` or ``alias.name``."""
+def imports_of(code: str) -> set[str]:
+    """Modules of the package that a piece of code imports, or uses as ``gfm.name`` or ``alias.name``.
+
+    Relative imports are not followed; ruff refuses them in the package.
+    """
     tree = ast.parse(code)
     found: set[str] = set()
     local = {_PACKAGE: _PACKAGE}  # local name -> module that it stands for
@@ -63,7 +66,7 @@ def imports_of(code: str, module: str = "", is_package: bool = False) -> set[str
             found.update(alias.name for alias in node.names)
             local.update({alias.asname: alias.name for alias in node.names if alias.asname})
         elif isinstance(node, ast.ImportFrom):
-            base = _resolve(node, module, is_package)
+            base = node.module or ""
             found.add(base)
             for alias in node.names:
                 found.add(_member(base, alias.name))
@@ -97,23 +100,11 @@ def _chain(node: ast.expr, local: dict[str, str]) -> str:
 def _member(base: str, name: str) -> str:
     """The module that provides ``base.name``: a submodule, the home of a lazy name, or ``base`` itself."""
     if base == _PACKAGE:
-        name = _lazy_names().get(name, name)
+        from gfm import LAZY
+
+        name = LAZY.get(name, name)
     candidate = f"{base}.{name}"
     return candidate if base.startswith(_PACKAGE) and _path(candidate) else base
-
-
-def _lazy_names() -> dict[str, str]:
-    from gfm import LAZY
-
-    return LAZY
-
-
-def _resolve(node: ast.ImportFrom, module: str, is_package: bool) -> str:
-    if not node.level:
-        return node.module or ""
-    parts = module.split(".") if is_package else module.split(".")[:-1]
-    parts = parts[: len(parts) - (node.level - 1)]
-    return ".".join([*parts, *([node.module] if node.module else [])])
 
 
 def _path(module: str) -> Path | None:
@@ -127,7 +118,7 @@ def _path(module: str) -> Path | None:
 
 
 @cache
-def _parsed(module: str, path: Path, changed: int) -> tuple[frozenset[str], str]:
+def _parsed(path: Path, changed: int) -> tuple[frozenset[str], str]:
     """What a module imports, and the digest of its code; ``changed``, its file's mtime in ns, is a cache key."""
     code = path.read_text(encoding="utf-8")
-    return frozenset(imports_of(code, module, path.name == "__init__.py")), digest_of_code(code)
+    return frozenset(imports_of(code)), digest_of_code(code)

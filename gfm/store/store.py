@@ -78,9 +78,8 @@ class Store:
         identity = key.partition("-")[0]
         for folder in self.committed:
             for entry in sorted((Path(folder) / name).glob(f"{identity}-*")):
-                same = entry.name == key
                 try:
-                    note = "committed result" + ("" if same else " from an earlier source")
+                    note = "committed result" + ("" if entry.name == key else " from an earlier source")
                     return read_entry(entry, name, entry.name), note
                 except UnreadableFileError as error:
                     why = f"the committed result cannot be trusted ({error})"

@@ -64,7 +64,7 @@ def ran(tmp_path_factory) -> Path:
     def make(root: Path) -> None:
         make_project(root)
         for profile in ("smoke", "book"):
-            report = bring_up_to_date(Register.load(root), profile, say=lambda line: None)
+            report = bring_up_to_date(Register.load(root), profile)
             assert not report.problems, report.problems
 
     return made_once(tmp_path_factory, "ran", make)
@@ -76,7 +76,7 @@ def whole(ran, tmp_path_factory) -> Path:
 
     def make(root: Path) -> None:
         shutil.copytree(ran, root)
-        report = build(Register.load(root), "book", rerun=False, say=lambda line: None)
+        report = build(Register.load(root), "book", rerun=False)
         assert report.problems == [] and not report.site.reused
 
     return made_once(tmp_path_factory, "whole", make)

@@ -38,7 +38,7 @@ def test_a_fresh_checkout_shows_the_kept_run(kept):
 def test_its_stored_result_is_reused(kept):
     from gfm.book.building import bring_up_to_date
 
-    assert not bring_up_to_date(Register.load(kept), "book", say=lambda line: None).problems
+    assert not bring_up_to_date(Register.load(kept), "book").problems
     data = json.loads((kept / "build/book/verdicts/toy.json").read_text())
     assert [r["why"] for r in data["results"]] == ["committed result"]
 

@@ -34,7 +34,7 @@ def copy(whole, project):
 
 
 def problems(root: Path) -> list[str]:
-    return build(Register.load(root), "book", rerun=False, say=lambda line: None).problems
+    return build(Register.load(root), "book", rerun=False).problems
 
 
 def change(run: Path, how) -> None:
@@ -95,12 +95,12 @@ def test_a_run_that_shows_nothing_fails_the_build_also_beside_another(copy, no_s
     assert capsys.readouterr().err == f"gfm: notebooks/{NAME} ({profile}): it shows no figure and no table\n"
 
 
-def test_a_run_whose_outputs_are_gone_is_run_again(copy, monkeypatch):
+def test_a_run_whose_outputs_are_gone_is_run_again(copy, monkeypatch, capsys):
     change(copy / "build/book/run" / NAME, emptied)
-    told, again = [], []
+    again = []
     monkeypatch.setattr(building, "run_all", lambda plans, *rest: again.extend(plans) or [])
-    assert building.bring_up_to_date(Register.load(copy), "book", say=told.append).reused == []
-    assert [item.notebook.name for item in again] == [NAME] and "it has no outputs" in told[0]
+    assert building.bring_up_to_date(Register.load(copy), "book").reused == []
+    assert [item.notebook.name for item in again] == [NAME] and "it has no outputs" in capsys.readouterr().out
 
 
 def test_a_build_without_pages_is_none(copy, no_sphinx):

@@ -18,7 +18,7 @@ NAME = "part/toy.ipynb"
 
 
 def quiet(root, profile="book"):
-    return bring_up_to_date(Register.load(root), profile, say=lambda line: None)
+    return bring_up_to_date(Register.load(root), profile)
 
 
 @pytest.fixture
@@ -147,8 +147,8 @@ def test_a_failing_notebook_is_named_and_leaves_no_result(project, capfd):
     report = quiet(project)
     (problem,) = report.problems
     assert NAME in problem and "ZeroDivisionError" in problem
-    told = capfd.readouterr()  # no terminal: one line for each notebook, and no bar
-    assert told.out.count("\n") == 1 and f"{NAME}: FAILED" in told.out and not told.err
+    told = capfd.readouterr()  # no terminal: what is to be run and what became of it, and no bar
+    assert told.out.count("\n") == 2 and f"{NAME}: FAILED" in told.out and not told.err
     assert not (project / "build/book/run" / NAME).exists()
     assert (project / "build/book/run/part/toy.failed.ipynb").exists()
     assert plan(Register.load(project), NAME, "book").why == "it has not been run"

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gfm.central import complementarity
 from gfm.central.complementarity import solve
 from gfm.errors import InputError
 from gfm.linalg.symmetric import from_half, half_size, scale, to_half
@@ -83,19 +84,12 @@ def test_bad_shapes_and_numbers_are_refused():
         solve(np.eye(2) * np.nan, np.eye(3))
 
 
-@pytest.mark.parametrize(
-    "change", [{"tolerance": -1.0}, {"tolerance": float("nan")}, {"tolerance": "a"}, {"max_iterations": 0}]
-)
-def test_impossible_options_are_refused(change):
-    with pytest.raises(InputError, match=next(iter(change))):
-        solve(-np.eye(2), np.eye(3), **change)
-
-
 @pytest.mark.parametrize("seed", range(4))
-def test_the_certificate_is_that_of_the_matrix_returned(seed):
+def test_the_certificate_is_that_of_the_matrix_returned(monkeypatch, seed):
     """Stopped early, so that the last iterate lies outside the cone."""
     A, B = random_problem(4, seed)
-    found = solve(A, B, max_iterations=1)
+    monkeypatch.setattr(complementarity, "MOST_ITERATIONS", 1)
+    found = solve(A, B)
     size_a, size_b = np.abs(A).max(), np.trace(B) / len(B)
     X = found.X * size_b / size_a
     S = A / size_a + from_half((B / size_b) @ to_half(X))

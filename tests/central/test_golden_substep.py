@@ -120,7 +120,7 @@ def test_their_covariance_moves_weights_and_state_as_theirs(case, monkeypatch):
     local = case.with_their_images()
     lifted = local.U * case.P
     X = (lifted @ case.sigma @ lifted.T).numpy()
-    monkeypatch.setattr(complementarity, "solve", lambda A, B: Solution(X, 0.0, 0.0, 0.0, 0, True))
+    monkeypatch.setattr(complementarity, "solve", lambda A, B: Solution(X, 0.0, 0.0, 0.0, True))
     rates = local.rates(DT)
     assert float((DT * rates.w - case.w_moved).norm() / case.w_moved.norm()) < 1e-10
     if case.nu_moved is not None:

@@ -7,7 +7,7 @@ from toys import quadratic, tiny_problem
 import gfm
 from gfm.central import Settings
 from gfm.central.processes import Central
-from gfm.experiments.central.valley import ValleyRun
+from gfm.experiments.central.valley import Valley, ValleyRun
 from gfm.optimizers import Adam, GradientDescent, HeavyBall, ScalarRMSProp
 
 run = gfm.central.run
@@ -30,7 +30,7 @@ def test_the_flow_of_momentum_settles_at_its_edge(b):
     """In a straight valley: y rests where S(y) = 2 (1 + b) / lr, held by E x^2 = 2 pull (goal - y) / S'(y)."""
     lr = 0.1
     valley = ValleyRun(start=(-0.02,), offset=0.0, bend=0.0, edge_lr=lr / (1 + b), steepening=0.5, pull=0.05 * (1 - b))
-    found = run(valley.valley().problem(), HeavyBall(lr=lr, momentum=b), 30, processes=["central"], keep_weights=30)
+    found = run(Valley(valley).problem(), HeavyBall(lr=lr, momentum=b), 30, processes=["central"], keep_weights=30)
     flow, S = found["central"], 2 * (1 + b) / lr
     variance = 2 * valley.pull * valley.goal / (valley.steepening * S)
     assert flow.eigenvalues[-1, 0] == pytest.approx(2 * (1 + b) / (1 - b), rel=1e-4)
@@ -47,7 +47,7 @@ def test_the_optimizer_with_momentum_swings_as_its_flow_predicts(b):
     lr = 0.1
     valley = ValleyRun(bend=0.0, edge_lr=lr / (1 + b), steepening=0.5, pull=2e-3 * (1 - b))
     variance = 2 * valley.pull * valley.goal / (valley.steepening * 2 * (1 + b) / lr)
-    problem = ValleyRun(**{**vars(valley), "start": (0.0,), "offset": variance**0.5}).valley().problem()
+    problem = Valley(ValleyRun(**{**vars(valley), "start": (0.0,), "offset": variance**0.5})).problem()
     found = run(problem, HeavyBall(lr=lr, momentum=b), 3000, processes=["discrete"], keep_weights=1,
                 settings=Settings(eigen_every=3000))
     x, y = found["discrete"].weights[1000:].T

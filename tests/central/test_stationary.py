@@ -110,7 +110,6 @@ def test_bad_input_is_refused(H, g, lr):
 
 
 @pytest.mark.parametrize(("call", "words"), [
-    (lambda: stationary(np.eye(2), np.ones(2), 0.1, rank=0), "rank"),
     (lambda: stationary(np.eye(2), np.ones(2), 0.1, tolerance=-1), "tolerance"),
     (lambda: stationary(np.eye(2), np.ones(2), "a"), "lr"),
     (lambda: stationary([["a"]], np.ones(1), 0.1), "H must be an array"),

@@ -77,7 +77,7 @@ def test_the_residual_moves_as_predicted_for_any_covariance(name, k, monkeypatch
     R = np.random.default_rng(k).standard_normal((k, k))
     X = R @ R.T
     X *= 2 * np.abs(local.drift).max() / np.abs(local.B @ to_half(X)).max()
-    solved = Solution(X, 0.0, 0.0, 0.0, 0, True)
+    solved = Solution(X, 0.0, 0.0, 0.0, True)
     monkeypatch.setattr(complementarity, "solve", lambda A, B: solved)
     errors = []
     for dt in (4e-3, 2e-3):

@@ -56,7 +56,7 @@ def test_warm_refreshes_are_cheap_and_keep_signs():
         if before is not None:
             assert ((found.U * before).sum(1) > 0).all()
         if step > 3:
-            assert found.products <= 15 and found.converged
+            assert found.products <= 15 and found.residuals[:2].max() <= 1e-6
         before, w = found.U, w - 0.05 * point.gradient
 
 

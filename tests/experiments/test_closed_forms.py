@@ -36,7 +36,7 @@ def test_an_asymmetric_matrix_is_refused():
 
 def test_the_valley_is_the_loss_written_in_its_docstring():
     run = v.ValleyRun(start=(0.3,), offset=0.2)
-    problem = run.valley().problem()
+    problem = v.Valley(run).problem()
     x, y = problem.w0.tolist()
     S = 2 / run.edge_lr * np.exp(run.steepening * y)
     expected = S * (x - run.bend * np.sin(y)) ** 2 / 2 + run.pull * (y - run.goal) ** 2 / 2
@@ -51,7 +51,7 @@ def test_the_variance_formula_holds_the_sharpness():
     run = v.ValleyRun()
     w = np.array([0.01, -0.1])
     sigma2 = v.closed_form_variance(run, w)
-    loss = lambda u: 0.5 * (run.valley().residuals(u) ** 2).sum()  # noqa: E731
+    loss = lambda u: 0.5 * (v.Valley(run).residuals(u) ** 2).sum()  # noqa: E731
     top = lambda u: torch.linalg.eigvalsh(torch.func.hessian(loss)(u))[-1]  # noqa: E731
     at = torch.tensor(w)
     slope, rise = torch.func.grad(loss)(at), torch.func.grad(top)(at)

@@ -76,7 +76,7 @@ def test_predictions(run):
     data = predictions.many_data(run, 5)
     assert set(data["rank of Sigma"]) == {0, 1}
     assert len(predictions.many(run, 5).axes) == 4
-    assert len(predictions.zoom(run, 5, (10, 50), range(2), close=20).axes) == 3
+    assert len(predictions.zoom(run, 5, (10, 50), range(2)).axes) == 3
     assert len(predictions.overview(run, 1).axes) == 3
     data = predictions.zoom_data(run, 5, (10, 50), [1])
     assert np.allclose(data["output 1, predicted"], smooth(run["central"].outputs[:, 1], 5)[10:51])

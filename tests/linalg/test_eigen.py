@@ -24,7 +24,7 @@ def test_cold_and_warm_find_the_same_known_pairs(dtype, accuracy):
     noise = torch.randn(5, 300, generator=torch.Generator().manual_seed(1), dtype=dtype)
     warm = eigen.refine(lambda V: V @ A, cold.vectors + 1e-4 * noise)
     for found in (cold, warm, eigen.dense(A, 5)):
-        assert found.converged
+        assert found.residuals.max() <= 10 * eigen.default_tolerance(dtype)
         assert torch.allclose(found.values.double(), torch.tensor(SPECTRUM[:5]).double(), rtol=accuracy)
         assert torch.allclose(found.vectors @ found.vectors.T, torch.eye(5, dtype=dtype), atol=1e-5)
         true = (found.vectors @ A - found.values[:, None] * found.vectors).norm(dim=1) / 100
@@ -53,11 +53,12 @@ def test_exact_start_costs_one_product_a_vector():
     assert eigen.refine(lambda V: V @ A, exact).products == 4
 
 
-def test_an_iteration_limit_is_reported_not_hidden():
+def test_an_iteration_limit_is_reported_not_hidden(monkeypatch):
     A = matrix(SPECTRUM)
     start = torch.randn(5, 300, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    stopped = eigen.refine(lambda V: V @ A, start, max_iterations=1)
-    assert not stopped.converged and stopped.residuals.max() > 1e-6
+    monkeypatch.setattr(eigen, "MOST_ROUNDS", 1)
+    stopped = eigen.refine(lambda V: V @ A, start)
+    assert stopped.residuals.max() > 1e-6
 
 
 @pytest.mark.parametrize("p", [1, 3, 20])
@@ -90,7 +91,7 @@ def test_one_by_one_finds_the_dense_pairs_in_the_memory_of_its_start(dtype):
     exact = eigen.dense(A, 3)
     start = torch.randn(3, 300, dtype=dtype, generator=torch.Generator().manual_seed(5))
     found = deflation.one_by_one(lambda V: V @ A, start, tolerance=1e-5)
-    assert found.converged and found.vectors is start
+    assert found.residuals.max() <= 1e-5 and found.vectors is start
     assert torch.allclose(found.values, exact.values, rtol=1e-5)
     assert torch.allclose((found.vectors @ exact.vectors.T).abs(), torch.eye(3, dtype=dtype), atol=2e-3)
     again = deflation.one_by_one(lambda V: V @ A, start.flip(0).clone(), tolerance=1e-4)

@@ -164,7 +164,7 @@ def test_before_the_edge_the_largest_distance_is_held_against_the_paths_length()
 def test_a_flow_that_stopped_bounds_nothing():
     loss = np.r_[np.ones(10), np.full(5, np.nan)]
     run = lockstep({"loss": np.ones(15)}, {"loss": loss, "predicted_loss": loss, "eigenvalues": np.full((15, 1), 1.5)})
-    assert measures.stopped(run) and not measures.stopped(run, "discrete")
+    assert measures.stopped(run)
     assert measures.largest_rise(run) == measures.prediction_error(compare(run, 2)) == np.inf
     assert measures.flow_excess(run)[0] == np.inf
 

@@ -7,11 +7,12 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from gfm.book.paths import build_folder, check_profile
+from gfm.book.paths import PROFILES, build_folder
 from gfm.book.register import Register
 from gfm.book.runs.notebooks import Notebook
 from gfm.book.runs.plans import executed
 from gfm.book.verdicts import verdict_file
+from gfm.checks import known
 from gfm.errors import InputError, UnreadableFileError
 from gfm.store import Store
 
@@ -37,7 +38,7 @@ def keep(register: Register, name: str, profile: str) -> Kept:
         UnreadableFileError: The notebook has not been run under this profile.
         InputError: All kept results together would exceed 30 MB.
     """
-    check_profile(profile)
+    known("profile", profile, PROFILES)
     notebook = Notebook(register.root, name)
     run = executed(register.root, profile, notebook.name)
     if not run.is_file():

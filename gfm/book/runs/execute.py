@@ -95,7 +95,8 @@ def clean(notebook: dict[str, Any]) -> dict[str, Any]:
         if "injected-parameters" in kept.get("tags", ()):
             cell["id"] = "injected-parameters"
         for output in cell.get("outputs", ()):
-            output.pop("execution_count", None) if output["output_type"] == "display_data" else None
+            if output["output_type"] == "display_data":
+                output.pop("execution_count", None)
     return notebook
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from gfm.book.paths import check_profile
+from gfm.book.paths import PROFILES
+from gfm.checks import known
 from gfm.errors import InputError, UnknownNameError, UnreadableFileError
 
 __all__ = ["NoSuchProfile", "Notebook", "profile_parameters"]
@@ -32,8 +33,7 @@ class Notebook:
     def __init__(self, root: Path, name: str | Path) -> None:
         self.path, self.name = _find(root, name)
         try:
-            self.json = json.loads(self.path.read_text(encoding="utf-8"))
-            self.cells = self.json["cells"]
+            self.cells = json.loads(self.path.read_text(encoding="utf-8"))["cells"]
         except (ValueError, KeyError, TypeError) as error:
             raise UnreadableFileError(f"{self.name} is not a notebook.") from error
         self.defaults = self._parameters()
@@ -42,16 +42,6 @@ class Notebook:
     def stem(self) -> str:
         """The file's name without folder and suffix."""
         return self.path.stem
-
-    @property
-    def title(self) -> str:
-        """The first heading (the file's stem if there is none)."""
-        for cell in self.cells:
-            if cell["cell_type"] == "markdown":
-                for line in source_of(cell).splitlines():
-                    if line.startswith("# "):
-                        return line[2:].strip()
-        return self.stem
 
     def code(self) -> str:
         """All code cells as one piece of Python (magics left out)."""
@@ -95,7 +85,7 @@ def profile_parameters(root: Path, notebook: Notebook, profile: str) -> dict[str
         UnknownNameError: The profile is unknown, or the notebook lacks it or a parameter that it names.
         InputError: A value has the wrong type.
     """
-    check_profile(profile)
+    known("profile", profile, PROFILES)
     if profile == "smoke":
         return {}
     file = root / "notebooks" / "profiles.yml"
@@ -192,11 +182,12 @@ def _wrong(name: str, value: Any, default: Any) -> str:
 
 
 def _kind(default: Any, several: bool = False) -> str:
-    kinds = {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}
-    many = {bool: "true or false", int: "whole numbers", float: "finite numbers", str: "texts"}
+    """What a value like the default is called: one of them, or several."""
     if isinstance(default, (list, tuple)):
         return ("lists" if several else "a list") + (f" of {_kind(default[0], True)}" if default else "")
-    return (many if several else kinds).get(type(default), type(default).__name__)
+    kinds = {bool: ("true or false",) * 2, int: ("a whole number", "whole numbers"),
+             float: ("a finite number", "finite numbers"), str: ("text", "texts")}
+    return kinds.get(type(default), (type(default).__name__,) * 2)[several]
 
 
 #: Parameters with the same meaning in every notebook: positive numbers, and names.

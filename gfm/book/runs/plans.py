@@ -135,9 +135,10 @@ def _fingerprint(register: Register, notebook: Notebook, parameters: dict[str, A
 def _why(register: Register, name: str, now: dict[str, Any], target: Path, profile: str) -> str:
     try:
         then = json.loads(target.with_suffix(".run.json").read_text(encoding="utf-8"))
-        if not target.is_file() or not set(now) <= set(then):
-            return "it has not been run"
+        known = target.is_file() and set(now) <= set(then)
     except (OSError, ValueError, TypeError):
+        known = False
+    if not known:
         return "it has not been run"
     try:
         json.loads(target.read_text(encoding="utf-8"))["cells"]

@@ -19,8 +19,6 @@ _TITLES = {
     "scaling": "Growth with size",
     "forecast": "A forecast of a network",
 }
-
-
 # Short headings, so that the table fits the page; counts are per step.
 _HEADS = {
     "milliseconds": "ms",

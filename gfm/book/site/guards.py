@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from gfm.book.outputs import Figure, Output, Table, Verdicts
 from gfm.book.register import Register
 from gfm.book.runs.notebooks import source_of
+from gfm.store.provenance import installed
 
 __all__ = ["builders", "missing_pages", "other_builders", "what_a_run_lacks"]
 
@@ -18,13 +18,7 @@ _BUILDERS = ("jupyter-book", "Sphinx", "myst-nb", "myst-parser", "sphinx-book-th
 
 def builders() -> dict[str, str]:
     """Installed version of each package that turns notebooks into pages ("none" if it is not installed)."""
-    found = {}
-    for name in _BUILDERS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "none"
-    return found
+    return dict.fromkeys(_BUILDERS, "none") | installed(_BUILDERS)
 
 
 def other_builders(root: Path) -> str:

@@ -46,7 +46,9 @@ class _Seen(HTMLParser):
 
 def check_site(html: Path) -> list[str]:
     """Everything that is wrong with the pages below ``html``, one sentence each."""
-    pages = {p.resolve(): _read(p) for p in sorted(html.rglob("*.html")) if "_static" not in p.relative_to(html).parts}
+    pages = {p.resolve(): _Seen() for p in sorted(html.rglob("*.html")) if "_static" not in p.relative_to(html).parts}
+    for path, page in pages.items():
+        page.feed(path.read_text(encoding="utf-8"))
     if not pages:
         return [f"{html.name} holds no pages"]
     problems = []
@@ -58,12 +60,6 @@ def check_site(html: Path) -> list[str]:
         for target in page.links:
             problems += _link(path, target, where, pages)
     return problems
-
-
-def _read(path: Path) -> _Seen:
-    page = _Seen()
-    page.feed(path.read_text(encoding="utf-8"))
-    return page
 
 
 def _asset(path: Path, target: str, where: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,7 @@ def _source_now(experiment: str) -> str:
     return source.digest([module]) if module else ""
 
 
-@lru_cache(maxsize=1)
+@cache
 def _homes() -> dict[str, str]:
     """Name of each experiment of the package -> the module of its class, found without importing any."""
     package = Path(source.__file__).parents[1]

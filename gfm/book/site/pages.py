@@ -33,7 +33,7 @@ class Page:
 
     Attributes:
         run: the executed notebook.
-        files: the profile's build folder (``figures/``, ``data/``), or None.
+        files: the profile's build folder (``figures/``, ``data/``).
         source: the staged book.
         name: the notebook relative to ``notebooks/``.
         head: Markdown put under the title.
@@ -42,7 +42,7 @@ class Page:
     """
 
     run: Path
-    files: Path | None
+    files: Path
     source: Path
     name: str
     head: str
@@ -164,10 +164,10 @@ def _figure(figure: Figure, png: str, page: Page) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     name, links = figure.name + page.suffix, []
     image = folder / f"{name}.png"
-    svg = page.files / "figures" / page.stem / f"{figure.name}.svg" if page.files else None
-    if svg and svg.is_file():
+    svg = page.files / "figures" / page.stem / f"{figure.name}.svg"
+    if svg.is_file():
         links.append(_download(svg, page, "SVG"))
-    if svg and svg.is_file() and svg.stat().st_size <= _LARGEST_SVG:
+    if svg.is_file() and svg.stat().st_size <= _LARGEST_SVG:
         image = image.with_suffix(".svg")
         shutil.copyfile(svg, image)
     else:
@@ -187,12 +187,8 @@ def _table(table: Table, body: str, page: Page) -> str:
 
 
 def _data_links(name: str, page: Page) -> list[str]:
-    found = []
-    for kind in ("csv", "json"):
-        file = page.files / "data" / page.stem / f"{name}.{kind}" if page.files else None
-        if file and file.is_file():
-            found.append(_download(file, page, kind.upper()))
-    return found
+    files = {kind: page.files / "data" / page.stem / f"{name}.{kind}" for kind in ("csv", "json")}
+    return [_download(file, page, kind.upper()) for kind, file in files.items() if file.is_file()]
 
 
 def _download(file: Path, page: Page, label: str) -> str:

@@ -21,12 +21,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
-from gfm.central.stationary.interior_point import dual_value, follow
-from gfm.central.stationary.low_rank_dual import ascend
-from gfm.checks import number, whole
+from gfm.central.stationary.phases import ascend, dual_value, follow
+from gfm.checks import number
 from gfm.errors import InputError
 
 __all__ = ["Stationary", "first_term", "optimisation_speed", "stationary"]
+
+#: Rank of Lambda in the first phase; at least the number of critical directions.
+_RANK = 3
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,6 @@ class Stationary:
         violation: how far the least eigenvalue of 2P - H lies below 0, relative to the largest absolute
             eigenvalue of H.
         residual: largest ``|g^2 + 4 P^2 diag Sigma - nu|``, relative to the largest nu.
-        iterations: of the interior-point method.
-        products: Hessian-vector products before it.
     """
 
     P: np.ndarray
@@ -53,8 +53,6 @@ class Stationary:
     gap: float
     violation: float
     residual: float
-    iterations: int
-    products: int
 
     @property
     def nu(self) -> np.ndarray:
@@ -68,13 +66,7 @@ class Stationary:
 
 
 def stationary(
-    H: np.ndarray,
-    gradient: np.ndarray,
-    lr: float,
-    *,
-    start: Stationary | None = None,
-    tolerance: float = 1e-7,
-    rank: int = 3,
+    H: np.ndarray, gradient: np.ndarray, lr: float, *, start: Stationary | None = None, tolerance: float = 1e-7
 ) -> Stationary:
     """The stationary preconditioner of RMSProp at a point.
 
@@ -84,24 +76,22 @@ def stationary(
         lr: RMSProp's learning rate.
         start: the solution at a nearby point, as a starting value.
         tolerance: relative duality gap.
-        rank: of Lambda in the first phase; at least the number of critical directions.
 
     Raises:
-        InputError: Shapes do not fit, an entry is not finite, or ``lr``, ``tolerance`` or ``rank`` is not positive.
+        InputError: Shapes do not fit, an entry is not finite, or ``lr`` or ``tolerance`` is not positive.
         NumericalError: The interior-point method does not converge.
     """
     lr = number("lr", lr, lambda x: 0 < x < math.inf, "a positive number")
     tolerance = number("tolerance", tolerance, lambda x: 0 < x < 1, "a number in (0, 1)")
-    rank = whole("rank", rank, 1)
     H, gradient = _array("H", H), _array("gradient", gradient)
     if H.ndim != 2 or H.shape[0] != H.shape[1] or gradient.shape != (len(H),):
         raise InputError(f"a Hessian of shape {H.shape} and a gradient of shape {gradient.shape} do not fit")
     if not (np.isfinite(H).all() and np.isfinite(gradient).all()):
         raise InputError("the Hessian or the gradient holds entries that are not finite")
-    return _solve((H + H.T) / 2, gradient / lr, lr, start, tolerance, rank)
+    return _solve((H + H.T) / 2, gradient / lr, lr, start, tolerance)
 
 
-def first_term(H: np.ndarray, *, tolerance: float = 1e-7) -> Stationary:
+def first_term(H: np.ndarray) -> Stationary:
     """The diagonal P of least trace with 2P - H >= 0: the limit of :func:`stationary` for large lr.
 
     Raises:
@@ -109,7 +99,7 @@ def first_term(H: np.ndarray, *, tolerance: float = 1e-7) -> Stationary:
         NumericalError: As in :func:`stationary`.
     """
     H = _array("H", H)
-    return stationary(H, np.zeros(H.shape[:1]), 1.0, tolerance=tolerance)
+    return stationary(H, np.zeros(H.shape[:1]), 1.0)
 
 
 def _array(name: str, value: object) -> np.ndarray:
@@ -126,27 +116,24 @@ def optimisation_speed(P: np.ndarray | float, gradient: np.ndarray) -> float:
     return float(np.sum(np.asarray(gradient)[moves] ** 2 / P[moves]))
 
 
-def _solve(
-    H: np.ndarray, ratio: np.ndarray, lr: float, start: Stationary | None, tolerance: float, rank: int
-) -> Stationary:
+def _solve(H: np.ndarray, ratio: np.ndarray, lr: float, start: Stationary | None, tolerance: float) -> Stationary:
     """Solve for the weights that matter, with H scaled to a largest absolute eigenvalue of 2; ``ratio``: g / lr."""
     alive = (np.abs(H).max(axis=1) > 0) | (ratio != 0)
     if not alive.any():
         raise InputError("the loss depends on no weight here, so there is nothing to precondition")
     H, ratio = H[np.ix_(alive, alive)], np.abs(ratio[alive])
     m = len(H)
-    rank = min(rank, m)
     values, vectors = linalg.eigh(H)
     top = float(np.abs(values).max())
     size = top / 2 if top > 0 else float(ratio.max())
     H, ratio = H / size, ratio / size
     if start is None:
-        V = vectors[:, -rank:] * np.sqrt(m)
+        V = vectors[:, -_RANK:] * np.sqrt(m)
         V = V / np.sqrt(2 * (1 + np.sum(V**2, axis=1)))[:, None]
     else:
-        V = 0.999 * start.factors[:rank, alive].T
-    V, P, products = ascend(lambda V: H @ V, np.maximum(ratio, 1e-4), V)
-    P, multiplier, iterations = follow(H, ratio**2, *_inside(H, ratio, P, V), tolerance)
+        V = 0.999 * start.factors[:_RANK, alive].T
+    V, P = ascend(lambda V: H @ V, np.maximum(ratio, 1e-4), V)
+    P, multiplier = follow(H, ratio**2, *_inside(H, ratio, P, V), tolerance)
     values, vectors = linalg.eigh(multiplier)
     keep = values > 1e-9 * values[-1]
     factors = (np.sqrt(values[keep]) * vectors[:, keep]).T[::-1]
@@ -156,15 +143,14 @@ def _solve(
     violation = max(0.0, -linalg.eigvalsh(2 * np.diag(P) - H, subset_by_index=[0, 0])[0]) / 2
     whole, rows = np.zeros(len(alive)), np.zeros((len(factors), len(alive)))
     whole[alive], rows[:, alive] = P * size, factors
-    return Stationary(
-        whole, rows, lr, value * size, float(gap), float(violation), float(residual), iterations, products
-    )
+    return Stationary(whole, rows, lr, value * size, float(gap), float(violation), float(residual))
 
 
 def _inside(
-    H: np.ndarray, ratio: np.ndarray, P: np.ndarray, V: np.ndarray, inset: float = 1e-4
+    H: np.ndarray, ratio: np.ndarray, P: np.ndarray, V: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """P scaled so that 2P - H >= 0 and moved slightly inwards, as are Lambda and the multiplier of P >= 0."""
+    inset = 1e-4
     P = np.maximum(P, inset)
     root = P**-0.5
     largest = linalg.eigvalsh(root[:, None] * H * root, subset_by_index=[len(H) - 1, len(H) - 1])[0]

@@ -20,11 +20,11 @@ def largest_root(q: Filter, eigenvalue: float) -> float:
     return float(np.abs(np.roots(polynomial)).max())
 
 
-def converges(rate: float, momentum: float, nesterov: bool, steps: int = 3000) -> bool:
+def converges(rate: float, momentum: float, nesterov: bool) -> bool:
     """Whether torch's SGD comes to the minimum of w^2 / 2 from w = 1, with the learning rate ``rate``."""
     w = torch.ones(1, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.SGD([w], lr=rate, momentum=momentum, nesterov=nesterov)
-    for _ in range(steps):
+    for _ in range(3000):
         w.grad = w.detach().clone()
         optimizer.step()
     return bool(w.abs() < 1e-3)

@@ -26,7 +26,6 @@ __all__ = ["FlowRun", "flow_run", "noted_run"]
 #: Seconds between checkpoints: about what a killed run loses at most.
 CHECKPOINT_SECONDS = 60.0
 
-
 #: Parameters that are not part of the key at these values, because older results did not have them.
 _LATER = {
     "schedule": "constant", "noise": 0.0,

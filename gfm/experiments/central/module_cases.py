@@ -23,9 +23,9 @@ _CLASS_WEIGHTS = torch.tensor([1.0, 2.0, 3.0])
 class _Around(nn.Module):
     """A layer that a function applies to the inputs, and a linear layer to three outputs."""
 
-    def __init__(self, layer: nn.Module, use: Callable[[Any, Tensor], Tensor], width: int = 4) -> None:
+    def __init__(self, layer: nn.Module, use: Callable[[Any, Tensor], Tensor]) -> None:
         super().__init__()
-        self.layer, self.use, self.last = layer, use, nn.Linear(width, 3)
+        self.layer, self.use, self.last = layer, use, nn.Linear(4, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last(self.use(self.layer, x))

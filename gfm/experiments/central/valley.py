@@ -91,14 +91,10 @@ class ValleyRun(Experiment):
     steps: int = 300
     substeps: int = 4
 
-    def valley(self) -> Valley:
-        """The loss, with its weights at the start."""
-        return Valley(self)
-
     def compute(self, context: Context) -> Result:
         """Run gradient descent and its flows in the valley; the arrays of ``central.Run``."""
         run = central.run(
-            self.valley().problem(), GradientDescent(self.lr), self.steps, substeps=self.substeps,
+            Valley(self).problem(), GradientDescent(self.lr), self.steps, substeps=self.substeps,
             keep_weights=1, progress=context.progress,
         )
         return Result(*run.to_arrays())
@@ -112,7 +108,7 @@ def valley_run(obtain: Obtain, **parameters) -> central.Run:
 
 def _loss(run: ValleyRun) -> Callable[[Tensor], Tensor]:
     """The loss of weights (..., p), for derivatives of a tiny dense problem."""
-    valley = run.valley()
+    valley = Valley(run)
     return lambda w: 0.5 * (valley.residuals(w) ** 2).sum(-1)
 
 
@@ -147,7 +143,7 @@ def lowest_stable(run: ValleyRun) -> np.ndarray:
     loss = _loss(run)
     found = minimize(
         lambda w: float(loss(torch.tensor(w)).detach()),
-        run.valley().w.detach().numpy(),
+        Valley(run).w.detach().numpy(),
         method="SLSQP",
         options={"ftol": 1e-14, "maxiter": 500},
         constraints={"type": "ineq", "fun": lambda w: 2.0 - run.lr * float(_sharpness(loss, torch.tensor(w)).detach())},

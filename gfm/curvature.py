@@ -1,4 +1,4 @@
-"""The largest eigenpairs of the effective Hessian P^{-1} H, followed along a run.
+"""Curvature along a run: the largest eigenpairs of the effective Hessian P^{-1} H, and the full Hessian.
 
 The symmetric form S = P^{-1/2} H P^{-1/2} has the same eigenvalues; with orthonormal eigenvectors
 v of S, the rows u = P^{-1/2} v satisfy H u = lambda P u and u_i^T P u_j = delta_ij.
@@ -15,11 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gfm.errors import InputError
 from gfm.linalg import deflation, eigen
 from gfm.linalg.preconditioner import MatrixPreconditioner, Preconditioner
+from gfm.problem import Problem
 from gfm.problem.derivatives import Derivatives
 
-__all__ = ["Spectrum", "Tracker"]
+__all__ = ["Spectrum", "Tracker", "dense_hessian"]
 
 #: Number of refreshes used for extrapolation; only the last one if a block is large (``deflation.LARGE``).
 PAST = 6
@@ -34,14 +36,12 @@ class Spectrum:
         U: (k, p) rows with U P U^T = I.
         residuals: (k,) relative residuals.
         products: number of Hessian-vector products.
-        converged: see ``Eigenpairs``.
     """
 
     values: Tensor
     U: Tensor
     residuals: Tensor
     products: int
-    converged: bool
 
 
 class Tracker:
@@ -116,11 +116,10 @@ class Tracker:
                 return point.hvp(V / root).div_(root)
             return point.hvp(V).div_(P)
 
-        spent = 0
         cold = self.dense or self._rows is None or (self.refreshes and self.refreshes % self.check_every == 0)
         self.refreshes += 1
         pairs = self._cold(product, point, self.width) if cold else self._warm(product, tolerance)
-        spent += pairs.products
+        spent = pairs.products
         while self._short(pairs.values) and len(pairs.values) < self._most(point):
             pairs = self._cold(product, point, len(pairs.values) + 1)
             spent += pairs.products
@@ -135,7 +134,7 @@ class Tracker:
         kept = self._kept(pairs.values)
         self._rows = rows[:kept]
         self._remember(pairs, kept)
-        return Spectrum(pairs.values, rows / root, pairs.residuals, spent, pairs.converged)
+        return Spectrum(pairs.values, rows / root, pairs.residuals, spent)
 
     def restart(self, rows: Tensor) -> None:
         """Start the next refresh from ``rows`` (k, p), those of an earlier point to which the run returns.
@@ -249,3 +248,20 @@ def _turned(rows: Tensor, onto: Tensor) -> Tensor:
         return torch.copysign(torch.ones_like(overlap), overlap) * rows
     u, _, vt = torch.linalg.svd(overlap)
     return (u @ vt) @ rows
+
+
+def dense_hessian(problem: Problem, w: Tensor, *, limit: int = 5000) -> Tensor:
+    """H(w) (p, p), by p products on one kept graph; exact, for small p.
+
+    Raises:
+        InputError: p exceeds ``limit``, which guards against storing p^2 numbers by accident.
+    """
+    if problem.p > limit:
+        raise InputError(
+            f"a dense Hessian of {problem.p} weights needs {problem.p**2} numbers; raise limit above "
+            f"{limit} if that is meant"
+        )
+    width = min(problem.p, 64)
+    point = problem.at(w, width)
+    H = eigen.matrix(point.hvp, problem.p, like=w, width=width)
+    return (H + H.T) / 2
