@@ -100,8 +100,8 @@ def write(root: Path, element: ElementEntry, profile: str, verdicts: list[Verdic
     path = verdict_file(root, profile, element.id)
     payload = {"schema": _SCHEMA, "element": element.id, "profile": profile,
                "claims": [{"id": v.claim.id, "quantity": v.claim.quantity,
-                           "value": _as_json(v.value), "bound": str(v.bound),
-                           "verdict": v.verdict, **({"why": v.why} if v.verdict == NOT_JUDGED else {})}
+                           "value": v.value if v.value is None or math.isfinite(v.value) else str(v.value),
+                           "bound": str(v.bound), "verdict": v.verdict, **({"why": v.why} if v.verdict == NOT_JUDGED else {})}
                           for v in verdicts], **meta}
     write_text(path, json.dumps(payload, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return path
@@ -123,7 +123,8 @@ def load(register: Register, element: ElementEntry, profile: str) -> Stored | No
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         known = (data["schema"], data["element"], data["profile"])
-        values = {c["id"]: (c.get("why") or _from_json(c["value"]), c["verdict"]) for c in data["claims"]}
+        values = {c["id"]: (c.get("why") or (None if c["value"] is None else float(c["value"])), c["verdict"])
+                  for c in data["claims"]}
     except (ValueError, KeyError, TypeError) as error:
         raise UnreadableFileError(f"{path.name} is not a verdict file; run its notebook again.") from error
     if known != (_SCHEMA, element.id, profile):
@@ -143,11 +144,3 @@ def best(register: Register, element: ElementEntry) -> Stored | None:
     found = [s for profile in reversed(PROFILES) if (s := load(register, element, profile)) is not None]
     whole = [s for s in found if not s.meta.get("partial")]
     return next(iter(whole or found), None)
-
-
-def _as_json(value: float | None) -> Any:
-    return value if value is None or math.isfinite(value) else str(value)
-
-
-def _from_json(value: Any) -> float | None:
-    return None if value is None else float(value)
