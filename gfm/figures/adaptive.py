@@ -183,10 +183,7 @@ def equal_loss(runs: Mapping[str, Run], level: float) -> list[Panel]:
 def delayed(run: Run, window: float, last: int) -> list[Panel]:
     """Scalar RMSProp and flows that start with it: the swing that has to grow, and the loss at equal steps and ways.
 
-    Args:
-        run: with the process discrete and central.
-        window: standard deviation, in steps, of the Gaussian average of the losses.
-        last: last step of the left panel.
+    The left panel ends at step ``last``; losses are averaged over the window, a standard deviation in steps.
 
     Raises:
         InputError: ``last`` is not a whole number of at least 0.

@@ -47,12 +47,7 @@ def edges(runs: Runs, nets: Sequence[str]) -> Figure:
 def predictions(runs: Runs, nets: Sequence[str], window: float) -> Figure:
     """Loss of each network (panels) at each learning rate, with the time average that its central flow predicts.
 
-    Both are averaged alike, over the window of the run's comparison with its flow.
-
-    Args:
-        runs: (network, learning rate) -> run.
-        nets: the networks, in order.
-        window: least standard deviation, in steps, of the Gaussian average.
+    Both are averaged alike, over the window of the run's comparison with its flow, which is at least ``window``.
     """
     columns = min(len(nets), 3)
     rows = -(-len(nets) // columns)

@@ -14,11 +14,8 @@ def plate(run: Run, window: float) -> list[Panel]:
     """Panels of a run with processes discrete and central, of any optimizer.
 
     They show loss, effective eigenvalues, squared swing along the first eigenvector of Sigma (if a direction was
-    critical for long enough), squared gradient norm, effective step (if it is not constant), and distance.
-
-    Args:
-        run: with processes discrete and central.
-        window: standard deviation, in steps, of the Gaussian average.
+    critical for long enough), squared gradient norm, effective step (if it is not constant), and distance. ``window``
+    is the standard deviation, in steps, of the Gaussian average.
     """
     step, seen, flow = steps_of(run), run["discrete"], run["central"]
     panels = [_averaged("Loss", "training loss", step, seen.loss, flow.predicted_loss, window, legend=True)]

@@ -1,4 +1,7 @@
-"""Figures of what the central flow predicts: several eigenvalues, loss, gradient, outputs."""
+"""Figures of what the central flow predicts: several eigenvalues, loss, gradient, outputs.
+
+Runs are of gradient descent with its flows; ``window`` is the standard deviation, in steps, of the Gaussian average.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,7 @@ __all__ = ["dropped", "many", "many_data", "overview", "zoom", "zoom_data"]
 
 
 def dropped(run: Run, drop: int, around: int) -> list[Panel]:
-    """Loss and sharpness around the step at which the learning rate drops.
-
-    Args:
-        run: with processes discrete and central.
-        drop: that step.
-        around: steps that are drawn before and after it.
+    """Loss and sharpness up to ``around`` steps before and after step ``drop``, at which the learning rate drops.
 
     Raises:
         InputError: ``drop`` or ``around`` is not a whole number of at least 0.
@@ -33,7 +31,6 @@ def dropped(run: Run, drop: int, around: int) -> list[Panel]:
     drop, around = whole("drop", drop, 0), whole("around", around, 0)
     seen = slice(max(drop - around, 0), drop + around + 1)
     step, optimizer, flow = steps_of(run)[seen], run["discrete"], run["central"]
-
     return [
         Panel("The loss falls to that of the flow", "training loss", [
             Curve(step, optimizer.loss[seen], "gradient descent"),
@@ -64,12 +61,7 @@ def many_data(run: Run, window: float) -> dict[str, np.ndarray]:
 
 
 def many(run: Run, window: float) -> Figure:
-    """Several eigenvalues at the edge, the rank of Sigma, its variances and the squared swings, distances.
-
-    Args:
-        run: gradient descent with its flows.
-        window: standard deviation, in steps, of the Gaussian average of the squared swings.
-    """
+    """Several eigenvalues at the edge, the rank of Sigma, its variances and the squared swings, distances."""
     data = many_data(run, window)
     step, edge = data["step"], 2.0 / run.settings["lr"]
     with style.use():
@@ -140,14 +132,9 @@ def zoom_data(run: Run, window: float, span: tuple[int, int], outputs: Sequence[
 
 
 def zoom(run: Run, window: float, span: tuple[int, int], outputs: Sequence[int], close: int = 60) -> Figure:
-    """Loss, squared gradient norm and outputs of gradient descent with the flow's predictions, enlarged.
+    """Loss and squared gradient norm of gradient descent with the flow's predictions, from step span[0] to span[1].
 
-    Args:
-        run: gradient descent and its central flow, with recorded outputs.
-        window: standard deviation, in steps, of the Gaussian average.
-        span: first and last step.
-        outputs: columns of the recorded outputs.
-        close: the last steps of the span, shown for the outputs.
+    Beside them, for the last ``close`` of these steps, the recorded outputs with these columns.
     """
     data = zoom_data(run, window, span, outputs)
     step = data["step"]
@@ -181,13 +168,9 @@ def zoom(run: Run, window: float, span: tuple[int, int], outputs: Sequence[int],
 
 
 def overview(run: Run, output: int) -> Figure:
-    """Loss, several eigenvalues and one output of gradient descent, gradient flow and central flow over the run.
+    """Loss, several eigenvalues and one output (a column) of gradient descent, gradient flow and central flow.
 
     For gradient flow only the largest eigenvalue is shown.
-
-    Args:
-        run: with processes discrete, stable and central, and outputs recorded.
-        output: column of the recorded outputs.
     """
     step, lr = np.arange(run.steps + 1), run.settings["lr"]
     with style.use():
