@@ -101,7 +101,8 @@ def write(root: Path, element: ElementEntry, profile: str, verdicts: list[Verdic
     payload = {"schema": _SCHEMA, "element": element.id, "profile": profile,
                "claims": [{"id": v.claim.id, "quantity": v.claim.quantity,
                            "value": v.value if v.value is None or math.isfinite(v.value) else str(v.value),
-                           "bound": str(v.bound), "verdict": v.verdict, **({"why": v.why} if v.verdict == NOT_JUDGED else {})}
+                           "bound": str(v.bound), "verdict": v.verdict,
+                           **({"why": v.why} if v.verdict == NOT_JUDGED else {})}
                           for v in verdicts], **meta}
     write_text(path, json.dumps(payload, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return path

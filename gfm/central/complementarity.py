@@ -81,8 +81,11 @@ def solve(A: np.ndarray, B: np.ndarray, *, tolerance: float = 1e-10, max_iterati
     if x is None:
         x, iterations = _newton(a, b, tolerance, max_iterations)
     x = _project(x)
-    residual, gap, violation = _certificate(x, a, b)
-    return Solution(from_half(x) * (size_a / size_b), residual, gap, violation, iterations, residual <= tolerance)
+    slack = a + b @ x
+    residual = float(np.abs(x - _project(x - slack)).max())
+    violation = max(0.0, -float(np.linalg.eigvalsh(from_half(slack))[0]))
+    X = from_half(x) * (size_a / size_b)
+    return Solution(X, residual, float(abs(x @ slack)), violation, iterations, residual <= tolerance)
 
 
 def _active(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
@@ -99,12 +102,6 @@ def _active(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
 def _project(x: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh(from_half(x))
     return to_half((vectors * np.maximum(values, 0)) @ vectors.T)
-
-
-def _certificate(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
-    slack = a + b @ x
-    residual = np.abs(x - _project(x - slack)).max()
-    return float(residual), float(abs(x @ slack)), float(max(0.0, -np.linalg.eigvalsh(from_half(slack))[0]))
 
 
 @lru_cache(maxsize=16)

@@ -131,16 +131,10 @@ class Local:
 
 @dataclass(frozen=True)
 class Critical(Local):
-    """The derivatives if there are critical directions.
+    """The derivatives if there are critical directions, by their names in the module's table.
 
-    Attributes:
-        U: (k, p) critical rows.
-        UPU: (k, k) U P U^T.
-        residual: (k, k) A.
-        drift: (k, k) alpha.
-        B: (m, m) beta.
-        w_push: (m, p) rate of w for each entry of X as a half vector; None without curvature penalty.
-        nu_push: (m, p) or (m, 1), the same for nu; None if the rule has no nu.
+    ``w_push`` and ``nu_push`` have a row for each entry of X as a half vector; the first is None without curvature
+    penalty, the second if the rule has no nu.
     """
 
     U: Tensor

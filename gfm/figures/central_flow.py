@@ -113,7 +113,7 @@ def enlarged(run: Run, window: float, span: tuple[int, int]) -> Figure:
 
 
 def first_burst(run: Run, first: int, last: int) -> list[Panel]:
-    """The arrival at the edge, from step ``first`` to ``last``: squared swing, predicted variance (weights²), distances.
+    """The arrival at the edge, steps ``first`` to ``last``: squared swing, predicted variance (weights²), distances.
 
     Raises:
         InputError: ``first`` or ``last`` is no step: a whole number, and not the larger one first.

@@ -22,7 +22,7 @@ __all__ = ["ascend"]
 
 
 def ascend(
-    product: Callable[[np.ndarray], np.ndarray], ratio: np.ndarray, start: np.ndarray, iterations: int = 300
+    product: Callable[[np.ndarray], np.ndarray], ratio: np.ndarray, start: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Maximise the dual by L-BFGS.
 
@@ -30,7 +30,6 @@ def ascend(
         product: V (p, r) -> H V.
         ratio: (p,) ``|g| / lr``, positive.
         start: (p, r) rows v_i with ``2 |v_i|^2 < 1``.
-        iterations: maximum number of L-BFGS iterations.
 
     Returns:
         V (p, r); P (p,) from complementary slackness, which may be slightly infeasible; number of products.
@@ -56,7 +55,7 @@ def ascend(
     room = 1 / np.maximum(1e-12, 1 - 2 * np.sum(start**2, axis=1))
     found = optimize.minimize(
         negative, (start * np.sqrt(2 * room)[:, None]).ravel(), jac=True, method="L-BFGS-B",
-        options={"maxiter": iterations, "maxfun": 2 * iterations, "maxcor": 30, "ftol": 1e-15, "gtol": 1e-12},
+        options={"maxiter": 300, "maxfun": 600, "maxcor": 30, "ftol": 1e-15, "gtol": 1e-12},
     )
     V = unpack(found.x)[2]
     weight = np.sum(V * V, axis=1)
