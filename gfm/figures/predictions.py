@@ -68,20 +68,14 @@ def many(run: Run, window: float) -> Figure:
         figure, ((values, variance), (ranks, distance)) = plt.subplots(
             2, 2, figsize=(10.0, 6.0), height_ratios=(1.5, 1), sharex=True
         )
-        flow = data["eigenvalues of the central flow"]
-        looks = style.cycle(max(min(flow.shape[1], 4), 1))
-        for i, look in enumerate(looks):
-            if i < data["eigenvalues of gradient descent"].shape[1]:
-                values.plot(
-                    step, data["eigenvalues of gradient descent"][:, i], color=look["color"], linewidth=0.8, alpha=0.55,
-                    linestyle="-"
-                )
+        descent, flow = (data[f"eigenvalues of {who}"] for who in ("gradient descent", "the central flow"))
+        for i, look in enumerate(style.cycle(max(min(flow.shape[1], 4), 1))):
+            if i < descent.shape[1]:
+                values.plot(step, descent[:, i], color=look["color"], linewidth=0.8, alpha=0.55, linestyle="-")
             values.plot(step, flow[:, i], label=f"eigenvalue {i + 1}", **{**look, "linewidth": 2.0})
         values.axhline(edge, **style.line("threshold"))
-        values.set(
-            ylabel="Hessian eigenvalue", title=f"One after another they stop at 2 / lr = {edge:.3g}",
-            ylim=(0, 1.5 * edge)
-        )
+        values.set(ylabel="Hessian eigenvalue", title=f"One after another they stop at 2 / lr = {edge:.3g}")
+        values.set_ylim(0, 1.5 * edge)
         values.legend(loc="lower right", ncols=2, title="thick: flow, thin: descent", title_fontsize=8.5)
 
         predicted, seen = data["variances predicted"], data["smoothed squared swings"]
@@ -89,16 +83,12 @@ def many(run: Run, window: float) -> Figure:
         swinging = np.nan_to_num(predicted).max(0) > SLACK * high if predicted.size else np.zeros(0, dtype=bool)
         for i, look in enumerate(style.cycle(4)):
             if i < len(swinging) and swinging[i]:
-                variance.plot(
-                    step, seen[:, i], color=look["color"], linewidth=2.2, alpha=0.6, linestyle="-",
-                    label=f"descent, direction {i + 1}"
-                )
-                variance.plot(
-                    step, predicted[:, i], label=f"predicted {i + 1}", **style.line("predicted", color=look["color"])
-                )
-        variance.set(
-            ylabel="squared swing (weights²)", title="Each swing has its predicted variance", ylim=(0, 2.2 * high)
-        )
+                own = {"color": look["color"]}
+                variance.plot(step, seen[:, i], linewidth=2.2, alpha=0.6, linestyle="-",
+                              label=f"descent, direction {i + 1}", **own)
+                variance.plot(step, predicted[:, i], label=f"predicted {i + 1}", **style.line("predicted", **own))
+        variance.set(ylabel="squared swing (weights²)", title="Each swing has its predicted variance")
+        variance.set_ylim(0, 2.2 * high)
         variance.legend(loc="upper right", ncols=2)
 
         ranks.step(step, data["rank of Sigma"], where="post", **style.line("central"))
@@ -153,16 +143,15 @@ def zoom(run: Run, window: float, span: tuple[int, int], outputs: Sequence[int],
         gradient.set(ylabel="squared gradient norm", title="The squared gradient", yscale="log")
         loss.legend(loc="upper right")
         late = step >= step[-1] - close
-        for i, look in zip(outputs, style.cycle(len(outputs)), strict=True):
-            output.plot(
-                step[late], data[f"output {i} of gradient descent"][late], color=look["color"], linewidth=0.9,
-                linestyle="-", marker=".", markersize=3
-            )
-            output.plot(step[late], data[f"output {i}, smoothed"][late], **style.line("smoothed", linewidth=2.8))
-            output.plot(step[late], data[f"output {i}, predicted"][late], **style.line("predicted", linewidth=2.0))
-            output.plot(
-                step[late], data[f"output {i} of the flow"][late], **style.line("stable", linestyle=(0, (1, 1)))
-            )
+        for i, own in zip(outputs, style.cycle(len(outputs)), strict=True):
+            for what, look in (
+                (" of gradient descent", {"color": own["color"], "linewidth": 0.9, "linestyle": "-", "marker": ".",
+                                          "markersize": 3}),
+                (", smoothed", style.line("smoothed", linewidth=2.8)),
+                (", predicted", style.line("predicted", linewidth=2.0)),
+                (" of the flow", style.line("stable", linestyle=(0, (1, 1)))),
+            ):
+                output.plot(step[late], data[f"output {i}{what}"][late], **look)
         output.set(xlabel="step", ylabel="network output", title="Outputs (lines as on the left)")
     return figure
 

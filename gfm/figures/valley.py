@@ -56,11 +56,8 @@ def valley(run: Run, x: np.ndarray, y: np.ndarray, loss: np.ndarray, sharpness: 
         figure, (above, time, near) = plt.subplots(1, 3, figsize=(12.2, 3.7), width_ratios=(1.6, 1.1, 1.0))
         _landscape(above, y, x, loss.T, 0.02, sharpness.T, edge)
         _paths(above, run, 1, 0)
-        above.set(
-            xlabel="weight y (along the valley)", ylabel="weight x (across)",
-            title="Gradient descent zig-zags; the flows do not"
-        )
-        above.set(xlim=(y[0], y[-1]), ylim=(x[0], x[-1]))
+        above.set(xlabel="weight y (along the valley)", ylabel="weight x (across)")
+        above.set(title="Gradient descent zig-zags; the flows do not", xlim=(y[0], y[-1]), ylim=(x[0], x[-1]))
         above.legend(loc="upper left", ncols=1, frameon=True, framealpha=0.9, edgecolor="none")
 
         step = np.arange(run.steps + 1)
@@ -77,9 +74,8 @@ def valley(run: Run, x: np.ndarray, y: np.ndarray, loss: np.ndarray, sharpness: 
         side.fill_between(step, 0, swing, color=style.COLOURS["sky"], alpha=0.35, linewidth=0)
         side.set_ylim(0, 3.2 * swing.max())
         side.set_yticks([])
-        side.text(
-            run.steps, 0.05 * swing.max(), "size of the swing", ha="right", fontsize=8.5, color=style.COLOURS["blue"]
-        )
+        side.text(run.steps, 0.05 * swing.max(), "size of the swing", ha="right", fontsize=8.5,
+                  color=style.COLOURS["blue"])
         side.grid(False)
         time.set_zorder(side.get_zorder() + 1)
         time.patch.set_visible(False)
@@ -93,10 +89,8 @@ def valley(run: Run, x: np.ndarray, y: np.ndarray, loss: np.ndarray, sharpness: 
         near.plot(mean[1], mean[0], "P", markersize=9, color=style.COLOURS["orange"], label="its average")
         near.plot(c[1], c[0], "o", markersize=8, color=style.COLOURS["black"], label="central flow, $w(t)$")
         spread = np.sqrt(np.nansum(run["central"].sigma[-1]) * run.settings["lr"])
-        near.errorbar(
-            c[1], c[0], yerr=spread, color=style.COLOURS["black"], capsize=5, linewidth=1.6,
-            label=r"$\pm$ predicted $\sigma$"
-        )
+        near.errorbar(c[1], c[0], yerr=spread, color=style.COLOURS["black"], capsize=5, linewidth=1.6,
+                      label=r"$\pm$ predicted $\sigma$")
         near.set(xlabel="y", ylabel="x", title=rf"The last {_LAST} steps: $w_t = w(t) + \delta_t$")
         half = 1.15 * max(np.abs(w[:, 1] - c[1]).max(), 0.05)
         near.set_xlim(c[1] - 3 * half, c[1] + 3 * half)
@@ -123,18 +117,15 @@ def floor_plane(
         _landscape(plane, y, z, loss, 0.01, sharpness, 2.0 / run.settings["lr"])
         _paths(plane, run, 1, 2)
         plane.plot(lowest[1], lowest[2], "*", markersize=15, color=style.COLOURS["orange"],
-                   markeredgecolor=style.COLOURS["black"],
-                   label="lowest stable point", zorder=6, linestyle="none")
+                   markeredgecolor=style.COLOURS["black"], label="lowest stable point", zorder=6)
         plane.set(xlabel="weight y", ylabel="weight z", title="On the floor: along the border of the stable region")
         plane.legend(loc="upper left", frameon=True, framealpha=0.9, edgecolor="none")
         step = np.arange(run.steps + 1)
         swing = run["discrete"].weights[:, 0] - run["central"].weights[:, 0]
         spread = np.sqrt(np.nansum(run["central"].sigma, 1) * run.settings["lr"])
         time.plot(step, swing, label="gradient descent", **style.line("discrete", linewidth=0.7))
-        for sign in (1, -1):
-            time.plot(
-                step, sign * spread, label=r"central flow: $\pm\sigma$" if sign > 0 else None, **style.line("predicted")
-            )
+        time.plot(step, spread, label=r"central flow: $\pm\sigma$", **style.line("predicted"))
+        time.plot(step, -spread, **style.line("predicted"))
         time.set(xlabel="step", ylabel="swing across the valley (x)", title="Across: swings of the predicted size")
         time.legend(loc="upper right")
     return figure
