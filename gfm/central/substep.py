@@ -180,14 +180,8 @@ class Critical(Local):
 
 
 def local_flow(
-    point: Derivatives,
-    optimizer: Optimizer,
-    state: State,
-    U: Tensor,
-    *,
-    rise: np.ndarray | None = None,
-    critical_share: float = 0.975,
-    curvature_penalty: bool = True,
+    point: Derivatives, optimizer: Optimizer, state: State, U: Tensor, *, rise: np.ndarray | None = None,
+    critical_share: float = 0.975, curvature_penalty: bool = True,
 ) -> Local:
     """The derivatives of one substep at ``point``, in time units of one optimizer step.
 

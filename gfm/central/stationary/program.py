@@ -68,12 +68,7 @@ class Stationary:
 
 
 def stationary(
-    H: np.ndarray,
-    gradient: np.ndarray,
-    lr: float,
-    *,
-    start: Stationary | None = None,
-    tolerance: float = 1e-7,
+    H: np.ndarray, gradient: np.ndarray, lr: float, *, start: Stationary | None = None, tolerance: float = 1e-7,
     rank: int = 3,
 ) -> Stationary:
     """The stationary preconditioner of RMSProp at a point.

@@ -53,7 +53,6 @@ def numerics_study(obtain: Obtain, lr: float, substeps: Sequence[int], **common:
     Substep counts, which must double from one entry to the next, are compared with the next finer one; every other
     setting with the run of 4 substeps.
     """
-    finest = max(substeps)
     given = {"lr": lr, "activation": "gelu", "processes": ("central",), "adaptive": False, **common}
 
     def final(**change: Any) -> float:
@@ -61,20 +60,13 @@ def numerics_study(obtain: Obtain, lr: float, substeps: Sequence[int], **common:
 
     losses = {count: final(substeps=count) for count in substeps}
     base = losses[4] if 4 in losses else final()
-    rows = [
-        {
-            "setting": f"{count} substeps", "kind": "substeps",
-            "change": abs(losses[count] - losses[2 * count]) / losses[finest]
-        }
-        for count in sorted(substeps) if 2 * count in losses
-    ]
-    for share in (0.95, 0.995):
-        change = abs(final(critical_share=share) - base) / base
-        rows.append({"setting": f"critical from {2 * share:.3g}", "kind": "share", "change": change})
-    for tolerance in (1e-2, 1e-4):
-        change = abs(final(tolerance=tolerance) - base) / base
-        rows.append({"setting": f"eigenvectors to {tolerance:.0e}", "kind": "tolerance", "change": change})
-    return rows
+    found = [(f"{count} substeps", "substeps", abs(losses[count] - losses[2 * count]) / losses[max(substeps)])
+             for count in sorted(substeps) if 2 * count in losses]
+    found += [(f"critical from {2 * share:.3g}", "share", abs(final(critical_share=share) - base) / base)
+              for share in (0.95, 0.995)]
+    found += [(f"eigenvectors to {tolerance:.0e}", "tolerance", abs(final(tolerance=tolerance) - base) / base)
+              for tolerance in (1e-2, 1e-4)]
+    return [{"setting": setting, "kind": kind, "change": change} for setting, kind, change in found]
 
 
 def limit_claims(overshoot: list[dict[str, Any]], changes: list[dict[str, Any]]) -> dict[str, float]:
