@@ -52,8 +52,8 @@ def run(
     if outcome.error:
         print(f"gfm: {outcome.error}\n     log: {item.target.with_suffix('.log')}", file=sys.stderr)
         sys.exit(1)
-    for entry in register:
-        if entry.notebook == item.notebook.name and entry.claims:
+    for entry in register.shown_in(item.notebook.name):
+        if entry.claims:
             reports.print_verdicts(load(register, entry, item.profile))
     print(f"{outcome.seconds:.0f} s. The executed notebook: {item.target}")
 

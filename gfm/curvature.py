@@ -66,16 +66,8 @@ class Tracker:
     """
 
     def __init__(
-        self,
-        *,
-        above: float = 1.5,
-        initial: int = 1,
-        cap: int = 12,
-        tolerance: float | None = None,
-        check_every: int = 200,
-        grow: bool = True,
-        lag: int = 1,
-        dense: bool = False,
+        self, *, above: float = 1.5, initial: int = 1, cap: int = 12, tolerance: float | None = None,
+        check_every: int = 200, grow: bool = True, lag: int = 1, dense: bool = False,
     ):
         self.above, self.initial, self.cap = above, initial, cap
         self.tolerance, self.check_every = tolerance, check_every

@@ -9,8 +9,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from gfm.book import datafiles, verdicts
 from gfm.book.outputs import Caption, Figure, Output, Prose, Table, Verdicts, cell, markdown_table
 from gfm.book.paths import PROFILES, build_folder
@@ -167,7 +165,7 @@ class Element:
                       varies=varies or None).checked(columns)
         table = [[row.get(c) if isinstance(row, Mapping) else row[i] for i, c in enumerate(columns)] for row in rows]
         datafiles.write_table(self.folder / "data" / self._stem, name, columns, table)
-        _display_markdown(markdown_table(columns, ([_cell(v) for v in row] for row in table)), shown)
+        _display_markdown(markdown_table(columns, (map(cell, row) for row in table)), shown)
         _display_markdown(shown.caption, Caption(name=name, tolerance=shown.tolerance))
 
     def judge(self, **values: float | str | None) -> list[verdicts.Verdict]:
@@ -229,14 +227,6 @@ def _save(fig: Any, kind: str, **options: Any) -> bytes:
     with matplotlib.rc_context({"svg.hashsalt": "gfm"}):  # ids in the SVG are else drawn anew each time
         fig.savefig(buffer, format=kind, metadata=metadata, **options)
     return buffer.getvalue()
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, (float, np.floating)):
-        return verdicts.show_value(float(value))
-    return cell(value)
 
 
 def _display_markdown(text: str, output: Output) -> None:

@@ -10,7 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
+import numpy as np
+
 from gfm.book.register import VARIES
+from gfm.book.verdicts import show_value
 from gfm.errors import InputError
 
 __all__ = ["Caption", "Figure", "Output", "Prose", "Table", "Verdicts", "cell", "markdown_table"]
@@ -102,9 +105,11 @@ class Verdicts(Output):
     element: str
 
 
-def cell(text: Any) -> str:
-    """The text, escaped for a cell of a Markdown table."""
-    return str(text).replace("|", "\\|").replace("\n", " ")
+def cell(value: Any) -> str:
+    """A value for a cell of a Markdown table: a number to three digits, nothing for None, text escaped."""
+    if isinstance(value, (float, np.floating)):
+        return show_value(float(value))
+    return "" if value is None else str(value).replace("|", "\\|").replace("\n", " ")
 
 
 def markdown_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

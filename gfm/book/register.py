@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +116,8 @@ class ElementEntry:
         Raises:
             RegisterError: There is no such claim.
         """
-        for claim in self.claims:
-            if claim.id == name:
-                return claim
+        if (claim := next((c for c in self.claims if c.id == name), None)) is not None:
+            return claim
         known = ", ".join(c.id for c in self.claims) or "none"
         raise RegisterError(f"Element {self.id!r} has no claim {name!r} in the register ({known}).")
 
@@ -161,10 +160,13 @@ class Register:
         return iter(self.elements)
 
     def __getitem__(self, name: str) -> ElementEntry:
-        for element in self.elements:
-            if element.id == name:
-                return element
+        if (element := next((e for e in self.elements if e.id == name), None)) is not None:
+            return element
         raise UnknownNameError(f"The register has no element {name!r}; see book/elements.yml.")
+
+    def shown_in(self, notebook: str) -> list[ElementEntry]:
+        """The elements that a notebook shows."""
+        return [e for e in self.elements if e.notebook == notebook]
 
     def notebooks(self) -> list[str]:
         """The notebooks named in the register, each once, in order."""
@@ -199,8 +201,7 @@ def _claim(item: Any, where: str) -> Claim:
     if not isinstance(item, Mapping) or {"id", "sentence", "quantity", "bound"} - set(item):
         raise RegisterError(f"{where}: a claim needs id, sentence, quantity and bound.")
     where = f"{where}, claim {item['id']!r}"
-    known = {"id", "sentence", "quantity", "bound", "shape", "paper", "profiles", "tolerance", "varies",
-             "spread", "unjudged", "history"}
+    known = {f.name for f in fields(Claim)} - {"exceptions"}
     if set(item) - known:
         raise RegisterError(f"{where}: unknown keys {sorted(set(item) - known)}.")
     profiles = tuple(item.get("profiles", PROFILES))

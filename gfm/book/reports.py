@@ -8,7 +8,7 @@ from gfm.book.paths import PROFILES
 from gfm.book.register import SECTIONS, Register
 from gfm.book.site.origins import earlier, results
 from gfm.book.site.overview import state_of
-from gfm.book.verdicts import FAILS, HOLDS, NOT_JUDGED, NOT_RUN, SHAPE, Stored, best, load
+from gfm.book.verdicts import FAILS, NOT_JUDGED, NOT_RUN, SHAPE, Stored, best, load
 from gfm.checks import known
 from gfm.errors import UnreadableFileError
 
@@ -31,7 +31,7 @@ def check(profile: str | None) -> None:
         if stored is None:
             absent += [entry.id] * bool(entry.notebook and entry.claims)
             continue
-        held += sum(v.verdict == HOLDS for v in stored.verdicts)
+        held += stored.held
         short += [(entry.id, stored.profile, v) for v in stored.verdicts if v.verdict in (FAILS, SHAPE, NOT_JUDGED)]
         absent += [f"{entry.id} {v.claim.id}" for v in stored.verdicts if v.verdict == NOT_RUN]
         stale += [f"{entry.id} {name}" for name in stored.stale]
@@ -65,9 +65,8 @@ def status() -> None:
             except UnreadableFileError:
                 rows.append([entry.id, entry.notebook or "–", "–", "–", "unreadable verdicts: run it again"])
                 continue
-            held = sum(v.verdict == HOLDS for v in stored.verdicts) if stored else 0
             rows.append([entry.id, entry.notebook or "–", stored.profile if stored else "–",
-                         f"{held}/{len(entry.claims)}", state_of(entry, stored)])
+                         f"{stored.held if stored else 0}/{len(entry.claims)}", state_of(entry, stored)])
     print(table(["element", "notebook", "profile", "hold", "state"], rows))
 
 

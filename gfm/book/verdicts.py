@@ -54,6 +54,11 @@ class Stored:
     meta: Mapping[str, Any]  # parameters, seconds, versions, commit, when, sources
     stale: tuple[str, ...]  # claims whose stored verdict disagrees with the register
 
+    @property
+    def held(self) -> int:
+        """The number of claims that hold."""
+        return sum(v.verdict == HOLDS for v in self.verdicts)
+
 
 def judge(claim: Claim, value: float | str | None, profile: str) -> Verdict:
     """The verdict on one value; "not run" if it is None or the claim is not judged in this profile.

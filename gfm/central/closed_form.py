@@ -12,6 +12,9 @@ with ``sigma_gd^2 = 2 <-grad L, grad S> / |grad S|^2`` of gradient descent (beta
 ``sigma_ngd^2 = lr^2 / 4 - |grad L|^2 / S^2`` of normalised gradient descent (beta2 = 0: nu is the
 present squared gradient). If the mean is negative, there is no oscillation.
 
+In the functions ``gradient`` is grad L (p,), ``sharpness_gradient`` grad S = D^3 L[u, u] (p,) for the unit top
+eigenvector u, and ``sharpness`` S, positive like ``lr``.
+
 Source: Central Flows (arXiv 2410.24206), section on Scalar RMSProp; derived from d S_eff / dt = 0.
 """
 
@@ -32,10 +35,6 @@ __all__ = [
 
 def gradient_descent_variance(gradient: Tensor, sharpness_gradient: Tensor) -> float:
     """``sigma^2 = 2 <-grad L, grad S> / |grad S|^2``, in squared weights; negative if the sharpness falls anyway.
-
-    Args:
-        gradient: (p,) grad L.
-        sharpness_gradient: (p,) grad S = D^3 L[u, u] of the unit top eigenvector u.
 
     Raises:
         InputError: The shapes differ, or the sharpness has no gradient.
@@ -64,15 +63,8 @@ def scalar_rmsprop_variance(
 ) -> float:
     """sigma^2 at the edge of stability; 0 if the effective sharpness would fall without oscillation.
 
-    Args:
-        gradient: (p,) grad L.
-        sharpness_gradient: (p,) grad S.
-        sharpness: S, the top eigenvalue of the Hessian, positive.
-        lr: the learning rate, positive.
-        beta2: from 0 (normalised gradient descent) to 1 (gradient descent).
-
-    Returns:
-        The mean squared displacement along u, in squared weights; it increases with ``lr``.
+    It is the mean squared displacement along u, in squared weights, and increases with ``lr``. ``beta2`` goes from 0
+    (normalised gradient descent) to 1 (gradient descent).
 
     Raises:
         InputError: A value is out of range, the shapes differ, or beta2 = 1 and grad S vanishes.
@@ -114,14 +106,8 @@ def penalty_share(sharpness_gradient: Tensor, sharpness: float, lr: float, beta2
 
     It is the penalty's: the oscillation moves the weights to where the sharpness is lower. The rest goes through nu.
 
-    Args:
-        sharpness_gradient: (p,) grad S.
-        sharpness: S, positive.
-        lr: the learning rate, positive.
-        beta2: above 0 and below 1.
-
     Raises:
-        InputError: A value is out of range, or grad S is no finite vector.
+        InputError: A value is out of range (beta2 must lie in (0, 1)), or grad S is no finite vector.
     """
     number("beta2", beta2, lambda x: 0.0 < x < 1.0, "a number in (0, 1)")
     _positive(sharpness=sharpness, lr=lr)

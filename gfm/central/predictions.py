@@ -6,6 +6,9 @@ The predictions are averages over w + delta with E delta delta^T = Sigma::
     E |grad L|^2       = |grad L|^2 + tr(H Sigma H)
     E F(w + delta)     = F + 1/2 <D^2 F, Sigma>             of any function F of the weights
 
+In the functions ``found`` is the oscillation, None if there is none, and E the optimizer's ``edge``, P without weight
+decay: a number, 0-d or (p,).
+
 Source: Central Flows (arXiv 2410.24206), sections on predictions.
 """
 
@@ -30,27 +33,21 @@ def averages(
 
     Args:
         seen: loss, gradient_norm2 and possibly gradient2_at of the flow.
-        found: the oscillation, None if there is none.
+        found: the oscillation.
         threshold: c, the edge of stability.
-        E: the optimizer's ``edge``, P without weight decay: a number, 0-d or (p,).
+        E: the optimizer's ``edge``.
         chosen: indices of the weights whose squared gradients are predicted one by one.
 
     Returns:
         The new entries; sigma (k,) are the eigenvalues of X, largest first.
     """
-    coordinates = "gradient2_at" in seen
     if found is None:
-        nothing = {
-            "predicted_loss": seen["loss"],
-            "predicted_gradient_norm2": seen["gradient_norm2"],
-            "sigma": np.zeros(0),
-            "critical": 0.0,
-        }
-        return nothing | ({"predicted_gradient2_at": seen["gradient2_at"]} if coordinates else {})
+        same = {f"predicted_{name}": seen[name] for name in ("loss", "gradient_norm2", "gradient2_at") if name in seen}
+        return same | {"sigma": np.zeros(0), "critical": 0.0}
     HU = threshold * found.U * E
     squares = to_numpy(HU @ HU.T)
     extra = {}
-    if coordinates:
+    if "gradient2_at" in seen:
         at = to_numpy(HU[:, chosen])
         extra["predicted_gradient2_at"] = seen["gradient2_at"] + np.einsum("ij,ic,jc->c", found.X, at, at)
     return extra | {
@@ -64,16 +61,7 @@ def averages(
 
 
 def expectation(function: Callable[[Tensor], Tensor], w: Tensor, found: Oscillation | None) -> np.ndarray:
-    """E F(w + delta) of a function of the weights, by second differences along the eigenvectors of Sigma.
-
-    Args:
-        function: of the weights (p,).
-        w: (p,) the flow's weights.
-        found: the oscillation, None if there is none.
-
-    Returns:
-        The function's mean value, flattened.
-    """
+    """E F(w + delta), flattened, of a function at the flow's weights (p,), by second differences along Sigma's axes."""
     center = flat_value(function, w)
     if found is None:
         return center
@@ -91,18 +79,11 @@ def expectation(function: Callable[[Tensor], Tensor], w: Tensor, found: Oscillat
 
 
 def displacement(delta: Tensor, E: Tensor | float, found: Oscillation | None) -> np.ndarray:
-    """u^T E delta along each eigenvector u of Sigma, largest variance first; its mean square is the variance.
+    """(k,) u^T E delta along each eigenvector u of Sigma, largest variance first; its mean square is the variance.
 
-    Args:
-        delta: (p,) the optimizer's weights minus the flow's.
-        E: the optimizer's ``edge``, a number, 0-d or (p,).
-        found: the oscillation, None if there is none.
-
-    Returns:
-        (k,), empty if there is no oscillation.
+    ``delta`` (p,) is the optimizer's weights minus the flow's; without an oscillation k is 0.
     """
     if found is None:
         return np.zeros(0)
-    delta = delta * E
     _, turn = np.linalg.eigh(found.X)
-    return turn[:, ::-1].T @ to_numpy(found.U @ delta)
+    return turn[:, ::-1].T @ to_numpy(found.U @ (delta * E))

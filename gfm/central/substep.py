@@ -131,16 +131,10 @@ class Local:
 
 @dataclass(frozen=True)
 class Critical(Local):
-    """The derivatives if there are critical directions.
+    """The derivatives if there are critical directions, by their names in the module's table.
 
-    Attributes:
-        U: (k, p) critical rows.
-        UPU: (k, k) U P U^T.
-        residual: (k, k) A.
-        drift: (k, k) alpha.
-        B: (m, m) beta.
-        w_push: (m, p) rate of w for each entry of X as a half vector; None without curvature penalty.
-        nu_push: (m, p) or (m, 1), the same for nu; None if the rule has no nu.
+    ``w_push`` and ``nu_push`` have a row for each entry of X as a half vector; the first is None without curvature
+    penalty, the second if the rule has no nu.
     """
 
     U: Tensor
@@ -186,14 +180,8 @@ class Critical(Local):
 
 
 def local_flow(
-    point: Derivatives,
-    optimizer: Optimizer,
-    state: State,
-    U: Tensor,
-    *,
-    rise: np.ndarray | None = None,
-    critical_share: float = 0.975,
-    curvature_penalty: bool = True,
+    point: Derivatives, optimizer: Optimizer, state: State, U: Tensor, *, rise: np.ndarray | None = None,
+    critical_share: float = 0.975, curvature_penalty: bool = True,
 ) -> Local:
     """The derivatives of one substep at ``point``, in time units of one optimizer step.
 

@@ -41,12 +41,10 @@ def _settled(curves: list[Curve], share: float = 0.08) -> tuple[float, float]:
 def start(run: Run, until: int) -> list[Panel]:
     """Loss, squared gradient with its average, sharpness, effective sharpness, step and one output of the optimizer."""
     cut = slice(0, until + 1)
-    step, seen = steps_of(run)[cut], run["discrete"]
+    step, seen, name = steps_of(run)[cut], run["discrete"], "Scalar RMSProp"
     return [
-        Panel(
-            "The loss falls, with spikes", "training loss", [Curve(step, seen.loss[cut], "Scalar RMSProp")], log=True,
-            legend=False
-        ),
+        Panel("The loss falls, with spikes", "training loss", [Curve(step, seen.loss[cut], name)], log=True,
+              legend=False),
         Panel("Each spike raises the average", "squared gradient", [
             Curve(step, seen.gradient_norm2[cut], "squared gradient norm", look=_PALE),
             Curve(step, seen.nu_mean[cut], "its running average nu", "smoothed"),
@@ -54,13 +52,10 @@ def start(run: Run, until: int) -> list[Panel]:
         Panel("The sharpness", "sharpness", [Curve(step, flow_sharpness(run, "discrete")[cut], "S")], legend=False),
         Panel("Effective: it comes to 2", "effective sharpness", [
             Curve(step, effective_top(run, "discrete")[cut], "lr S / sqrt(nu)")], level=2.0, level_label="edge"),
-        Panel("The step shrinks at each spike", "lr / sqrt(nu)",
-              [Curve(step, seen.effective_step[cut], "effective step")],
-              log=True, legend=False),
-        Panel(
-            "One output on a test example", "network output", [Curve(step, seen.outputs[cut, 0], "Scalar RMSProp")],
-            legend=False
-        ),
+        Panel("The step shrinks at each spike", "lr / sqrt(nu)", [
+            Curve(step, seen.effective_step[cut], "effective step")], log=True, legend=False),
+        Panel("One output on a test example", "network output", [Curve(step, seen.outputs[cut, 0], name)],
+              legend=False),
     ]
 
 
@@ -122,27 +117,22 @@ def central_flow(run: Run, window: float, name: str) -> list[Panel]:
     step, discrete, central = steps_of(run), run["discrete"], run["central"]
     losses = averaged(step, discrete.loss, central.predicted_loss, window, name, look=_PALE,
                       prediction="central flow: predicted average")
-    panels = [Panel("The loss and its predicted average", "training loss", losses, log=True)]
     curves = eigenvalues(run, name, 3, {"alpha": 0.45, "linewidth": 0.9})
+    far = [Curve(step, run.distance("discrete", "central"), "to the central flow", "central")]
     top = np.nanmax(np.nan_to_num(effective_top(run, "discrete")))
     if "stable" in run.series:
         losses.insert(2, Curve(step, run["stable"].loss, "stable flow", "stable"))
         curves.append(Curve(step, effective_top(run, "stable"), "stable flow", "stable"))
-    panels.append(Panel(
-        "Effective eigenvalues: held at 2", "effective eigenvalues", curves, level=2.0, level_label="edge",
-        ylim=(0, min(top * 1.05, 5))
-    ))
-    panels.append(Panel(
-        "The second moments", "mean of nu",
-        averaged(step, discrete.nu_mean, central.nu_mean, window, name, look=_PALE, prediction="central flow"),
-        log=bool(np.nanmax(central.nu_mean) > 10 * np.nanmin(central.nu_mean)),
-    ))
-    far = []
-    if "stable" in run.series:
-        far = [Curve(step, run.distance("discrete", "stable"), "to the stable flow", "stable")]
-    panels.append(Panel("It stays near its central flow", "distance of weights",
-                        [*far, Curve(step, run.distance("discrete", "central"), "to the central flow", "central")]))
-    return panels
+        far.insert(0, Curve(step, run.distance("discrete", "stable"), "to the stable flow", "stable"))
+    moments = averaged(step, discrete.nu_mean, central.nu_mean, window, name, look=_PALE, prediction="central flow")
+    return [
+        Panel("The loss and its predicted average", "training loss", losses, log=True),
+        Panel("Effective eigenvalues: held at 2", "effective eigenvalues", curves, level=2.0, level_label="edge",
+              ylim=(0, min(top * 1.05, 5))),
+        Panel("The second moments", "mean of nu", moments,
+              log=bool(np.nanmax(central.nu_mean) > 10 * np.nanmin(central.nu_mean))),
+        Panel("It stays near its central flow", "distance of weights", far),
+    ]
 
 
 def product(run: Run) -> list[Panel]:
@@ -173,20 +163,15 @@ def equal_loss(runs: Mapping[str, Run], level: float) -> list[Panel]:
         over_loss.append(Curve(loss, flow_sharpness(run, "central")[cut], name, "central", look))
     return [
         Panel("The way down", "training loss", over_time, level=level, level_label=f"loss {level:.3g}", log=True),
-        Panel(
-            "Sharpness on the way", "sharpness", over_loss, log=True, logx=True,
-            xlabel="training loss (falls to the left)"
-        ),
+        Panel("Sharpness on the way", "sharpness", over_loss, log=True, logx=True,
+              xlabel="training loss (falls to the left)"),
     ]
 
 
 def delayed(run: Run, window: float, last: int) -> list[Panel]:
     """Scalar RMSProp and flows that start with it: the swing that has to grow, and the loss at equal steps and ways.
 
-    Args:
-        run: with the process discrete and central.
-        window: standard deviation, in steps, of the Gaussian average of the losses.
-        last: last step of the left panel.
+    The left panel ends at step ``last``; losses are averaged over the window, a standard deviation in steps.
 
     Raises:
         InputError: ``last`` is not a whole number of at least 0.
@@ -276,9 +261,8 @@ def two_rates(runs: Mapping[str, Run]) -> list[Panel]:
     ):
         curves = []
         for look, (name, run) in zip(style.cycle(2), runs.items(), strict=True):
-            curves.append(
-                Curve(steps_of(run), quantity(run, "discrete"), "", look={**look, "alpha": 0.4, "linewidth": 0.8})
-            )
+            thin = {**look, "alpha": 0.4, "linewidth": 0.8}
+            curves.append(Curve(steps_of(run), quantity(run, "discrete"), "", look=thin))
             curves.append(Curve(steps_of(run), quantity(run, "central"), name, "central", look))
         loss = label == "training loss"
         limits = (None, None) if loss else _settled(curves)

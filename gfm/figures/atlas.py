@@ -47,12 +47,7 @@ def edges(runs: Runs, nets: Sequence[str]) -> Figure:
 def predictions(runs: Runs, nets: Sequence[str], window: float) -> Figure:
     """Loss of each network (panels) at each learning rate, with the time average that its central flow predicts.
 
-    Both are averaged alike, over the window of the run's comparison with its flow.
-
-    Args:
-        runs: (network, learning rate) -> run.
-        nets: the networks, in order.
-        window: least standard deviation, in steps, of the Gaussian average.
+    Both are averaged alike, over the window of the run's comparison with its flow, which is at least ``window``.
     """
     columns = min(len(nets), 3)
     rows = -(-len(nets) // columns)
@@ -63,15 +58,13 @@ def predictions(runs: Runs, nets: Sequence[str], window: float) -> Figure:
         for ax, net in zip(axes.flat, nets, strict=False):
             cells = _of(runs, net)
             for (lr, run), look in zip(cells.items(), style.cycle(len(cells)), strict=True):
-                colour = look["color"]
-                ax.plot(run["discrete"].loss, color=colour, alpha=0.45, linewidth=0.8, linestyle="-")
+                solid = {"color": look["color"], "linestyle": "-"}
+                ax.plot(run["discrete"].loss, alpha=0.45, linewidth=0.8, **solid)
                 own = compare(run, window).window
                 average, predicted = alike(run["discrete"].loss, run["central"].predicted_loss, own)
                 every = slice(None, None, max(1, int(own) // 4))  # a smooth average needs fewer points
                 step = np.arange(len(average))[every]
-                ax.plot(
-                    step, average[every], color=colour, linewidth=2.4, alpha=0.75, linestyle="-", label=f"lr = {lr:g}",
-                )
+                ax.plot(step, average[every], linewidth=2.4, alpha=0.75, label=f"lr = {lr:g}", **solid)
                 ax.plot(step, predicted[every], **style.line("predicted", linewidth=1.3))
             ax.set(title=TITLES.get(net, net), yscale="log", xlabel="step")
             ax.legend(loc="best")
@@ -107,10 +100,8 @@ def eigenvalues(run: Run, most: int = 4) -> Figure:
                 kw = {**look, "linewidth": 2.0} if thick else thin
                 axes.plot(data["step"][known], column[known], label=f"eigenvalue {i + 1}" if thick else None, **kw)
         axes.axhline(edge, **style.line("threshold"))
-        axes.set(
-            xlabel="step", ylabel="Hessian eigenvalue", ylim=(0, 1.6 * edge),
-            title=f"They come to 2 / lr = {edge:.3g} and stay"
-        )
+        axes.set(xlabel="step", ylabel="Hessian eigenvalue", title=f"They come to 2 / lr = {edge:.3g} and stay")
+        axes.set_ylim(0, 1.6 * edge)
         axes.legend(loc="lower right", ncols=2, title="thick: flow, thin: descent", title_fontsize=8.5)
     return figure
 

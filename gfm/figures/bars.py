@@ -16,11 +16,8 @@ __all__ = ["by_name"]
 
 
 def by_name(
-    panels: Mapping[str, Mapping[str, np.ndarray]],
-    xlabel: str,
-    reference: float | None = None,
-    bold: Sequence[str] = (),
-    log: bool = False,
+    panels: Mapping[str, Mapping[str, np.ndarray]], xlabel: str, reference: float | None = None,
+    bold: Sequence[str] = (), log: bool = False,
 ) -> Figure:
     """One panel per group, one row per setting: replicates as small dots, their mean as a large one.
 

@@ -1,4 +1,8 @@
-"""Figures of lockstep runs: what the optimizer does, and what its flows say about it."""
+"""Figures of lockstep runs: what the optimizer does, and what its flows say about it.
+
+Runs are of gradient descent with the processes discrete, stable and central; ``window`` is the standard deviation, in
+steps, of the Gaussian average.
+"""
 
 from __future__ import annotations
 
@@ -33,13 +37,7 @@ def central_flow_data(run: Run, window: float, output: int = 0) -> dict[str, np.
 
 
 def central_flow(run: Run, window: float, output: int = 0) -> Figure:
-    """Loss, sharpness, one network output and distances of gradient descent and its two flows.
-
-    Args:
-        run: gradient descent with processes discrete, stable and central, and outputs recorded.
-        window: standard deviation, in steps, of the Gaussian average.
-        output: column of the recorded outputs.
-    """
+    """Loss, sharpness, one of the recorded outputs (a column) and distances of gradient descent and its two flows."""
     data = central_flow_data(run, window, output)
     step, edge = data["step"], 2.0 / run.settings["lr"]
 
@@ -87,13 +85,7 @@ def enlarged_data(run: Run, window: float, span: tuple[int, int]) -> dict[str, n
 
 
 def enlarged(run: Run, window: float, span: tuple[int, int]) -> Figure:
-    """Close-up of the edge: sawtooth of the sharpness, squared swing and its predicted variance, distances.
-
-    Args:
-        run: gradient descent with processes discrete, stable and central.
-        window: standard deviation, in steps, of the Gaussian average.
-        span: first and last step.
-    """
+    """Close-up of the edge: sawtooth of the sharpness, squared swing and its predicted variance, distances."""
     data, edge = enlarged_data(run, window, span), 2.0 / run.settings["lr"]
     step, swings, high = data["step"], [], None
     if "squared swing" in data:
@@ -118,12 +110,7 @@ def enlarged(run: Run, window: float, span: tuple[int, int]) -> Figure:
 
 
 def first_burst(run: Run, first: int, last: int) -> list[Panel]:
-    """The arrival at the edge: squared swing and predicted variance (weights²), and the distances to both flows.
-
-    Args:
-        run: gradient descent with processes discrete, stable and central, at the edge within these steps.
-        first: first step drawn.
-        last: last step drawn.
+    """The arrival at the edge, steps ``first`` to ``last``: squared swing, predicted variance (weights²), distances.
 
     Raises:
         InputError: ``first`` or ``last`` is no step: a whole number, and not the larger one first.

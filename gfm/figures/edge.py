@@ -21,20 +21,16 @@ def learning_rates(runs: Mapping[float, Run]) -> Figure:
     with style.use():
         figure, (loss, sharpness) = plt.subplots(1, 2, figsize=(9.6, 3.7))
         for (lr, run), look in zip(runs.items(), style.cycle(len(runs)), strict=True):
-            series = run["discrete"]
             look |= {"linewidth": 1.1, "linestyle": "-"}  # dashes would hide the swings; labels tell the curves apart
-            loss.plot(series.loss, label=f"lr = {lr:g}", **look)
+            loss.plot(run["discrete"].loss, label=f"lr = {lr:g}", **look)
             steps, top = measured_top(run)
             sharpness.plot(steps, top / lr, label=f"lr = {lr:g}", **look)
             sharpness.axhline(2 / lr, **style.line("threshold"))
-            sharpness.text(max(r.steps for r in runs.values()), 1.9 / lr, f"2 / lr = {2 / lr:.3g}",
-                           ha="right", va="top",
-                           color=style.COLOURS["grey"], fontsize=8.5)
+            sharpness.text(max(r.steps for r in runs.values()), 1.9 / lr, f"2 / lr = {2 / lr:.3g}", ha="right",
+                           va="top", color=style.COLOURS["grey"], fontsize=8.5)
         loss.set(yscale="log", xlabel="step", ylabel="training loss", title="The loss falls, not at every step")
-        highest = max(2 / lr for lr in runs)
-        sharpness.set(
-            xlabel="step", ylabel="sharpness", ylim=(0, 1.75 * highest), title="The sharpness rises to 2 / lr and stays"
-        )
+        sharpness.set(xlabel="step", ylabel="sharpness", title="The sharpness rises to 2 / lr and stays",
+                      ylim=(0, 1.75 * max(2 / lr for lr in runs)))
         loss.legend()
         sharpness.legend(loc="upper right", ncols=2)
     return figure

@@ -15,10 +15,7 @@ __all__ = ["error_panels"]
 
 
 def error_panels(
-    panels: Mapping[str, Mapping[str, np.ndarray]],
-    titles: Mapping[str, str],
-    first: int,
-    floor: float = 1e-17,
+    panels: Mapping[str, Mapping[str, np.ndarray]], titles: Mapping[str, str], first: int, floor: float = 1e-17,
     limit: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> Figure:
     """Error against step on a logarithmic axis, one panel per data set; the learned flow is drawn bold.

@@ -14,38 +14,27 @@ def plate(run: Run, window: float) -> list[Panel]:
     """Panels of a run with processes discrete and central, of any optimizer.
 
     They show loss, effective eigenvalues, squared swing along the first eigenvector of Sigma (if a direction was
-    critical for long enough), squared gradient norm, effective step (if it is not constant), and distance.
-
-    Args:
-        run: with processes discrete and central.
-        window: standard deviation, in steps, of the Gaussian average.
+    critical for long enough), squared gradient norm, effective step (if it is not constant), and distance. ``window``
+    is the standard deviation, in steps, of the Gaussian average.
     """
     step, seen, flow = steps_of(run), run["discrete"], run["central"]
     panels = [_averaged("Loss", "training loss", step, seen.loss, flow.predicted_loss, window, legend=True)]
     curves = eigenvalues(run, "optimizer", 3, {"alpha": 0.5, "linewidth": 0.9})
     top = np.nanmax([np.nanmax(c.y) for c in curves])
-    panels.append(Panel(
-        "Eigenvalues of the effective Hessian", "effective eigenvalues", curves, level=2.0,
-        ylim=(0, min(1.05 * top, 6.0))
-    ))
+    panels.append(Panel("Eigenvalues of the effective Hessian", "effective eigenvalues", curves, level=2.0,
+                        ylim=(0, min(1.05 * top, 6.0))))
     if flow.sigma.shape[1] and np.isfinite(flow.sigma[:, 0]).sum() > 2:
-        squared = flow.displacement[:, 0] ** 2
-        panels.append(
-            _averaged("The first swing", "variance (loss)", step, squared, flow.sigma[:, 0], window, log=False)
-        )
-    panels.append(_averaged(
-        "Squared gradient", "squared gradient norm", step, seen.gradient_norm2, flow.predicted_gradient_norm2, window
-    ))
+        swing = flow.displacement[:, 0] ** 2, flow.sigma[:, 0]
+        panels.append(_averaged("The first swing", "variance (loss)", step, *swing, window, log=False))
+    squares = seen.gradient_norm2, flow.predicted_gradient_norm2
+    panels.append(_averaged("Squared gradient", "squared gradient norm", step, *squares, window))
     if np.ptp(seen.effective_step[np.isfinite(seen.effective_step)]) > 0:
         panels.append(Panel("Effective step", "effective step", [
             Curve(step, seen.effective_step, "optimizer", look={"alpha": 0.5}),
             Curve(step, flow.effective_step, "central flow", "central"),
         ], log=True, legend=False))
-    panels.append(Panel(
-        "Distance", "distance of weights", [Curve(step, run.distance("discrete", "central"), "", "central")],
-        legend=False
-    ))
-    return panels
+    distance = Curve(step, run.distance("discrete", "central"), "", "central")
+    return [*panels, Panel("Distance", "distance of weights", [distance], legend=False)]
 
 
 def _averaged(title: str, label: str, step: np.ndarray, seen: np.ndarray, predicted: np.ndarray, window: float,

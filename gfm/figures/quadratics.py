@@ -31,27 +31,18 @@ def one_weight(
         reach = 1.15 * max(np.abs(p).max() for p in paths.values())
         grid = np.linspace(-reach, reach, 200)
         for ax, (lr, path) in zip(axes, paths.items(), strict=False):
-            x = path[:, 0]
+            loss, product = 0.5 * curvature * path**2, lr * curvature
             ax.plot(grid, 0.5 * curvature * grid**2, **style.line("truth", linewidth=1.2))
-            ax.plot(x, 0.5 * curvature * x**2, marker="o", markersize=4, **style.line("discrete", linewidth=1.0))
-            ax.plot(
-                x[:1], 0.5 * curvature * x[:1] ** 2, marker="D", markersize=6, color=style.COLOURS["vermilion"],
-                linestyle="none"
-            )
-            product = lr * curvature
-            kind = "<" if product < 2 else ">"
-            ax.set(xlabel="weight", title=f"lr · S = {product:.3g} {kind} 2")
+            ax.plot(path, loss, marker="o", markersize=4, **style.line("discrete", linewidth=1.0))
+            ax.plot(path[0], loss[0], "D", markersize=6, color=style.COLOURS["vermilion"])
+            ax.set(xlabel="weight", title=f"lr · S = {product:.3g} {'<' if product < 2 else '>'} 2")
             ax.set_yticks([])
         axes[0].set_ylabel("loss")
         last = axes[-1]
         last.axvspan(2, products.max(), color=style.COLOURS["vermilion"], alpha=0.12, linewidth=0)
-        last.plot(
-            grid := np.linspace(0, products.max(), 200), np.abs(1 - grid), label="|1 − lr · S|",
-            **style.line("truth", linewidth=1.2)
-        )
-        last.plot(
-            products, factors, label="measured", linestyle="none", marker="o", markersize=4, color=style.COLOURS["blue"]
-        )
+        grid = np.linspace(0, products.max(), 200)
+        last.plot(grid, np.abs(1 - grid), label="|1 − lr · S|", **style.line("truth", linewidth=1.2))
+        last.plot(products, factors, "o", label="measured", markersize=4, color=style.COLOURS["blue"])
         last.axhline(1, **style.line("threshold"))
         last.text(2.05, 0.05, "diverges", color=style.COLOURS["vermilion"])
         last.set(xlabel="learning rate × curvature", ylabel="growth in a step", title="Growth passes 1 at 2")

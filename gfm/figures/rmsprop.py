@@ -88,15 +88,10 @@ def rest(points: Mapping[str, np.ndarray], short: Mapping[str, np.ndarray], name
     step, dots = points["step"], {"marker": "o", "markersize": 4}
     colours = style.cycle(8)
     curves = []
-    for i in range(points["nu_seen"].shape[1]):
+    for i, (seen, still) in enumerate(zip(points["nu_seen"].T, points["nu_still"].T, strict=True)):
         colour = {"color": colours[i % 8]["color"], "linewidth": 1.0}
-        curves.append(
-            Curve(step, points["nu_seen"][:, i], "nu" if i == 0 else "", "central", {**colour, "linestyle": "-"})
-        )
-        curves.append(Curve(
-            step, points["nu_still"][:, i], "stationary nu" if i == 0 else "", "central",
-            {**colour, "linestyle": "", **dots}
-        ))
+        curves.append(Curve(step, seen, "" if i else "nu", "central", {**colour, "linestyle": "-"}))
+        curves.append(Curve(step, still, "" if i else "stationary nu", "central", {**colour, "linestyle": "", **dots}))
     return [
         Panel("nu comes to rest", "1 - cosine of nu and its resting value", [
             Curve(step, 1 - points["cosine"], names[0], "central", dots),

@@ -121,12 +121,7 @@ def edge_level(compared: Comparison, process: str = "discrete") -> float:
 def prediction_error(compared: Comparison, what: str = "loss", predicted: bool = True) -> float:
     """A4, A6, B8: median of ``|optimizer - flow| / optimizer``, both averaged, over the steps that count.
 
-    Infinite if the flow stopped.
-
-    Args:
-        compared: of a run with processes discrete and central.
-        what: "loss", "gradient_norm2", ...
-        predicted: compare the time average that the flow predicts, not the value at the flow's own weights.
+    Infinite if the flow stopped; ``what`` and ``predicted`` as for ``Comparison.pair``.
     """
     if stopped(compared.run):
         return float("inf")

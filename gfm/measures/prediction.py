@@ -58,11 +58,7 @@ def fall_ratio(compared: Comparison, drop: int) -> float:
     Both are means over the last window before the drop minus means over ten steps soon after it. Between two steps a
     flow's rate changes evenly, so that it has no swing from the step before the drop on: the window ends before it.
     NaN if the run is not judged, has not so many steps on either side, or no fall is predicted; infinite if the flow
-    stopped.
-
-    Args:
-        compared: of a run with processes discrete and central.
-        drop: the first step with the lower rate, counted from the run's start.
+    stopped. ``drop`` is the first step with the lower rate, counted from the run's start.
 
     Raises:
         InputError: ``drop`` is not a whole number of at least 0.
@@ -112,9 +108,7 @@ def most_apart(run: Run, columns: list[int]) -> int:
 def output_error(compared: Comparison, predicted: bool = False) -> float:
     """A12: median, over outputs and the steps that count, of ``|optimizer's output - flow's output|``, both averaged.
 
-    Args:
-        compared: of a run with recorded outputs.
-        predicted: compare the time average that the flow predicts, not the output at the flow's own weights.
+    ``predicted`` as for ``Comparison.pair``.
     """
     actual, flow = compared.pair("outputs", predicted)
     return median(np.abs(actual - flow))

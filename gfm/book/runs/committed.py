@@ -49,7 +49,7 @@ def keep(register: Register, name: str, profile: str) -> Kept:
     for kind in ("figures", "data"):
         folder = build / kind / notebook.stem
         pairs += [(f, target / kind / notebook.stem / f.name) for f in sorted(folder.glob("*"))]
-    for entry in (e for e in register if e.notebook == notebook.name and e.claims):
+    for entry in (e for e in register.shown_in(notebook.name) if e.claims):
         verdicts = verdict_file(register.root, profile, entry.id)
         pairs.append((verdicts, target / "verdicts" / verdicts.name))
         for result in json.loads(verdicts.read_text(encoding="utf-8"))["results"]:

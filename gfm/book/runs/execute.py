@@ -44,6 +44,7 @@ def with_parameters(source: Path, target: Path, parameters: dict[str, Any]) -> N
     Raises:
         NotebookFailed: A cell raised an error; the failed notebook is next to the target, as ``.failed.ipynb``.
     """
+    import nbformat
     import papermill
 
     os.environ.update(environment())
@@ -61,7 +62,8 @@ def with_parameters(source: Path, target: Path, parameters: dict[str, Any]) -> N
         except RuntimeError as failure:
             if not left or "before replying" not in str(failure):
                 raise
-    write_text(target, _canonical(clean(json.loads(scratch.read_text(encoding="utf-8")))))
+    ran = nbformat.from_dict(clean(json.loads(scratch.read_text(encoding="utf-8"))))
+    write_text(target, nbformat.writes(ran, version=4).rstrip("\n") + "\n")  # lines split and keys sorted
     scratch.unlink()
 
 
@@ -98,13 +100,6 @@ def clean(notebook: dict[str, Any]) -> dict[str, Any]:
             if output["output_type"] == "display_data":
                 output.pop("execution_count", None)
     return notebook
-
-
-def _canonical(notebook: dict[str, Any]) -> str:
-    """The notebook's text, with lines split and keys sorted."""
-    import nbformat
-
-    return nbformat.writes(nbformat.from_dict(notebook), version=4).rstrip("\n") + "\n"
 
 
 def main() -> int:

@@ -126,7 +126,7 @@ def _run(item: Plan) -> Outcome:
 
 def _fingerprint(register: Register, notebook: Notebook, parameters: dict[str, Any]) -> dict[str, Any]:
     cells = [[c["cell_type"], source_of(c), c.get("metadata", {}).get("tags", [])] for c in notebook.cells]
-    entries = [repr(e) for e in register if e.notebook == notebook.name]
+    entries = [repr(e) for e in register.shown_in(notebook.name)]
     used = source.imports_of(notebook.code()) or {"gfm.store"}
     return {"text": _sha(cells), "parameters": json.loads(json.dumps(parameters)), "register": _sha(entries),
             "modules": source.module_digests(used, drawing=True)}
@@ -152,14 +152,13 @@ def _why(register: Register, name: str, now: dict[str, Any], target: Path, profi
     if changed:
         more = f" and {len(changed) - 2} more" if len(changed) > 2 else ""
         return f"the source of {', '.join(changed[:2])}{more} has changed"
-    for entry in register:
-        if entry.notebook == name and entry.claims:
-            if not verdict_file(register.root, profile, entry.id).is_file():
-                return f"the verdicts of {entry.id} are missing"
-            try:
-                load(register, entry, profile)
-            except UnreadableFileError:
-                return f"the verdicts of {entry.id} cannot be read"
+    for entry in (e for e in register.shown_in(name) if e.claims):
+        if not verdict_file(register.root, profile, entry.id).is_file():
+            return f"the verdicts of {entry.id} are missing"
+        try:
+            load(register, entry, profile)
+        except UnreadableFileError:
+            return f"the verdicts of {entry.id} cannot be read"
     return ""
 
 

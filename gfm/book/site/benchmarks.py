@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gfm.book.outputs import markdown_table
-from gfm.book.verdicts import show_value
+from gfm.book.outputs import cell, markdown_table
 from gfm.errors import UnreadableFileError
 
 __all__ = ["benchmarks_page"]
@@ -62,14 +61,10 @@ def benchmarks_page(root: Path) -> str:
 def _table(rows: list[dict[str, Any]]) -> str:
     columns = list(dict.fromkeys(name for row in rows for name in row))
     return markdown_table([_HEADS.get(name, name) for name in columns],
-                          ([_cell(row.get(name), row, name) for name in columns] for row in rows))
+                          ([_cell(row, name) for name in columns] for row in rows))
 
 
-def _cell(value: Any, row: dict[str, Any], name: str) -> str:
-    if value is None:
-        return ""
-    shown = show_value(float(value)) if isinstance(value, float) else str(value)
-    measured = name in ("ratio", "value", "median products")
-    if measured and "target" in row and float(value) > float(row["target"]):
-        return f"**{shown}** (missed)"
-    return shown
+def _cell(row: dict[str, Any], name: str) -> str:
+    value, measured = row.get(name), name in ("ratio", "value", "median products")
+    missed = measured and value is not None and "target" in row and float(value) > float(row["target"])
+    return f"**{cell(value)}** (missed)" if missed else cell(value)

@@ -161,8 +161,8 @@ def _page(register: Register, name: str, source: Path, profile: str, run: Path, 
 
 
 def _provenance(register: Register, name: str, profile: str) -> str:
-    for entry in register:
-        if entry.notebook == name and (stored := load(register, entry, profile)):
+    for entry in register.shown_in(name):
+        if stored := load(register, entry, profile):
             return overview.run_line(profile, stored.meta)
     return f"[Profile *{profile}*, as committed]{{.provenance}}"
 

@@ -35,9 +35,8 @@ def keys_of(register: Register, name: str | None) -> list[str]:
     if name is None:
         return [*keys, "cohen2024central", "shou2025gfm"]
     notebook = Notebook(register.root, name)
-    for element in register:
-        if element.notebook == notebook.name:
-            keys += [*_SECTION[element.section], _PAPER[element.paper] or ""]
+    for element in register.shown_in(notebook.name):
+        keys += [*_SECTION[element.section], _PAPER[element.paper] or ""]
     prose = "\n".join("".join(c["source"]) for c in notebook.cells if c["cell_type"] == "markdown")
     for group in re.findall(r"\{cite[:\w]*\}`([^`]+)`", prose):
         keys += [k.strip() for k in group.split(",")]

@@ -57,8 +57,8 @@ def what_a_run_lacks(register: Register, name: str, profile: str, run: Path) -> 
         wrong.append("it has no outputs")
     elif not any(isinstance(what, (Figure, Table)) for what in shown):
         wrong.append("it shows no figure and no table")
-    wrong += [f"the claims of {e.id} are not judged in it" for e in register
-              if e.notebook == name and e.claims and e.id not in judged]
+    wrong += [f"the claims of {e.id} are not judged in it" for e in register.shown_in(name)
+              if e.claims and e.id not in judged]
     return [f"notebooks/{name} ({profile}): {what}" for what in wrong]
 
 

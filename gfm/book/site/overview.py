@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from gfm.book.outputs import cell
+from gfm.book.outputs import cell, markdown_table
 from gfm.book.paths import PROFILES
 from gfm.book.register import SECTIONS, Claim, ElementEntry, Register
 from gfm.book.site.origins import computed_day, computed_line
@@ -77,15 +77,15 @@ def matrix_page(register: Register, staged: set[str]) -> str:
         entries = [e for e in register if e.section == section]
         if not entries:
             continue
-        lines = ["| Element | Reproduces | Claims that hold | State | Profile, day |", "|---|---|---|---|---|"]
+        rows = []
         for entry in entries:
             stored = best(register, entry)
-            state = state_of(entry, stored)
-            held = sum(v.verdict == HOLDS for v in stored.verdicts) if stored else 0
+            held = stored.held if stored else 0
             share = f"{held} of {len(entry.claims)}" if entry.claims and entry.notebook else "–"
-            lines.append(f"| {_link(entry, staged)} | {_origin(entry)} | {share} | {badge(state)} "
-                         f"| {f'{stored.profile}<br>{computed_day(stored.meta)}' if stored else '–'} |")
-        parts.append(f"### {title}\n\n{{.matrix}}\n" + "\n".join(lines))
+            rows.append([_link(entry, staged), _origin(entry), share, badge(state_of(entry, stored)),
+                         f"{stored.profile}<br>{computed_day(stored.meta)}" if stored else "–"])
+        head = ("Element", "Reproduces", "Claims that hold", "State", "Profile, day")
+        parts.append(f"### {title}\n\n{{.matrix}}\n{markdown_table(head, rows)}")
     return "\n\n".join(parts)
 
 
@@ -113,13 +113,11 @@ def status_page(register: Register, staged: set[str]) -> str:
             lines += ["Not run yet.", ""]
             continue
         if stored.verdicts:
-            lines += ["{.verdicts}", "| Claim | | Our value | Bound | Paper's value | Verdict |",
-                      "|---|---|---|---|---|---|"]
-            lines += [f"| {v.claim.id} | {cell(v.claim.sentence)} *({cell(v.claim.quantity)})* | "
-                      f"{v.shown}{_elsewhere(register, entry, stored.profile, v.claim.id)} "
-                      f"| {v.bound} | {cell(v.claim.paper)} | {badge(v.verdict)} |"
-                      for v in stored.verdicts]
-            lines += [""]
+            rows = [[v.claim.id, f"{cell(v.claim.sentence)} *({cell(v.claim.quantity)})*",
+                     v.shown + _elsewhere(register, entry, stored.profile, v.claim.id), str(v.bound),
+                     cell(v.claim.paper), badge(v.verdict)] for v in stored.verdicts]
+            head = ("Claim", "", "Our value", "Bound", "Paper's value", "Verdict")
+            lines += ["{.verdicts}", markdown_table(head, rows), ""]
             told = [claim for claim in entry.claims if claim.history]
             if told:
                 lines += ["What was judged before:", "", *[f"- {claim.id}: {claim.history}" for claim in told], ""]

@@ -51,8 +51,8 @@ def _prune(css: str, words: set[str]) -> Iterator[str]:
         elif head.lstrip().startswith("@"):
             yield f"{head}{{{body}}}"
         else:
-            kept = [s for s in _selectors(head) if _wanted(s, words)]
-            if kept:
+            selectors = (s.strip() for s in re.split(r",(?![^(\[]*[)\]])", head))
+            if kept := [s for s in selectors if _wanted(s, words)]:
                 yield f"{','.join(kept)}{{{body}}}"
 
 
@@ -73,10 +73,6 @@ def _blocks(css: str) -> Iterator[tuple[str, str | None]]:
             end += 1
         yield css[position:match.start()].strip(), css[match.end():end - 1]
         position = end
-
-
-def _selectors(head: str) -> list[str]:
-    return [s.strip() for s in re.split(r",(?![^(\[]*[)\]])", head)]
 
 
 def _wanted(selector: str, words: set[str]) -> bool:

@@ -48,12 +48,7 @@ def penalty_gradient(problem: Problem, w: Tensor, oscillation: np.ndarray, share
 
 
 def stationary_flow(
-    problem: Problem,
-    w: Tensor,
-    lr: float,
-    steps: int,
-    *,
-    curvature_penalty: bool = True,
+    problem: Problem, w: Tensor, lr: float, steps: int, *, curvature_penalty: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> StationaryPath:
     """Follow the stationary flow.

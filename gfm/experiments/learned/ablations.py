@@ -11,15 +11,7 @@ from gfm.checks import known
 from gfm.experiments.learned.least_squares import SPLIT, replicate_set
 from gfm.experiments.learned.small_networks import small_networks
 from gfm.forecasters import Forecaster
-from gfm.matching import (
-    AffineFlow,
-    Conditioning,
-    GradientFlowMatching,
-    IncrementPath,
-    MemorylessFlow,
-    Network,
-    Solver,
-)
+from gfm.matching import AffineFlow, Conditioning, GradientFlowMatching, IncrementPath, MemorylessFlow, Network, Solver
 from gfm.store.experiment import Context, Experiment, Result
 from gfm.trajectories import Trajectories
 
