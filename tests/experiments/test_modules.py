@@ -29,7 +29,7 @@ def test_a_derivative_that_is_a_little_wrong_is_seen(monkeypatch, name, changed,
 @pytest.mark.parametrize("name", ["layer norm of torch", "weight norm"])
 def test_what_is_refused_would_be_wrong(monkeypatch, name):
     assert examine(CASES[name]).row[1] == "refused"
-    monkeypatch.setattr(supported, "_UNFIT", ())
+    monkeypatch.setattr(supported, "_UNFIT", {})
     monkeypatch.setattr(derivative_check, "check", lambda *arguments: None)
     assert not examine(CASES[name]).right
 
