@@ -98,7 +98,8 @@ class NoisyValley(Experiment):
                 context.progress(step, self.steps)
         S, squared, variance, balance = sums / (self.steps - first)
         arrays = {"rise": rise, "pull": pull, "noise": noise, "sharpness": S,
-                  "spread": np.sqrt(np.maximum(squared - (S - self.start) ** 2, 0)), "variance": variance, "balance": balance}
+                  "spread": np.sqrt(np.maximum(squared - (S - self.start) ** 2, 0)),
+                  "variance": variance, "balance": balance}
         return Result(arrays, {"seconds": time.perf_counter() - started})
 
 
@@ -159,13 +160,14 @@ class NoisyPath(Experiment):
             if step % 1000 == 0:
                 context.progress(step, self.steps)
         S, variance = found.reshape(2, len(noise), -1, self.every).mean(-1)
-        step = np.arange(0, self.steps, self.every) + (self.every - 1) / 2
-        flow_S, flow_variance = self.flow(np.concatenate([[0.0], step]), noise)
-        times = np.linspace(0, 2 * (edge - self.start) / (self.lr * b * c), 801)
+        middle = np.arange(0, self.steps, self.every) + (self.every - 1) / 2
+        flow_S, flow_variance = self.flow(np.concatenate([[0.0], middle]), noise)
+        kink = (edge - self.start) / (self.lr * b * c)  # of the central flow
+        times = np.linspace(0, 1.2 * kink, 601)
         faint = noise_for(np.array(self.vanishing), self.lr, b, c)
         central = np.minimum(self.start + self.lr * b * c * times, edge)
-        arrays = {"step": step, "noise": noise, "sharpness": S, "variance": variance, "flow_sharpness": flow_S[:, 1:],
-                  "flow_variance": flow_variance[:, 1:], "faint": faint,
+        arrays = {"step": middle, "noise": noise, "sharpness": S, "variance": variance,
+                  "flow_sharpness": flow_S[:, 1:], "flow_variance": flow_variance[:, 1:], "faint": faint,
                   "error": np.abs(self.flow(times, faint)[0] - central).max(1)}
         return Result(arrays, {"seconds": time.perf_counter() - started})
 
@@ -271,7 +273,8 @@ class NoisyNetwork(Experiment):
         arrays["spread"] = S.std(0).reshape(shape)
         arrays["drift"] = ((S[-1] - S[0]) / ((len(S) - 1) * self.window * self.lr)).reshape(shape)
         arrays["loss"] = series["loss"][-1].reshape(shape)
-        return Result({"batch": np.array(self.batches), **arrays}, {"p": 4 * h, "seconds": time.perf_counter() - started})
+        arrays["batch"] = np.array(self.batches)
+        return Result(arrays, {"p": 4 * h, "seconds": time.perf_counter() - started})
 
 
 def measured(each: Callable[[Tensor], Tensor], passed: Tensor, batch: np.ndarray, lr: float) -> dict[str, np.ndarray]:
