@@ -33,8 +33,8 @@ def barrier_variance(sharpness: Tensor, lr: float, noise: Tensor | float) -> Ten
         noise: (...) s2, the variance of the gradient's component along u.
 
     Example:
-        >>> float(barrier_variance(torch.tensor(90.0), 0.02, 1.8))  # 1.8 / (90 * 10)
-        0.0020000000949949026
+        >>> round(float(barrier_variance(torch.tensor(90.0), 0.02, 1.8)), 6)  # 1.8 / (90 * 10)
+        0.002
     """
     edge = 2.0 / lr
     return noise / (sharpness * (edge - sharpness).clamp(min=1e-12 * edge))

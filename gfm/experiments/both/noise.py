@@ -29,7 +29,7 @@ def noise_for(gap: np.ndarray, lr: float, rise: np.ndarray | float, pull: np.nda
     """The s2 for which the valley's sharpness should come to rest at ``2 / lr - gap``.
 
     Example:
-        >>> float(noise_for(np.array(2.0), 0.02, 20.0, 0.05))  # 2 * 98 * 2 * 0.05 / 20
+        >>> round(float(noise_for(np.array(2.0), 0.02, 20.0, 0.05)), 6)  # 2 * 98 * 2 * 0.05 / 20
         0.98
     """
     gap = np.asarray(gap, dtype=float)
