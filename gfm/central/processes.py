@@ -1,4 +1,4 @@
-"""The processes that a run can follow: discrete, on mini-batches, midpoint, stable flow and central flow."""
+"""The processes that a run can follow: discrete, on mini-batches, midpoint, stable and central flow, and rivals."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor
 from gfm.central.base import Flow, Observation, Process
 from gfm.central.flow import Central
 from gfm.central.minibatch import Stochastic
+from gfm.central.rivals import Edge, Rod
 from gfm.central.settings import Settings
 from gfm.optimizers import Optimizer, State
 from gfm.problem import Problem
@@ -101,4 +102,6 @@ PROCESSES: dict[str, type[Process]] = {
     "midpoint": Midpoint,
     "stable": Stable,
     "central": Central,
+    "rod": Rod,
+    "edge": Edge,
 }

@@ -14,10 +14,13 @@ from torch import Tensor
 
 from gfm.central.minibatch import Minibatch
 from gfm.central.processes import PROCESSES
+from gfm.central.rivals import Rival
 from gfm.errors import InputError, UnknownNameError
+from gfm.optimizers import GradientDescent, Optimizer
 from gfm.problem import Problem
 
-__all__ = ["RESERVED", "Observables", "checkpoint_path", "minibatch_of", "observables_at", "process_names", "start_of"]
+__all__ = ["RESERVED", "Observables", "checkpoint_path", "check_rivals", "minibatch_of", "observables_at",
+           "process_names", "start_of"]
 
 Observables = Mapping[str, Callable[[Tensor], Tensor]]
 
@@ -25,7 +28,8 @@ Observables = Mapping[str, Callable[[Tensor], Tensor]]
 RESERVED = frozenset({
     "loss", "minibatch_loss", "gradient_norm2", "effective_step", "lr", "nu_mean", "gradient2_at", "nu_at",
     "eigenvalues", "residuals", "eigen_products", "sigma", "critical", "complementarity_residual",
-    "complementarity_gap", "substeps", "retaken", "nu_push", "displacement", "weights", "weights_steps",
+    "complementarity_gap", "spent_gradients", "spent_products", "substeps", "retaken", "nu_push", "displacement", "weights",
+    "weights_steps",
 })
 
 
@@ -46,6 +50,19 @@ def process_names(processes: Iterable[str]) -> list[str]:
     if not names or len(set(names)) != len(names):
         raise InputError("processes must name at least one process, and each only once")
     return names
+
+
+def check_rivals(names: Collection[str], optimizer: Optimizer) -> None:
+    """Refuse the rivals of the central flow for rules other than gradient descent.
+
+    Raises:
+        InputError: One of them is among ``names``, and the optimizer is another rule.
+    """
+    rivals = [name for name in names if issubclass(PROCESSES[name], Rival)]
+    if rivals and type(optimizer) is not GradientDescent:
+        raise InputError(
+            f"the process {rivals[0]!r} follows gradient descent only, not {type(optimizer).__name__}; leave it out"
+        )
 
 
 def minibatch_of(names: Collection[str], minibatch: Minibatch | None, problem: Problem) -> Minibatch | None:

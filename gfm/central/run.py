@@ -26,6 +26,7 @@ from gfm.central.log import Log, Notes
 from gfm.central.minibatch import Minibatch, Stochastic
 from gfm.central.processes import PROCESSES, Central
 from gfm.central.result import Run, Series
+from gfm.central.rivals import Rival
 from gfm.central.settings import Settings
 from gfm.checks import MOST_SEED, number, whole
 from gfm.errors import InputError, NumericalError
@@ -62,7 +63,8 @@ def run(
         problem: the training problem.
         optimizer: a rule of ``gfm.optimizers``.
         steps: number of optimizer steps, each one unit of flow time.
-        processes: any of "discrete", "minibatch", "midpoint", "stable", "central".
+        processes: any of "discrete", "minibatch", "midpoint", "stable", "central", and for gradient descent "rod",
+            "edge".
         substeps: least number of Euler substeps of the flows in each step, replacing the settings' value.
         settings: how the flows are computed; by default ``Settings()``.
         minibatch: the batches of the process "minibatch"; by default ``Minibatch()``.
@@ -81,8 +83,9 @@ def run(
 
     Returns:
         A ``Run``. Every series has loss, gradient_norm2, eigenvalues (of P^{-1} H, largest first),
-        effective_step and more, and lr if it is scheduled; the central flow also has predicted_loss and sigma. The
-        mini-batch process has these of the full batch, every ``eigen_every`` steps, and minibatch_loss in every step.
+        effective_step and more, and lr if it is scheduled; the central flow and its rivals also have predicted_loss and
+        sigma, and the rivals spent_gradients and spent_products, what their motion took up to a step. The mini-batch
+        process has these of the full batch, every ``eigen_every`` steps, and minibatch_loss in every step.
         A process whose numbers are no longer finite stops, is NaN from then on, and is noted. Costs are given by
         process, the gradient of a mini-batch as its share of a gradient; those of a warm-up are under "warmup".
 
@@ -106,6 +109,7 @@ def run(
         "checkpoint_seconds", checkpoint_seconds, lambda x: 0 <= x < math.inf, "a number of at least 0"
     )
     names, w0 = request.process_names(processes), request.start_of(problem, w0)
+    request.check_rivals(names, optimizer)
     minibatch = request.minibatch_of(names, minibatch, problem)
     kinds: Mapping[str, Callable[..., Process]] = PROCESSES | {"minibatch": partial(Stochastic, options=minibatch)}
     rates = [optimizer.lr_at(t) for t in range(1, warmup + steps + 2)]  # refuses a schedule that gives no rate
@@ -255,3 +259,6 @@ def _compare(running: dict[str, Process], optimizer: Optimizer, log: Log, t: int
         E = diagonal(optimizer.edge(central.state))
         displacement = predictions.displacement(discrete.w - central.w, E, central.oscillation)
         log.write("central", t, {"displacement": displacement})
+    for name, rival in running.items():
+        if isinstance(rival, Rival) and discrete is not None and rival.alive and discrete.alive:
+            log.write(name, t, {"displacement": rival.displacement(discrete.w)})

@@ -85,6 +85,12 @@ def test_a_process_goes_on_bit_for_bit_from_its_state(name, rule):
         assert unequal(process, resumed) == set()
 
 
+@pytest.mark.parametrize("rule", [RULES["gd"], RULES["scheduled gd"]], ids=["gd", "scheduled gd"])
+@pytest.mark.parametrize("name", ["rod", "edge"])
+def test_so_do_the_rivals_of_the_central_flow(name, rule):
+    test_a_process_goes_on_bit_for_bit_from_its_state(name, rule)
+
+
 def test_an_attribute_that_the_state_lacks_is_found():
     class Forgetful(PROCESSES["central"]):
         steps = 0
