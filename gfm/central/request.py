@@ -28,8 +28,8 @@ Observables = Mapping[str, Callable[[Tensor], Tensor]]
 RESERVED = frozenset({
     "loss", "minibatch_loss", "gradient_norm2", "effective_step", "lr", "nu_mean", "gradient2_at", "nu_at",
     "eigenvalues", "residuals", "eigen_products", "sigma", "critical", "complementarity_residual",
-    "complementarity_gap", "spent_gradients", "spent_products", "substeps", "retaken", "nu_push", "displacement", "weights",
-    "weights_steps",
+    "complementarity_gap", "spent_gradients", "spent_products", "substeps", "retaken", "nu_push", "displacement",
+    "weights", "weights_steps",
 })
 
 

@@ -1,8 +1,8 @@
 """Two rivals of the central flow: Rod Flow and Edge Flow, for gradient descent.
 
 Both follow a centre w and one swing delta = a u (u a unit vector) beside it, and need gradients g+ and g- of the loss
-at w + delta and w - delta, products with the Hessian, and no eigenvectors. A unit of time is one optimizer step; with the
-mean g = (g+ + g-) / 2 and half the difference d = (g+ - g-) / 2:
+at w + delta and w - delta, products with the Hessian, and no eigenvectors. A unit of time is one optimizer step; with
+the mean g = (g+ + g-) / 2 and half the difference d = (g+ - g-) / 2:
 
     Rod    dw/dt     = -(lr / 2)(g+ + g-) - (lr^2 / 8)(H+ + H-)(g+ + g-)
            dSigma/dt = (lr^2 / 4)(g+ g+^T + g- g-^T) - 2 Sigma
@@ -11,8 +11,8 @@ mean g = (g+ + g-) / 2 and half the difference d = (g+ - g-) / 2:
            d log a / dt = log |1 - lr s|,    s = u^T d / a
 
 Rod Flow's source of Sigma is (lr^2 / 2)(g g^T + d d^T). Its first part is the half step of the smooth motion, the
-second the oscillation, and the equation is linear in them; here Sigma = delta delta^T is the second, kept at rank one by
-projection on the tangent space of such matrices:
+second the oscillation, and the equation is linear in them; here Sigma = delta delta^T is the second, kept at rank one
+by projection on the tangent space of such matrices:
 
     da/dt = (lr^2 s^2 / 4 - 1) a,    du/dt = (lr^2 s / 2)(d / a - s u)
 
