@@ -9,7 +9,7 @@ from torch import Tensor
 from gfm.central.base import Flow, Observation, Process
 from gfm.central.flow import Central
 from gfm.central.minibatch import Stochastic
-from gfm.central.rivals import Edge, Rod
+from gfm.central.rivals import EdgeFlow, RodFlow
 from gfm.central.settings import Settings
 from gfm.optimizers import Optimizer, State
 from gfm.problem import Problem
@@ -102,6 +102,6 @@ PROCESSES: dict[str, type[Process]] = {
     "midpoint": Midpoint,
     "stable": Stable,
     "central": Central,
-    "rod": Rod,
-    "edge": Edge,
+    "rod": RodFlow,
+    "edge": EdgeFlow,
 }

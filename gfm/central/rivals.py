@@ -42,7 +42,7 @@ from gfm.problem import Problem
 from gfm.problem.derivatives import Derivatives
 from gfm.problem.problem import Costs
 
-__all__ = ["Edge", "Rival", "Rod"]
+__all__ = ["EdgeFlow", "Rival", "RodFlow"]
 
 
 class _Ends(NamedTuple):
@@ -162,7 +162,7 @@ class Rival(Flow):
         self.spent = Costs(**{name: value + getattr(now, name) for name, value in asdict(self.spent).items()})
 
 
-class Rod(Rival):
+class RodFlow(Rival):
     """Rod Flow: 2 gradients and 2 products in a substep."""
 
     def stiffness(self, level: float) -> float:
@@ -178,7 +178,7 @@ class Rod(Rival):
         return w_rate, (lr**2 * s / 2) * (ends.slope - s * self.u), lr**2 * s**2 / 4 - 1
 
 
-class Edge(Rival):
+class EdgeFlow(Rival):
     """Edge Flow, reconstructed: 2 gradients and 1 product in a substep, whose graph at the centre takes a third."""
 
     def stiffness(self, level: float) -> float:

@@ -21,7 +21,7 @@ from gfm.measures.edge import effective
 
 __all__ = [
     "ABLATED", "Curve", "Panel", "arrival", "averaged", "data_of", "draw", "effective_eigenvalues", "eigenvalues",
-    "log_x", "make_room", "steps_of",
+    "log_x", "steps_of",
 ]
 
 #: How the flow without its curvature penalty is drawn.
@@ -156,11 +156,11 @@ def draw(panels: Sequence[Panel], columns: int = 2, height: float = 2.8, width: 
                 axes.tick_params(labelbottom=True)
         if align:
             figure.align_ylabels()
-        make_room(figure)
+        _make_room(figure)
     return figure
 
 
-def make_room(figure: Figure) -> None:
+def _make_room(figure: Figure) -> None:
     """Raise the upper end of a y axis where even the best place of the legend covers a curve, and put it there."""
     figure.canvas.draw()
     for axes in figure.axes:

@@ -23,17 +23,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from gfm.errors import InputError
+from gfm.optimizers.stability import edge_of_stability
 
 __all__ = ["Filter"]
-
-#: Shares of the threshold at which no root may lie outside the unit circle.
-_SHARES = np.linspace(0.01, 0.99, 50)
-
 
 @dataclass(frozen=True)
 class Filter:
@@ -109,17 +105,13 @@ class Filter:
             decay: the largest share of the weights that a step takes off.
 
         Raises:
-            InputError: Another root leaves it at a smaller eigenvalue, or a pole is outside it.
+            InputError: Other roots leave it at a smaller eigenvalue, or a pole is outside it.
         """
-        size = max(len(self.n), len(self.d))
-        n, d = (np.pad(values, (0, size - len(values))) for values in (self.n, self.d))
-        moving = np.polymul([1.0, decay - 1.0], d)  # (z - 1 + decay) d(z), in powers of z
-        within = (2.0 - decay) / 2.0 * self.threshold * _SHARES / self.gain
-        roots = [np.abs(np.roots(np.polyadd(moving, theta * n))).max() for theta in within]
-        if max(roots) > 1.0 + 1e-9 or (len(self.d) > 1 and np.abs(np.roots(self.d)).max() >= 1.0):
+        edge, opposite = edge_of_stability(self.n, self.d, decay), (2.0 - decay) / self._at(-1.0)
+        if edge.level < (1.0 - 1e-6) * opposite:
             raise InputError(
-                f"the filter does not first oscillate with period two, so that no flow is derived for it: a root of "
-                f"size {max(roots):.4g} leaves the unit circle below the threshold {self.threshold:.4g}"
+                f"the filter does not first oscillate with period two, so that no flow is derived for it: it turns, in "
+                f"{edge.period:.3g} steps, from {edge.level / opposite:.3g} of the threshold {self.threshold:.4g} on"
             )
 
     # --- its state: v_t = g_t - d_1 v_{t-1} - ... for d_0 = 1, newest first -----------------------

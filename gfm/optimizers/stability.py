@@ -69,7 +69,7 @@ def edge_of_stability(n: Sequence[float] = (1.0,), d: Sequence[float] = (1.0,), 
         decay: share of the weights that a step takes off.
 
     Raises:
-        InputError: The filter is unstable by itself, its response is not positive, or ``decay`` is not in [0, 1).
+        InputError: The filter is unstable by itself, its response is not positive, or ``decay`` is not in [0, 2).
 
     Example:
         >>> edge_of_stability()  # gradient descent
@@ -80,7 +80,7 @@ def edge_of_stability(n: Sequence[float] = (1.0,), d: Sequence[float] = (1.0,), 
         6.0
     """
     above, below = _checked(n, d)
-    number("decay", decay, lambda x: 0 <= x < 1, "a number in [0, 1)")
+    number("decay", decay, lambda x: 0 <= x < 2, "a number in [0, 2)")
     size = len(above)
     moving, filtered = np.polymul([-1.0, 1.0 - decay], below), np.append(0.0, above)  # times z^(size - 1), in powers
     # 1 / z is the conjugate of z on the circle, so Im(moving conj(filtered)) is a sum of sines of multiples of omega.

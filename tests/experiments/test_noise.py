@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from gfm.errors import InputError
-from gfm.experiments.both.noise import NoisyNetwork, NoisyPath, NoisyValley, measured, noise_for
+from gfm.experiments.both.noise import NoisyPath, NoisyValley, noise_for
+from gfm.experiments.both.noisy_network import NoisyNetwork, measured
 from gfm.store import Context
 
 
@@ -111,7 +112,8 @@ def test_the_network_stays_below_its_edge_further_on_smaller_batches():
 @pytest.mark.parametrize("wrong", [
     (NoisyValley, {"lr": 0.0}), (NoisyValley, {"gaps": (60.0,)}), (NoisyValley, {"gaps": ()}),
     (NoisyValley, {"start": 100.0}), (NoisyPath, {"seeds": 0}), (NoisyPath, {"steps": 1001}),
-    (NoisyNetwork, {"batches": (49,)}), (NoisyNetwork, {"batches": ()}), (NoisyNetwork, {"steps": 300}),
+    (NoisyNetwork, {"batches": (49,)}), (NoisyNetwork, {"batches": ()}),
+    (NoisyNetwork, {"batches": (2.5,)}), (NoisyNetwork, {"steps": 300}),
     (NoisyNetwork, {"steps": 4050}), (NoisyNetwork, {"lr": -1.0}), (NoisyNetwork, {"window": 5}),
 ])
 def test_impossible_values_are_refused(wrong):

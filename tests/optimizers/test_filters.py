@@ -184,5 +184,5 @@ def test_filters_that_no_rule_could_have_are_refused(options, words):
 
 
 def test_a_pole_outside_the_circle_is_refused():
-    with pytest.raises(InputError, match="period two"):
+    with pytest.raises(InputError, match="poles inside the unit circle"):
         Filter((1.0,), (1.0, 0.0, 1.5)).check()
