@@ -161,19 +161,31 @@ def draw(panels: Sequence[Panel], columns: int = 2, height: float = 2.8, width: 
 
 
 def _make_room(figure: Figure) -> None:
-    """Raise the upper end of a y axis where even the best place of the legend covers a curve, and put it there."""
+    """Raise the upper end of a y axis where even the best place of the legend covers a curve, and put it there.
+
+    Axes that cut a curve off at the top stay as they are: more of it would come into sight, not room.
+    """
     figure.canvas.draw()
     for axes in figure.axes:
         legend = axes.get_legend()
-        if legend is None or not _covers(axes, legend.get_window_extent()):
+        if legend is None or _cut(axes) or not _covers(axes, legend.get_window_extent()):
             continue
         handles, labels = axes.get_legend_handles_labels()
-        columns = 2 if len(labels) > 3 else 1
-        legend = axes.legend(handles, labels, loc="upper right", ncols=columns, handlelength=2.4)
-        share = min(legend.get_window_extent().height / axes.bbox.height + 0.05, 0.6)
+        for columns in (2, 1) if len(labels) > 3 else (1,):
+            box = axes.legend(handles, labels, loc="upper right", ncols=columns, handlelength=2.4).get_window_extent()
+            if box.width <= axes.bbox.width:
+                break
+        share = min(box.height / axes.bbox.height + 0.05, 0.6)
         scale = axes.yaxis.get_transform()
         low, high = scale.transform(np.array(axes.get_ylim()))
         axes.set_ylim(top=float(scale.inverted().transform(np.array([low + (high - low) / (1.0 - share)]))[0]))
+
+
+def _cut(axes: Axes) -> bool:
+    """Whether a curve goes on above the axes."""
+    curves = [np.asarray(line.get_ydata(), dtype=float) for line in axes.lines
+              if line.get_transform() == axes.transData]
+    return any(len(y) and np.nanmax(y) > axes.get_ylim()[1] for y in curves)
 
 
 def _covers(axes: Axes, box: Bbox) -> bool:

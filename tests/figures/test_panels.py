@@ -18,11 +18,13 @@ def waves(log):
 
 
 @pytest.mark.parametrize("log", [False, True])
-def test_a_legend_covers_neither_curves_nor_levels(log):
-    figure = draw([waves(log)], columns=1)
+@pytest.mark.parametrize("columns", [1, 3])
+def test_a_legend_covers_neither_curves_nor_levels(log, columns):
+    figure = draw([waves(log)] * columns, columns=columns, height=4.0)
     figure.canvas.draw()
-    (axes,) = figure.axes
+    axes = figure.axes[0]
     box = axes.get_legend().get_window_extent()
+    assert box.width <= axes.bbox.width  # in narrow panels too
     for line in axes.lines:
         assert not line.get_transform().transform_path(line.get_path()).intersects_bbox(box, filled=False)
     assert axes.bbox.y0 <= box.y0 and box.y1 <= axes.bbox.y1  # inside the panel
@@ -33,4 +35,11 @@ def test_axes_stay_as_they_are_where_the_legend_has_room():
     x = np.linspace(0, 1, 50)
     figure = draw([Panel("A line", "y", [Curve(x, x, "line")], ylim=(0.0, 1.0))], columns=1)
     assert figure.axes[0].get_ylim() == (0.0, 1.0)
+    plt.close(figure)
+
+
+def test_axes_that_cut_a_curve_off_stay_as_they_are():
+    panel = waves(False)
+    figure = draw([Panel(panel.title, "y", panel.curves, ylim=(-1.0, 0.5))], columns=1)
+    assert figure.axes[0].get_ylim() == (-1.0, 0.5)
     plt.close(figure)
