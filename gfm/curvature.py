@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from gfm.errors import InputError
 from gfm.linalg import deflation, eigen
+from gfm.linalg.paths import Path
 from gfm.linalg.preconditioner import MatrixPreconditioner, Preconditioner
 from gfm.problem import Problem
 from gfm.problem.derivatives import Derivatives
 
 __all__ = ["Spectrum", "Tracker", "dense_hessian"]
-
-#: Number of refreshes used for extrapolation; only the last one if a block is large (``deflation.LARGE``).
-PAST = 6
 
 
 @dataclass(frozen=True)
@@ -49,9 +45,9 @@ class Tracker:
 
     One pair below ``above`` is always kept as a guard. When the guard rises above ``above``, another pair is
     added (by a cold solve, so that none is missed); when two lie well below it, the last is dropped. Starting
-    vectors are extrapolated from the last refreshes. These are first sharpened by one power step, which costs
-    no product: extrapolation would amplify their remaining errors, most of which lie along eigenvectors with
-    small eigenvalues.
+    vectors are extrapolated from the last refreshes, or are those of the last one if a block is large
+    (``deflation.LARGE``). Refreshes are first sharpened by one power step, which costs no product: extrapolation would
+    amplify their remaining errors, most of which lie along eigenvectors with small eigenvalues.
 
     Args:
         above: all eigenvalues above this are tracked (runs use 0.75 of the optimizer's threshold).
@@ -73,7 +69,7 @@ class Tracker:
         self.tolerance, self.check_every = tolerance, check_every
         self.grow, self.lag, self.dense = grow, lag, dense
         self._rows: Tensor | None = None  # (k, p) orthonormal, symmetric form
-        self.past: list[Tensor] = []  # the same at the last refreshes, sharpened and aligned; newest first
+        self.past = Path()  # the same at the last refreshes, sharpened and aligned
         self.refreshes = 0
         self._warned = False
 
@@ -88,12 +84,15 @@ class Tracker:
         """Number of vectors in the next block product."""
         return self.initial if self._rows is None else len(self._rows)
 
-    def refresh(self, point: Derivatives, P: Preconditioner, *, tolerance: float = 0.0) -> Spectrum:
+    def refresh(
+        self, point: Derivatives, P: Preconditioner, *, time: float | None = None, tolerance: float = 0.0
+    ) -> Spectrum:
         """The tracked pairs at ``point``.
 
         Args:
             point: the derivatives there.
             P: the preconditioner, a number, 0-d, (p,) or a matrix.
+            time: of the point on its path; by default one unit after the last refresh.
             tolerance: used this time if it is coarser than the tracker's own.
 
         Raises:
@@ -108,9 +107,10 @@ class Tracker:
                 return point.hvp(V / root).div_(root)
             return point.hvp(V).div_(P)
 
+        time = self.past.next if time is None else time
         cold = self.dense or self._rows is None or (self.refreshes and self.refreshes % self.check_every == 0)
         self.refreshes += 1
-        pairs = self._cold(product, point, self.width) if cold else self._warm(product, tolerance)
+        pairs = self._cold(product, point, self.width) if cold else self._warm(product, time, tolerance)
         spent = pairs.products
         while self._short(pairs.values) and len(pairs.values) < self._most(point):
             pairs = self._cold(product, point, len(pairs.values) + 1)
@@ -125,24 +125,39 @@ class Tracker:
         rows = self._aligned(pairs.vectors)
         kept = self._kept(pairs.values)
         self._rows = rows[:kept]
-        self._remember(pairs, kept)
+        self._remember(time, pairs, kept)
         return Spectrum(pairs.values, rows / root, pairs.residuals, spent)
 
-    def restart(self, rows: Tensor) -> None:
-        """Start the next refresh from ``rows`` (k, p), those of an earlier point to which the run returns.
+    def ahead(self, time: float) -> Tensor | None:
+        """The rows (k, p) of the symmetric form as they are expected at a ``time`` after the last refresh.
+
+        None if their rate is not known.
+        """
+        past = self.past
+        if len(past) < 2 or len(past.newest) != len(self.rows):
+            return None
+        # The path's rows are a rotated basis of what the tracked rows span.
+        moved = past.rate().mul_(time - past.times[0])
+        return torch.addmm(self.rows, self.rows @ past.newest.T, moved)
+
+    def restart(self, rows: Tensor, time: float) -> None:
+        """Return to an earlier ``time``, at which the tracked rows were ``rows`` (k, p); the next refresh starts there.
 
         Additional pairs found since then are kept.
         """
-        self._rows, self.past = torch.cat([rows, self.rows[len(rows) :]]), []
+        self._rows = torch.cat([rows, self.rows[len(rows) :]])
+        self.past.forget(time)
 
     def state_dict(self) -> dict[str, Any]:
         """The state on which later refreshes depend: tensors and plain containers."""
-        return {"rows": self._rows, "past": list(self.past), "refreshes": self.refreshes, "warned": self._warned}
+        return {
+            "rows": self._rows, "past": self.past.state_dict(), "refreshes": self.refreshes, "warned": self._warned,
+        }
 
     def load_state_dict(self, kept: dict[str, Any]) -> None:
         """Continue from the ``state_dict`` of a tracker with the same options."""
-        self._rows, self.past = kept["rows"], kept["past"]
-        self.refreshes, self._warned = kept["refreshes"], kept["warned"]
+        self._rows, self.refreshes, self._warned = kept["rows"], kept["refreshes"], kept["warned"]
+        self.past.load_state_dict(kept["past"])
 
     def _short(self, values: Tensor) -> bool:
         return self.grow and float(values[-1]) >= self.above
@@ -165,51 +180,37 @@ class Tracker:
         if k * w.numel() <= deflation.LARGE or self._rows is None:
             return deflation.largest(product, w.numel(), k, **options)
         # Of large rows, only enough to determine their signs is kept while new ones are computed.
-        before, self._rows, self.past = self._rows[:, ::1000].clone(), None, []
+        before, self._rows = self._rows[:, ::1000].clone(), None
+        self.past.forget()
         pairs = deflation.largest(product, w.numel(), k, **options)
         shared = min(len(before), k)
         agree = (pairs.vectors[:shared, ::1000] * before[:shared]).sum(1, keepdim=True)
         pairs.vectors[:shared].mul_(torch.where(agree < 0, -1.0, 1.0).to(w.dtype))
         return pairs
 
-    def _warm(self, product: eigen.Product, coarser: float) -> eigen.Eigenpairs:
+    def _warm(self, product: eigen.Product, time: float, coarser: float) -> eigen.Eigenpairs:
         wanted = self._wanted(self.width)
         rows = self.rows
         tolerance = max(coarser, self.tolerance or eigen.default_tolerance(rows.dtype))
         if rows.numel() > deflation.LARGE:
             return deflation.one_by_one(product, rows, wanted=wanted, tolerance=tolerance)
-        return eigen.refine(product, self._start(), wanted=wanted, tolerance=tolerance)
+        return eigen.refine(product, self._start(time), wanted=wanted, tolerance=tolerance)
 
     def _wanted(self, count: int) -> int:
         """Number of pairs that must converge: all but the guard."""
         return max(1, count - 1) if self.grow else count
 
-    def _start(self) -> Tensor:
-        """Rows extrapolated from the last refreshes."""
-        if not self.past:
+    def _start(self, time: float) -> Tensor:
+        if not len(self.past):
             return self.rows
-        if self.lag == 2:
-            return self.past[min(1, len(self.past) - 1)]
-        first, *others = _extrapolation(len(self.past))
-        start = first * self.past[0]
-        for factor, rows in zip(others, self.past[1:], strict=True):
-            start.add_(rows, alpha=factor)
-        return start
+        return self.past.rows[min(1, len(self.past) - 1)] if self.lag == 2 else self.past.at(time)
 
-    def _remember(self, pairs: eigen.Eigenpairs, kept: int) -> None:
-        """Store the first ``kept`` vectors, sharpened and, if their number has not grown, rotated onto earlier ones."""
+    def _remember(self, time: float, pairs: eigen.Eigenpairs, kept: int) -> None:
+        """Store the first ``kept`` vectors, sharpened."""
         if pairs.images is None:
-            self.past = []  # the rows are the start
-            return
-        rows = pairs.sharpened()[:kept]
-        if self.past and len(self.past[0]) < kept:
-            self.past = []  # a new direction has no past
-        self.past = [old[:kept] for old in self.past[: PAST - 1]]
-        if self.past:
-            # The guard is less exact than the others and must not be mixed into them.
-            parts = (slice(self._wanted(kept)), slice(self._wanted(kept), kept))
-            rows = torch.cat([_turned(rows[part], self.past[0][part]) for part in parts if len(rows[part])])
-        self.past.insert(0, rows)
+            self.past.forget()  # the rows are the start
+        else:  # the guard is less exact than the others and must not be mixed into them
+            self.past.add(time, pairs.sharpened()[:kept], self._wanted(kept))
 
     def _aligned(self, rows: Tensor) -> Tensor:
         """The rows with signs that agree with the last refresh, so that curves along eigenvectors are continuous."""
@@ -220,26 +221,6 @@ class Tracker:
         agree = (rows[:m] * self._rows[:m]).sum(1)
         signs[:m] = torch.where(agree < 0, -1.0, 1.0).to(rows.dtype)
         return signs[:, None] * rows
-
-
-@lru_cache
-def _extrapolation(count: int) -> tuple[float, ...]:
-    """Weights, newest first, that continue a cubic through ``count`` equidistant points by one step.
-
-    With fewer than four points the polynomial has a lower degree; with more it is fitted by least squares, which
-    amplifies errors less.
-    """
-    powers = np.vander(-np.arange(1.0, count + 1), min(4, count), increasing=True)
-    return tuple(np.linalg.pinv(powers)[0].tolist())
-
-
-def _turned(rows: Tensor, onto: Tensor) -> Tensor:
-    """``rows`` rotated within their span to match the rows ``onto`` as closely as possible (Procrustes); a copy."""
-    overlap = onto @ rows.T
-    if len(rows) == 1:
-        return torch.copysign(torch.ones_like(overlap), overlap) * rows
-    u, _, vt = torch.linalg.svd(overlap)
-    return (u @ vt) @ rows
 
 
 def dense_hessian(problem: Problem, w: Tensor, *, limit: int = 5000) -> Tensor:

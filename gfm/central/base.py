@@ -103,10 +103,10 @@ class Flow(Process):
         tolerance = settings.tolerance if self.follows_all else settings.discrete_tolerance
         return {"tolerance": tolerance, "grow": self.follows_all}
 
-    def _open(self, tolerance: float = 0.0) -> tuple[Derivatives, Spectrum]:
-        """The present point and its tracked eigenpairs."""
+    def _open(self, time: float, tolerance: float = 0.0) -> tuple[Derivatives, Spectrum]:
+        """The present point, at ``time``, and its tracked eigenpairs."""
         point = self.problem.at(self.w, self.tracker.width)
-        return point, self.tracker.refresh(point, self.optimizer.edge(self.state), tolerance=tolerance)
+        return point, self.tracker.refresh(point, self.optimizer.edge(self.state), time=time, tolerance=tolerance)
 
     def _count(self, rate: float) -> int:
         """Number of Euler substeps in a step, at least ``rate`` and the rate at which nu relaxes.

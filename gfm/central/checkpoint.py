@@ -23,7 +23,7 @@ from gfm.problem import Problem
 
 __all__ = ["Fingerprint", "fingerprint", "read", "write"]
 
-_FORMAT = "gfm-checkpoint/6"
+_FORMAT = "gfm-checkpoint/7"
 # Settings left out of the fingerprint: threads may differ between machines, a schedule is identified by its rates.
 _ASIDE = ("threads", "schedule")
 

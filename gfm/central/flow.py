@@ -38,7 +38,10 @@ class _Start(NamedTuple):
 
 
 class Central(Flow):
-    """The central flow. Eigenvectors are computed once per step; within it, eigenvalues are their Rayleigh quotients.
+    """The central flow, with eigenvectors computed once per step.
+
+    Within the step they turn at their rate in the last steps (unless they are large; then they are those of its start),
+    and eigenvalues are their Rayleigh quotients.
 
     Large tensors are released as early as possible: with millions of weights memory is the limit.
     """
@@ -77,14 +80,15 @@ class Central(Flow):
     def observe(self, t: int) -> Observation:
         """See ``Process``; first repeats the last step if the control requires it."""
         self.oscillation, self._candidates = None, self._no_rows  # free memory before new eigenvectors are sought
-        point, spectrum = self._open()
+        self._t = t
+        point, spectrum = self._open(t)
         while self._began is not None and self.control.take_again(float(spectrum.values[0])):
             self.w, self.state, rows = self._began
             if rows is not None:
-                self.tracker.restart(rows)
+                self.tracker.restart(rows, t - 1)
             del point, spectrum  # free their memory for the substeps
-            self._advance_afresh()
-            point, spectrum = self._open()
+            self._advance_afresh(t - 1)
+            point, spectrum = self._open(t)
         values, c = to_numpy(spectrum.values), self.optimizer.threshold
         if self._before is not None and self._before[0] <= c * (1 + ROUGH) < values[0]:
             warnings.warn(
@@ -97,7 +101,8 @@ class Central(Flow):
         # Other directions need no derivatives.
         dt = self.control.dt
         chosen = (values > min(0.95, self.settings.critical_share) * c) | (values + 2 * rise > c)
-        self._candidates, self._rise = spectrum.U[chosen.tolist()], rise[chosen] * dt
+        self._tracked = np.flatnonzero(chosen).tolist()
+        self._candidates, self._rise = spectrum.U[self._tracked], rise[chosen] * dt
         seen = self._seen(point, spectrum)
         del spectrum
         self._local = self._derivatives(point, self._rise)
@@ -123,14 +128,14 @@ class Central(Flow):
             rows = self.tracker.rows
             self._began = _Start(self.w, self.state, rows if rows.numel() <= deflation.LARGE else None)
         if self.settings.refresh_substeps:
-            self._advance_afresh()
+            self._advance_afresh(self._t)
         else:
             self._advance_along()
         self._local = self._rates = None
         self.control.finish(grow=not self.settings.refresh_substeps)
 
     def _advance_along(self) -> None:
-        """One step with the eigenvectors of its start.
+        """One step without new eigenvectors.
 
         A rejected substep returns to its start, whose derivatives are reused for the shorter one. Large derivatives
         are not kept: the flow then returns to the step's start, where they are computed again.
@@ -152,6 +157,7 @@ class Central(Flow):
             del rates
             if frugal or not adaptive:
                 local = None
+            self._turn(done + dt)
             following = self._derivatives(self._here(), rise)
             if self.control.accept(following.quotients.max(initial=0.0), done + dt):
                 rise, before = following.quotients - quotients, rise
@@ -161,14 +167,22 @@ class Central(Flow):
                 del following
                 assert back is not None  # nothing is rejected if substeps are fixed
                 self.w, self.state, done, before = back
-                local = local or self._derivatives(self._here(), before)
+                if local is None:
+                    self._turn(done)
+                    local = self._derivatives(self._here(), before)
             rates = local.rates(min(self.control.dt, 1.0 - done))
 
-    def _advance_afresh(self) -> None:
-        """One step with eigenvectors computed in every substep."""
+    def _turn(self, done: float) -> None:
+        """Turn the candidates as they are expected to turn until the share ``done`` of the step, if that is known."""
+        rows = self.tracker.ahead(self._t + done) if self._tracked else None
+        if rows is not None and self._tracked[-1] < len(rows):
+            self._candidates = rows[self._tracked] / diagonal(self.optimizer.edge(self.state)) ** 0.5
+
+    def _advance_afresh(self, t: int) -> None:
+        """The step from ``t`` with eigenvectors computed in every substep."""
         before, c, dt = None, self.optimizer.threshold, self.control.dt
-        for _ in range(self.control.count):
-            point, spectrum = self._open(_COARSE if self.settings.tolerance is None else 0.0)
+        for substep in range(self.control.count):
+            point, spectrum = self._open(t + substep * dt, _COARSE if self.settings.tolerance is None else 0.0)
             values = to_numpy(spectrum.values)
             rise = _risen(values, before)
             chosen = (values > self.settings.critical_share * c) | (values + rise > c)

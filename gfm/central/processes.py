@@ -77,7 +77,7 @@ class Stable(Flow):
 
     def observe(self, t: int) -> Observation:
         """See ``Process``."""
-        point, spectrum = self._open()
+        point, spectrum = self._open(t)
         self._gradient, self._rate = point.gradient, self._top(spectrum)
         seen = self._seen(point, spectrum)
         if self._rate > self.settings.max_effective:

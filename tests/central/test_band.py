@@ -58,7 +58,7 @@ def test_the_dense_mode_finds_the_same_flow():
     assert np.nanmax(exact.critical) >= 1
     assert np.allclose(tracked.eigenvalues[:, 0], exact.eigenvalues[:, 0], rtol=1e-6)
     assert np.allclose(tracked.loss, exact.loss, rtol=1e-6)
-    assert runs[1].costs["central"]["hvps"] > 80 * tiny_problem(width=6).p  # every refresh saw the whole Hessian
+    assert runs[1].costs["central"]["hvps"] > 18 * tiny_problem(width=6).p  # every refresh saw the whole Hessian
 
 
 @pytest.mark.parametrize(
@@ -76,12 +76,25 @@ def test_where_the_curvature_jumps_substeps_stay_long(activation, substeps, most
     assert found.eigenvalues[:, 0].max() / 2 - 1 < most
 
 
-def test_large_blocks_worked_on_row_by_row_give_the_same_flow(monkeypatch):
+def test_steps_on_which_eigenvectors_turn_are_not_repeated(monkeypatch):
+    def run():
+        problem = tiny_problem()
+        found = gfm.central.run(problem, GradientDescent(lr=0.8), 60, processes=["central"])["central"]
+        return found.retaken.sum(), problem.costs.hvps, found.loss[-1]
+
+    repeated, products, loss = run()
+    monkeypatch.setattr(gfm.curvature.Tracker, "ahead", lambda self, time: None)  # those of the step's start
+    all_repeated, all_products, same = run()
+    assert repeated < 0.3 * all_repeated and products < 0.7 * all_products
+    assert abs(loss / same - 1) < 1e-3
+
+
+def test_large_blocks_worked_on_row_by_row_give_the_same_flow(monkeypatch):  # with the eigenvectors of the step's start
     rule = GradientDescent(lr=0.6)
     usual = gfm.central.run(tiny_problem(), rule, 30, processes=["central"])["central"]
     monkeypatch.setattr(gfm.linalg.deflation, "LARGE", 10)
     frugal = gfm.central.run(tiny_problem(), rule, 30, processes=["central"])["central"]
     assert np.nanmax(frugal.critical) >= 1
-    assert np.allclose(frugal.eigenvalues[:, 0], usual.eigenvalues[:, 0], rtol=1e-5)
-    assert np.allclose(frugal.loss, usual.loss, rtol=1e-5)
+    assert np.allclose(frugal.eigenvalues[:, 0], usual.eigenvalues[:, 0], rtol=1e-4)
+    assert np.allclose(frugal.loss, usual.loss, rtol=2e-3)
     assert not np.array_equal(frugal.loss, usual.loss)  # another way was taken

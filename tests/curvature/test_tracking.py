@@ -56,7 +56,7 @@ def test_warm_refreshes_are_cheap_and_keep_signs():
         if before is not None:
             assert ((found.U * before).sum(1) > 0).all()
         if step > 3:
-            assert found.products <= 15 and found.residuals[:2].max() <= 1e-6
+            assert found.products <= 15 and found.residuals[:2].max() <= 1e-5
         before, w = found.U, w - 0.05 * point.gradient
 
 
@@ -66,13 +66,30 @@ def test_back_at_a_point_its_own_rows_are_the_start():
     here = tracker.refresh(problem.at(problem.w0, 3), 1.0)
     rows = tracker.rows
     tracker.refresh(problem.at(problem.w0 + 0.1 * V[0], 3), 1.0)
-    tracker.restart(rows)
+    tracker.restart(rows, 0)
     again = tracker.refresh(problem.at(problem.w0, 3), 1.0)
     assert again.products == 3  # one block product shows that nothing is left to do
     assert torch.allclose(again.U, here.U, atol=1e-6)
     # Pairs that were found elsewhere stay, behind those that are returned to.
-    tracker.restart(rows[:2])
+    tracker.restart(rows[:2], 0)
     assert tracker.width == 3 and torch.equal(tracker.rows[:2], rows[:2])
+
+
+def test_rows_are_expected_to_turn_on():
+    problem = tiny_problem()
+    tracker, w = Tracker(initial=3, above=1e9), problem.w0
+    points = []
+    for _ in range(12):
+        points.append(problem.at(w, 3))
+        w = w - 0.05 * points[-1].gradient
+    assert tracker.ahead(0.5) is None  # nothing is known yet
+    for time, point in enumerate(points[:-1]):
+        tracker.refresh(point, 2.0, time=time)
+    before, expected = tracker.rows, tracker.ahead(len(points) - 1)
+    true = Tracker(initial=3, above=1e9, dense=True).refresh(points[-1], 2.0).U * 2.0**0.5
+    wrong = [float((rows[0] - true[0] * torch.sign(rows[0] @ true[0])).norm()) for rows in (before, expected)]
+    assert wrong[1] < 0.3 * wrong[0]
+    assert torch.allclose(tracker.ahead(len(points) - 2), before)  # at the time of the refresh they are as found
 
 
 def test_a_coarser_tolerance_serves_one_refresh():
@@ -86,7 +103,7 @@ def test_a_coarser_tolerance_serves_one_refresh():
         products.append(found.products)
         worst.append(float(found.residuals[:2].max()))  # the third is the guard
     assert products[1] < products[0]
-    assert worst[0] <= 1e-6 < worst[1] <= 1e-2
+    assert worst[0] <= 1e-5 < worst[1] <= 1e-2
 
 
 def test_a_cap_that_binds_is_said():
