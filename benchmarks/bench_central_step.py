@@ -1,9 +1,16 @@
-"""One step of the central flow (4 substeps), in units of one plain gradient of the same problem (ratio).
+"""One step of the central flow, in units of one plain gradient of the same problem (ratio).
 
 Targets: at most 40 gradients at one critical eigenvalue, 90 at three; the stable flow at most 6
-beyond the gradients of its substeps. p about 450, n = 128, float32, one thread.
+beyond the gradients of its substeps; medians, p about 450, n = 128, float32, one thread. Below them whole runs as users
+start them (float64, default settings, 450 weights), arrival at the edge and repeated steps included: at most 50
+gradients a step in the mean. Before eigenvectors turned within a step and feed-forward networks had sweeps of their
+own, these took 119, 58 and 80.
 """
 
+import statistics
+import time
+
+import torch
 from common import pairwise, perceptron, report
 
 import gfm
@@ -42,6 +49,32 @@ def step_of(kind: type, outputs: int, lr: float, before: int) -> dict[str, float
     }
 
 
+def run_of(rule: gfm.optimizers.Optimizer, steps: int, before: int = 0) -> dict[str, float]:
+    """The mean cost of a step over a whole run; a unit is measured after every step."""
+    problem, twin = (perceptron([8, 16, 16, 2], 128, torch.float64) for _ in range(2))
+    process = Central(problem, rule, Settings(), problem.w0, rule.init(problem.w0))
+    work, units, critical, costs = [], [], 0.0, problem.costs.copy()
+    for count in range(before + steps):
+        started = time.perf_counter()
+        seen = process.observe(count)
+        process.advance()
+        middle = time.perf_counter()
+        twin.gradient(twin.w0)
+        if count < before:
+            costs = problem.costs.copy()
+            continue
+        work.append(middle - started)
+        units.append(time.perf_counter() - middle)
+        critical = max(critical, seen.get("critical", 0.0))
+    spent = problem.costs.since(costs)
+    mean, unit = statistics.mean(work), statistics.median(units)
+    return {
+        "p": problem.p, "critical": critical, "milliseconds": 1e3 * mean, "unit milliseconds": 1e3 * unit,
+        "ratio": mean / unit, "gradients a step": spent.gradients / steps, "products a step": spent.hvps / steps,
+        "third derivatives a step": spent.thirds / steps,
+    }
+
+
 rows = [
     {"process": "central flow", "target": 40, **step_of(Central, 1, 0.5, 90)},
     {"process": "central flow", "target": 90, **step_of(Central, 3, 0.3, 90)},
@@ -49,4 +82,10 @@ rows = [
 stable = step_of(Stable, 1, 0.3, 40)
 stable["ratio"] -= stable["gradients a step"]
 rows.append({"process": "stable flow, beyond its substeps' gradients", "target": 6, **stable})
+rules: dict[str, tuple[gfm.optimizers.Optimizer, int, int]] = {
+    "gradient descent, 120 steps": (gfm.optimizers.GradientDescent(lr=0.5), 120, 0),
+    "Scalar RMSProp, 100 steps": (gfm.optimizers.ScalarRMSProp(lr=0.05), 100, 0),
+    "RMSProp, 60 steps after 40": (gfm.optimizers.RMSProp(lr=0.002), 60, 40),
+}
+rows += [{"process": f"run of {name}", "target": 50, **run_of(*given)} for name, given in rules.items()]
 report("central_step", __doc__, rows)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gfm.central.settings import Settings
 from gfm.curvature import Spectrum, Tracker
+from gfm.linalg.eigen import default_tolerance
 from gfm.linalg.preconditioner import MatrixPreconditioner
 from gfm.optimizers import Optimizer, State
 from gfm.problem import Problem
@@ -100,8 +101,11 @@ class Flow(Process):
 
     def _tracking(self) -> dict[str, Any]:
         settings = self.settings
-        tolerance = settings.tolerance if self.follows_all else settings.discrete_tolerance
-        return {"tolerance": tolerance, "grow": self.follows_all}
+        if not self.follows_all:
+            return {"tolerance": settings.discrete_tolerance, "grow": False}
+        # A residual of 1e-5 moves the path by a thousandth of what its substeps leave.
+        usual = max(1e-5, default_tolerance(self.problem.dtype))
+        return {"tolerance": usual if settings.tolerance is None else settings.tolerance, "grow": True}
 
     def _open(self, time: float, tolerance: float = 0.0) -> tuple[Derivatives, Spectrum]:
         """The present point, at ``time``, and its tracked eigenpairs."""

@@ -2,8 +2,9 @@
 
 The flow may exceed the edge of stability by a small band. A substep that ends beyond the band is repeated at
 half length. Within a step the eigenvectors turn as in the last steps. If fresh ones at its end show the flow
-beyond the band, they have turned otherwise, and the step is repeated with new ones in every substep. An excess that shorter substeps do not reduce is a jump of the curvature (a kink of the
-activation); the band is then widened for a while, so that no work is wasted on it.
+beyond the band, they have turned otherwise, and the step is repeated with new ones in every substep.
+An excess that shorter substeps do not reduce is a jump of the curvature (a kink of the activation); the band
+is then widened for a while, so that no work is wasted on it.
 """
 
 from __future__ import annotations

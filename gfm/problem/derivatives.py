@@ -1,7 +1,7 @@
 """The derivatives of the loss at one weight vector, on a graph that is built once and kept.
 
 A product on a kept graph costs about one to two gradients; rebuilding the graph for every product
-would cost three to five. For feed-forward networks there is a faster method (``gfm.problem.feed_forward``).
+would cost three to five. For feed-forward networks there is a faster method without a graph (``gfm.problem.sweeps``).
 Several vectors are multiplied either one after the other or, if operations are so small that launching them
 dominates the cost, by one batched network with a copy of the weights for every vector.
 
@@ -22,13 +22,17 @@ from torch import Tensor
 
 from gfm.autograd import ordinary, with_gradients
 from gfm.linalg.symmetric import pairs
-from gfm.problem.feed_forward import FeedForwardProducts
 from gfm.problem.supported import same_random_numbers
+from gfm.problem.sweeps import Sweeps
 
 if TYPE_CHECKING:
     from gfm.problem import Problem
 
-__all__ = ["Derivatives", "Expansion", "many_vectors", "plus"]
+__all__ = ["Derivatives", "Expansion", "SweptExpansion", "many_vectors", "plus"]
+
+#: Up to this many bytes in a tensor, pairs of directions are swept together: beyond, allocating memory takes longer
+#: than launching operations for one pair after the other (measured: a factor of two on either side).
+_TOGETHER = 192 * 2**10
 
 
 def plus(total: Tensor | None, part: Tensor, share: float) -> Tensor:
@@ -89,9 +93,16 @@ class Derivatives:
         self.problem = problem
         self.width = width if problem.batched and width > 1 else 1
         self.whole = problem.batch_size >= problem.n
-        self._fast: FeedForwardProducts | None = None
+        self.sweeps: Sweeps | None = None
         self._narrower: Derivatives | None = None
-        if self.whole:
+        if problem.feed_forward is not None:
+            problem.costs.gradients += 1
+            inputs, targets, _ = next(problem.pieces())
+            self.w, decay = w.detach(), problem.objective.weight_decay
+            self.sweeps = Sweeps(problem.feed_forward, self.w, inputs, targets, problem.row_loss)
+            self.loss = self.sweeps.value + 0.5 * decay * (self.w @ self.w)
+            self.gradient = self.sweeps.gradient + decay * self.w
+        elif self.whole:
             problem.costs.gradients += 1
             inputs, targets, _ = next(problem.pieces())
             self._leaf, self.loss, self._slopes = self._graph(w, inputs, targets)
@@ -128,33 +139,25 @@ class Derivatives:
         """H V for rows V (k, p), without a gradient graph."""
         V = ordinary(V)
         self.problem.costs.hvps += V.shape[0]
-        if self.problem.feed_forward is not None:
-            return self._fast_products(V)
+        if self.sweeps is not None:
+            return SweptExpansion(self, V).image
         total: Tensor | None = None
         for leaf, slopes, share in self._suited(V.shape[0]).graphs():
             total = plus(total, _joined(_products(slopes, leaf, V, graph=False), len(V)), share)
         assert total is not None  # there is an example
         return total
 
-    def _fast_products(self, V: Tensor) -> Tensor:
-        network = self.problem.feed_forward
-        assert network is not None
-        if self._fast is None:
-            inputs, targets, _ = next(self.problem.pieces())
-            self._fast = FeedForwardProducts(network, self.w, inputs, targets, self.problem.row_loss)
-        images = torch.empty_like(V, memory_format=torch.contiguous_format)
-        for v, image in zip(V, images, strict=True):
-            self._fast(v, out=image)
-        return images.add_(V, alpha=decay) if (decay := self.problem.objective.weight_decay) else images
-
-    def expand(self, U: Tensor) -> Expansion:
-        """H U for rows U (k, p) on a kept graph, ready for third derivatives."""
-        return Expansion(self._suited(U.shape[0]), U)
+    def expand(self, U: Tensor) -> Expansion | SweptExpansion:
+        """H U for rows U (k, p), ready for third derivatives."""
+        if self.sweeps is None:
+            return Expansion(self._suited(U.shape[0]), U)
+        self.problem.costs.hvps += U.shape[0]
+        return SweptExpansion(self, ordinary(U))
 
     def third(self, u: Tensor, v: Tensor) -> Tensor:
         """D^3 L[u, v] (p,)."""
         self.problem.costs.thirds += 1
-        return Expansion(self, v[None]).against({0: u})[0]
+        return self.expand(v[None]).against({0: u})[0]
 
     def _suited(self, k: int) -> Derivatives:
         """Itself, or one with fewer copies if ``k`` vectors would leave at least half of the copies (and two) idle."""
@@ -242,4 +245,33 @@ class Expansion:
             for c in starts:
                 other = (c + shift) % k
                 result[place[min(c, other), max(c, other)]] = found[chosen[c]]
+        return result
+
+
+class SweptExpansion:
+    """The products ``image`` = H U (k, p) of a feed-forward network, and third derivatives."""
+
+    def __init__(self, point: Derivatives, U: Tensor):
+        assert point.sweeps is not None
+        self.point, self._sweeps = point, point.sweeps
+        self._swept = self._sweeps.along(U)
+        decay = point.problem.objective.weight_decay
+        self.image = self._swept.image.add_(U, alpha=decay) if decay else self._swept.image
+
+    def against(self, partners: dict[int, Tensor]) -> dict[int, Tensor]:
+        """D^3 L[u_c, v_c] (p,) for each row number c and its partner v_c (p,)."""
+        others = self._sweeps.along(ordinary(torch.stack(list(partners.values()))))
+        rows = self._swept.third(list(partners), others, list(range(len(partners))))
+        return dict(zip(partners, rows, strict=True))
+
+    def third(self, chosen: list[int] | None = None) -> Tensor:
+        """D^3 L[u_i, u_j] for i <= j among the chosen rows: (m, p), pairs in the half vector's order."""
+        chosen = list(range(len(self.image))) if chosen is None else chosen
+        first, second = ([chosen[c] for c in numbers.tolist()] for numbers in pairs(len(chosen)))
+        self.point.problem.costs.thirds += len(first)
+        if len(first) * self._sweeps.largest <= _TOGETHER:
+            return self._swept.third(first, self._swept, second)
+        result = self.image.new_empty(len(first), self.image.shape[1])
+        for row, i, j in zip(result, first, second, strict=True):
+            row.copy_(self._swept.third([i], self._swept, [j])[0])
         return result

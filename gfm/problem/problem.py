@@ -140,12 +140,19 @@ class Problem:
         if not whole_batch:
             supported.check_pieces(self)
         derivative_check.check_whole(self)
-        self.batched = whole_batch and self.p * self.n <= self.batched_limit and many_vectors(self)
-        if whole_batch and not self.batched and output is None:
-            network = FeedForward.of(module, self.inputs)
-            if network and not self.objective.loss_reads_weights(self.w0, self.inputs, self.targets):
-                self.feed_forward = network
+        if whole_batch and output is None:
+            self.feed_forward = self._as_feed_forward()
+        self.batched = whole_batch and self.p * self.n <= self.batched_limit and (
+            self.feed_forward is not None or many_vectors(self)
+        )
         self.costs = Costs()
+
+    def _as_feed_forward(self) -> FeedForward | None:
+        """The module as a feed-forward network if it is one, and its loss depends on the outputs alone."""
+        network = FeedForward.of(self.module, self.inputs)
+        if network is None or self.objective.loss_reads_weights(self.w0, self.inputs, self.targets):
+            return None
+        return network
 
     def outputs(self, w: Tensor, inputs: Tensor | None = None) -> Tensor:
         """The network's outputs ``(n, ...)`` at weights ``w`` (p,) on ``inputs`` (default: the data)."""

@@ -25,7 +25,7 @@ def test_costs_are_those_of_the_points_and_paths(store):
     assert list(points.arrays["step"]) == [0, 1, 2]
     assert points.arrays["lagged"][0] == pytest.approx(1) and len(points.arrays["speed_limit"]) == len(LARGER)
     # Three dense Hessians, each on a point of its own and with fewer copies for its last rows, and three gradients.
-    assert (points.info["gradients"], points.info["hvps"], points.info["thirds"]) == (9, 3 * p, 0)
+    assert (points.info["gradients"], points.info["hvps"], points.info["thirds"]) == (6, 3 * p, 0)
     paths = StationaryPaths.from_parameters(**RUN, start=0, length=1).compute(Context()).info
     assert paths["hvps"] >= 4 * p and paths["thirds"] > 0 and paths["gradients"] >= 8
     assert paths["seconds"] > 0

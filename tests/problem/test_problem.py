@@ -8,9 +8,13 @@ from toys import tiny_data, tiny_net, tiny_problem
 import gfm
 
 
-@pytest.fixture
-def problem():
-    return tiny_problem()
+@pytest.fixture(params=["sweeps", "graph"])
+def problem(request):
+    made = tiny_problem()
+    assert made.feed_forward is not None and made.batched
+    if request.param == "graph":
+        made.feed_forward = None
+    return made
 
 
 def directions(problem, k, seed=3):
@@ -75,8 +79,10 @@ def test_third_derivatives_of_chosen_rows(problem):
 
 
 @pytest.mark.parametrize("k", [1, 3, 4, 6])
-def test_few_vectors_at_a_point_of_many_copies(problem, k):
+def test_few_vectors_at_a_point_of_many_copies(k):
     """They are multiplied with as many copies as they need; one gradient pays for making those."""
+    problem = tiny_problem()
+    problem.feed_forward = None
     U = directions(problem, k).T.contiguous()
     narrow, wide = problem.at(problem.w0, k), problem.at(problem.w0, 8)
     before = problem.costs.gradients

@@ -91,15 +91,19 @@ def stationary(
     return _solve((H + H.T) / 2, gradient / lr, lr, start, tolerance)
 
 
-def first_term(H: np.ndarray) -> Stationary:
+def first_term(H: np.ndarray, *, tolerance: float = 1e-7) -> Stationary:
     """The diagonal P of least trace with 2P - H >= 0: the limit of :func:`stationary` for large lr.
+
+    Args:
+        H: (p, p) Hessian.
+        tolerance: relative duality gap.
 
     Raises:
         InputError: As in :func:`stationary`.
         NumericalError: As in :func:`stationary`.
     """
     H = _array("H", H)
-    return stationary(H, np.zeros(H.shape[:1]), 1.0)
+    return stationary(H, np.zeros(H.shape[:1]), 1.0, tolerance=tolerance)
 
 
 def _array(name: str, value: object) -> np.ndarray:

@@ -30,6 +30,8 @@ __all__ = ["LARGER", "StationaryPaths", "StationaryPoints", "remembered"]
 
 #: Multiples of the learning rate at which the limit of large ones is looked at.
 LARGER = (10, 100, 1000, 10000)
+#: Relative duality gap of these programs and of their limit, whose speeds differ by 1e-7 and less.
+_FINE = 1e-11
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class StationaryPoints(_OverRun):
         for number, t in enumerate(steps):
             w = torch.tensor(run["central"].weights[np.flatnonzero(kept == t)[0]], dtype=problem.dtype)
             H, g = dense_hessian(problem, w).numpy(), problem.gradient(w).numpy()
-            found, least = stationary(H, g, self.lr, start=found), first_term(H)
+            found, least = stationary(H, g, self.lr, start=found), first_term(H, tolerance=_FINE)
             seen = nu[t] * rule.correction(t + self.warmup + 1.0)
             average = remembered(average, still, found.nu, every, self.beta2) if number else seen
             still = found.nu
@@ -108,7 +110,8 @@ class StationaryPoints(_OverRun):
             })
             context.progress(number + 1, len(steps))
         arrays = {key: np.array([row[key] for row in rows]) for key in rows[0]}
-        arrays["speed_limit"] = np.array([optimisation_speed(stationary(H, g, c * self.lr).P, g) for c in LARGER])
+        limits = [stationary(H, g, c * self.lr, tolerance=_FINE).P for c in LARGER]
+        arrays["speed_limit"] = np.array([optimisation_speed(P, g) for P in limits])
         return Result(arrays, _info(problem, started))
 
 
