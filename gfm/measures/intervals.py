@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
 from gfm.errors import InputError
 
-__all__ = ["interval", "ratio", "ratio_text", "readable"]
+__all__ = ["interval", "ratio", "ratio_text", "readable", "seeds_text", "worse_end"]
 
 
 def interval(values: np.ndarray) -> tuple[float, float, float]:
@@ -29,6 +30,42 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
 
     reach = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
     return mean, mean - float(reach), mean + float(reach)
+
+
+def worse_end(
+    values: Iterable[float | str], low: bool = False, around: float | None = None
+) -> float | str:
+    """The end of the interval over seeds by which a claim is judged; with fewer than three values the worst of them.
+
+    Args:
+        values: one for each seed, or in words why that run is not judged; such seeds are left out.
+        low: whether small values are bad.
+        around: the value from which both ends are counted, if both large and small values are bad.
+
+    Returns:
+        The upper (or lower) end, or the one further from ``around``. If most seeds are left out, the first reason; an infinite value (a stopped flow) if
+        there is one.
+    """
+    values = list(values)
+    known = np.array([value for value in values if not isinstance(value, str)], dtype=float)
+    if len(known) * 2 <= len(values):
+        return next(value for value in values if isinstance(value, str))
+    ends = (float(known.min()), float(known.max()))
+    if len(known) >= 3 and np.isfinite(known).all():
+        ends = interval(known)[1:]
+    return ends[0] if low else ends[1] if around is None else max(ends, key=lambda end: abs(end - around))
+
+
+def seeds_text(values: Iterable[float | str]) -> list[str]:
+    """Mean, interval ("" for fewer than three values) and least to largest of the values that are numbers, as text."""
+    known = np.array([value for value in values if not isinstance(value, str)], dtype=float)
+    if not len(known):
+        return ["not judged", "", ""]
+    if not np.isfinite(known).all():
+        return ["not finite", "", ""]
+    mean, low, high = interval(known)
+    ends = "" if math.isnan(low) else f"{readable(low)} to {readable(high)}"
+    return [readable(mean), ends, f"{readable(known.min())} to {readable(known.max())}"]
 
 
 def ratio(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]:

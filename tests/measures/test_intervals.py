@@ -1,11 +1,13 @@
 """Intervals over replicates, against closed forms and another library."""
 
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from gfm.errors import InputError
-from gfm.measures.intervals import interval, ratio, ratio_text
+from gfm.measures.intervals import interval, ratio, ratio_text, seeds_text, worse_end
 
 
 def test_interval_is_that_of_the_t_test():
@@ -50,3 +52,20 @@ def test_ratios_need_pairs_of_positive_errors():
     for theirs in ([1.0], [1.0, 0.0]):
         with pytest.raises(InputError):
             ratio(np.array([1.0, 1.0]), np.array(theirs))
+
+
+def test_the_worse_end_over_seeds():
+    five = [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert worse_end(five) == interval(np.array(five))[2] and worse_end(five, low=True) == interval(np.array(five))[1]
+    assert worse_end(five, around=4.0) == interval(np.array(five))[1] and worse_end([0.5, 1.2], around=1.0) == 0.5
+    assert worse_end([1.0, 2.0]) == 2.0 and worse_end([1.0, 2.0], low=True) == 1.0  # too few for an interval
+    assert worse_end([1.0, 2.0, math.inf, 3.0]) == math.inf
+    assert worse_end([*five, "too short"]) == worse_end(five)
+    assert worse_end(["too short", 1.0]) == "too short"
+    assert worse_end(["too short"]) == "too short"
+
+
+def test_seeds_as_text():
+    assert seeds_text([1.0, 2.0, 3.0]) == ["2", "−0.484 to 4.48", "1 to 3"]
+    assert seeds_text([1.0, "too short"]) == ["1", "", "1 to 1"]
+    assert seeds_text(["too short"])[0] == "not judged" and seeds_text([math.inf])[0] == "not finite"
