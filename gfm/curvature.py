@@ -46,8 +46,8 @@ class Tracker:
     One pair below ``above`` is always kept as a guard. When the guard rises above ``above``, another pair is
     added (by a cold solve, so that none is missed); when two lie well below it, the last is dropped. Starting
     vectors are extrapolated from the last refreshes, or are those of the last one if a block is large
-    (``deflation.LARGE``). Refreshes are first sharpened by one power step, which costs no product: extrapolation would
-    amplify their remaining errors, most of which lie along eigenvectors with small eigenvalues.
+    (``deflation.LARGE``). Found vectors are first sharpened by one power step, which costs no product: extrapolation
+    would amplify their remaining errors, most of which lie along eigenvectors with small eigenvalues.
 
     Args:
         above: all eigenvalues above this are tracked (runs use 0.75 of the optimizer's threshold).
@@ -136,7 +136,7 @@ class Tracker:
         past = self.past
         if len(past) < 2 or len(past.newest) != len(self.rows):
             return None
-        # The path's rows are a rotated basis of what the tracked rows span.
+        # The path's rows are nearly a rotated basis of what the tracked rows span.
         moved = past.rate().mul_(time - past.times[0])
         return torch.addmm(self.rows, self.rows @ past.newest.T, moved)
 
@@ -201,7 +201,7 @@ class Tracker:
         return max(1, count - 1) if self.grow else count
 
     def _start(self, time: float) -> Tensor:
-        if not len(self.past):
+        if not len(self.past) or len(self.past.newest) != len(self.rows):
             return self.rows
         return self.past.rows[min(1, len(self.past) - 1)] if self.lag == 2 else self.past.at(time)
 

@@ -40,8 +40,8 @@ class _Start(NamedTuple):
 class Central(Flow):
     """The central flow, with eigenvectors computed once per step.
 
-    Within the step they turn at their rate in the last steps (unless they are large; then they are those of its start),
-    and eigenvalues are their Rayleigh quotients.
+    Within the step they turn at the rate at which they turned in the last steps; large ones stay those of its start.
+    Eigenvalues within it are Rayleigh quotients.
 
     Large tensors are released as early as possible: with millions of weights memory is the limit.
     """
@@ -167,13 +167,11 @@ class Central(Flow):
                 del following
                 assert back is not None  # nothing is rejected if substeps are fixed
                 self.w, self.state, done, before = back
-                if local is None:
-                    self._turn(done)
-                    local = self._derivatives(self._here(), before)
+                local = local or self._derivatives(self._here(), before)
             rates = local.rates(min(self.control.dt, 1.0 - done))
 
     def _turn(self, done: float) -> None:
-        """Turn the candidates as they are expected to turn until the share ``done`` of the step, if that is known."""
+        """Replace the candidates by those expected at the share ``done`` of the step, if their rate is known."""
         rows = self.tracker.ahead(self._t + done) if self._tracked else None
         if rows is not None and self._tracked[-1] < len(rows):
             self._candidates = rows[self._tracked] / diagonal(self.optimizer.edge(self.state)) ** 0.5

@@ -189,7 +189,7 @@ def local_flow(
         point: the weights with the loss's derivatives there.
         optimizer: the rule.
         state: its state, with nu as it is after the step's update.
-        U: (candidates, p) rows close to the top eigenvectors of P^{-1} H, from the last refresh;
+        U: (candidates, p) rows close to the top eigenvectors of P^{-1} H;
             between refreshes they need not be eigenvectors or normalised.
         rise: (candidates,) expected rise of the quotients in the substep, if known.
         critical_share: directions above this share of the threshold (1.95 for a threshold of 2), or expected to

@@ -36,7 +36,7 @@ class Path:
         return self.times[0] + 1.0 if self.times else 0.0
 
     def add(self, time: float, rows: Tensor, first: int) -> None:
-        """Add rows (k, p) at ``time``; later ones are forgotten, and all if there were fewer rows.
+        """Add rows (k, p) at ``time``; those of then and later are forgotten, and all if there were fewer rows.
 
         The first ``first`` rows and the others are each rotated within their span onto the rows before.
         """
@@ -50,7 +50,7 @@ class Path:
         self.rows = [rows, *(old[: len(rows)] for old in self.rows[: MOST - 1])]
 
     def at(self, time: float) -> Tensor:
-        """The rows (k, p) at a later ``time``, by a cubic through those that are kept; a new tensor."""
+        """The rows (k, p) at a later ``time``, by a cubic fitted to those that are kept; a new tensor."""
         first, *others = _weights(tuple(round(t - time, 9) for t in self.times))
         start = first * self.newest
         for factor, rows in zip(others, self.rows[1:], strict=True):

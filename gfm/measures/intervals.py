@@ -38,18 +38,19 @@ def worse_end(
     """The end of the interval over seeds by which a claim is judged; with fewer than three values the worst of them.
 
     Args:
-        values: one for each seed, or in words why that run is not judged; such seeds are left out.
+        values: one for each seed, NaN if it could not be measured, or in words why that run is not judged; such seeds
+            are left out.
         low: whether small values are bad.
         around: the value from which both ends are counted, if both large and small values are bad.
 
     Returns:
-        The upper (or lower) end, or the one further from ``around``. If most seeds are left out, the first reason; an infinite value (a stopped flow) if
-        there is one.
+        The upper (or lower) end, or the one further from ``around``; an infinite value (a stopped flow) if there is
+        one. If most seeds are left out, the first reason in words, or NaN.
     """
     values = list(values)
-    known = np.array([value for value in values if not isinstance(value, str)], dtype=float)
+    known = _measured(values)
     if len(known) * 2 <= len(values):
-        return next(value for value in values if isinstance(value, str))
+        return next((value for value in values if isinstance(value, str)), math.nan)
     ends = (float(known.min()), float(known.max()))
     if len(known) >= 3 and np.isfinite(known).all():
         ends = interval(known)[1:]
@@ -57,15 +58,19 @@ def worse_end(
 
 
 def seeds_text(values: Iterable[float | str]) -> list[str]:
-    """Mean, interval ("" for fewer than three values) and least to largest of the values that are numbers, as text."""
-    known = np.array([value for value in values if not isinstance(value, str)], dtype=float)
+    """Mean, interval ("" for fewer than three), least to largest and number of the values that are numbers, as text."""
+    known = _measured(values)
     if not len(known):
-        return ["not judged", "", ""]
+        return ["not judged", "", "", "0"]
     if not np.isfinite(known).all():
-        return ["not finite", "", ""]
+        return ["∞", "", "", str(len(known))]
     mean, low, high = interval(known)
     ends = "" if math.isnan(low) else f"{readable(low)} to {readable(high)}"
-    return [readable(mean), ends, f"{readable(known.min())} to {readable(known.max())}"]
+    return [readable(mean), ends, f"{readable(known.min())} to {readable(known.max())}", str(len(known))]
+
+
+def _measured(values: Iterable[float | str]) -> np.ndarray:
+    return np.array([value for value in values if not isinstance(value, str) and not math.isnan(value)], dtype=float)
 
 
 def ratio(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]:

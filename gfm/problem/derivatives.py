@@ -33,6 +33,8 @@ __all__ = ["Derivatives", "Expansion", "SweptExpansion", "many_vectors", "plus"]
 #: Up to this many bytes in a tensor, pairs of directions are swept together: beyond, allocating memory takes longer
 #: than launching operations for one pair after the other (measured: a factor of two on either side).
 _TOGETHER = 192 * 2**10
+#: Bytes of such a tensor up to which vectors are multiplied at once: memory, where the whole Hessian is computed.
+_AT_ONCE = 64 * 2**20
 
 
 def plus(total: Tensor | None, part: Tensor, share: float) -> Tensor:
@@ -84,7 +86,8 @@ def many_vectors(problem: Problem) -> bool:
 class Derivatives:
     """L near ``w`` (p,): ``loss`` (0-d), ``gradient`` (p,), Hessian products and third derivatives.
 
-    Vectors are rows ``(k, p)``. Use ``Problem.at`` to create one.
+    Vectors are rows ``(k, p)``. They are computed by sweeps for a feed-forward network, else on a kept graph. Use
+    ``Problem.at`` to create one.
     """
 
     @with_gradients
@@ -95,13 +98,15 @@ class Derivatives:
         self.whole = problem.batch_size >= problem.n
         self.sweeps: Sweeps | None = None
         self._narrower: Derivatives | None = None
-        if problem.feed_forward is not None:
+        network = problem.swept_network()
+        if network is not None:
             problem.costs.gradients += 1
             inputs, targets, _ = next(problem.pieces())
             self.w, decay = w.detach(), problem.objective.weight_decay
-            self.sweeps = Sweeps(problem.feed_forward, self.w, inputs, targets, problem.row_loss)
-            self.loss = self.sweeps.value + 0.5 * decay * (self.w @ self.w)
-            self.gradient = self.sweeps.gradient + decay * self.w
+            self.sweeps = Sweeps(network, self.w, inputs.detach(), targets.detach(), problem.row_loss)
+            self.loss, self.gradient = self.sweeps.value, self.sweeps.gradient
+            if decay:
+                self.loss, self.gradient = self.loss + 0.5 * decay * (self.w @ self.w), self.gradient + decay * self.w
         elif self.whole:
             problem.costs.gradients += 1
             inputs, targets, _ = next(problem.pieces())
@@ -140,13 +145,15 @@ class Derivatives:
         V = ordinary(V)
         self.problem.costs.hvps += V.shape[0]
         if self.sweeps is not None:
-            return SweptExpansion(self, V).image
+            at_once = max(1, _AT_ONCE // self.sweeps.largest)
+            return torch.cat([SweptExpansion(self, rows).image for rows in V.split(at_once)])
         total: Tensor | None = None
         for leaf, slopes, share in self._suited(V.shape[0]).graphs():
             total = plus(total, _joined(_products(slopes, leaf, V, graph=False), len(V)), share)
         assert total is not None  # there is an example
         return total
 
+    @with_gradients
     def expand(self, U: Tensor) -> Expansion | SweptExpansion:
         """H U for rows U (k, p), ready for third derivatives."""
         if self.sweeps is None:
@@ -253,17 +260,22 @@ class SweptExpansion:
 
     def __init__(self, point: Derivatives, U: Tensor):
         assert point.sweeps is not None
+        next(point.problem.pieces())  # refuses data that were changed since
         self.point, self._sweeps = point, point.sweeps
-        self._swept = self._sweeps.along(U)
+        self._swept = self._sweeps.along(U := U.detach())
         decay = point.problem.objective.weight_decay
         self.image = self._swept.image.add_(U, alpha=decay) if decay else self._swept.image
 
+    @with_gradients
     def against(self, partners: dict[int, Tensor]) -> dict[int, Tensor]:
         """D^3 L[u_c, v_c] (p,) for each row number c and its partner v_c (p,)."""
-        others = self._sweeps.along(ordinary(torch.stack(list(partners.values()))))
+        if not partners:
+            return {}
+        others = self._sweeps.along(ordinary(torch.stack(list(partners.values())).detach()))
         rows = self._swept.third(list(partners), others, list(range(len(partners))))
         return dict(zip(partners, rows, strict=True))
 
+    @with_gradients
     def third(self, chosen: list[int] | None = None) -> Tensor:
         """D^3 L[u_i, u_j] for i <= j among the chosen rows: (m, p), pairs in the half vector's order."""
         chosen = list(range(len(self.image))) if chosen is None else chosen

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+from torch.nn.modules import module as modules
 
 __all__ = ["FeedForward"]
 
@@ -26,8 +27,9 @@ class FeedForward:
     def of(cls, module: nn.Module, inputs: Tensor) -> FeedForward | None:
         """The module as such a list, or None if that is impossible.
 
-        It is impossible if the module has other layers, tied or frozen weights, or hooks, or if its first layer
-        does not receive ``inputs`` (n, ...) as one row per example.
+        It is impossible if the module has other layers, parameters or buffers, tied or frozen weights, or hooks (any
+        hooks on all modules included), or if its first layer does not receive ``inputs`` (n, ...) as one row per
+        example.
         """
         if type(module) is not nn.Sequential:
             return None
@@ -44,16 +46,19 @@ class FeedForward:
                 stages[-1] = (stages[-1][0], (*stages[-1][1], layer))
             else:
                 return None
-        weights = [p for linear, _ in stages for p in linear.parameters()]
-        hooked = any(
-            m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or "forward" in vars(m)
+        weights = [q for linear, _ in stages for q in (linear.weight, linear.bias) if q is not None]
+        hooked = modules._has_any_global_hook() or any(
+            m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
+            or "forward" in vars(m)
             for m in module.modules()
         )
-        own = len({id(p) for p in weights}) == len(weights) and all(p.requires_grad for p in weights)
-        return cls(tuple(stages)) if stages and own and not hooked else None
+        # In this order, as ``parts`` takes them: weight norm, once removed, leaves the bias before the weight.
+        own = [id(q) for q in module.parameters()] == [id(q) for q in weights] and next(module.buffers(), None) is None
+        free = own and all(isinstance(q, nn.Parameter) and q.requires_grad for q in weights)
+        return cls(tuple(stages)) if stages and free and not hooked else None
 
     def parts(self, w: Tensor) -> list[tuple[Tensor, Tensor | None]]:
-        """Views of every layer's (weight, bias) in a vector (p,) that follows the module's order of parameters."""
+        """Views of every layer's (weight, bias) in a vector (p,)."""
         parts = iter(w.split([q.numel() for linear, _ in self.stages for q in linear.parameters()]))
         return [(next(parts).view(linear.weight.shape), None if linear.bias is None else next(parts))
                 for linear, _ in self.stages]

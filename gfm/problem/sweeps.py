@@ -1,9 +1,9 @@
 """Derivatives up to the third of a feed-forward network's loss, by sweeps that take all directions at once.
 
 For a network z_i = W_i a_{i-1} + b_i, a_i = phi_i(z_i) with the signals g_i = dL/da_i and s_i = dL/dz_i, the gradient
-with respect to W_i is s_i^T a_{i-1}. Differentiating the forward and the backward sweep once gives its derivative
-along u (R below), and once more that along u and v (T below). Directions are the first axis of every tensor, so that a
-sweep launches as many operations for many directions as for one; backward passes through a kept graph
+with respect to W_i is s_i^T a_{i-1}. Both sweeps are differentiated: along u (names with R) for Hessian products, and
+along u and v (names with T) for third derivatives. Directions are the first axis of these tensors, so that a sweep
+launches as many operations for many directions as for one; backward passes through a kept graph
 (``gfm.problem.derivatives``) launch several times as many.
 
 Source: Pearlmutter (1994), Neural Computation 6(1), for R; the second derivative is the same operator once more.
@@ -40,7 +40,7 @@ class _Layer:
 
 @dataclass
 class _Along:
-    """The derivatives of one layer along k directions; of its inputs they are None for the first layer."""
+    """The derivatives of one layer along k directions; those of its inputs are None for the first layer."""
 
     weight: Tensor  # the directions' part, (k, rows, columns)
     Rinputs: Tensor | None  # (k, n, columns)
@@ -57,7 +57,7 @@ class Sweeps:
         w: (p,) weights.
         inputs: (n, ...).
         targets: as the loss takes them.
-        loss: the loss of each example.
+        loss: one whose derivatives are known in closed form (``gfm.problem.output_derivatives``).
 
     Attributes:
         value: 0-d loss.
@@ -202,7 +202,7 @@ def _elementwise(
         return a, slope, -2.0 * a * slope, slope * (6.0 * a.square() - 2.0)
     with torch.enable_grad():
         z = z.detach().requires_grad_()
-        a = z
+        a = z.clone()  # in case an activation works in place
         for module in modules:
             a = module(a)
         found = [a]

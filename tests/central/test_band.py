@@ -8,7 +8,8 @@ from toys import tiny_data, tiny_problem
 
 import gfm
 from gfm.central import Settings
-from gfm.optimizers import GradientDescent, ScalarRMSProp
+from gfm.central.processes import Central
+from gfm.optimizers import GradientDescent, RMSProp, ScalarRMSProp
 
 BAND, MOVING = 1e-4, 5e-4  # the defaults in float64: a constant preconditioner, one with second moments
 
@@ -98,3 +99,22 @@ def test_large_blocks_worked_on_row_by_row_give_the_same_flow(monkeypatch):  # w
     assert np.allclose(frugal.eigenvalues[:, 0], usual.eigenvalues[:, 0], rtol=1e-4)
     assert np.allclose(frugal.loss, usual.loss, rtol=2e-3)
     assert not np.array_equal(frugal.loss, usual.loss)  # another way was taken
+
+
+@pytest.mark.parametrize(
+    "rule", [GradientDescent(lr=0.8), RMSProp(lr=0.004, beta2=0.95, eps=1e-3)], ids=["gd", "rmsprop"]
+)
+def test_within_a_step_the_candidates_turn_to_those_of_the_next(rule):
+    problem = tiny_problem()
+    flow = Central(problem, rule, Settings(), problem.w0, rule.init(problem.w0))
+    for t in range(36):
+        flow.observe(t)
+        flow.advance()
+    flow.observe(36)
+    start = flow._candidates.clone()
+    flow.advance()
+    flow._turn(1.0)
+    turned = flow._candidates.clone()
+    flow.observe(37)
+    assert len(start) == len(turned) == len(flow._candidates) >= 1
+    assert (turned - flow._candidates).norm() < 0.2 * (start - flow._candidates).norm()

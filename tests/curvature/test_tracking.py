@@ -73,6 +73,14 @@ def test_back_at_a_point_its_own_rows_are_the_start():
     # Pairs that were found elsewhere stay, behind those that are returned to.
     tracker.restart(rows[:2], 0)
     assert tracker.width == 3 and torch.equal(tracker.rows[:2], rows[:2])
+    # Pairs that were dropped since come back with those that are returned to.
+    few = Tracker(initial=1, above=float(here.values[2]) * 0.9)
+    few.refresh(problem.at(problem.w0, 3), 1.0)
+    many = few.rows
+    assert len(many) > 2
+    few.past.rows, few._rows = [block[:1] for block in few.past.rows], many[:1]  # as after a refresh that drops them
+    few.restart(many, 0)
+    assert few.refresh(problem.at(problem.w0, 3), 1.0).products <= 2 * len(many)
 
 
 def test_rows_are_expected_to_turn_on():

@@ -63,9 +63,10 @@ def test_the_worse_end_over_seeds():
     assert worse_end([*five, "too short"]) == worse_end(five)
     assert worse_end(["too short", 1.0]) == "too short"
     assert worse_end(["too short"]) == "too short"
+    assert worse_end([*five, math.nan]) == worse_end(five) and math.isnan(worse_end([1.0, math.nan]))
 
 
 def test_seeds_as_text():
-    assert seeds_text([1.0, 2.0, 3.0]) == ["2", "−0.484 to 4.48", "1 to 3"]
-    assert seeds_text([1.0, "too short"]) == ["1", "", "1 to 1"]
-    assert seeds_text(["too short"])[0] == "not judged" and seeds_text([math.inf])[0] == "not finite"
+    assert seeds_text([1.0, 2.0, 3.0]) == ["2", "−0.484 to 4.48", "1 to 3", "3"]
+    assert seeds_text([1.0, "too short", math.nan]) == ["1", "", "1 to 1", "1"]
+    assert seeds_text(["too short"])[0] == "not judged" and seeds_text([math.inf])[0] == "∞"

@@ -71,10 +71,106 @@ def test_networks_of_one_layer_and_without_activations(layers, loss):
     agree(problem_of(nn.Sequential(nn.Flatten(), *layers), loss))
 
 
-def test_a_users_loss_and_a_loss_linear_in_the_outputs():
-    powers, linear = lambda o, y: (o - y).pow(4).mean(), lambda o, y: (o * y).mean()
-    for loss in (powers, linear, lambda o, y: (o - y).square().mean(1)):  # the last gives each example's
-        agree(problem_of(network_of(nn.Tanh()), loss))
+class Fourth(gfm.losses.MeanSquare):
+    def rows(self, outputs, targets):
+        return ((outputs - targets) ** 4).sum(-1)
+
+
+def changed_rows():
+    loss = gfm.losses.MeanSquare()
+    loss.rows = lambda outputs, targets: ((outputs - targets) ** 4).sum(-1)
+    return loss
+
+
+@pytest.mark.parametrize("loss", [lambda o, y: (o - y).pow(4).mean(), Fourth(), changed_rows(), nn.MSELoss()])
+def test_other_losses_than_the_named_ones_go_by_the_graph(loss):
+    problem = problem_of(network_of(nn.Tanh()), loss)
+    assert problem.feed_forward is None
+    point = problem.at(problem.w0, 2)
+    assert torch.allclose(point.loss, problem.loss(problem.w0))
+    U = torch.randn(2, problem.p, dtype=torch.float64)
+    for _ in range(2):
+        assert point.expand(U).third().abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("remove", [
+    lambda layer: nn.utils.remove_weight_norm(nn.utils.weight_norm(layer)),
+    lambda layer: layer.register_parameter("extra", nn.Parameter(torch.ones(1))),
+    lambda layer: layer.register_buffer("seen", torch.ones(1)),
+])
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_parameters_in_another_order_or_beside_them_go_by_the_graph(remove):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(1, 5), nn.Tanh(), nn.Linear(5, 1))
+    assert FeedForward.of(net, torch.ones(2, 1)) is not None
+    remove(net[0])
+    assert FeedForward.of(net, torch.ones(2, 1)) is None
+    x = torch.randn(8, 1, dtype=torch.float64)
+    problem = gfm.Problem(net.double(), x, x.sin())
+    assert torch.allclose(problem.at(problem.w0).loss, problem.loss(problem.w0))
+
+
+def test_a_network_whose_sweeps_differ_from_the_graph_goes_by_the_graph(monkeypatch):
+    """Whatever was overlooked: the derivatives are tried when the problem is made."""
+    monkeypatch.setattr(FeedForward, "parts", lambda self, w, of=FeedForward.parts: of(self, w * 1.01))
+    assert problem_of(network_of(nn.Tanh())).feed_forward is None
+
+
+def test_what_changes_later_is_seen():
+    problem = problem_of(network_of(nn.Tanh()))
+    net = problem.module
+    assert problem.at(problem.w0).sweeps is not None
+    handle = net[2].register_forward_hook(lambda module, given, out: 2 * out)
+    hooked = problem.at(problem.w0)
+    assert hooked.sweeps is None and torch.allclose(hooked.loss, problem.loss(problem.w0))
+    handle.remove()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert problem.at(problem.w0).sweeps is None
+    point = problem.at(problem.w0)
+    assert point.sweeps is not None
+    problem.inputs.mul_(2)
+    with pytest.raises(gfm.errors.InputError, match="changed in place"):
+        point.hvp(problem.w0[None])
+    other = problem_of(network_of(nn.Tanh()))
+    other.module[2] = nn.GELU()
+    with pytest.raises(gfm.errors.InputError, match="exchanged"):
+        other.at(other.w0)
+
+
+def test_callers_modes_and_graphs_do_not_matter():
+    x, y = torch.randn(12, 2, 3, dtype=torch.float64), torch.randn(12, 3, dtype=torch.float64)
+    problem = gfm.Problem(network_of(nn.SiLU(inplace=True)).double(), x.requires_grad_(), y)
+    U = torch.randn(3, problem.p, dtype=torch.float64)
+
+    def found(rows):
+        point = problem.at(problem.w0)
+        expansion = point.expand(rows)
+        return [point.loss, point.gradient, point.hvp(rows), expansion.third(), problem.third(problem.w0, *rows[:2])]
+
+    usual = found(U)
+    with torch.inference_mode():
+        same = found(U)
+    for others in (same, found(U.clone().requires_grad_())):
+        assert all(torch.allclose(a, b) and not b.requires_grad and not b.is_inference()
+                   for a, b in zip(usual, others, strict=True))
+    assert problem.at(problem.w0).expand(U).against({}) == {}
+    assert problem.at(problem.w0).hvp(U[:0]).shape == (0, problem.p)
+
+
+def test_many_vectors_are_multiplied_in_parts(monkeypatch):
+    problem = problem_of(network_of(nn.Tanh()))
+    V = torch.randn(7, problem.p, dtype=torch.float64)
+    whole = problem.at(problem.w0).hvp(V)
+    monkeypatch.setattr(gfm.problem.derivatives, "_AT_ONCE", 3 * problem.at(problem.w0).sweeps.largest)
+    assert torch.allclose(problem.at(problem.w0).hvp(V), whole)
+
+
+def test_weights_so_large_that_their_norm_overflows():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+    problem = gfm.Problem(net, torch.randn(6, 3), torch.randn(6, 1))
+    w = problem.w0.clone()
+    w[:12] *= 3e19
+    assert problem.at(w).sweeps is not None and torch.allclose(problem.at(w).loss, problem.loss(w))
 
 
 def test_probabilities_as_targets():
