@@ -16,6 +16,16 @@ from common import pairwise, perceptron, report
 import gfm
 from gfm.central import Settings
 from gfm.central.processes import Central, Stable
+from gfm.problem import Costs
+
+
+def spent(problem: gfm.Problem, before: Costs, steps: int) -> dict[str, float]:
+    """Evaluations a step since ``before``."""
+    costs = problem.costs.since(before)
+    return {
+        "gradients a step": costs.gradients / steps, "products a step": costs.hvps / steps,
+        "third derivatives a step": costs.thirds / steps,
+    }
 
 
 def step_of(kind: type, outputs: int, lr: float, before: int) -> dict[str, float]:
@@ -37,16 +47,7 @@ def step_of(kind: type, outputs: int, lr: float, before: int) -> dict[str, float
     costs = problem.costs.copy()
     first = count
     result = pairwise(step, lambda: twin.gradient(twin.w0))
-    steps = count - first
-    spent = problem.costs.since(costs)
-    return {
-        "p": problem.p,
-        "critical": max(critical[-30:]),
-        **result,
-        "gradients a step": spent.gradients / steps,
-        "products a step": spent.hvps / steps,
-        "third derivatives a step": spent.thirds / steps,
-    }
+    return {"p": problem.p, "critical": max(critical[-30:]), **result, **spent(problem, costs, count - first)}
 
 
 def run_of(rule: gfm.optimizers.Optimizer, steps: int, before: int = 0) -> dict[str, float]:
@@ -68,12 +69,10 @@ def run_of(rule: gfm.optimizers.Optimizer, steps: int, before: int = 0) -> dict[
         work.append(ended - started)
         units.append(time.perf_counter() - middle)
         critical = max(critical, seen.get("critical", 0.0))
-    spent = problem.costs.since(costs)
     mean, unit = statistics.mean(work), statistics.median(units)
     return {
         "p": problem.p, "critical": critical, "milliseconds": 1e3 * mean, "unit milliseconds": 1e3 * unit,
-        "ratio": mean / unit, "gradients a step": spent.gradients / steps, "products a step": spent.hvps / steps,
-        "third derivatives a step": spent.thirds / steps,
+        "ratio": mean / unit, **spent(problem, costs, steps),
     }
 
 

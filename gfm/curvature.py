@@ -15,8 +15,8 @@ from torch import Tensor
 
 from gfm.errors import InputError
 from gfm.linalg import deflation, eigen
-from gfm.linalg.paths import Path
 from gfm.linalg.preconditioner import MatrixPreconditioner, Preconditioner
+from gfm.linalg.row_history import RowHistory
 from gfm.problem import Problem
 from gfm.problem.derivatives import Derivatives
 
@@ -69,7 +69,7 @@ class Tracker:
         self.tolerance, self.check_every = tolerance, check_every
         self.grow, self.lag, self.dense = grow, lag, dense
         self._rows: Tensor | None = None  # (k, p) orthonormal, symmetric form
-        self.past = Path()  # the same at the last refreshes, sharpened and aligned
+        self.past = RowHistory()  # the same at the last refreshes, sharpened and aligned
         self.refreshes = 0
         self._warned = False
 

@@ -22,13 +22,12 @@ from torch import Tensor
 
 from gfm.autograd import ordinary, with_gradients
 from gfm.linalg.symmetric import pairs
-from gfm.problem.supported import same_random_numbers
 from gfm.problem.sweeps import Sweeps
 
 if TYPE_CHECKING:
     from gfm.problem import Problem
 
-__all__ = ["Derivatives", "Expansion", "SweptExpansion", "many_vectors", "plus"]
+__all__ = ["Derivatives", "Expansion", "SweptExpansion", "plus"]
 
 #: Up to this many bytes in a tensor, pairs of directions are swept together: beyond, allocating memory takes longer
 #: than launching operations for one pair after the other (measured: a factor of two on either side).
@@ -42,45 +41,6 @@ def plus(total: Tensor | None, part: Tensor, share: float) -> Tensor:
     if total is None:
         return part if share == 1 else share * part
     return total.add_(part, alpha=share)
-
-
-def many_vectors(problem: Problem) -> bool:
-    """Whether products with several vectors at once, by a network with a copy of the weights for each, are right.
-
-    Two vectors are tried, with first to third derivatives, against one after the other. Recurrent layers, branches that
-    depend on data and outputs allocated beforehand do not allow several at once.
-    """
-    inputs, targets, _ = next(problem.pieces())
-
-    def loss(w: Tensor) -> Tensor:
-        return problem.piece_loss(w, inputs, targets)
-
-    draw = torch.Generator(device="cpu").manual_seed(1)
-    V = torch.randn(2, problem.p, generator=draw, dtype=problem.dtype).to(problem.device)
-
-    def derivatives(values: Tensor, leaf: Tensor) -> list[Tensor]:
-        found = [values.detach()]
-        image = values.sum()
-        for _ in range(3):
-            if not image.requires_grad:
-                break
-            (rows,) = torch.autograd.grad(image, leaf, create_graph=True, materialize_grads=True)
-            found.append(rows.detach())
-            image = (rows * V).sum()
-        return found
-
-    size = problem.w0.square().mean().sqrt()
-    leaf = (problem.w0 + 0.1 * size * V.flip(0)).requires_grad_()
-    with same_random_numbers(problem.device):
-        one = derivatives(torch.stack([loss(row) for row in leaf]), leaf)
-        try:
-            together = derivatives(torch.func.vmap(loss)(leaf), leaf)
-        except Exception:  # noqa: BLE001  torch raises many kinds of errors here
-            return False
-    tolerance = 1e-8 if problem.dtype == torch.float64 else 1e-2
-    return len(one) == len(together) and all(
-        float((a - b).norm()) <= tolerance * float(a.norm()) + 1e-12 for a, b in zip(one, together, strict=True)
-    )
 
 
 class Derivatives:

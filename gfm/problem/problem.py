@@ -13,12 +13,11 @@ from gfm.autograd import ordinary, with_gradients
 from gfm.checks import number, whole
 from gfm.errors import InputError, NumericalError
 from gfm.linalg import deflation
-from gfm.problem import derivative_check, losses, supported
-from gfm.problem.derivatives import Derivatives, many_vectors, plus
+from gfm.problem import derivative_check, losses, supported, trials
+from gfm.problem.derivatives import Derivatives, plus
 from gfm.problem.feed_forward import FeedForward
 from gfm.problem.flat import Flat
 from gfm.problem.objective import Objective, Output, Penalty
-from gfm.problem.output_derivatives import in_closed_form
 
 __all__ = ["Costs", "Problem"]
 
@@ -142,32 +141,11 @@ class Problem:
             supported.check_pieces(self)
         derivative_check.check_whole(self)
         if whole_batch and output is None:
-            self.feed_forward = self._as_feed_forward()
+            self.feed_forward = trials.as_feed_forward(self)
         self.batched = whole_batch and self.p * self.n <= self.batched_limit and (
-            self.feed_forward is not None or many_vectors(self)
+            self.feed_forward is not None or trials.many_vectors(self)
         )
         self.costs = Costs()
-
-    def _as_feed_forward(self) -> FeedForward | None:
-        """The module as a feed-forward network, if it is one whose derivatives by sweeps are those of the graph.
-
-        They are tried with first to third derivatives near the module's own weights.
-        """
-        network = FeedForward.of(self.module, self.inputs)
-        if network is None or not in_closed_form(self.row_loss):
-            return None
-        if self.objective.loss_reads_weights(self.w0, self.inputs, self.targets):
-            return None
-        draw = torch.Generator(device="cpu").manual_seed(1)
-        v, u = torch.randn(2, self.p, generator=draw, dtype=self.dtype).to(self.device)
-        w = self.w0 + 0.1 * self.w0.square().mean().sqrt() * v
-        found = []
-        for self.feed_forward in (network, None):
-            point = self.at(w)
-            found.append((point.loss, point.gradient, point.hvp(u[None]), point.third(u, v)))
-        tolerance = 1e-8 if self.dtype == torch.float64 else 1e-2
-        same = all(float((a - b).norm()) <= tolerance * float(b.norm()) + 1e-12 for a, b in zip(*found, strict=True))
-        return network if same else None
 
     def swept_network(self) -> FeedForward | None:
         """The module as a feed-forward network, if it still is the one that it was when the problem was made."""
@@ -209,7 +187,7 @@ class Problem:
         return self.objective(w, inputs, targets)
 
     def at(self, w: Tensor, width: int = 1) -> Derivatives:
-        """The loss's derivatives at ``w`` (p,); on a graph, if one is kept, with ``width`` copies for block products.
+        """The loss's derivatives at ``w`` (p,); a kept graph has ``width`` copies of the weights for block products.
 
         ``w`` must not be changed in place while they are used.
 

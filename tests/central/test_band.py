@@ -90,14 +90,15 @@ def test_steps_on_which_eigenvectors_turn_are_not_repeated(monkeypatch):
     assert abs(loss / same - 1) < 1e-3
 
 
-def test_large_blocks_worked_on_row_by_row_give_the_same_flow(monkeypatch):  # with the eigenvectors of the step's start
-    rule = GradientDescent(lr=0.6)
-    usual = gfm.central.run(tiny_problem(), rule, 30, processes=["central"])["central"]
+def test_large_blocks_worked_on_row_by_row_give_the_same_flow(monkeypatch):
+    rule, exact = GradientDescent(lr=0.6), Settings(tolerance=1e-6)
+    monkeypatch.setattr(gfm.curvature.Tracker, "ahead", lambda self, time: None)  # large eigenvectors do not turn
+    usual = gfm.central.run(tiny_problem(), rule, 30, processes=["central"], settings=exact)["central"]
     monkeypatch.setattr(gfm.linalg.deflation, "LARGE", 10)
-    frugal = gfm.central.run(tiny_problem(), rule, 30, processes=["central"])["central"]
+    frugal = gfm.central.run(tiny_problem(), rule, 30, processes=["central"], settings=exact)["central"]
     assert np.nanmax(frugal.critical) >= 1
-    assert np.allclose(frugal.eigenvalues[:, 0], usual.eigenvalues[:, 0], rtol=1e-4)
-    assert np.allclose(frugal.loss, usual.loss, rtol=2e-3)
+    assert np.allclose(frugal.eigenvalues[:, 0], usual.eigenvalues[:, 0], rtol=1e-5)
+    assert np.allclose(frugal.loss, usual.loss, rtol=1e-5)
     assert not np.array_equal(frugal.loss, usual.loss)  # another way was taken
 
 

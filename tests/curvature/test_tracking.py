@@ -96,7 +96,7 @@ def test_rows_are_expected_to_turn_on():
     before, expected = tracker.rows, tracker.ahead(len(points) - 1)
     true = Tracker(initial=3, above=1e9, dense=True).refresh(points[-1], 2.0).U * 2.0**0.5
     wrong = [float((rows[0] - true[0] * torch.sign(rows[0] @ true[0])).norm()) for rows in (before, expected)]
-    assert wrong[1] < 0.3 * wrong[0]
+    assert wrong[1] < 0.5 * wrong[0]  # a rate is worth having if it takes away at least half
     assert torch.allclose(tracker.ahead(len(points) - 2), before)  # at the time of the refresh they are as found
 
 

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Path"]
+__all__ = ["RowHistory"]
 
 #: Number of blocks of rows that are kept.
 MOST = 6
 
 
-class Path:
+class RowHistory:
     """Blocks of rows (k, p) at the last times, newest first, each rotated to resemble the one before it."""
 
     def __init__(self) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gfm.linalg.paths import MOST, Path
+from gfm.linalg.row_history import MOST, RowHistory
 
 
 def turning(time, p=7):  # two orthonormal rows that turn into two further directions
@@ -16,7 +16,7 @@ def turning(time, p=7):  # two orthonormal rows that turn into two further direc
 
 
 def path_of(times, rows=turning, first=2):
-    path = Path()
+    path = RowHistory()
     for time in times:
         path.add(time, rows(time), first)
     return path
@@ -31,7 +31,7 @@ def test_a_smooth_path_is_continued(times):
 
 
 def test_four_points_of_a_cubic_give_it_exactly():
-    path, line = Path(), torch.arange(1.0, 4.0, dtype=torch.float64)
+    path, line = RowHistory(), torch.arange(1.0, 4.0, dtype=torch.float64)
     for time in (0.0, 1.0, 3.0, 4.0):
         path.times, path.rows = [time, *path.times], [(time**3 * line)[None], *path.rows]
     assert torch.allclose(path.at(5.5), (5.5**3 * line)[None])
@@ -69,7 +69,7 @@ def test_what_is_forgotten():
 
 
 def test_its_state_continues_it():
-    path, copy = path_of(range(5)), Path()
+    path, copy = path_of(range(5)), RowHistory()
     copy.load_state_dict(path.state_dict())
     path.add(5, turning(5.0), 2)
     copy.add(5, turning(5.0), 2)
