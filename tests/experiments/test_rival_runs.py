@@ -67,6 +67,12 @@ def test_errors_are_relative_and_of_the_steps_that_count():
     assert list(found) == ["rod", "stable"]
 
 
+def test_a_flow_that_never_reaches_the_edge_has_no_swing():
+    run, t = a_run(0.3)
+    run["rod"]["sigma"] = run["rod"]["displacement"] = np.empty((len(t), 0))
+    assert errors(Comparison(run, 10.0, (t >= 200) & (t <= 240)))["rod"]["sigma"] == 1.0
+
+
 def test_what_is_not_judged_has_no_errors():
     run, t = a_run(0.3)
     found = errors(Comparison(run, 10.0, t > 0, "too short"))

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from gfm import central
-from gfm.central.rivals import EdgeFlow, Rival, RodFlow
+from gfm.central.processes import PROCESSES as KINDS
+from gfm.central.rivals import Rival
 from gfm.checks import number, whole
 from gfm.measures.comparison import Comparison, smooth
 from gfm.optimizers import GradientDescent
@@ -29,7 +30,6 @@ __all__ = ["FLOWS", "PROCESSES", "RisingWall", "RivalToy", "closed_forms", "erro
 #: The flows that are compared, and what they are called.
 FLOWS = {"central": "central flow", "rod": "Rod Flow", "edge": "Edge Flow", "stable": "gradient flow"}
 PROCESSES = ("discrete", *FLOWS)
-_RIVALS: dict[str, type[Rival]] = {"rod": RodFlow, "edge": EdgeFlow}
 
 
 class RisingWall(nn.Module):
@@ -130,7 +130,9 @@ def errors(compared: Comparison) -> dict[str, Mapping[str, float]]:
         apart = np.linalg.norm(mean - smooth(_padded(flow.weights, run.steps), compared.window), axis=1)
         path = compared.during(np.divide(apart, far, out=np.full_like(apart, np.nan), where=far > 0))
         what = flow["predicted_loss"] if "predicted_loss" in flow else flow["loss"]
-        swing = _relative(*compared.of(flow.displacement[:, 0] ** 2, flow.sigma[:, 0])) if "sigma" in flow else 1.0
+        swing = 1.0
+        if "sigma" in flow and flow.sigma.shape[1]:
+            swing = _relative(*compared.of(flow.displacement[:, 0] ** 2, flow.sigma[:, 0]))
         found[name] = {
             "path": float(np.median(path)) if len(path) else np.nan,
             "first": float(path[0]) if len(path) else np.nan,
@@ -186,7 +188,8 @@ def _in_a_well(process: str, lr: float, S: float, Q: float, steps: int) -> np.nd
     one = torch.ones(1, 1, dtype=torch.float64)
     problem = Problem(_Well(), one, 0 * one, lambda out, _: (S * out**2 / 2 - Q * out**4 / 4).mean())
     rule = GradientDescent(lr)
-    flow = _RIVALS[process](problem, rule, central.Settings(), problem.w0, rule.init(problem.w0))
+    flow = KINDS[process](problem, rule, central.Settings(), problem.w0, rule.init(problem.w0))
+    assert isinstance(flow, Rival)
     flow.a = 0.1
     sigma = [flow.variance]
     for t in range(steps):
