@@ -130,8 +130,16 @@ def prediction_error(compared: Comparison, what: str = "loss", predicted: bool =
 
 
 def distance_ratio(run: Run) -> float:
-    """A7: final distance of the optimizer to the central flow, divided by that to the stable flow."""
-    return float(run.distance("discrete", "central")[-1] / run.distance("discrete", "stable")[-1])
+    """A7: final distance of the optimizer to the central flow, divided by that to the stable flow.
+
+    Where the stable flow stops early, because its curvature became too large, it is taken at its last step; infinite if
+    the central flow stopped.
+    """
+    if stopped(run):
+        return float("inf")
+    near, far = run.distance("discrete", "central"), run.distance("discrete", "stable")
+    last = np.flatnonzero(np.isfinite(far))[-1]
+    return float(near[last] / far[last])
 
 
 def distance_share(run: Run) -> float:
