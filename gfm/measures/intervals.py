@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from gfm.errors import InputError
 
-__all__ = ["interval", "ratio", "ratio_text", "readable", "seeds_text", "worse_end"]
+__all__ = ["SEEDS", "by_claim", "interval", "ratio", "ratio_text", "readable", "seeds_rows", "worse_end"]
+
+#: The head of a table of ``seeds_rows``.
+SEEDS = ("claim", "mean", "95 % interval", "least to largest", "seeds")
 
 
 def interval(values: np.ndarray) -> tuple[float, float, float]:
@@ -57,16 +60,30 @@ def worse_end(
     return ends[0] if low else ends[1] if around is None else max(ends, key=lambda end: abs(end - around))
 
 
-def seeds_text(values: Iterable[float | str]) -> list[str]:
-    """Mean, interval ("" for fewer than three), least to largest and number of the values that are numbers, as text."""
-    known = _measured(values)
-    if not len(known):
-        return ["not judged", "", "", "0"]
-    if not np.isfinite(known).all():
-        return ["∞", "", "", str(len(known))]
-    mean, low, high = interval(known)
-    ends = "" if math.isnan(low) else f"{readable(low)} to {readable(high)}"
-    return [readable(mean), ends, f"{readable(known.min())} to {readable(known.max())}", str(len(known))]
+def by_claim(each: Sequence[Mapping[str, float | str]]) -> dict[str, list[float | str]]:
+    """The values over seeds of each claim, from those of each seed."""
+    return {name: [one[name] for one in each] for name in each[0]}
+
+
+def seeds_rows(over: Mapping[str, Sequence[float | str]]) -> list[list[str]]:
+    """A row for each claim, under the head ``SEEDS``: of the values that are numbers, and how many these are.
+
+    The interval is empty for fewer than three.
+    """
+    rows = []
+    for name, values in over.items():
+        known = _measured(values)
+        mean = ends = spread = ""
+        if not len(known):
+            mean = "not judged"
+        elif not np.isfinite(known).all():
+            mean = "∞"
+        else:
+            middle, low, high = interval(known)
+            mean, spread = readable(middle), f"{readable(known.min())} to {readable(known.max())}"
+            ends = "" if math.isnan(low) else f"{readable(low)} to {readable(high)}"
+        rows.append([name, mean, ends, spread, str(len(known))])
+    return rows
 
 
 def _measured(values: Iterable[float | str]) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from gfm.errors import InputError
-from gfm.measures.intervals import interval, ratio, ratio_text, seeds_text, worse_end
+from gfm.measures.intervals import SEEDS, by_claim, interval, ratio, ratio_text, seeds_rows, worse_end
 
 
 def test_interval_is_that_of_the_t_test():
@@ -66,7 +66,10 @@ def test_the_worse_end_over_seeds():
     assert worse_end([*five, math.nan]) == worse_end(five) and math.isnan(worse_end([1.0, math.nan]))
 
 
-def test_seeds_as_text():
-    assert seeds_text([1.0, 2.0, 3.0]) == ["2", "−0.484 to 4.48", "1 to 3", "3"]
-    assert seeds_text([1.0, "too short", math.nan]) == ["1", "", "1 to 1", "1"]
-    assert seeds_text(["too short"])[0] == "not judged" and seeds_text([math.inf])[0] == "∞"
+def test_rows_over_seeds():
+    each = [{"A": 1.0, "B": "too short", "C": math.inf, "D": 1.0}, {"A": 2.0, "B": "too short", "C": 1.0, "D": math.nan},
+            {"A": 3.0, "B": "too short", "C": 1.0, "D": "too short"}]
+    rows = seeds_rows(by_claim(each))
+    assert all(len(row) == len(SEEDS) for row in rows)
+    assert rows == [["A", "2", "−0.484 to 4.48", "1 to 3", "3"], ["B", "not judged", "", "", "0"],
+                    ["C", "∞", "", "", "3"], ["D", "1", "", "1 to 1", "1"]]
