@@ -67,9 +67,10 @@ def test_the_worse_end_over_seeds():
 
 
 def test_rows_over_seeds():
-    each = [{"A": 1.0, "B": "too short", "C": math.inf, "D": 1.0}, {"A": 2.0, "B": "too short", "C": 1.0, "D": math.nan},
-            {"A": 3.0, "B": "too short", "C": 1.0, "D": "too short"}]
-    rows = seeds_rows(by_claim(each))
+    values = {"A": [1.0, 2.0, 3.0], "B": 3 * ["too short"], "C": [math.inf, 1.0, 1.0], "D": [1.0, math.nan, "too short"]}
+    each = [{name: column[seed] for name, column in values.items()} for seed in range(3)]
+    assert by_claim(each) == values
+    rows = seeds_rows(values)
     assert all(len(row) == len(SEEDS) for row in rows)
     assert rows == [["A", "2", "−0.484 to 4.48", "1 to 3", "3"], ["B", "not judged", "", "", "0"],
                     ["C", "∞", "", "", "3"], ["D", "1", "", "1 to 1", "1"]]
