@@ -67,7 +67,7 @@ def test_the_worse_end_over_seeds():
 
 
 def test_rows_over_seeds():
-    values = {"A": [1.0, 2.0, 3.0], "B": 3 * ["too short"], "C": [math.inf, 1.0, 1.0], "D": [1.0, math.nan, "too short"]}
+    values = {"A": [1.0, 2.0, 3.0], "B": 3 * ["too short"], "C": [math.inf, 1.0, 1.0], "D": [1.0, math.nan, "short"]}
     each = [{name: column[seed] for name, column in values.items()} for seed in range(3)]
     assert by_claim(each) == values
     rows = seeds_rows(values)
