@@ -22,6 +22,7 @@ from torch import Tensor
 
 from gfm.autograd import ordinary, with_gradients
 from gfm.linalg.symmetric import pairs
+from gfm.problem.feed_forward import FeedForward
 from gfm.problem.sweeps import Sweeps
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Derivatives:
         self.whole = problem.batch_size >= problem.n
         self.sweeps: Sweeps | None = None
         self._narrower: Derivatives | None = None
-        network = problem.swept_network()
+        network = _as_it_was(problem)
         if network is not None:
             problem.costs.gradients += 1
             inputs, targets, _ = next(problem.pieces())
@@ -133,6 +134,14 @@ class Derivatives:
         if self._narrower is None or self._narrower.width < k:
             self._narrower = Derivatives(self.problem, self.w, k)
         return self._narrower._suited(k)
+
+
+def _as_it_was(problem: Problem) -> FeedForward | None:
+    """The problem's feed-forward network, if its module still is that one and computes in its own dtype."""
+    network = problem.feed_forward
+    if network is None or torch.is_autocast_enabled(problem.device.type):
+        return None
+    return network if FeedForward.of(problem.module, problem.inputs) == network else None
 
 
 def _products(slopes: Tensor, leaf: Tensor, V: Tensor, *, graph: bool) -> list[Tensor]:

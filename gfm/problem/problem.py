@@ -147,13 +147,6 @@ class Problem:
         )
         self.costs = Costs()
 
-    def swept_network(self) -> FeedForward | None:
-        """The module as a feed-forward network, if it still is the one that it was when the problem was made."""
-        network = self.feed_forward
-        if network is None or torch.is_autocast_enabled(self.device.type):
-            return None
-        return network if FeedForward.of(self.module, self.inputs) == network else None
-
     def outputs(self, w: Tensor, inputs: Tensor | None = None) -> Tensor:
         """The network's outputs ``(n, ...)`` at weights ``w`` (p,) on ``inputs`` (default: the data)."""
         self.check(w)
