@@ -21,6 +21,9 @@ UNIT := tests --ignore tests/notebooks --ignore tests/site
 # Lines and branches that the tests' own processes reach; the floor stands in pyproject.toml.
 COVER := --cov --cov-report=term
 
+# Kernels and programs that tests start would else compile the package anew, each of them.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help env book paper smoke pages test anywhere unit test-python notebooks site check status refresh bench clean
 

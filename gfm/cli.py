@@ -80,6 +80,35 @@ def build(
 
 
 @app.command()
+def cells(
+    notebook: Annotated[list[str] | None, typer.Argument(help="notebooks; default: all")] = None,
+    profile: Annotated[str, typer.Option(help="smoke, book or paper")] = "paper",
+    json: Annotated[bool, typer.Option("--json", help="as JSON, with the parameters")] = False,
+) -> None:
+    """List the experiments that a profile's notebooks ask for, and which of them are stored."""
+    from gfm.book import Register, reports
+
+    reports.cells(Register.load(), profile, notebook or (), as_json=json)
+
+
+@app.command()
+def cell(
+    key: Annotated[str, typer.Argument(help="the cell's key, or how it begins (gfm cells)")],
+    notebook: Annotated[list[str] | None, typer.Argument(help="where to look; default: all notebooks")] = None,
+    profile: Annotated[str, typer.Option(help="smoke, book or paper")] = "paper",
+) -> None:
+    """Compute one cell and store its result; a computation that was killed goes on from its checkpoint."""
+    from gfm.book import Register
+    from gfm.book.cells import cell as named
+    from gfm.store import obtain
+
+    found = named(Register.load(), key, profile, notebook or ())
+    origin = obtain(found.experiment).provenance
+    word = origin["why"] if origin["reused"] else "computed"
+    print(f"{found.experiment.name} {found.key}: {word}, {origin['seconds']:.0f} s")
+
+
+@app.command()
 def check(profile: Annotated[str | None, typer.Option(help="default: the best that was run")] = None) -> None:
     """Hold stored values against the register's bounds; exit code 1 and a table if any falls short."""
     from gfm.book import reports

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Sequence
 
+from gfm.book.cells import cells as needed
 from gfm.book.paths import PROFILES
 from gfm.book.register import SECTIONS, Register
 from gfm.book.site.origins import earlier, results
@@ -12,7 +15,24 @@ from gfm.book.verdicts import FAILS, NOT_JUDGED, NOT_RUN, SHAPE, Stored, best, l
 from gfm.checks import known
 from gfm.errors import UnreadableFileError
 
-__all__ = ["check", "print_verdicts", "status", "table"]
+__all__ = ["cells", "check", "print_verdicts", "status", "table"]
+
+
+def cells(register: Register, profile: str, notebooks: Sequence[str] = (), as_json: bool = False) -> None:
+    """Print the cells of a profile: key, experiment, notebook, seconds that it took, and where its result is."""
+    found = needed(register, profile, notebooks)
+    if as_json:
+        print(json.dumps([
+            {"key": c.key, "experiment": c.experiment.name, "parameters": c.experiment.parameters(),
+             "notebook": c.notebook, "stored": c.found[0] is not None, "why": c.found[1], "seconds": c.seconds}
+            for c in found], indent=1))
+        return
+    rows = [[c.key[:12] or "–", c.experiment.name, c.notebook, "–" if c.seconds is None else f"{c.seconds:.0f}",
+             c.found[1] if c.key else "its data are not here"] for c in found]
+    if rows:
+        print(table(["key", "experiment", "notebook", "seconds", "result"], rows))
+    stored = sum(c.found[0] is not None for c in found)
+    print(f"{len(found)} cells, {stored} stored.")
 
 
 def check(profile: str | None) -> None:

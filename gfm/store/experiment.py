@@ -50,6 +50,10 @@ class Result:
     info: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
+    def read(self, reader: Callable[[Result], Any]) -> Any:
+        """What ``reader`` makes of the result, as an object of its own kind (a run, for example)."""
+        return reader(self)
+
 
 @dataclass(frozen=True)
 class Experiment:

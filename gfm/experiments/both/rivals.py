@@ -20,6 +20,7 @@ from gfm import central
 from gfm.central.processes import PROCESSES as KINDS
 from gfm.central.rivals import Rival
 from gfm.checks import number, whole
+from gfm.experiments.central.flow_run import run_of
 from gfm.measures.comparison import Comparison, smooth
 from gfm.optimizers import GradientDescent
 from gfm.problem import Problem
@@ -89,8 +90,7 @@ class RivalToy(Experiment):
 
 def rival_toy(obtain: Obtain, **parameters) -> central.Run:
     """The run with these parameters, from ``obtain`` (a notebook's ``element.obtain``)."""
-    result = obtain(RivalToy(**parameters))
-    return central.Run.from_arrays(result.arrays, result.info)
+    return obtain(RivalToy(**parameters)).read(run_of)
 
 
 def spent(run: central.Run) -> dict[str, tuple[float, float]]:

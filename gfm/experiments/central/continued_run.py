@@ -12,7 +12,7 @@ from torch import Tensor
 from gfm import central
 from gfm.checks import whole
 from gfm.errors import InputError
-from gfm.experiments.central.flow_run import FlowRun
+from gfm.experiments.central.flow_run import FlowRun, run_of
 from gfm.optimizers import Optimizer, ScalarRMSProp, State
 from gfm.problem import Problem
 from gfm.store.experiment import Obtain
@@ -64,5 +64,4 @@ class ContinuedRun(FlowRun):
 
 def continued_run(obtain: Obtain, **parameters) -> central.Run:
     """The run with these parameters, from ``obtain`` (a notebook's ``element.obtain``)."""
-    result = obtain(ContinuedRun.from_parameters(**parameters))
-    return central.Run.from_arrays(result.arrays, result.info)
+    return obtain(ContinuedRun.from_parameters(**parameters)).read(run_of)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gfm.central import Run
 from gfm.experiments.central.flow_run import noted_run
 from gfm.experiments.central.survey import overshoot_law
 from gfm.measures.comparison import compare
@@ -33,18 +34,19 @@ def overshoot_study(
         median error of the predicted loss, and the run's notes. The error is NaN if the comparison is not judged,
         and infinite if the run's flow stopped.
     """
-    rows = []
-    for family, own in families.items():
-        for lr in own["lr"]:
-            run = noted_run(obtain, **{"processes": ("discrete", "central"), **common, **own, "lr": lr})
-            rows.append({
-                "family": family,
-                "lr": lr,
-                "peak": float(np.nanmax(effective_top(run, "discrete"))),
-                "error": prediction_error(compare(run, window)),
-                "notes": list(run.notes),
-            })
-    return rows
+    common = {"processes": ("discrete", "central"), **common}
+    runs = [(family, lr, noted_run(obtain, **{**common, **own, "lr": lr}))
+            for family, own in families.items() for lr in own["lr"]]
+    return [
+        {
+            "family": family,
+            "lr": lr,
+            "peak": float(np.nanmax(effective_top(run, "discrete"))),
+            "error": prediction_error(compare(run, window)),
+            "notes": list(run.notes),
+        }
+        for family, lr, run in runs
+    ]
 
 
 def numerics_study(obtain: Obtain, lr: float, substeps: Sequence[int], **common: Any) -> list[dict[str, Any]]:
@@ -56,23 +58,29 @@ def numerics_study(obtain: Obtain, lr: float, substeps: Sequence[int], **common:
     finest = max(substeps)
     given = {"lr": lr, "activation": "gelu", "processes": ("central",), "adaptive": False, **common}
 
-    def final(**change: Any) -> float:
-        return float(noted_run(obtain, **{**given, "substeps": 4, **change})["central"].loss[-1])
+    def run(**change: Any) -> Run:
+        return noted_run(obtain, **{**given, "substeps": 4, **change})
 
-    losses = {count: final(substeps=count) for count in substeps}
-    base = losses[4] if 4 in losses else final()
+    def final(run: Run) -> float:
+        return float(run["central"].loss[-1])
+
+    by_count = {count: run(substeps=count) for count in sorted({*substeps, 4})}
+    shares = {share: run(critical_share=share) for share in (0.95, 0.995)}
+    tolerances = {tolerance: run(tolerance=tolerance) for tolerance in (1e-2, 1e-4)}
+    losses = {count: final(found) for count, found in by_count.items()}
+    base = losses[4]
     rows = [
         {
             "setting": f"{count} to {2 * count} substeps", "kind": "substeps",
             "change": abs(losses[count] - losses[2 * count]) / losses[finest]
         }
-        for count in sorted(substeps) if 2 * count in losses
+        for count in sorted(substeps) if 2 * count in substeps
     ]
-    for share in (0.95, 0.995):
-        change = abs(final(critical_share=share) - base) / base
+    for share, found in shares.items():
+        change = abs(final(found) - base) / base
         rows.append({"setting": f"critical from {2 * share:.3g}", "kind": "share", "change": change})
-    for tolerance in (1e-2, 1e-4):
-        change = abs(final(tolerance=tolerance) - base) / base
+    for tolerance, found in tolerances.items():
+        change = abs(final(found) - base) / base
         rows.append({"setting": f"eigenvectors to {tolerance:.0e}", "kind": "tolerance", "change": change})
     return rows
 

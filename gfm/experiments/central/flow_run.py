@@ -21,7 +21,7 @@ from gfm.optimizers import schedules
 from gfm.problem import Problem
 from gfm.store.experiment import Context, Experiment, Obtain, Result
 
-__all__ = ["FlowRun", "flow_run", "noted_run"]
+__all__ = ["FlowRun", "flow_run", "noted_run", "run_of"]
 
 #: Seconds between checkpoints: about what a killed run loses at most.
 CHECKPOINT_SECONDS = 60.0
@@ -205,5 +205,9 @@ def noted_run(obtain: Obtain, **parameters: Any) -> central.Run:
 
 def flow_run(obtain: Obtain, **parameters) -> central.Run:
     """The run with these parameters, from ``obtain`` (a notebook's ``element.obtain``)."""
-    result = obtain(FlowRun.from_parameters(**parameters))
+    return obtain(FlowRun.from_parameters(**parameters)).read(run_of)
+
+
+def run_of(result: Result) -> central.Run:
+    """The run that a result holds."""
     return central.Run.from_arrays(result.arrays, result.info)

@@ -19,7 +19,7 @@ from gfm.central.stationary.program import first_term, optimisation_speed, stati
 from gfm.checks import whole
 from gfm.curvature import dense_hessian
 from gfm.errors import InputError
-from gfm.experiments.central.flow_run import FlowRun
+from gfm.experiments.central.flow_run import FlowRun, run_of
 from gfm.optimizers.base import check_share
 from gfm.optimizers.second_moment import SecondMoment
 from gfm.problem import Problem
@@ -47,8 +47,7 @@ class _OverRun(FlowRun):
         return FlowRun(**{f.name: getattr(self, f.name) for f in fields(FlowRun)})
 
     def run(self) -> Run:
-        result = obtain(self.base())
-        return Run.from_arrays(result.arrays, result.info)
+        return run_of(obtain(self.base()))
 
 
 def _info(problem: Problem, started: float) -> dict[str, float]:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from gfm import central
 from gfm.central.closed_form import gradient_descent_variance
 from gfm.errors import InputError
+from gfm.experiments.central.flow_run import run_of
 from gfm.optimizers import GradientDescent
 from gfm.problem import Problem
 from gfm.store.experiment import Context, Experiment, Obtain, Result
@@ -102,8 +103,7 @@ class ValleyRun(Experiment):
 
 def valley_run(obtain: Obtain, **parameters) -> central.Run:
     """The run with these parameters, from ``obtain`` (a notebook's ``element.obtain``)."""
-    result = obtain(ValleyRun(**parameters))
-    return central.Run.from_arrays(result.arrays, result.info)
+    return obtain(ValleyRun(**parameters)).read(run_of)
 
 
 def _loss(run: ValleyRun) -> Callable[[Tensor], Tensor]:

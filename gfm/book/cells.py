@@ -1,0 +1,159 @@
+"""What a profile needs: the experiments that its notebooks ask for, found by reading the notebooks themselves.
+
+A notebook is read statement by statement, with a stand-in for every result: what would need the numbers is left out,
+and every experiment that is asked for is noted. So what an element needs is declared in one place, its notebook, and
+reading it computes nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import chdir, redirect_stdout
+from dataclasses import dataclass
+from functools import cached_property
+from io import StringIO
+from typing import Any
+from unittest import mock
+
+from gfm.book.element import Element
+from gfm.book.register import Register
+from gfm.book.runs.notebooks import NoSuchProfile, Notebook, profile_parameters, source_of
+from gfm.errors import InputError, UnknownNameError
+from gfm.store import Experiment, Result, Store, key_of
+
+__all__ = ["Cell", "cell", "cells"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An experiment that a notebook asks for under a profile.
+
+    Attributes:
+        notebook: its path below ``notebooks/``.
+        experiment: what is computed.
+        key: under which the result is stored; '' if the data are not here, since the key depends on them.
+        missing: why the key is not known.
+    """
+
+    notebook: str
+    experiment: Experiment
+    key: str
+    missing: str = ""
+
+    @cached_property
+    def found(self) -> tuple[Result | None, str]:
+        """The stored result and where it was found, or None and the reason why there is none."""
+        return Store().find(self.experiment.name, self.key) if self.key else (None, self.missing)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the computation took, here or where a committed result comes from; None if it was never done."""
+        result, _ = self.found
+        return None if result is None else result.provenance.get("seconds")
+
+
+def cells(register: Register, profile: str, notebooks: Iterable[str] = ()) -> list[Cell]:
+    """The experiments that these notebooks (by default all that have the profile) ask for, each once.
+
+    Raises:
+        UnknownNameError: The profile is unknown, or a notebook that was named has no such profile.
+        InputError: A notebook cannot be read without its results.
+    """
+    named = list(notebooks)
+    found: dict[Any, Cell] = {}
+    for name in named or sorted({e.notebook for e in register.elements if e.notebook}):
+        notebook = Notebook(register.root, name)
+        try:
+            parameters = profile_parameters(register.root, notebook, profile)
+        except NoSuchProfile:
+            if named:
+                raise
+            continue
+        for experiment in asked(notebook, parameters):
+            try:
+                made = Cell(notebook.name, experiment, key_of(experiment))
+            except OSError as error:  # the data cannot be read
+                made = Cell(notebook.name, experiment, "", str(error))
+            found.setdefault((experiment.name, made.key or str(experiment)), made)
+    return list(found.values())
+
+
+def cell(register: Register, key: str, profile: str, notebooks: Iterable[str] = ()) -> Cell:
+    """The cell with this key, or with a key that begins so.
+
+    Raises:
+        UnknownNameError: No cell of the profile, or more than one, has such a key.
+    """
+    found = [c for c in cells(register, profile, notebooks) if c.key.startswith(key)] if key else []
+    if len(found) != 1:
+        raise UnknownNameError(f"{len(found) or 'No'} cells of the profile {profile!r} have a key that begins with "
+                               f"{key!r}; `gfm cells --profile {profile}` lists them.")
+    return found[0]
+
+
+def asked(notebook: Notebook, parameters: Mapping[str, Any]) -> list[Experiment]:
+    """The experiments that the notebook asks for with these parameters, in order.
+
+    Raises:
+        InputError: A statement fails before any result is asked for.
+    """
+    found: list[Experiment] = []
+    if "obtain" not in notebook.code():
+        return found
+
+    class Reader(Element):
+        def obtain(self, experiment: Experiment) -> Result:
+            found.append(experiment)
+            return _Unknown()
+
+        judge = say = say_notes = show = table = _shows_nothing
+
+    names: dict[str, Any] = {"__name__": "notebook"}
+    with chdir(notebook.path.parent), redirect_stdout(StringIO()), mock.patch("gfm.book.Element", Reader):
+        for part in notebook.cells:
+            if part["cell_type"] == "code":
+                _read(source_of(part), names, notebook.name, found)
+                if "parameters" in part.get("metadata", {}).get("tags", ()):
+                    names.update(parameters)
+    return found
+
+
+def _shows_nothing(*arguments: Any, **options: Any) -> Any:
+    pass
+
+
+class _NeedsResult(Exception):
+    """Raised where a stand-in is used as if it were a result."""
+
+
+class _Unknown(Result):
+    """Stands in for a result, and for whatever is made of one."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("__class__", "read"):
+            return object.__getattribute__(self, name)
+        raise _NeedsResult(name)
+
+    def __bool__(self) -> bool:
+        raise _NeedsResult("bool")
+
+    def read(self, reader: Any) -> Any:
+        """Itself: there is nothing to read."""
+        return self
+
+
+def _read(code: str, names: dict[str, Any], where: str, found: Sequence[Experiment]) -> None:
+    """Run the statements of a cell one by one; what one would assign that needs a result becomes unknown."""
+    for node in ast.parse(code).body:
+        try:
+            exec(compile(ast.Module([node], []), where, "exec"), names)
+        except Exception as error:
+            if not found:  # no result has been asked for that could be missing
+                raise InputError(f"{where} cannot be read: {type(error).__name__}: {error}") from error
+            for target in ast.walk(node):
+                if isinstance(target, ast.Name) and isinstance(target.ctx, ast.Store):
+                    names[target.id] = _Unknown()

@@ -1,0 +1,106 @@
+"""The list of cells of a profile, found by reading the notebooks, and the computation of one."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from gfm.book import Register
+from gfm.book.cells import asked, cell, cells
+from gfm.book.runs.notebooks import Notebook
+from gfm.book.verdicts import load
+from gfm.cli import app
+from gfm.errors import InputError, UnknownNameError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def register():
+    return Register.load(ROOT)
+
+
+@pytest.fixture(scope="module")
+def listed(register):
+    return cells(register, "smoke")
+
+
+def test_a_notebook_asks_for_no_cell_that_the_list_lacks_nor_the_list_for_others(register, listed, smoke_outputs):
+    """What the notebooks obtained when they were run, against what reading them finds."""
+    by_notebook = {}
+    for entry in register:
+        if entry.notebook and entry.claims:
+            used = {r["key"] for r in load(register, entry, "smoke").meta["results"]}
+            by_notebook.setdefault(entry.notebook, set()).update(used)
+    found = {name: {c.key for c in cells(register, "smoke", [name])} for name in by_notebook}
+    assert found == by_notebook
+    assert {c.key for c in listed} == set().union(*found.values())
+
+
+def notebook(tmp_path, *code):
+    parts = ["profile = 'smoke'\nn = 2", "from gfm import book\nfrom gfm.experiments.both.filters import FilterRuns\n"
+             "element = book.Element('filters', profile=profile)", *code]
+    cells = [{"cell_type": "code", "source": text, "metadata": {"tags": ["parameters"] * (k == 0)}, "outputs": [],
+              "execution_count": None} for k, text in enumerate(parts)]
+    folder = tmp_path / "notebooks"
+    folder.mkdir(exist_ok=True)
+    (folder / "own.ipynb").write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    return Notebook(tmp_path, "own")
+
+
+def test_what_needs_a_result_is_left_out_and_what_follows_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    own = notebook(tmp_path, "a = element.obtain(FilterRuns('network', steps=n)); top = a.arrays['x'].max()",
+                   "many = [element.obtain(FilterRuns('network', steps=k)) for k in (5, 6)]\nelement.say(f'{top:.2f}')",
+                   "if top > 2:\n    element.obtain(FilterRuns('network', steps=9))")
+    assert [e.steps for e in asked(own, {})] == [2, 5, 6]
+    assert [e.steps for e in asked(own, {"n": 4})] == [4, 5, 6]
+
+
+def test_a_notebook_that_fails_before_it_asks_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(InputError, match="own.ipynb cannot be read: NameError"):
+        asked(notebook(tmp_path, "element.obtain(nothing)"), {})
+
+
+def test_listing_leaves_no_trace(register, monkeypatch, tmp_path):
+    monkeypatch.setenv("GFM_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("GFM_BUILD", str(tmp_path / "build"))
+    found = cells(register, "smoke", ["both/noise.ipynb"])
+    assert found and all(c.found[0] is None and c.seconds is None for c in found)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_profile_that_a_notebook_lacks(register):
+    with pytest.raises(UnknownNameError, match="has no profile"):
+        cells(register, "paper", ["both/rival-flows.ipynb"])
+    with pytest.raises(UnknownNameError):
+        cells(register, "quick")
+
+
+def test_where_the_data_are_missing_the_list_says_so(register, monkeypatch, tmp_path):
+    monkeypatch.setenv("GFM_DATA", str(tmp_path))
+    found = cells(register, "paper", ["central-flows/gd-predictions.ipynb"])
+    assert found and all(c.key == "" and "CIFAR-10" in c.missing and c.found[0] is None for c in found)
+
+
+@pytest.mark.parametrize("key", ["", "nothing"])
+def test_no_cell_has_such_a_key(register, key):
+    with pytest.raises(UnknownNameError, match="No cells"):
+        cell(register, key, "smoke", ["both/noise.ipynb"])
+
+
+def test_one_cell_is_computed_from_the_command_line_and_then_listed_as_stored(register, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("GFM_STORE", str(tmp_path / "store"))
+    name, run = "both/sign-descent.ipynb", CliRunner().invoke
+    before = json.loads(run(app, ["cells", name, "--profile", "smoke", "--json"]).output)
+    assert [c["stored"] for c in before] == [False]
+    key = before[0]["key"]
+    made = run(app, ["cell", key[:10], name, "--profile", "smoke"])
+    assert made.exit_code == 0 and f"{key}: computed" in made.output
+    after = run(app, ["cells", name, "--profile", "smoke"])
+    assert key[:12] in after.output and "1 cells, 1 stored." in after.output
+    again = run(app, ["cell", key, name, "--profile", "smoke"])
+    assert again.exit_code == 0 and "stored result, same parameters" in again.output
