@@ -16,6 +16,8 @@ from gfm.measures.intervals import readable
 
 __all__ = ["Bound", "Claim", "ElementEntry", "Register", "readable"]
 
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster, where PyYAML has it
+
 SECTIONS = {
     "central-flows": "Central flows",
     "gradient-flow-matching": "Gradient flow matching",
@@ -147,7 +149,7 @@ class Register:
             RegisterError: An entry is wrong; the message says which.
         """
         try:
-            data = yaml.safe_load(text)
+            data = yaml.load(text, _Loader)
         except yaml.YAMLError as error:
             raise RegisterError(f"book/elements.yml is not YAML: {error}") from error
         if not isinstance(data, list):

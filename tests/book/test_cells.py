@@ -1,6 +1,7 @@
 """The list of cells of a profile, found by reading the notebooks, and the computation of one."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from gfm.book.cells import asked, cell, cells
 from gfm.book.runs.notebooks import Notebook
 from gfm.book.verdicts import load
 from gfm.cli import app
-from gfm.errors import InputError, UnknownNameError
+from gfm.errors import InputError, UnknownNameError, UnreadableFileError
+from gfm.experiments.central.flow_run import FlowRun
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,13 +46,14 @@ def notebook(tmp_path, *code):
     cells = [{"cell_type": "code", "source": text, "metadata": {"tags": ["parameters"] * (k == 0)}, "outputs": [],
               "execution_count": None} for k, text in enumerate(parts)]
     folder = tmp_path / "notebooks"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir()
+    (tmp_path / "book").mkdir()
+    shutil.copy(ROOT / "book" / "elements.yml", tmp_path / "book")
     (folder / "own.ipynb").write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
     return Notebook(tmp_path, "own")
 
 
-def test_what_needs_a_result_is_left_out_and_what_follows_is_read(tmp_path, monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_what_needs_a_result_is_left_out_and_what_follows_is_read(tmp_path):
     own = notebook(tmp_path, "a = element.obtain(FilterRuns('network', steps=n)); top = a.arrays['x'].max()",
                    "many = [element.obtain(FilterRuns('network', steps=k)) for k in (5, 6)]\nelement.say(f'{top:.2f}')",
                    "if top > 2:\n    element.obtain(FilterRuns('network', steps=9))")
@@ -58,8 +61,7 @@ def test_what_needs_a_result_is_left_out_and_what_follows_is_read(tmp_path, monk
     assert [e.steps for e in asked(own, {"n": 4})] == [4, 5, 6]
 
 
-def test_a_notebook_that_fails_before_it_asks_is_refused(tmp_path, monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_a_notebook_that_fails_before_it_asks_is_refused(tmp_path):
     with pytest.raises(InputError, match="own.ipynb cannot be read: NameError"):
         asked(notebook(tmp_path, "element.obtain(nothing)"), {})
 
@@ -79,8 +81,11 @@ def test_a_profile_that_a_notebook_lacks(register):
         cells(register, "quick")
 
 
-def test_where_the_data_are_missing_the_list_says_so(register, monkeypatch, tmp_path):
-    monkeypatch.setenv("GFM_DATA", str(tmp_path))
+def test_where_the_data_are_missing_the_list_says_so(register, monkeypatch):
+    def missing(_):
+        raise UnreadableFileError("CIFAR-10 is not here.")
+
+    monkeypatch.setattr(FlowRun, "data_fingerprint", missing)
     found = cells(register, "paper", ["central-flows/gd-predictions.ipynb"])
     assert found and all(c.key == "" and "CIFAR-10" in c.missing and c.found[0] is None for c in found)
 

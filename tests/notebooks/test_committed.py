@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,13 @@ def test_every_code_cell_was_executed_in_order_without_error(path):
         for output in cell["outputs"]:
             assert output["output_type"] != "error"
             assert output.get("name") != "stderr", source_of(cell)
+
+
+@each_notebook
+def test_the_code_compiles_without_a_warning(path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # newer Pythons show these in the notebook
+        compile(Notebook(ROOT, path).code(), path.name, "exec")
 
 
 @each_notebook
