@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from typing import Annotated
@@ -13,6 +14,8 @@ from gfm.errors import GfmError, InputError
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None,
                   pretty_exceptions_enable=False,
                   help="Flows that describe training: run the notebooks, build the book, check its claims.")
+
+Device = Annotated[str | None, typer.Option(help="where to compute: auto (default), cpu, cuda or mps")]
 
 _JOIN = "\x1f"  # between a parameter's name and its value, inside this file only
 
@@ -26,8 +29,10 @@ def run(
     in_place: Annotated[bool, typer.Option("--in-place", help="refresh the committed outputs (profile smoke)")] = False,
     stored: Annotated[bool, typer.Option(
         "--stored", help="compute nothing: show what is stored, leave out cells never run")] = False,
+    device: Device = None,
 ) -> None:
     """Execute one notebook and print where it lies and what became of its claims."""
+    _compute_on(device)
     from gfm.book import Register, reports
     from gfm.book.runs.execute import NotebookFailed
     from gfm.book.runs.execute import in_place as refresh
@@ -64,8 +69,10 @@ def build(
     jobs: Annotated[int, typer.Option(min=1, help="notebooks run side by side")] = 2,
     no_run: Annotated[bool, typer.Option("--no-run", help="only make the pages")] = False,
     force: Annotated[bool, typer.Option("--force", help="run every notebook again")] = False,
+    device: Device = None,
 ) -> None:
     """Run the notebooks that are not current, build the pages, print where they lie."""
+    _compute_on(device)
     from gfm.book import Register, building
 
     report = building.build(Register.load(), profile, jobs, rerun=not no_run, force=force)
@@ -96,8 +103,10 @@ def cell(
     key: Annotated[str, typer.Argument(help="the cell's key, or how it begins (gfm cells)")],
     notebook: Annotated[list[str] | None, typer.Argument(help="where to look; default: all notebooks")] = None,
     profile: Annotated[str, typer.Option(help="smoke, book or paper")] = "paper",
+    device: Device = None,
 ) -> None:
     """Compute one cell and store its result; a computation that was killed goes on from its checkpoint."""
+    _compute_on(device)
     from gfm.book import Register
     from gfm.book.cells import cell as named
     from gfm.store import obtain
@@ -226,6 +235,17 @@ def cite(notebook: Annotated[str | None, typer.Argument(help="a notebook; defaul
     from gfm.book.site.citing import bibtex
 
     print(bibtex(Register.load(), notebook))
+
+
+def _compute_on(device: str | None) -> None:
+    """Hand the device on to the experiments of this process and of the kernels it starts."""
+    if device is not None:
+        import torch
+
+        from gfm.device import VARIABLE, chosen
+
+        os.environ[VARIABLE] = device
+        chosen(torch.float32)
 
 
 def join_parameters(arguments: list[str]) -> list[str]:

@@ -57,13 +57,14 @@ def pytest_collection(session):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol():
-    measured, stopped = _measured(), []
+    measured, stopped, ended = _measured(), [], []
     if measured is None:
         return (yield)
 
     def stop(*_) -> None:
-        measured.stop()
-        stopped.append(True)
+        if not ended:  # a signal may be handled after the timer was taken away
+            measured.stop()
+            stopped.append(True)
 
     signal.signal(signal.SIGVTALRM, stop)
     signal.setitimer(signal.ITIMER_VIRTUAL, FIRST)
@@ -71,5 +72,6 @@ def pytest_runtest_protocol():
         return (yield)
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        ended.append(True)
         if stopped:
             measured.start()

@@ -123,27 +123,25 @@ def _shows_nothing(*arguments: Any, **options: Any) -> Any:
     pass
 
 
-class _NeedsResult(Exception):
-    """Raised where a stand-in is used as if it were a result."""
-
-
 class _Unknown(Result):
-    """Stands in for a result, and for whatever is made of one."""
+    """Stands in for a result, and for whatever is taken from it; its values cannot be used."""
 
     def __init__(self) -> None:
         pass
 
     def __getattribute__(self, name: str) -> Any:
-        if name in ("__class__", "read"):
-            return object.__getattribute__(self, name)
-        raise _NeedsResult(name)
+        return object.__getattribute__(self, name) if name.startswith("__") else _Unknown()
+
+    def __getitem__(self, _: Any) -> Any:
+        return _Unknown()
+
+    def __call__(self, *_: Any, **options: Any) -> Any:
+        return _Unknown()
 
     def __bool__(self) -> bool:
-        raise _NeedsResult("bool")
+        raise InputError("this needs a result")
 
-    def read(self, reader: Any) -> Any:
-        """Itself: there is nothing to read."""
-        return self
+    __iter__ = __len__ = __bool__
 
 
 def _read(code: str, names: dict[str, Any], where: str, found: Sequence[Experiment]) -> None:

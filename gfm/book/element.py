@@ -209,7 +209,7 @@ class Element:
         return {
             "seconds": round(wall + saved, 2),  # time to compute everything, stored parts included
             "results": [{k: r.get(k) for k in ("experiment", "key", "parameters", "data", "source",
-                                               "seconds", "when", "threads", "machine", "reused",
+                                               "seconds", "when", "threads", "machine", "device", "reused",
                                                "why")} for r in used],
             "versions": provenance.versions(), "machine": provenance.machine(),
             "threads": provenance.threads(), "commit": provenance.commit(str(self.register.root)),

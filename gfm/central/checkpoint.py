@@ -81,7 +81,7 @@ def write(
         "fingerprint": asdict(call),
         "t": t,
         "random": torch.get_rng_state(),
-        "processes": {name: process.state_dict() for name, process in processes.items()},
+        "processes": _mapped({name: process.state_dict() for name, process in processes.items()}, _fetched),
         "costs": dict(costs),
         "seen": _mapped(seen, lambda value: torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value),
         "notes": list(notes),
@@ -91,8 +91,8 @@ def write(
         torch.save(content, partial)
 
 
-def read(path: Path, call: Fingerprint) -> dict[str, Any] | None:
-    """The checkpoint at ``path`` if it belongs to the call, None if there is none.
+def read(path: Path, call: Fingerprint, device: torch.device) -> dict[str, Any] | None:
+    """The checkpoint at ``path`` if it belongs to the call, None if there is none; its states for this device.
 
     Raises:
         UnreadableFileError: The file is not a checkpoint, or it belongs to another call or version of the format.
@@ -109,9 +109,23 @@ def read(path: Path, call: Fingerprint) -> dict[str, Any] | None:
     if not known:
         raise UnreadableFileError(f"{path} is a checkpoint of another run; remove it or choose another path")
     content["seen"] = _mapped(content["seen"], lambda value: value.numpy() if isinstance(value, Tensor) else value)
+    content["processes"] = _mapped(content["processes"], lambda value: _moved(value, device))
     return content
 
 
-def _mapped(seen: Any, convert: Callable[[Any], Any]) -> Any:
-    """Nested dictionaries with every value converted."""
-    return {name: _mapped(v, convert) for name, v in seen.items()} if isinstance(seen, dict) else convert(seen)
+def _fetched(value: Any) -> Any:
+    return value.cpu() if isinstance(value, Tensor) else value
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """Indices and states of generators stay on the processor."""
+    return value.to(device) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def _mapped(content: Any, convert: Callable[[Any], Any]) -> Any:
+    """Nested dictionaries, lists and tuples with every value converted."""
+    if isinstance(content, dict):
+        return {name: _mapped(value, convert) for name, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return type(content)(_mapped(value, convert) for value in content)
+    return convert(content)

@@ -74,7 +74,7 @@ class Central(Flow):
         super().load_state_dict(kept)
         self.control.load_state_dict(kept["control"])
         before, began = kept["before"], kept["began"]
-        self._before = None if before is None else before.numpy()
+        self._before = None if before is None else to_numpy(before)
         self._began = None if began is None else _Start(**{**began, "state": type(self.state)(**began["state"])})
 
     def observe(self, t: int) -> Observation:

@@ -145,7 +145,7 @@ def run(
                 "processes": names, "keep_weights": keep_weights, "observables": sorted(observables), "rates": rates,
             }
             call = checkpoints.fingerprint(problem, told, w0, observables)
-            kept = checkpoints.read(path, call)
+            kept = checkpoints.read(path, call, problem.device)
             if kept is not None:
                 first, log.seen, notes = kept["t"], kept["seen"], Notes(kept["notes"])
                 costs.update(kept["costs"])

@@ -164,7 +164,7 @@ def _compute(experiment: Experiment, key: str, context: Context) -> Result:
              "data": experiment.data_fingerprint(), "source": _source_digest(experiment),
              "seconds": round(time.perf_counter() - start, 3), "when": origin.now(),
              "threads": origin.threads(), "machine": origin.machine(),
-             "versions": origin.versions()}
+             "device": result.info.get("device") or origin.device(), "versions": origin.versions()}
     return Result(result.arrays, result.info, known)
 
 

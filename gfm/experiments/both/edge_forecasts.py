@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from gfm import central, nets
 from gfm import data as datasets
 from gfm.data import Dataset
+from gfm.device import chosen
 from gfm.matching import Conditioning, GradientFlowMatching
 from gfm.matching.matched import MatchedFlow
 from gfm.nowcasting import Nowcaster, Rule, merged
@@ -189,7 +190,8 @@ class EdgeForecast(_EdgeRuns):
         last = seen.shape[1] - 1
         model = GradientFlowMatching(last, view="coordinate", conditioning=Conditioning("auto", optimizer_state=False))
         model.training = replace(model.training, epochs=self.epochs, seed=self.replicate)
-        model.fit(Trajectories(known[: self.fitted]), validation=Trajectories(known[self.fitted :]))
+        model.fit(Trajectories(known[: self.fitted]), validation=Trajectories(known[self.fitted :]),
+                  device=chosen())
         prefix, waited = Trajectories(seen), self.observed - last
         path = np.concatenate([seen[:, -1:], model.forecast(prefix)], axis=1)[:, waited:]
         assert isinstance(model.flow, MatchedFlow)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from gfm import central, nets, optimizers
+from gfm import central, device, nets, optimizers
 from gfm import data as datasets
 from gfm.checks import known, whole
 from gfm.data import Dataset
@@ -147,7 +147,9 @@ class FlowRun(Experiment):
             self.net, self.dataset, size=self.size, activation=self.activation or None,
             dtype=self.torch_dtype, seed=self.seed, **options,
         )
-        return Problem(module, self.dataset.inputs, self.dataset.targets, self.loss, batch_size=self.batch_size)
+        where = device.chosen(self.torch_dtype)  # the weights are drawn on the processor, the same for every device
+        return Problem(module.to(where), self.dataset.inputs.to(where), self.dataset.targets.to(where), self.loss,
+                       batch_size=self.batch_size)
 
     def rule(self) -> optimizers.Optimizer:
         """The optimizer, with those of the run's options that it knows."""
@@ -181,7 +183,7 @@ class FlowRun(Experiment):
             found = run()
         found.costs |= spent
         arrays, info = found.to_arrays()
-        return Result(arrays, info | {"seconds": time.perf_counter() - started})
+        return Result(arrays, info | {"seconds": time.perf_counter() - started, "device": problem.device.type})
 
     def _start(self, problem: Problem) -> tuple[optimizers.Optimizer, Tensor | None, dict[str, dict[str, float]]]:
         """The optimizer, the initial weights (None: the module's own), and the costs of reaching them, by name."""
@@ -193,7 +195,7 @@ class FlowRun(Experiment):
         test = self.dataset.test_inputs
         if test is None:
             raise InputError(f"outputs needs test inputs, but the data set {self.data!r} has none")
-        return {"outputs": partial(problem.outputs, inputs=test[: self.outputs])}
+        return {"outputs": partial(problem.outputs, inputs=test[: self.outputs].to(problem.device))}
 
 
 def noted_run(obtain: Obtain, **parameters: Any) -> central.Run:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gfm.central import Run
 from gfm.central.base import flat_value
@@ -48,6 +49,10 @@ class _OverRun(FlowRun):
 
     def run(self) -> Run:
         return run_of(obtain(self.base()))
+
+
+def _at(problem: Problem, weights: np.ndarray) -> Tensor:
+    return torch.tensor(weights, dtype=problem.dtype, device=problem.device)
 
 
 def _info(problem: Problem, started: float) -> dict[str, float]:
@@ -91,8 +96,8 @@ class StationaryPoints(_OverRun):
         found, average, still = None, np.empty(0), np.empty(0)
         assert isinstance(rule, SecondMoment)
         for number, t in enumerate(steps):
-            w = torch.tensor(run["central"].weights[np.flatnonzero(kept == t)[0]], dtype=problem.dtype)
-            H, g = dense_hessian(problem, w).numpy(), problem.gradient(w).numpy()
+            w = _at(problem, run["central"].weights[np.flatnonzero(kept == t)[0]])
+            H, g = dense_hessian(problem, w).cpu().numpy(), problem.gradient(w).cpu().numpy()
             found, least = stationary(H, g, self.lr, start=found), first_term(H, tolerance=_FINE)
             seen = nu[t] * rule.correction(t + self.warmup + 1.0)
             average = remembered(average, still, found.nu, every, self.beta2) if number else seen
@@ -154,7 +159,7 @@ class StationaryPaths(_OverRun):
         if not all(len(place) for place in places):
             raise InputError("no weights were kept at start and start + length; choose multiples of keep_weights")
         at_start, at_end = (int(place[0]) for place in places)
-        w = torch.tensor(run["central"].weights[at_start], dtype=problem.dtype)
+        w = _at(problem, run["central"].weights[at_start])
         end = run["discrete"].weights[at_end]
         arrays = {"central_distance": np.array(np.linalg.norm(run["central"].weights[at_end] - end))}
         for turn, name in enumerate(("full", "ablated")):
@@ -167,6 +172,6 @@ class StationaryPaths(_OverRun):
             arrays[f"{name}_loss"], arrays[f"{name}_nu_sum"] = path.loss, path.nu_sum
             arrays[f"{name}_distance"] = np.array(np.linalg.norm(path.weights[-1] - end))
             for observable, function in self._observables(problem).items():
-                seen = [flat_value(function, torch.tensor(row, dtype=problem.dtype)) for row in path.weights]
+                seen = [flat_value(function, _at(problem, row)) for row in path.weights]
                 arrays[f"{name}_{observable}"] = np.array(seen)
         return Result(arrays, _info(problem, started))

@@ -61,11 +61,11 @@ def closed_form_along(
     lr, beta2 = rule.lr_at(1.0), rule.beta2
     rows = []
     for row in weights:
-        w = torch.tensor(row, dtype=problem.dtype)
+        w = torch.tensor(row, dtype=problem.dtype, device=problem.device)
         point, u, S, slopes = _sharpest(problem, w)
         g = point.gradient
         variance = scalar_rmsprop_variance(g, slopes, S, lr, beta2)
-        state = State(t=1.0, nu=torch.tensor((lr * S / 2.0) ** 2, dtype=w.dtype))
+        state = State(t=1.0, nu=torch.tensor((lr * S / 2.0) ** 2, dtype=w.dtype, device=w.device))
         P = float(rule.preconditioner(state))
         found = local_flow(point, rule, state, u[None] / P**0.5).rates(1e-3).oscillation
         solved = 0.0 if found is None else float(found.X[0, 0]) / P
@@ -96,7 +96,7 @@ def penalty_shares(experiment: FlowRun, weights: np.ndarray) -> np.ndarray:
     problem, rule = experiment.problem(), _scalar(experiment)
     shares = []
     for row in weights:
-        _, _, S, slopes = _sharpest(problem, torch.tensor(row, dtype=problem.dtype))
+        _, _, S, slopes = _sharpest(problem, torch.tensor(row, dtype=problem.dtype, device=problem.device))
         shares.append(penalty_share(slopes, S, rule.lr_at(1.0), rule.beta2))
     return np.array(shares)
 

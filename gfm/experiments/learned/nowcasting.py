@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from gfm.checks import one_of
 from gfm.data import Dataset
+from gfm.device import chosen
 from gfm.experiments.learned.image_tasks import SETS, network, task
 from gfm.experiments.learned.least_squares import make_forecaster
 from gfm.experiments.learned.nowcast_run import (
@@ -184,11 +185,11 @@ class Nowcasting(Experiment):
         held = max(len(windows) // 4, 1)
         work = float(self.fitted_runs * self.fitted_steps)
         if isinstance(model, LayerwiseFlow):
-            model.fit(fitted)
+            model.fit(fitted, device=chosen())
             if self.method == TUNED:
                 work += self._tune(model, fitted.prefix(self.seen), data)
         else:
-            model.fit(*fitted.split(len(windows) - held, held))
+            model.fit(*fitted.split(len(windows) - held, held), device=chosen())
         return model, work
 
     def _tune(self, model: LayerwiseFlow, windows: Trajectories, data: Dataset) -> float:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from gfm.device import chosen
 from gfm.experiments.learned.least_squares import add_report, make_forecaster
 from gfm.experiments.learned.small_networks import OBSERVED, WIDTH, flow_options, small_networks, split_sizes
 from gfm.forecasters import Forecaster
@@ -77,4 +78,4 @@ class NetworkTransfer(Experiment):
             most = max(DAMPINGS.index(d) for n, a, d in self.forecasters if (n, a) == (name, aware))
             options["damping"] = DAMPINGS[most]
         model = make_forecaster(name, OBSERVED, self.epochs, seed=self.replicate, **options)
-        return model.fit(train, validation=validation)
+        return model.fit(train, validation=validation, device=chosen())

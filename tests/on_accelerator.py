@@ -1,0 +1,181 @@
+"""Runs, derivatives and fits on a pretended accelerator; started by test_device.py in a process of its own."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from accelerator import DEVICE, FETCHED
+from toys import tiny_data, tiny_net
+
+import gfm
+from gfm import forecasters, nets
+from gfm.central import Minibatch, Settings
+from gfm.experiments.central import stored_weights
+from gfm.experiments.central.flow_run import FlowRun
+from gfm.experiments.central.stationary_points import StationaryPaths, StationaryPoints
+from gfm.forecasting.training import Training
+from gfm.optimizers import Adam, GradientDescent, HeavyBall, RMSProp, ScalarRMSProp
+from gfm.store import Context
+from gfm.trajectories import Trajectories
+
+ALL = ("discrete", "midpoint", "stable", "central")
+
+
+@pytest.fixture(autouse=True)
+def _modules_take_other_tensors():
+    before = torch.__future__.get_overwrite_module_params_on_conversion()
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
+    yield
+    torch.__future__.set_overwrite_module_params_on_conversion(before)
+
+
+def problem(where=None, net=tiny_net, data=tiny_data, **options):
+    module, (x, y) = net(), data()
+    if where is not None:
+        module, x, y = module.to(where), x.to(where), y.to(where)
+    made = gfm.Problem(module, x, y, **options)
+    assert where is None or made.device == where
+    return made
+
+
+def same(one, other):
+    assert one.arrays.keys() == other.arrays.keys()
+    for name in one.arrays:
+        if "seconds" not in name:
+            assert np.array_equal(one.arrays[name], other.arrays[name], equal_nan=True), name
+
+
+def test_the_gate_can_fail():
+    with pytest.raises(RuntimeError, match="lies on the processor"):
+        torch.ones(3).to(DEVICE) + torch.ones(3)
+    before = FETCHED["number"]
+    assert float(torch.ones(3).to(DEVICE).sum()) == 3.0 and FETCHED["number"] == before + 1
+
+
+@pytest.mark.parametrize(("rule", "processes"), [
+    (GradientDescent(lr=0.8), (*ALL, "rod", "edge")), (HeavyBall(lr=0.2), ALL),
+    (ScalarRMSProp(lr=0.05, beta2=0.9), ALL), (RMSProp(lr=0.01, beta2=0.9, eps=1e-3), ALL),
+    (Adam(lr=0.005), ALL), (GradientDescent(lr=lambda t: 0.8 - 0.01 * t), ALL),
+], ids=lambda v: type(v).__name__ if not isinstance(v, tuple) else "")
+def test_runs_are_the_same(rule, processes):
+    options = {"warmup": 2, "processes": processes, "keep_weights": 2}
+    here, there = (gfm.central.run(problem(where), rule, 5, **options) for where in (None, DEVICE))
+    for name in processes:
+        assert np.array_equal(here[name].loss, there[name].loss)
+        assert np.array_equal(here[name].eigenvalues, there[name].eigenvalues, equal_nan=True)
+        assert np.array_equal(here[name].weights, there[name].weights)
+
+
+@pytest.mark.parametrize("settings", [
+    Settings(dense=True), Settings(refresh_substeps=True), Settings(band=None, substeps=2),
+], ids=["dense", "fresh", "no band"])
+def test_so_are_they_with_other_settings(settings):
+    here, there = (gfm.central.run(problem(where), GradientDescent(lr=0.8), 4, processes=["central"],
+                                   settings=settings)["central"].loss for where in (None, DEVICE))
+    assert np.array_equal(here, there)
+
+
+def test_runs_by_pieces_with_observables_and_a_checkpoint(tmp_path):
+    names = ("discrete", "central")
+    for where in (None, DEVICE):
+        options = {"processes": names, "checkpoint": tmp_path / str(where), "checkpoint_every": 2, "keep_weights": 1,
+                   "observables": {"square": lambda w: w @ w}}
+
+        def kill(done, _):
+            if done == 3:
+                raise KeyboardInterrupt
+
+        whole = gfm.central.run(problem(where, batch_size=100), GradientDescent(lr=0.8), 4,
+                                **{**options, "checkpoint": None})
+        with pytest.raises(KeyboardInterrupt):
+            gfm.central.run(problem(where, batch_size=100), GradientDescent(lr=0.8), 4, progress=kill, **options)
+        again = gfm.central.run(problem(where, batch_size=100), GradientDescent(lr=0.8), 4, **options)
+        for name in names:
+            assert np.array_equal(whole[name].loss, again[name].loss)
+            assert np.array_equal(whole[name].weights, again[name].weights)
+
+
+def test_mini_batches():
+    here, there = (gfm.central.run(problem(where), GradientDescent(lr=0.3), 10, processes=["minibatch"],
+                                   minibatch=Minibatch(batch_size=20))["minibatch"].loss for where in (None, DEVICE))
+    assert np.array_equal(here, there)
+
+
+@pytest.mark.parametrize("net", sorted(nets.available()))
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+def test_derivatives_of_every_network(net, loss):
+    run = FlowRun(**{"data": "sorting", "length": 4, "n": 12} if net in nets.available("tokens") else
+                  {"data": "digits", "classes": 3, "targets": "one_hot", "n": 12}, net=net, size="tiny", loss=loss)
+    found = []
+    for where in (None, DEVICE):
+        data, module = run.dataset, nets.build(net, run.dataset, size="tiny", dtype=torch.float64)
+        x, y = data.inputs, data.targets
+        made = gfm.Problem(*((v if where is None else v.to(where)) for v in (module, x, y)), loss)
+        v = torch.linspace(-1, 1, made.p, dtype=torch.float64).to(made.device)
+        found.append([made.loss(made.w0), made.gradient(made.w0), made.hvp(made.w0, v), made.third(made.w0, v, v)])
+    for a, b in zip(*found, strict=True):
+        assert torch.allclose(torch.as_tensor(a), torch.as_tensor(b).cpu(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """Experiments compute on the pretended accelerator once this is called."""
+    def move():
+        monkeypatch.setattr("gfm.device.chosen", lambda dtype=None: DEVICE)
+
+    return move
+
+
+SMALL = FlowRun(n=40, hidden=(4,), lr=0.3, steps=6, keep_weights=2, outputs=2, settings=Settings(substeps=2))
+
+
+def test_an_experiment_is_the_same_and_says_where_it_was_computed(device):
+    here = SMALL.compute(Context())
+    device()
+    there = replace(SMALL).compute(Context())
+    same(here, there)
+    assert here.info["device"] == "cpu" and there.info["device"] == "pretended"
+
+
+def test_what_is_computed_from_stored_weights(device, monkeypatch, tmp_path):
+    monkeypatch.setenv("GFM_STORE", str(tmp_path))
+    scalar = replace(SMALL, optimizer="scalar_rmsprop", lr=0.03, beta2=0.9, steps=8)
+    adaptive = {"optimizer": "rmsprop", "lr": 0.003, "beta2": 0.9, "n": 40, "hidden": (4,), "steps": 8,
+                "keep_weights": 2, "outputs": 2, "coordinates": 10**6}
+    points = StationaryPoints.from_parameters(every=4, **adaptive)
+    paths = StationaryPaths.from_parameters(start=2, length=4, **adaptive)
+    rows = np.stack([scalar.problem().w0.cpu().numpy()])
+    found = []
+    for move in (None, device):
+        if move:
+            move()
+        found.append([
+            stored_weights.sharpness_at(scalar, rows),
+            stored_weights.closed_form_along(scalar, rows, np.array([0.03]), np.array([0.9]))["variance"],
+            stored_weights.penalty_shares(scalar, rows),
+            points.compute(Context()).arrays["nu_still"], paths.compute(Context()).arrays["full_loss"],
+        ])
+    for a, b in zip(*found, strict=True):
+        assert np.array_equal(a, b, equal_nan=True)
+
+
+TRAINED = sorted(  # the LSTM's fused kernels need a real one
+    {name for name, kind in forecasters.available().items() if "training" in inspect.signature(kind).parameters}
+    - {"lstm"})
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_networks_are_trained_there(name, monkeypatch):
+    rates = np.random.default_rng(0).uniform(0.02, 0.1, (8, 1, 2))
+    runs = np.exp(-rates * np.arange(61)[:, None]) + 0.01 * np.random.default_rng(1).normal(size=(8, 61, 2))
+    train, held = Trajectories(runs[:6]), Trajectories(runs[6:])
+    monkeypatch.setattr("gfm.forecasting.base.usable", lambda device: torch.device(device or "cpu"))
+    here, there = (
+        forecasters.available()[name](training=Training(epochs=1, batch=8)).fit(train, validation=held, device=where)
+        .forecast(held.prefix(6), 54) for where in ("cpu", DEVICE)
+    )
+    assert np.allclose(here, there, rtol=1e-3, atol=1e-4)
