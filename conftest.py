@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT / "tests"))  # what tests share: toys, the comparison of nbval
-pytest_plugins = ["reproduction", "tracing"]
+pytest_plugins = ["reproduction"]
 BUILD = ROOT / "build" / "test"
 # A worker takes a whole file: long ones begin first, so that none is left running alone at the end.
 LONG = ("tests/site", "tests/test_recipes.py", "tests/test_lint.py", "tests/central", "tests/book", "tests/experiments",

@@ -62,6 +62,7 @@ def test_unknown_commands_and_options_are_code_2(project):
     assert gfm(project, "rum").returncode == gfm(project, "run", "toy", "--fast").returncode == 2
 
 
+@pytest.mark.no_cover
 def test_a_run_with_other_parameters_counts_for_nothing(project):
     """The README's way: run one notebook, change a parameter, hold its claims against the bounds."""
     assert "0 claims hold" in gfm(project, "check").stdout

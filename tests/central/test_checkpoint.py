@@ -74,6 +74,7 @@ def resumed_at(kind, rule, steps):
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.no_cover
 def test_a_process_goes_on_bit_for_bit_from_its_state(name, rule):
     """Everything that a process holds after its next step is the same: what a state lacks would differ."""
     for steps in (0, 1, 8):
@@ -104,6 +105,7 @@ def test_an_attribute_that_the_state_lacks_is_found():
 
 
 @pytest.mark.parametrize("rule", [RULES["gd"], RULES["rmsprop"]], ids=["gd", "rmsprop"])
+@pytest.mark.no_cover
 def test_a_run_resumed_later_or_sooner_gives_the_same_result(tmp_path, rule):
     path, steps = tmp_path / "run.checkpoint", 10
 
@@ -202,6 +204,7 @@ def test_a_checkpoint_that_cannot_be_read_is_refused(tmp_path):
         resumed(path, tiny_problem(), GradientDescent(lr=0.1))
 
 
+@pytest.mark.no_cover
 def test_a_checkpoint_serves_other_thread_counts_and_equal_schedules(tmp_path):
     path, threads = tmp_path / "run.checkpoint", torch.get_num_threads()
     killed(path, tiny_problem(), GradientDescent(lr=0.1))

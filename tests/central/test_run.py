@@ -18,6 +18,7 @@ from gfm.optimizers import GradientDescent, RMSProp, ScalarRMSProp
 run = gfm.central.run
 
 
+@pytest.mark.no_cover
 def test_on_a_quadratic_everything_is_known():
     h, w, lr, steps = np.array([1.0, 0.3]), np.array([1.0, -2.0]), 0.5, 12
     found = run(quadratic(h.tolist(), w.tolist()), GradientDescent(lr=lr), steps, substeps=200)
@@ -42,6 +43,7 @@ def test_the_stable_flow_is_that_of_a_general_solver():
     assert np.linalg.norm(found["stable"].weights[-1] - exact) < 5e-3 * moved
 
 
+@pytest.mark.no_cover
 def test_euler_substeps_converge_at_first_order():
     """A14: halving the substep halves the change of the central flow's loss."""
     losses = [
@@ -92,9 +94,10 @@ def test_oscillation_lives_where_the_edge_is(edge_run):
 
 @pytest.mark.parametrize(("rule", "steps"), [
     (GradientDescent(lr=0.5), 60), (ScalarRMSProp(lr=0.05, beta2=0.9), 60),
-    (RMSProp(lr=0.01, beta2=0.9, eps=1e-3, bias_correction=True), 8),
+    (RMSProp(lr=0.01, beta2=0.9, eps=1e-3, bias_correction=True), 12),
 ], ids=["gd", "scalar", "rmsprop"])
 @pytest.mark.parametrize(("band", "error"), [(1e-4, 1e-5), (None, 1e-3)], ids=["narrow", "default"])
+@pytest.mark.no_cover
 def test_the_critical_share_does_not_matter(rule, steps, band, error):
     """D4: which directions are let into the condition early does not change the flow, but for what its band allows."""
     low, high = (
@@ -108,6 +111,7 @@ def test_the_critical_share_does_not_matter(rule, steps, band, error):
     assert np.nanmax(low.sigma) > 0 and low.critical.max() >= 1
 
 
+@pytest.mark.no_cover
 def test_both_precisions_give_the_same_flow():
     single, double = (
         run(tiny_problem(dtype), GradientDescent(lr=0.5), 50, processes=["central"])["central"]
@@ -121,6 +125,7 @@ def test_both_precisions_give_the_same_flow():
 @pytest.mark.parametrize(("rule", "steps"), [
     (ScalarRMSProp(lr=0.03, beta2=0.9), 260), (RMSProp(lr=0.01, beta2=0.9, eps=1e-3, bias_correction=True), 80),
 ], ids=["scalar rmsprop", "rmsprop"])
+@pytest.mark.no_cover
 def test_adaptive_optimizers_reach_and_keep_the_edge(rule, steps):
     found = run(tiny_problem(), rule, steps, processes=["discrete", "central"], warmup=10)
     top = found["central"].eigenvalues[:, 0]
@@ -129,6 +134,7 @@ def test_adaptive_optimizers_reach_and_keep_the_edge(rule, steps):
     assert np.median(np.abs(found["central"].predicted_loss[-25:-5] - smooth) / smooth) < 0.25
 
 
+@pytest.mark.no_cover
 def test_pieces_of_the_data_give_the_same_run():
     whole = run(tiny_problem(), GradientDescent(lr=0.5), 30)
     pieces = run(tiny_problem(batch_size=50), GradientDescent(lr=0.5), 30)

@@ -15,6 +15,7 @@ run = gfm.central.run
 
 
 @pytest.mark.parametrize("name", ["warmup", "cosine"])
+@pytest.mark.no_cover
 def test_the_optimizer_takes_the_rate_of_its_step_and_the_flow_that_of_its_time(name):
     problem, warmup, steps = tiny_problem(), 3, 15
     rate = named(name, 0.3, warmup + steps)
@@ -40,6 +41,7 @@ def test_the_optimizer_takes_the_rate_of_its_step_and_the_flow_that_of_its_time(
 @pytest.mark.parametrize(("name", "peak", "length", "first", "steps"), [
     ("warmup", 1.2, 300, 38, 58), ("cosine", 0.8, 100, 25, 45),
 ])
+@pytest.mark.no_cover
 def test_the_central_flow_holds_the_edge_of_the_rate_of_the_moment(name, peak, length, first, steps):
     """Sharpness 2 / lr(t), from the whole Hessian, while lr rises or falls by a quarter and more."""
     problem, rate = tiny_problem(), named(name, peak, length)
@@ -53,6 +55,7 @@ def test_the_central_flow_holds_the_edge_of_the_rate_of_the_moment(name, peak, l
     assert np.nanmax(flow.sigma[first:]) > 0
 
 
+@pytest.mark.no_cover
 def test_an_adaptive_rule_holds_its_edge_under_a_schedule():
     """RMSProp after warm-up steps, past the steep start, with the learning rate falling."""
     rule = RMSProp(lr=named("cosine", 0.012, 120), beta2=0.9, eps=1e-3, bias_correction=True)
@@ -61,6 +64,7 @@ def test_an_adaptive_rule_holds_its_edge_under_a_schedule():
     assert flow.lr[16] > 1.25 * flow.lr[-1]
 
 
+@pytest.mark.no_cover
 def test_a_schedule_given_by_whole_steps_only_is_the_smooth_one():
     """Such schedules jump at every step; between steps both are the same line."""
     smooth, jumping = (lambda t: 0.21 + 0.0014 * t), (lambda t: 0.21 + 0.0014 * int(t))
@@ -71,6 +75,7 @@ def test_a_schedule_given_by_whole_steps_only_is_the_smooth_one():
         assert np.allclose(one[name].loss, other[name].loss, rtol=1e-10)
 
 
+@pytest.mark.no_cover
 def test_a_stair_at_the_edge_is_noted():
     rate = lambda t: 0.5 if t < 40 else 0.55  # noqa: E731
     with pytest.warns(UserWarning, match="central at step 39: the learning rate rises by more than 5%"):

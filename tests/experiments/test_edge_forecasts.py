@@ -20,6 +20,7 @@ def test_the_average_path_is_free_of_the_oscillation_and_needs_its_margin():
     assert len(found) == runs.steps + 1
 
 
+@pytest.mark.no_cover
 def test_the_forecasts_of_a_replicate():
     found = EdgeForecast(**TINY, fitted=3, epochs=1).compute(Context())
     horizon, blocks = 28, 2

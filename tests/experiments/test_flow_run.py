@@ -34,6 +34,7 @@ def checkpoint(store):
     return store.entry(SMALL.name, f".{key_of(SMALL)}.checkpoint")
 
 
+@pytest.mark.no_cover
 def test_a_killed_experiment_goes_on_to_the_result_of_an_unbroken_one(store, tmp_path):
     unbroken = obtain(SMALL, Store(tmp_path / "other", ()), progress=lambda done, total: None)
     with pytest.raises(Killed):

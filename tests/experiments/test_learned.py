@@ -132,6 +132,7 @@ def ablation_errors(variant):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.no_cover
 def test_every_ablation_runs(variant):
     errors = ablation_errors(variant)
     assert np.isfinite(errors).all()
@@ -159,6 +160,7 @@ def test_unknown_names():
 SHORT = {"seeds": 1, "most": 44, "fitted_runs": 1, "fitted_steps": 120, "epochs": 1}
 
 
+@pytest.mark.no_cover
 def test_nowcasting_runs_and_without_forecaster_never_jumps():
     plain = compute(Nowcasting("none", **SHORT)).arrays
     assert plain["looks"].sum() == 0 and np.isnan(plain["steps"]).all()  # 44 steps do not reach the threshold
@@ -168,6 +170,7 @@ def test_nowcasting_runs_and_without_forecaster_never_jumps():
         assert jumping["at"].shape == (1, 3, 2, 2) and np.isfinite(jumping["at"]).all()
 
 
+@pytest.mark.no_cover
 def test_the_tuned_flow_lowers_the_loss_more_than_the_fitted_one_and_its_work_is_counted():
     options = SHORT | {"ahead": (6,), "stride": 2, "gate": 0, "fitted_steps": 160}
     tuning = {"rounds": 1, "tuning_steps": 60, "played_runs": 1, "played_steps": 80}
@@ -285,6 +288,7 @@ def test_a_twin_goes_the_same_way_and_leaves_the_run_alone():
 
 
 @pytest.mark.parametrize("forecaster", ["ols", "mixer", "nino"])
+@pytest.mark.no_cover
 def test_the_cost_of_a_forecast_of_a_network(forecaster):
     """Also for forecasters that look at all weights together and take no part of them."""
     info = compute(ForecastCost(forecaster, epochs=1, repeats=1, steps=60)).info
@@ -300,6 +304,7 @@ def test_memory_that_work_takes_is_seen_though_it_is_freed():
     assert idle < 2e6 and 60e6 < grown(lambda: np.ones(8_000_000).sum()) < 80e6
 
 
+@pytest.mark.no_cover
 def test_variants_without_time_are_other_models():
     """The name says what is left out: with the same seed the forecasts differ from those with time."""
     for with_time, without in (("whole model", "time: not used"),

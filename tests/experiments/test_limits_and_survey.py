@@ -20,6 +20,7 @@ from gfm.store import Result, obtain
 SMALL = {"n": 60, "hidden": (6,), "steps": 30}
 
 
+@pytest.mark.no_cover
 def test_limits_rows_and_claims():
     families = {"gelu": {"lr": [0.02, 0.35], "activation": "gelu"},
                 "cross-entropy": {"lr": [0.9], "activation": "gelu", "loss": "cross_entropy", "targets": "indices",

@@ -50,6 +50,7 @@ def decays(tmp_path):
 
 
 @pytest.mark.parametrize("method", ["ols", "affine-flow", "mixer"])
+@pytest.mark.no_cover
 def test_a_model_is_learned_once_and_used_again(decays, method):
     model = decays / "m" / "model.npz"
     code, said = cli(decays / "prefix.npz", decays / "one.npz", "--horizon", 8, "--method", method, "--train",

@@ -56,6 +56,7 @@ def test_chunks_do_not_change_the_forecast(network, scale, runs, parameters):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("network", [False, True])
+@pytest.mark.no_cover
 def test_peak_memory_of_a_forecast(network):
     """A process's peak grows by no more than the stated memory and the result; unbounded it would."""
 

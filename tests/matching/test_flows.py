@@ -145,6 +145,7 @@ def cubic(runs=200, steps=60):
 
 
 @pytest.mark.parametrize("view", ["coordinate", "vector"])
+@pytest.mark.no_cover
 def test_the_network_learns_what_the_affine_part_cannot(view):
     training = Training(rate=5e-3, batch=20, epochs=60, patience=60)
     few = Conditioning("ends", "none")  # two observed states: with all seven even a linear map does well

@@ -63,6 +63,7 @@ def test_the_linear_start_continues_a_piecewise_linear_field_exactly(scale):
 
 
 @pytest.mark.parametrize("state", STATES)
+@pytest.mark.no_cover
 def test_least_squares_descents_are_continued(state):
     train, held, test = Trajectories(least_squares(3, "GD", 1).weights).split(100, 50, 50)
     fitted = model(20, network=Network(hidden=(), state=state)).fit(train, held)
@@ -112,6 +113,7 @@ def test_without_a_ridge_the_linear_start_minimises_the_loss_of_flow_matching(aw
 
 
 # -- the network ---------------------------------------------------------------------------------
+@pytest.mark.no_cover
 def test_the_network_learns_what_the_linear_layer_cannot():
     """dx/dt = -x^3, whose future is no affine function of two states."""
     states = [np.random.default_rng(1).uniform(-1.5, 1.5, size=(200, 1, 2))]

@@ -140,6 +140,7 @@ def test_every_element_of_the_notebook_is_judged_in_it(path):
 
 
 @each_notebook
+@pytest.mark.no_cover
 def test_its_profiles_name_parameters_that_it_has(path):
     notebook = Notebook(ROOT, path)
     assert profile_parameters(ROOT, notebook, "book")["profile"] == "book"

@@ -103,6 +103,7 @@ def test_effective_eigenvalues_are_those_of_dense_matrices(name):
 
 
 @pytest.mark.parametrize("name", RULES)
+@pytest.mark.no_cover
 def test_they_train_and_resume_bit_for_bit(tmp_path, name):
     path = tmp_path / "run.checkpoint"
     options = {"processes": ["discrete", "midpoint", "minibatch"], "settings": Settings(eigen_every=3)}

@@ -100,6 +100,7 @@ def test_rules_that_fit_together_pass(rule, dtype):
     check_rule(rule, tiny_problem().w0.to(dtype))
 
 
+@pytest.mark.no_cover
 def test_a_rule_with_a_state_of_its_own_has_its_own_flow():
     """On a quadratic: dw/dt = -lr / (1 + 0.1 age) h w with age 0.5 (1 + t) has a closed solution."""
     problem = quadratic([1.0, 3.0], [1.0, -2.0])

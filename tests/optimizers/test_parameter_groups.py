@@ -100,6 +100,7 @@ class Penalised(nn.Module):
         return torch.cat([self.net(x), (self.decay**0.5 * weights).expand(len(x), -1)], 1)
 
 
+@pytest.mark.no_cover
 def test_the_flow_of_decoupled_decay_is_that_of_the_penalty_under_gradient_descent():
     """They are the same rule there, so both flows, and their edges, must be the same."""
     (x, y), lr, decay = tiny_data(16), 1.0, 0.02
@@ -146,6 +147,7 @@ def held(state):
 
 
 @pytest.mark.parametrize("rule", [RMSProp(lr=0.01, beta2=0.9, eps=1e-3), Adam(lr=0.01, beta1=0.5, beta2=0.9, eps=1e-3)])
+@pytest.mark.no_cover
 def test_adaptive_rules_with_groups_are_held_at_their_edge(rule):
     rule = ParameterGroups(rule, {"*.weight": Group(0.8, 1.0), "*.bias": Group(2.0)})
     found = run(tiny_problem(), rule, 40, processes=("discrete", "central"), warmup=10)

@@ -59,6 +59,7 @@ def test_penalties_that_are_none_are_refused(options, words):
 
 
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+@pytest.mark.no_cover
 def test_calls_where_gradients_are_switched_off(context):
     optimizer = gfm.optimizers.RMSProp(lr=0.01, beta2=0.9)
 

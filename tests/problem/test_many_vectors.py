@@ -68,6 +68,7 @@ class Filling(nn.Module):
     lambda: Attending().eval(), lambda: Attending().train(),
     Branching, lambda: Filling(False), lambda: Filling(True),
 ])
+@pytest.mark.no_cover
 def test_several_vectors_at_once_are_right_whatever_the_layers(build):
     module, (x, y) = build(), data()
     start = {name: value.clone() for name, value in module.state_dict().items()}

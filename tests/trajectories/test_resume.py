@@ -63,6 +63,7 @@ def test_stopped_and_unbroken_are_the_same(name, tmp_path):
     assert not list(tmp_path.iterdir())  # nothing is left behind
 
 
+@pytest.mark.no_cover
 def test_killed_process(tmp_path):
     """The same with a process that is killed from outside, so that nothing of it can tidy up."""
     path = tmp_path / "recording.pt"
