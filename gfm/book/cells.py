@@ -20,9 +20,9 @@ from gfm.book.element import Element
 from gfm.book.register import Register
 from gfm.book.runs.notebooks import NoSuchProfile, Notebook, profile_parameters, source_of
 from gfm.errors import InputError, UnknownNameError
-from gfm.store import Experiment, Result, Store, key_of
+from gfm.store import Experiment, Store, key_of
 
-__all__ = ["Cell", "cell", "cells"]
+__all__ = ["Cell", "asked", "cell", "cells"]
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,15 @@ class Cell:
     missing: str = ""
 
     @cached_property
-    def found(self) -> tuple[Result | None, str]:
-        """The stored result and where it was found, or None and the reason why there is none."""
-        return Store().find(self.experiment.name, self.key) if self.key else (None, self.missing)
+    def stored(self) -> tuple[bool, str, float | None]:
+        """Whether there is a result, where it was found or why there is none, and the seconds that it took.
 
-    @property
-    def seconds(self) -> float | None:
-        """How long the computation took, here or where a committed result comes from; None if it was never done."""
-        result, _ = self.found
-        return None if result is None else result.provenance.get("seconds")
+        The result itself is not kept: those of a whole profile together are large.
+        """
+        if not self.key:
+            return False, self.missing, None
+        result, why = Store().find(self.experiment.name, self.key)
+        return result is not None, why, result.provenance.get("seconds") if result else None
 
 
 def cells(register: Register, profile: str, notebooks: Iterable[str] = ()) -> list[Cell]:
@@ -103,7 +103,7 @@ def asked(notebook: Notebook, parameters: Mapping[str, Any]) -> list[Experiment]
         return found
 
     class Reader(Element):
-        def obtain(self, experiment: Experiment) -> Result:
+        def obtain(self, experiment: Experiment) -> Any:
             found.append(experiment)
             return _Unknown()
 
@@ -123,11 +123,8 @@ def _shows_nothing(*arguments: Any, **options: Any) -> Any:
     pass
 
 
-class _Unknown(Result):
+class _Unknown:
     """Stands in for a result, and for whatever is taken from it; its values cannot be used."""
-
-    def __init__(self) -> None:
-        pass
 
     def __getattribute__(self, name: str) -> Any:
         return object.__getattribute__(self, name) if name.startswith("__") else _Unknown()

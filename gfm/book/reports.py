@@ -24,15 +24,14 @@ def cells(register: Register, profile: str, notebooks: Sequence[str] = (), as_js
     if as_json:
         print(json.dumps([
             {"key": c.key, "experiment": c.experiment.name, "parameters": c.experiment.parameters(),
-             "notebook": c.notebook, "stored": c.found[0] is not None, "why": c.found[1], "seconds": c.seconds}
+             "notebook": c.notebook, **dict(zip(("stored", "why", "seconds"), c.stored, strict=True))}
             for c in found], indent=1))
         return
-    rows = [[c.key[:12] or "–", c.experiment.name, c.notebook, "–" if c.seconds is None else f"{c.seconds:.0f}",
-             c.found[1] if c.key else "its data are not here"] for c in found]
+    rows = [[c.key[:12] or "–", c.experiment.name, c.notebook, "–" if seconds is None else f"{seconds:.0f}",
+             why if c.key else "its data are not here"] for c in found for _, why, seconds in [c.stored]]
     if rows:
         print(table(["key", "experiment", "notebook", "seconds", "result"], rows))
-    stored = sum(c.found[0] is not None for c in found)
-    print(f"{len(found)} cells, {stored} stored.")
+    print(f"{len(found)} cell{'s' * (len(found) != 1)}, {sum(c.stored[0] for c in found)} stored.")
 
 
 def check(profile: str | None) -> None:

@@ -75,7 +75,7 @@ def test_listing_leaves_no_trace(register, monkeypatch, tmp_path):
     monkeypatch.setenv("GFM_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("GFM_BUILD", str(tmp_path / "build"))
     found = cells(register, "smoke", ["both/noise.ipynb"])
-    assert found and all(c.found[0] is None and c.seconds is None for c in found)
+    assert found and all(c.stored == (False, "no stored result", None) for c in found)
     assert not list(tmp_path.iterdir())
 
 
@@ -92,7 +92,7 @@ def test_where_the_data_are_missing_the_list_says_so(register, monkeypatch):
 
     monkeypatch.setattr(FlowRun, "data_fingerprint", missing)
     found = cells(register, "paper", ["central-flows/gd-predictions.ipynb"])
-    assert found and all(c.key == "" and "CIFAR-10" in c.missing and c.found[0] is None for c in found)
+    assert found and all(c.key == "" and c.stored == (False, "CIFAR-10 is not here.", None) for c in found)
 
 
 @pytest.mark.parametrize("key", ["", "nothing"])
@@ -111,6 +111,6 @@ def test_one_cell_is_computed_from_the_command_line_and_then_listed_as_stored(re
     made = run(app, ["cell", key[:10], name, "--profile", "smoke"])
     assert made.exit_code == 0 and f"{key}: computed" in made.output
     after = run(app, ["cells", name, "--profile", "smoke"])
-    assert key[:12] in after.output and "1 cells, 1 stored." in after.output
+    assert key[:12] in after.output and "1 cell, 1 stored." in after.output
     again = run(app, ["cell", key, name, "--profile", "smoke"])
     assert again.exit_code == 0 and "stored result, same parameters" in again.output
