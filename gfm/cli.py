@@ -239,12 +239,13 @@ def cite(notebook: Annotated[str | None, typer.Argument(help="a notebook; defaul
 
 def _compute_on(device: str | None) -> None:
     """Hand the device on to the experiments of this process and of the kernels it starts."""
+    from gfm.device import VARIABLE, chosen
+
     if device is not None:
+        os.environ[VARIABLE] = device
+    if os.environ.get(VARIABLE):
         import torch
 
-        from gfm.device import VARIABLE, chosen
-
-        os.environ[VARIABLE] = device
         chosen(torch.float32)
 
 

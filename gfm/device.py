@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import os
-
-import torch
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
 from gfm.errors import InputError
 
-__all__ = ["VARIABLE", "chosen"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["VARIABLE", "chosen", "noted"]
 
 VARIABLE = "GFM_DEVICE"
 """The environment variable that names the device: auto (the default), cpu, cuda, cuda:1, mps."""
+_USED: ContextVar[set[str] | None] = ContextVar("used", default=None)
 
 
-def chosen(dtype: torch.dtype = torch.float64) -> torch.device:
-    """The device of ``GFM_DEVICE`` for computations in this dtype.
+@contextmanager
+def noted() -> Iterator[set[str]]:
+    """Within the block, the kinds of device that :func:`chosen` gives are collected in the set."""
+    used: set[str] = set()
+    before = _USED.set(used)
+    try:
+        yield used
+    finally:
+        _USED.reset(before)
+
+
+def chosen(dtype: torch.dtype | None = None) -> torch.device:
+    """The device of ``GFM_DEVICE`` for computations in this dtype (None: float64).
 
     ``auto`` is CUDA where there is one, else Apple's GPU (mps) unless the dtype is float64, which it lacks, else the
     processor. Products of matrices keep their full precision (no TF32), as in the authors' code.
@@ -23,8 +40,10 @@ def chosen(dtype: torch.dtype = torch.float64) -> torch.device:
     Raises:
         InputError: The device is unknown, not available here, or lacks the dtype.
     """
+    import torch  # the command line reads VARIABLE, and loads torch only where a device is named
+
     asked = os.environ.get(VARIABLE, "").strip() or "auto"
-    single = dtype != torch.float64
+    single = dtype not in (None, torch.float64)
     if asked == "auto":
         asked = "cuda" if torch.cuda.is_available() else "mps" if single and torch.mps.is_available() else "cpu"
     try:
@@ -42,4 +61,7 @@ def chosen(dtype: torch.dtype = torch.float64) -> torch.device:
                          "(--device cpu).")
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    used = _USED.get()
+    if used is not None:
+        used.add(device.type)
     return device

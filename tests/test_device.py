@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from typer.testing import CliRunner
 from gfm.cli import app, join_parameters
 from gfm.device import VARIABLE, chosen
 from gfm.errors import InputError
+from gfm.store import Experiment, Result, obtain
 
 TESTS = Path(__file__).parent
 
@@ -62,9 +65,30 @@ def test_other_devices_are_refused(monkeypatch, asked):
         chosen()
 
 
+@dataclass(frozen=True)
+class Somewhere(Experiment):
+    name: ClassVar[str] = "somewhere"
+    asks: bool = True
+
+    def compute(self, context):
+        if self.asks:
+            chosen()
+        return Result({})
+
+
+def test_a_result_says_where_it_was_computed(monkeypatch, tmp_path):
+    monkeypatch.setenv(VARIABLE, "cuda:0")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert obtain(Somewhere(), tmp_path).provenance["device"] == "cuda"
+    assert obtain(Somewhere(asks=False), tmp_path).provenance["device"] == "cpu"
+
+
 @pytest.mark.parametrize("command", [
     ["run", "gd-quadratics"], ["build", "--no-run"], ["cell", "0"]], ids=lambda words: words[0])
 def test_the_command_line_refuses_it_before_anything_starts(monkeypatch, command):
     monkeypatch.setenv(VARIABLE, "cpu")
     found = CliRunner().invoke(app, join_parameters([*command, "--device", "gpu"]))
+    assert isinstance(found.exception, InputError) and "'gpu' is unknown" in str(found.exception)
+    monkeypatch.setenv(VARIABLE, "gpu")
+    found = CliRunner().invoke(app, join_parameters(command))
     assert isinstance(found.exception, InputError) and "'gpu' is unknown" in str(found.exception)

@@ -12,9 +12,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from gfm.errors import InputError
-
-__all__ = ["commit", "device", "installed", "machine", "now", "threads", "versions"]
+__all__ = ["commit", "installed", "machine", "now", "threads", "versions"]
 
 _PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "torchdiffeq", "matplotlib")
 
@@ -52,18 +50,6 @@ def threads() -> int | None:
     """Number of threads that torch uses, or None if torch has not been loaded."""
     torch = sys.modules.get("torch")
     return torch.get_num_threads() if torch else None
-
-
-def device() -> str:
-    """The kind of device on which experiments compute (``gfm.device``); the processor if torch has not been loaded."""
-    if "torch" not in sys.modules:
-        return "cpu"
-    from gfm.device import chosen
-
-    try:
-        return chosen().type
-    except InputError:  # asked for single precision only, by an experiment that says itself where it computed
-        return "cpu"
 
 
 def now() -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from gfm import device
 from gfm.errors import InputError, NotStoredError, UnreadableFileError
 from gfm.files import replacing
 from gfm.store import provenance as origin
@@ -159,12 +160,13 @@ def obtain(experiment: Experiment, store: Store | Path | str | None = None,
 
 def _compute(experiment: Experiment, key: str, context: Context) -> Result:
     start = time.perf_counter()
-    result = experiment.compute(context)
+    with device.noted() as used:
+        result = experiment.compute(context)
     known = {"experiment": experiment.name, "key": key, "parameters": experiment.parameters(),
              "data": experiment.data_fingerprint(), "source": _source_digest(experiment),
              "seconds": round(time.perf_counter() - start, 3), "when": origin.now(),
              "threads": origin.threads(), "machine": origin.machine(),
-             "device": result.info.get("device") or origin.device(), "versions": origin.versions()}
+             "device": ", ".join(sorted(used)) or "cpu", "versions": origin.versions()}
     return Result(result.arrays, result.info, known)
 
 

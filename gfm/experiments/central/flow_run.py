@@ -183,7 +183,7 @@ class FlowRun(Experiment):
             found = run()
         found.costs |= spent
         arrays, info = found.to_arrays()
-        return Result(arrays, info | {"seconds": time.perf_counter() - started, "device": problem.device.type})
+        return Result(arrays, info | {"seconds": time.perf_counter() - started})
 
     def _start(self, problem: Problem) -> tuple[optimizers.Optimizer, Tensor | None, dict[str, dict[str, float]]]:
         """The optimizer, the initial weights (None: the module's own), and the costs of reaching them, by name."""
