@@ -56,14 +56,15 @@ def test_the_gate_can_fail():
     assert float(torch.ones(3).to(DEVICE).sum()) == 3.0 and FETCHED["number"] == before + 1
 
 
-@pytest.mark.parametrize(("rule", "processes"), [
-    (GradientDescent(lr=0.8), (*ALL, "rod", "edge")), (HeavyBall(lr=0.2), ALL),
-    (ScalarRMSProp(lr=0.05, beta2=0.9), ALL), (RMSProp(lr=0.01, beta2=0.9, eps=1e-3), ALL),
-    (Adam(lr=0.005), ALL), (GradientDescent(lr=lambda t: 0.8 - 0.01 * t), ALL),
-], ids=lambda v: type(v).__name__ if not isinstance(v, tuple) else "")
-def test_runs_are_the_same(rule, processes):
-    options = {"warmup": 2, "processes": processes, "keep_weights": 2}
-    here, there = (gfm.central.run(problem(where), rule, 5, **options) for where in (None, DEVICE))
+@pytest.mark.parametrize(("rule", "warmup", "processes"), [
+    (GradientDescent(lr=0.8), 30, (*ALL, "rod", "edge")), (HeavyBall(lr=0.4, momentum=0.5), 30, ALL),
+    (ScalarRMSProp(lr=0.05, beta2=0.9), 60, ALL), (RMSProp(lr=0.01, beta2=0.9, eps=1e-3), 2, ALL),
+    (Adam(lr=0.02), 60, ALL), (GradientDescent(lr=lambda t: 0.8 - 0.001 * t), 60, ALL),
+], ids=["descent", "heavy ball", "scalar", "rmsprop", "adam", "schedule"])
+def test_runs_at_the_edge_are_the_same(rule, warmup, processes):
+    options = {"warmup": warmup, "processes": processes, "keep_weights": 2}
+    here, there = (gfm.central.run(problem(where), rule, 4, **options) for where in (None, DEVICE))
+    assert np.nanmax(here["central"].sigma) > 0
     for name in processes:
         assert np.array_equal(here[name].loss, there[name].loss)
         assert np.array_equal(here[name].eigenvalues, there[name].eigenvalues, equal_nan=True)
@@ -71,48 +72,36 @@ def test_runs_are_the_same(rule, processes):
 
 
 @pytest.mark.parametrize("settings", [
-    Settings(dense=True), Settings(refresh_substeps=True), Settings(band=None, substeps=2),
-], ids=["dense", "fresh", "no band"])
+    Settings(dense=True), Settings(refresh_substeps=True, band=None, substeps=2),
+], ids=["dense", "fresh"])
 def test_so_are_they_with_other_settings(settings):
-    here, there = (gfm.central.run(problem(where), GradientDescent(lr=0.8), 4, processes=["central"],
+    here, there = (gfm.central.run(problem(where), GradientDescent(lr=0.8), 2, processes=["central"], warmup=30,
                                    settings=settings)["central"].loss for where in (None, DEVICE))
     assert np.array_equal(here, there)
 
 
-def test_runs_by_pieces_with_observables_and_a_checkpoint(tmp_path):
-    names = ("discrete", "central")
-    for where in (None, DEVICE):
-        options = {"processes": names, "checkpoint": tmp_path / str(where), "checkpoint_every": 2, "keep_weights": 1,
-                   "observables": {"square": lambda w: w @ w}}
-
-        def kill(done, _):
-            if done == 3:
-                raise KeyboardInterrupt
-
-        whole = gfm.central.run(problem(where, batch_size=100), GradientDescent(lr=0.8), 4,
-                                **{**options, "checkpoint": None})
-        with pytest.raises(KeyboardInterrupt):
-            gfm.central.run(problem(where, batch_size=100), GradientDescent(lr=0.8), 4, progress=kill, **options)
-        again = gfm.central.run(problem(where, batch_size=100), GradientDescent(lr=0.8), 4, **options)
-        for name in names:
-            assert np.array_equal(whole[name].loss, again[name].loss)
-            assert np.array_equal(whole[name].weights, again[name].weights)
+def test_runs_by_pieces_of_the_data_with_observables():
+    options = {"processes": ["central"], "warmup": 30, "observables": {"square": lambda w: w @ w}}
+    here, there = (gfm.central.run(problem(where, batch_size=100), GradientDescent(lr=0.8), 1, **options)["central"]
+                   for where in (None, DEVICE))
+    assert np.nanmax(here.sigma) > 0
+    assert np.array_equal(here.loss, there.loss) and np.array_equal(here.square, there.square)
 
 
 def test_a_run_goes_on_from_another_device(tmp_path):
-    options = {"processes": ("discrete", "midpoint", "central"), "keep_weights": 1}
+    options = {"processes": ("discrete", "midpoint", "central"), "keep_weights": 1, "warmup": 30}
 
     def kill(done, _):
         if done == 3:
             raise KeyboardInterrupt
 
-    whole = gfm.central.run(problem(), GradientDescent(lr=0.8), 5, **options)
+    whole = gfm.central.run(problem(), GradientDescent(lr=0.8), 4, **options)
     for first, then in ((DEVICE, None), (None, DEVICE)):
         options |= {"checkpoint": tmp_path / str(first), "checkpoint_every": 2}
         with pytest.raises(KeyboardInterrupt):
-            gfm.central.run(problem(first), GradientDescent(lr=0.8), 5, progress=kill, **options)
+            gfm.central.run(problem(first), GradientDescent(lr=0.8), 4, progress=kill, **options)
         seen = []
-        again = gfm.central.run(problem(then), GradientDescent(lr=0.8), 5, progress=lambda a, b, s=seen: s.append(a),
+        again = gfm.central.run(problem(then), GradientDescent(lr=0.8), 4, progress=lambda a, b, s=seen: s.append(a),
                                 **options)
         assert seen[0] > 0  # it did not start anew
         for name in options["processes"]:
@@ -162,12 +151,12 @@ def test_an_experiment_is_the_same(device):
 
 def test_what_is_computed_from_stored_weights(device, monkeypatch, tmp_path):
     monkeypatch.setenv("GFM_STORE", str(tmp_path))
-    scalar = replace(SMALL, optimizer="scalar_rmsprop", lr=0.03, beta2=0.9, steps=8)
+    scalar = replace(SMALL, optimizer="scalar_rmsprop", lr=0.06, beta2=0.9, warmup=30, steps=4)
     adaptive = {"optimizer": "rmsprop", "lr": 0.003, "beta2": 0.9, "n": 40, "hidden": (4,), "steps": 8,
                 "keep_weights": 2, "outputs": 2, "coordinates": 10**6}
     points = StationaryPoints.from_parameters(every=4, **adaptive)
     paths = StationaryPaths.from_parameters(start=2, length=4, **adaptive)
-    rows = np.stack([scalar.problem().w0.cpu().numpy()])
+    rows = scalar.compute(Context()).arrays["central/weights"][-1:]  # at the edge
     found = []
     for move in (None, device):
         if move:
@@ -179,7 +168,7 @@ def test_what_is_computed_from_stored_weights(device, monkeypatch, tmp_path):
             points.compute(Context()).arrays["nu_still"], paths.compute(Context()).arrays["full_loss"],
         ])
     for a, b in zip(*found, strict=True):
-        assert np.array_equal(a, b, equal_nan=True)
+        assert np.array_equal(a, b) and (a > 0).all()
 
 
 TRAINED = sorted(  # the LSTM's fused kernels need a real one
