@@ -14,6 +14,10 @@ PIP = $(BIN)/python -m pip install -q --disable-pip-version-check
 CROSSCHECK := curvlinops-for-pytorch einconv einops linear_operator
 # Which part of the notebooks make anywhere runs.
 SHARE ?= 1/1
+# What make cluster computes, and where: local, slurm or kubernetes; ARGS goes to snakemake.
+PROFILE ?= smoke
+ON ?= local
+ARGS ?=
 PYTEST := $(BIN)/python -m pytest
 # One worker more than jobs: many tests wait for a browser, a kernel or a process of their own.
 WORKERS := $(shell expr $(JOBS) + 1)
@@ -25,7 +29,7 @@ COVER := --cov --cov-report=term
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env book paper smoke pages test anywhere unit test-python notebooks site check status refresh bench clean
+.PHONY: help env book paper smoke pages cluster test anywhere unit test-python test-cluster notebooks site check status refresh bench clean
 
 help: ## list what can be made
 	@echo "Two commands: make book, make test. All:"
@@ -78,6 +82,17 @@ test: $(STAMP) ## all tests: unit (with coverage), committed notebooks, built pa
 
 anywhere: $(STAMP) ## the committed notebooks under other machines' arithmetic (SHARE=2/5: a part of them)
 	@$(BIN)/python tests/anywhere.py --jobs $(JOBS) --share $(SHARE)
+
+cluster: $(VENV)/cluster ## cells, notebooks and pages on several machines: PROFILE=paper ON=slurm ARGS="--jobs 64"
+	@$(BIN)/snakemake --snakefile workflow/Snakefile --profile workflow/profiles/$(ON) --config profile=$(PROFILE) $(ARGS)
+
+$(VENV)/cluster: $(STAMP) workflow/constraints.txt
+	@echo "Installing snakemake into $(VENV) (once) ..."
+	@$(PIP) $(PIP_ARGS) -c constraints.txt -c workflow/constraints.txt -e '.[cluster]'
+	@touch $@
+
+test-cluster: $(VENV)/cluster ## the workflow on a Slurm of one node, set up here (Debian or Ubuntu, as root; minutes)
+	@$(PYTEST) workflow -x
 
 unit: $(STAMP) ## unit tests only
 	@$(PYTEST) $(UNIT) -n $(JOBS) --dist loadfile --no-loadscope-reorder

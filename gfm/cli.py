@@ -90,12 +90,15 @@ def build(
 def cells(
     notebook: Annotated[list[str] | None, typer.Argument(help="notebooks; default: all")] = None,
     profile: Annotated[str, typer.Option(help="smoke, book or paper")] = "paper",
+    element: Annotated[list[str] | None, typer.Option(help="an element's notebook; repeatable")] = None,
     json: Annotated[bool, typer.Option("--json", help="as JSON, with the parameters")] = False,
 ) -> None:
-    """List the experiments that a profile's notebooks ask for, and which of them are stored."""
+    """List the experiments that a profile's notebooks ask for, which of them are stored, and what the rest costs."""
     from gfm.book import Register, reports
 
-    reports.cells(Register.load(), profile, notebook or (), as_json=json)
+    register = Register.load()
+    named = [*(notebook or ()), *(register[name].notebook for name in element or ())]
+    reports.cells(register, profile, list(dict.fromkeys(named)), as_json=json)
 
 
 @app.command()

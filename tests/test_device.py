@@ -1,7 +1,9 @@
 """Where experiments compute, and that everything runs on another device than the processor."""
 
+import ast
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -92,3 +94,92 @@ def test_the_command_line_refuses_it_before_anything_starts(monkeypatch, command
     monkeypatch.setenv(VARIABLE, "gpu")
     found = CliRunner().invoke(app, join_parameters(command))
     assert isinstance(found.exception, InputError) and "'gpu' is unknown" in str(found.exception)
+
+
+CREATING = {"arange", "as_tensor", "empty", "eye", "full", "linspace", "logspace", "normal", "ones", "rand", "randint",
+            "randn", "randperm", "tensor", "zeros"}
+# Packages whose tensors begin on the processor, and are moved as a whole with what holds them.
+BEGIN_ON_THE_PROCESSOR = {
+    "data": "data sets", "nets": "networks, so that a seed gives the same weights everywhere",
+    "experiments": "toys stay there; problems and fits are moved as a whole",
+}
+# What else needs no device, with how often it stands there.
+ON_THE_PROCESSOR = {
+    "central/base.py": {"torch.as_tensor(share)": 1},  # of what is a tensor with its device, or a number
+    "central/minibatch.py": {"torch.empty(0, dtype=torch.long)": 1, "torch.arange(self._n)": 1},  # order of examples
+    "forecasters/iterated.py": {  # numbers of series, drawn from; a network that is moved
+        "torch.arange(train.parameters)": 1, "torch.zeros(1, self.n + self.horizon + 1)": 1},
+    "forecasters/wnn.py": {"torch.arange(WINDOW - 1, -1, -1)": 1},  # numbers of states, as above
+    "matching/layerwise.py": {  # a ridge regression of few numbers
+        "torch.zeros(len(self.sizes), count)": 1, "torch.eye(count, dtype=x.dtype)": 1},
+    "matching/path.py": {"torch.zeros(len(x0), dtype=x0.dtype)": 1},  # drawn where the generator is, then moved
+    "optimizers/consistency.py": {  # checks of a rule, on two weights
+        "torch.as_tensor(P)": 1, "torch.as_tensor(self.rule.edge(state))": 1,
+        "torch.as_tensor(self.rule.decay(start))": 1,
+        "torch.as_tensor(self.call('preconditioner_rate', after, rates), dtype=self.w.dtype)": 1,
+        "torch.as_tensor(diagonal(self.rule.preconditioner(after.moved(rates, dt))), dtype=self.w.dtype)": 1},
+    "optimizers/methods.py": {
+        "torch.as_tensor(value, dtype=torch.float64)": 1, "torch.tensor(float(value))": 1, "torch.as_tensor(value)": 1},
+    "trajectories/batches.py": {"torch.arange(self.runs)": 1, "torch.arange(self.count)": 1},  # order of examples
+    "trajectories/rates.py": {"torch.zeros(1, requires_grad=True)": 1},  # a weight to try a schedule on
+}
+
+
+def test_every_new_tensor_is_given_its_device():
+    """Or is drawn from a generator and moved, a module's own, or in the list above, which names the reason."""
+    package = TESTS.parent / "gfm"
+    found = {}
+    for file in sorted(package.rglob("*.py")):
+        name = file.relative_to(package)
+        if name.parts[0] not in BEGIN_ON_THE_PROCESSOR and (calls := without_device(file.read_text())):
+            found[name.as_posix()] = dict(calls)
+    assert found == ON_THE_PROCESSOR
+
+
+@pytest.mark.parametrize(("code", "count"), [
+    ("x = torch.zeros(3)", 1), ("x = torch.zeros(3, device=w.device)", 0), ("x = torch.ones(3).round().to(w)", 0),
+    ("x = torch.zeros(3).round()", 1), ("x = torch.rand(3, generator=g)", 0), ("x = torch.zeros_like(w)", 0),
+    ("class Net(nn.Module):\n    def __init__(self):\n        self.x = torch.ones(2)\n"
+     "    def forward(self, x):\n        return x + torch.ones(2)", 1),
+])
+def test_what_counts_as_a_tensor_without_its_device(code, count):
+    assert sum(without_device(code).values()) == count
+
+
+def without_device(code):
+    """Calls that make a tensor wherever torch does, with their number."""
+    tree = ast.parse(code)
+    above = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    found = Counter()
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CREATING
+                and ast.unparse(node.func.value) == "torch"):
+            continue
+        given = any(word.arg in ("device", "generator") for word in node.keywords)
+        if not (given or moved(node, above) or in_a_modules_making(node, above)):
+            found[ast.unparse(node)] += 1
+    return found
+
+
+def moved(node, above):
+    while isinstance(above.get(node), ast.Attribute) and isinstance(above.get(above[node]), ast.Call):
+        if above[node].attr == "to":
+            return True
+        node = above[above[node]]
+    return False
+
+
+def in_a_modules_making(node, above):
+    """Whether it stands in the ``__init__`` of a torch module, which is moved as a whole."""
+    while node in above and not isinstance(node, ast.FunctionDef):
+        node = above[node]
+    return isinstance(node, ast.FunctionDef) and node.name == "__init__" and is_module(above[node], above)
+
+
+def is_module(kind, above):
+    top = kind
+    while top in above:
+        top = above[top]
+    kinds = {n.name: n for n in ast.walk(top) if isinstance(n, ast.ClassDef)}
+    bases = [ast.unparse(base) for base in kind.bases]
+    return "nn.Module" in bases or any(is_module(kinds[base], above) for base in bases if base in kinds)

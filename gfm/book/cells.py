@@ -13,6 +13,7 @@ from contextlib import chdir, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
 from io import StringIO
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -40,6 +41,11 @@ class Cell:
     experiment: Experiment
     key: str
     missing: str = ""
+
+    @property
+    def result(self) -> Path:
+        """The file that holds the result once the cell has been computed here."""
+        return Store().entry(self.experiment.name, self.key) / "result.json"
 
     @cached_property
     def stored(self) -> tuple[bool, str, float | None]:

@@ -1,4 +1,4 @@
-"""What ``gfm check`` and ``gfm status`` print."""
+"""What ``gfm cells``, ``gfm check`` and ``gfm status`` print."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from gfm.book.cells import cells as needed
+from gfm.book.costs import estimates, makespan
 from gfm.book.paths import PROFILES
 from gfm.book.register import SECTIONS, Register
 from gfm.book.site.origins import earlier, results
@@ -19,19 +20,35 @@ __all__ = ["cells", "check", "print_verdicts", "status", "table"]
 
 
 def cells(register: Register, profile: str, notebooks: Sequence[str] = (), as_json: bool = False) -> None:
-    """Print the cells of a profile: key, experiment, notebook, seconds that it took, and where its result is."""
+    """Print the cells of a profile: key, experiment, notebook, seconds (``~``: expected), and where its result is."""
     found = needed(register, profile, notebooks)
+    costs = estimates(found)
     if as_json:
         print(json.dumps([
             {"key": c.key, "experiment": c.experiment.name, "parameters": c.experiment.parameters(),
-             "notebook": c.notebook, **dict(zip(("stored", "why", "seconds"), c.stored, strict=True))}
-            for c in found], indent=1))
+             "notebook": c.notebook, "result": str(c.result) if c.key else "",
+             **dict(zip(("stored", "why", "seconds"), c.stored, strict=True)), "estimate": cost}
+            for c, cost in zip(found, costs, strict=True)], indent=1))
         return
-    rows = [[c.key[:12] or "–", c.experiment.name, c.notebook, "–" if seconds is None else f"{seconds:.0f}",
-             why if c.key else "its data are not here"] for c in found for _, why, seconds in [c.stored]]
+    rows = [[c.key[:12] or "–", c.experiment.name, c.notebook,
+             "–" if cost is None else f"{'' if c.stored[0] else '~'}{cost:.0f}",
+             c.stored[1] if c.key else "its data are not here"] for c, cost in zip(found, costs, strict=True)]
     if rows:
         print(table(["key", "experiment", "notebook", "seconds", "result"], rows))
-    print(f"{len(found)} cell{'s' * (len(found) != 1)}, {sum(c.stored[0] for c in found)} stored.")
+    left = [cost for c, cost in zip(found, costs, strict=True) if not c.stored[0]]
+    print(f"{len(found)} cell{'s' * (len(found) != 1)}, {len(found) - len(left)} stored.")
+    if known_costs := [cost for cost in left if cost is not None]:
+        spans = ", ".join(f"{_span(makespan(known_costs, m))} on {m}" for m in (1, 8, 64))
+        unknown = len(left) - len(known_costs)
+        print(f"Expected for what is missing: {spans} machines like those that measured"
+              + (f"; {unknown} more without an estimate." if unknown else "."))
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def check(profile: str | None) -> None:

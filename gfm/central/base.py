@@ -37,7 +37,7 @@ class Process(ABC):
         self.w, self.state = w, state
         self.alive = True
         count = min(settings.coordinates, problem.p)
-        self._chosen = torch.linspace(0, problem.p - 1, count).round().long()
+        self._chosen = torch.linspace(0, problem.p - 1, count).round().long().to(problem.device)
         self.tracker = Tracker(
             above=0.75 * optimizer.threshold, initial=settings.track, cap=settings.cap, dense=settings.dense,
             **self._tracking(),

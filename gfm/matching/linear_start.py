@@ -33,9 +33,9 @@ def linear_starts(
         span: states from the start of a path to its end.
     """
     horizon = course.z.shape[1] - 1 - n
-    some = torch.linspace(0, len(course.z) - 1, min(len(course.z), MOST)).round().long()
+    some = torch.linspace(0, len(course.z) - 1, min(len(course.z), MOST)).round().long().to(context.device)
     course = course.part(some)
-    features = torch.cat([context[some], torch.ones(len(some), 1)], dim=1)
+    features = torch.cat([context[some], context.new_ones(len(some), 1)], dim=1)
     knots, width = network.knots, features.shape[1] + 1
     alone, coupled = features.new_zeros(2, knots, 3, len(some))  # at a knot, and of a knot with the following one
     shown = features.new_zeros(knots, 2, len(some))

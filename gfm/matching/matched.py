@@ -128,7 +128,7 @@ class MatchedFlow(Flow):
         try:
             if len(starts) * len(context) > AT_ONCE:
                 return [self._tried(unseen, truth, own) for own in coefficients]
-            many = unseen.part(torch.arange(len(context)).repeat(len(starts)))
+            many = unseen.part(torch.arange(len(context), device=context.device).repeat(len(starts)))
             states = self._carry(many, truth.shape[1], self.options.solver, torch.cat(coefficients))
         except NumericalError:
             return [self._tried(unseen, truth, own) for own in coefficients]
@@ -160,7 +160,7 @@ class MatchedFlow(Flow):
         truth = held.weights[:, self.n + 1 :]
 
         def loss(series: Tensor, generator: torch.Generator) -> Tensor:
-            some, rows = course.part(series), torch.arange(len(series))[:, None]
+            some, rows = course.part(series), torch.arange(len(series), device=series.device)[:, None]
             k = torch.randint(0, self.horizon - path.span + 1, (len(series), asked.times), generator=generator)
             coefficients = network.coefficients(context[series])
 

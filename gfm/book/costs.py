@@ -1,0 +1,80 @@
+"""What cells cost: measured seconds, estimates from smaller runs, and how long several machines take together."""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gfm.book.cells import Cell
+from gfm.store import Store
+
+__all__ = ["estimates", "makespan"]
+
+#: Parameters in whose ratio the time of a computation grows, all else being equal.
+_PROPORTIONAL = {"steps", "substeps", "n", "runs", "samples", "epochs", "replicates", "repeats", "rounds"}
+
+
+@dataclass(frozen=True)
+class _Measured:
+    parameters: Mapping[str, Any]
+    seconds: float
+
+
+def estimates(cells: Sequence[Cell]) -> list[float | None]:
+    """Seconds for each cell: what its stored result took, or what a stored relative lets expect; None if there is none.
+
+    The relative is the result of the same experiment that differs in the fewest parameters; its seconds are
+    multiplied by the ratio of the parameters to which time is proportional (steps, examples, runs ...). That is the
+    right order of magnitude, no more: a wider network, for example, is taken to cost what its relative did.
+    """
+    known = _measured({cell.experiment.name for cell in cells})
+    out: list[float | None] = []
+    for cell in cells:
+        seconds = cell.stored[2]
+        out.append(seconds if seconds is not None else _expected(cell, known.get(cell.experiment.name, ())))
+    return out
+
+
+def makespan(seconds: Iterable[float], machines: int) -> float:
+    """Seconds until all cells are done, if each free machine takes the longest cell that is left."""
+    free = [0.0] * machines
+    for cell in sorted(seconds, reverse=True):
+        heapq.heappush(free, heapq.heappop(free) + cell)
+    return max(free)
+
+
+def _expected(cell: Cell, relatives: Iterable[_Measured]) -> float | None:
+    wanted = cell.experiment.parameters()
+
+    def far(relative: _Measured) -> tuple[int, float]:
+        differ = [name for name in wanted if relative.parameters.get(name) != wanted[name]]
+        return len(differ), -relative.seconds  # of equals the longer: it is measured better
+
+    nearest = min(relatives, key=far, default=None)
+    if nearest is None:
+        return None
+    seconds = nearest.seconds
+    for name in _PROPORTIONAL & set(wanted):
+        then, now = nearest.parameters.get(name), wanted[name]
+        if isinstance(then, (int, float)) and isinstance(now, (int, float)) and then > 0 and now > 0:
+            seconds *= now / then
+    return seconds
+
+
+def _measured(names: Iterable[str]) -> dict[str, list[_Measured]]:
+    """Parameters and seconds of every stored result of these experiments."""
+    store = Store()
+    out: dict[str, list[_Measured]] = {}
+    for name in names:
+        for folder in (store.folder, *store.committed):
+            for file in (folder / name).glob("*/result.json"):
+                try:
+                    origin = json.loads(file.read_text(encoding="utf-8"))["provenance"]
+                    found = _Measured(dict(origin["parameters"]), float(origin["seconds"]))
+                except (OSError, ValueError, KeyError, TypeError):  # not whole: nothing is learned from it
+                    continue
+                out.setdefault(name, []).append(found)
+    return out
