@@ -8,10 +8,12 @@ with torch, for the whole process, so that tests that use it have a process of t
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
+from typing import Any
 
 import torch
 from torch.utils import backend_registration
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_map
 
 FETCHED: Counter[str] = Counter()
 """How often a number and a tensor were fetched from the device."""
@@ -51,26 +53,42 @@ class Remote(torch.Tensor):
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
         kwargs, what = dict(kwargs or {}), func.overloadpacket
         indices = args[1] if what in _INDEXED else ()
-        for value in tree_flatten((args, kwargs))[0]:
-            local = isinstance(value, torch.Tensor) and not isinstance(value, Remote)
-            if local and value.ndim and what not in _MIXED and not any(value is index for index in indices):
-                raise RuntimeError(f"{func}: a tensor of shape {tuple(value.shape)} lies on the processor")
-        asked = kwargs.get("device")
+        own = [_inner(value, func, what in _MIXED, indices) for value in args]
+        options = {name: _inner(value, func, what in _MIXED, indices) for name, value in kwargs.items()}
+        asked = options.get("device")
         home = asked is not None and torch.device(asked).type != DEVICE.type
         if asked is not None:
-            kwargs["device"] = torch.device("cpu")
-        kwargs.pop("non_blocking", None)
-        own, options = tree_map(lambda v: v.inner if isinstance(v, Remote) else v, (args, kwargs))
+            options["device"] = torch.device("cpu")
+        options.pop("non_blocking", None)
         out = func(*own, **options)
         if what is torch.ops.aten._local_scalar_dense:
             FETCHED["number"] += 1
-        if home or what is torch.ops.aten.copy_ and not isinstance(args[0], Remote):
+        if home or what is torch.ops.aten.copy_ and type(args[0]) is not Remote:
             FETCHED["tensor"] += 1
             return out
-        if func._schema.is_mutable and isinstance(out, torch.Tensor):
-            given = zip((*args, *kwargs.values()), (*own, *options.values()), strict=True)
-            return next(a for a, o in given if o is out)
+        if isinstance(out, torch.Tensor):
+            if _changes(func):
+                given = zip((*args, *kwargs.values()), (*own, *options.values()), strict=True)
+                return next(a for a, o in given if o is out)
+            return Remote(out)
         return tree_map(lambda v: Remote(v) if isinstance(v, torch.Tensor) else v, out)
+
+
+@cache
+def _changes(func: torch._ops.OpOverload) -> bool:
+    """Whether an operation writes into its arguments."""
+    return func._schema.is_mutable
+
+
+def _inner(value: Any, func: Any, mixed: bool, indices: Any) -> Any:
+    """An argument with the tensors that it stands for; those of the processor are refused, unless they are numbers."""
+    if type(value) is Remote:
+        return value.inner
+    if isinstance(value, (list, tuple)):
+        return [_inner(part, func, mixed, indices) for part in value]
+    if isinstance(value, torch.Tensor) and value.ndim and not mixed and not any(value is index for index in indices):
+        raise RuntimeError(f"{func}: a tensor of shape {tuple(value.shape)} lies on the processor")
+    return value
 
 
 def _made(operator: torch._ops.OpOverload):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -148,15 +149,7 @@ class Register:
         Raises:
             RegisterError: An entry is wrong; the message says which.
         """
-        try:
-            data = yaml.load(text, _Loader)
-        except yaml.YAMLError as error:
-            raise RegisterError(f"book/elements.yml is not YAML: {error}") from error
-        if not isinstance(data, list):
-            raise RegisterError("book/elements.yml must be a list of elements.")
-        elements = tuple(_element(item, number) for number, item in enumerate(data, 1))
-        _unique([e.id for e in elements], "element")
-        return cls(elements, root)
+        return cls(_elements(text), root)
 
     def __iter__(self):
         return iter(self.elements)
@@ -173,6 +166,19 @@ class Register:
     def notebooks(self) -> list[str]:
         """The notebooks named in the register, each once, in order."""
         return list(dict.fromkeys(e.notebook for e in self.elements if e.notebook))
+
+
+@lru_cache(maxsize=4)  # whoever lists all notebooks' cells reads it forty times
+def _elements(text: str) -> tuple[ElementEntry, ...]:
+    try:
+        data = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise RegisterError(f"book/elements.yml is not YAML: {error}") from error
+    if not isinstance(data, list):
+        raise RegisterError("book/elements.yml must be a list of elements.")
+    elements = tuple(_element(item, number) for number, item in enumerate(data, 1))
+    _unique([e.id for e in elements], "element")
+    return elements
 
 
 def _element(item: Any, number: int) -> ElementEntry:

@@ -14,6 +14,7 @@ from gfm.book.verdicts import load
 from gfm.cli import app
 from gfm.errors import InputError, UnknownNameError, UnreadableFileError
 from gfm.experiments.central.flow_run import FlowRun
+from gfm.store import key_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,7 +26,7 @@ def register():
 
 @pytest.fixture(scope="module")
 def listed(register):
-    return cells(register, "smoke")
+    return {name: asked(Notebook(ROOT, name), {}) for name in register.notebooks()}
 
 
 def test_a_notebook_asks_for_no_cell_that_the_list_lacks_nor_the_list_for_others(register, listed, smoke_outputs):
@@ -35,9 +36,15 @@ def test_a_notebook_asks_for_no_cell_that_the_list_lacks_nor_the_list_for_others
         if entry.notebook and entry.claims:
             results = load(register, entry, "smoke").meta["results"]
             used.setdefault(entry.notebook, set()).update(identity(r["key"]) for r in results)
-    found = {name: {identity(c.key) for c in cells(register, "smoke", [name])} for name in used}
-    assert found == used
-    assert {identity(c.key) for c in listed} >= set().union(*found.values())  # some notebooks have no claims
+    found = {name: {identity(key_of(experiment)) for experiment in experiments} for name, experiments in listed.items()}
+    assert {name: found[name] for name in used} == used
+
+
+def test_a_cell_of_several_notebooks_is_listed_once(register, listed):
+    names = ["both/noise.ipynb", "both/sign-descent.ipynb", "both/noise.ipynb"]
+    found = cells(register, "smoke", names)
+    assert [c.experiment for c in found] == [*listed[names[0]], *listed[names[1]]]
+    assert len({c.key for c in found}) == len(found)
 
 
 def identity(key):

@@ -17,7 +17,8 @@ from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-             "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+             "--disable-background-networking", "--disable-component-update", "--disable-sync",
+             "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]  # no other host
 
 
 @dataclass
@@ -25,7 +26,7 @@ class Visit:
     """What a page did while it was open."""
 
     page: object
-    foreign: list[str] = field(default_factory=list)  # requests for another host (all are refused)
+    foreign: list[str] = field(default_factory=list)  # requests for another host (none is reached)
     errors: list[str] = field(default_factory=list)  # console errors, uncaught exceptions, failed loads
     bytes: dict[str, int] = field(default_factory=dict)
 
@@ -96,36 +97,27 @@ def seen(browser, served, request) -> Visit:
 
 @contextlib.contextmanager
 def _visits(browser, served):
-    contexts = []
+    pages = []
 
     def go(address: str, width: int = 1280, scripts: bool = True, motion: str = "no-preference") -> Visit:
-        context = browser.new_context(viewport={"width": width, "height": 900},
-                                      java_script_enabled=scripts, reduced_motion=motion)
-        contexts.append(context)
-        page = context.new_page()
+        page = _context(browser, width, scripts, motion).new_page()
+        pages.append(page)
         seen = Visit(page)
 
-        def gate(route) -> None:
-            url = route.request.url
-            if url.startswith((served, "file://", "data:", "blob:")):
-                route.continue_()
-            else:
-                seen.foreign.append(url)
-                route.abort()
+        def asked(request) -> None:
+            if not request.url.startswith((served, "file://", "data:", "blob:")):
+                seen.foreign.append(request.url)
 
         def arrived(response) -> None:
             if response.status >= 400:
                 seen.errors.append(f"{response.status} {response.url}")
+            elif response.url.startswith(served):
+                seen.bytes[response.url] = int(response.headers["content-length"])
 
-        def finished(request) -> None:
-            if not request.url.startswith("data:"):
-                seen.bytes[request.url] = len(request.response().body())
-
-        page.route("**/*", gate)
+        page.on("request", asked)
         page.on("console", lambda m: seen.errors.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda e: seen.errors.append(str(e)))
         page.on("response", arrived)
-        page.on("requestfinished", finished)
         page.goto(address if "://" in address else f"{served}/{address}", wait_until="load")
         if scripts:
             page.wait_for_timeout(150)
@@ -134,5 +126,12 @@ def _visits(browser, served):
     try:
         yield go
     finally:
-        for context in contexts:
-            context.close()
+        for page in pages:
+            page.close()
+
+
+@functools.cache
+def _context(browser, width: int, scripts: bool, motion: str):
+    """One for all pages of a kind: what they share is loaded once."""
+    return browser.new_context(viewport={"width": width, "height": 900}, java_script_enabled=scripts,
+                               reduced_motion=motion)
