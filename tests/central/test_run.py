@@ -123,8 +123,8 @@ def test_both_precisions_give_the_same_flow():
 
 
 @pytest.mark.parametrize(("rule", "warmup", "steps"), [
-    (ScalarRMSProp(lr=0.1, beta2=0.9), 15, 45),
-    (RMSProp(lr=0.01, beta2=0.9, eps=1e-3, bias_correction=True), 10, 36),
+    (ScalarRMSProp(lr=0.2, beta2=0.9), 8, 40),
+    (RMSProp(lr=0.03, beta2=0.9, eps=1e-3, bias_correction=True), 8, 40),
 ], ids=["scalar rmsprop", "rmsprop"])
 @pytest.mark.no_cover
 def test_adaptive_optimizers_reach_and_keep_the_edge(rule, warmup, steps):
