@@ -26,9 +26,9 @@ def excess(rule, steps, warmup=0, **settings):
 @pytest.mark.no_cover
 def test_a_steep_arrival_ends_within_the_band(options):
     rule = GradientDescent(lr=1.2)
-    beyond, _ = excess(rule, 20, adaptive=False, substeps=options.get("substeps", 4))
+    beyond, _ = excess(rule, 12, adaptive=False, substeps=options.get("substeps", 4))
     assert beyond.max() > 10 * BAND  # with fixed substeps it does not
-    within, retaken = excess(rule, 20, **options)
+    within, retaken = excess(rule, 12, **options)
     assert within.max() <= BAND
     if "refresh_substeps" not in options:
         assert retaken.max() >= 1
@@ -36,8 +36,8 @@ def test_a_steep_arrival_ends_within_the_band(options):
 
 def test_rules_with_memory_too():
     rule = ScalarRMSProp(lr=0.2, beta2=0.9)
-    beyond, _ = excess(rule, 25, adaptive=False, warmup=3)
-    within, _ = excess(rule, 25, warmup=3)
+    beyond, _ = excess(rule, 14, adaptive=False, warmup=3)
+    within, _ = excess(rule, 14, warmup=3)
     assert within[1:].max() <= MOVING < beyond[1:].max()
 
 
@@ -71,7 +71,7 @@ def test_where_the_curvature_jumps_substeps_stay_long(activation, substeps, most
     X, Y = tiny_data()
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(X.shape[1], 8), activation(), nn.Linear(8, Y.shape[1])).double()
-    found = gfm.central.run(gfm.Problem(net, X, Y), GradientDescent(lr=0.8), 60, processes=["central"])["central"]
+    found = gfm.central.run(gfm.Problem(net, X, Y), GradientDescent(lr=0.8), 36, processes=["central"])["central"]
     assert np.nanmax(found.critical) >= 1
     assert found.substeps.mean() < substeps
     assert found.eigenvalues[:, 0].max() / 2 - 1 < most
@@ -80,7 +80,7 @@ def test_where_the_curvature_jumps_substeps_stay_long(activation, substeps, most
 def test_steps_on_which_eigenvectors_turn_are_not_repeated(monkeypatch):
     def run():
         problem = tiny_problem()
-        found = gfm.central.run(problem, GradientDescent(lr=0.8), 60, processes=["central"])["central"]
+        found = gfm.central.run(problem, GradientDescent(lr=0.8), 25, processes=["central"], warmup=12)["central"]
         return found.retaken.sum(), problem.costs.hvps, found.loss[-1]
 
     repeated, products, loss = run()
@@ -91,11 +91,11 @@ def test_steps_on_which_eigenvectors_turn_are_not_repeated(monkeypatch):
 
 
 def test_large_blocks_worked_on_row_by_row_give_the_same_flow(monkeypatch):
-    rule, exact = GradientDescent(lr=0.6), Settings(tolerance=1e-6)
+    rule, options = GradientDescent(lr=0.6), {"processes": ["central"], "settings": Settings(tolerance=1e-6)}
     monkeypatch.setattr(gfm.curvature.Tracker, "ahead", lambda self, time: None)  # large eigenvectors do not turn
-    usual = gfm.central.run(tiny_problem(), rule, 30, processes=["central"], settings=exact)["central"]
+    usual = gfm.central.run(tiny_problem(), rule, 12, warmup=16, **options)["central"]
     monkeypatch.setattr(gfm.linalg.deflation, "LARGE", 10)
-    frugal = gfm.central.run(tiny_problem(), rule, 30, processes=["central"], settings=exact)["central"]
+    frugal = gfm.central.run(tiny_problem(), rule, 12, warmup=16, **options)["central"]
     assert np.nanmax(frugal.critical) >= 1
     assert np.allclose(frugal.eigenvalues[:, 0], usual.eigenvalues[:, 0], rtol=1e-5)
     assert np.allclose(frugal.loss, usual.loss, rtol=1e-5)

@@ -76,7 +76,7 @@ def test_on_a_quartic_it_rests_where_the_formula_says(name):
     S, Q = 21.0, 3.0
     w, u = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
     made = process(name, quartic(S, Q), w=w, u=u, a=0.1)
-    go(made, 200)
+    go(made, 110)
     assert made.a**2 == pytest.approx(S / Q - 2 / (LR * Q), rel=1e-6)
     assert abs(float(made.w)) < 1e-12
 
@@ -119,7 +119,7 @@ def test_edges_equation_is_the_reconstructed_one():
 @pytest.mark.parametrize("name", ["rod", "edge"])
 def test_the_swing_turns_to_the_top_eigenvector(name):
     made = process(name, quadratic([19.0, 8.0, 1.0], [0.1, 0.3, 2.0]))
-    go(made, 60)
+    go(made, 20)
     assert abs(float(made.u[0])) > 1 - 1e-6
 
 

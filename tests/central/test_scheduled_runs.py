@@ -33,7 +33,7 @@ def test_the_optimizer_takes_the_rate_of_its_step_and_the_flow_that_of_its_time(
         assert found[process].lr == pytest.approx([rate(warmup + t) for t in range(steps + 1)], rel=1e-14)
     exact = solve_ivp(
         lambda t, w: -rate(warmup + t) * problem.gradient(torch.from_numpy(w)).numpy(), (0, steps), start.numpy(),
-        rtol=1e-9, atol=1e-11,
+        rtol=1e-7, atol=1e-9,
     ).y[:, -1]
     assert np.linalg.norm(found["stable"].weights[-1] - exact) < 5e-3 * np.linalg.norm(exact - start.numpy())
 
@@ -59,18 +59,20 @@ def test_the_central_flow_holds_the_edge_of_the_rate_of_the_moment(name, peak, l
 def test_an_adaptive_rule_holds_its_edge_under_a_schedule():
     """RMSProp after warm-up steps, past the steep start, with the learning rate falling."""
     rule = RMSProp(lr=named("cosine", 0.012, 120), beta2=0.9, eps=1e-3, bias_correction=True)
-    flow = run(tiny_problem(), rule, 45, processes=["central"], warmup=10)["central"]
-    assert np.abs(flow.eigenvalues[16:, 0] - 2).max() < 3e-3 and np.nanmin(flow.sigma[16:, 0]) > 0
-    assert flow.lr[16] > 1.25 * flow.lr[-1]
+    flow = run(tiny_problem(), rule, 28, processes=["central"], warmup=20)["central"]
+    assert np.abs(flow.eigenvalues[6:, 0] - 2).max() < 3e-3 and np.nanmin(flow.sigma[6:, 0]) > 0
+    assert flow.lr[6] > 1.25 * flow.lr[-1]
 
 
 @pytest.mark.no_cover
 def test_a_schedule_given_by_whole_steps_only_is_the_smooth_one():
     """Such schedules jump at every step; between steps both are the same line."""
-    smooth, jumping = (lambda t: 0.21 + 0.0014 * t), (lambda t: 0.21 + 0.0014 * int(t))
+    smooth, jumping = (lambda t: 0.4 + 0.003 * t), (lambda t: 0.4 + 0.003 * int(t))
     one, other = (
-        run(tiny_problem(), GradientDescent(lr=rate), 60, processes=["stable", "central"]) for rate in (smooth, jumping)
+        run(tiny_problem(), GradientDescent(lr=rate), 14, processes=["stable", "central"], warmup=20)
+        for rate in (smooth, jumping)
     )
+    assert np.nanmax(one["central"].sigma) > 0
     for name in ("stable", "central"):
         assert np.allclose(one[name].loss, other[name].loss, rtol=1e-10)
 
@@ -78,8 +80,8 @@ def test_a_schedule_given_by_whole_steps_only_is_the_smooth_one():
 @pytest.mark.no_cover
 def test_a_stair_at_the_edge_is_noted():
     rate = lambda t: 0.5 if t < 40 else 0.55  # noqa: E731
-    with pytest.warns(UserWarning, match="central at step 39: the learning rate rises by more than 5%"):
-        found = run(tiny_problem(), GradientDescent(lr=rate), 42, processes=["central"])
+    with pytest.warns(UserWarning, match="central at step 19: the learning rate rises by more than 5%"):
+        found = run(tiny_problem(), GradientDescent(lr=rate), 22, processes=["central"], warmup=20)
     assert found["central"].eigenvalues[-1, 0] == pytest.approx(2.0, abs=2e-3)
 
 

@@ -18,8 +18,8 @@ run = gfm.central.run
 def test_large_eigenvalues_below_a_high_threshold_decay(theta):
     """Momentum .9 is stable up to 38, where four Euler substeps are not beyond 8."""
     rule = HeavyBall(lr=0.1, momentum=0.9)  # P = 1
-    found = run(quadratic([theta, 0.05], [1.0, 1.0]), rule, 20, processes=("stable", "central"))
-    expected = 0.5 * 0.05 * np.exp(-2 * 0.05 * 20)
+    found = run(quadratic([theta, 0.05], [1.0, 1.0]), rule, 10, processes=("stable", "central"))
+    expected = 0.5 * 0.05 * np.exp(-2 * 0.05 * 10)
     assert found["stable"].loss[-1] == pytest.approx(expected, rel=1e-2)
     assert found["central"].loss[-1] == pytest.approx(expected, rel=1e-2)
 
@@ -29,8 +29,8 @@ def test_large_eigenvalues_below_a_high_threshold_decay(theta):
 def test_the_flow_of_momentum_settles_at_its_edge(b):
     """In a straight valley: y rests where S(y) = 2 (1 + b) / lr, held by E x^2 = 2 pull (goal - y) / S'(y)."""
     lr = 0.1
-    valley = ValleyRun(start=(-0.02,), offset=0.0, bend=0.0, edge_lr=lr / (1 + b), steepening=0.5, pull=0.05 * (1 - b))
-    found = run(Valley(valley).problem(), HeavyBall(lr=lr, momentum=b), 30, processes=["central"], keep_weights=30)
+    valley = ValleyRun(start=(-0.01,), offset=0.0, bend=0.0, edge_lr=lr / (1 + b), steepening=0.5, pull=0.05 * (1 - b))
+    found = run(Valley(valley).problem(), HeavyBall(lr=lr, momentum=b), 10, processes=["central"], keep_weights=10)
     flow, S = found["central"], 2 * (1 + b) / lr
     variance = 2 * valley.pull * valley.goal / (valley.steepening * S)
     assert flow.eigenvalues[-1, 0] == pytest.approx(2 * (1 + b) / (1 - b), rel=1e-4)
@@ -40,17 +40,20 @@ def test_the_flow_of_momentum_settles_at_its_edge(b):
     assert flow.loss[-1] == pytest.approx(0.5 * valley.pull * valley.goal**2, rel=1e-3)
 
 
-@pytest.mark.parametrize("b", [0.0, 0.3])
+@pytest.mark.parametrize(("b", "steps"), [(0.0, 600), (0.3, 1000)])
 @pytest.mark.no_cover
-def test_the_optimizer_with_momentum_swings_as_its_flow_predicts(b):
+def test_the_optimizer_with_momentum_swings_as_its_flow_predicts(b, steps):
     """In the same valley, started on its cycle but for the momentum, far inside the linear range."""
     lr = 0.1
     valley = ValleyRun(bend=0.0, edge_lr=lr / (1 + b), steepening=0.5, pull=2e-3 * (1 - b))
     variance = 2 * valley.pull * valley.goal / (valley.steepening * 2 * (1 + b) / lr)
     problem = Valley(ValleyRun(**{**vars(valley), "start": (0.0,), "offset": variance**0.5})).problem()
-    found = run(problem, HeavyBall(lr=lr, momentum=b), 3000, processes=["discrete"], keep_weights=1,
-                settings=Settings(eigen_every=3000))
-    x, y = found["discrete"].weights[1000:].T
+    found = run(problem, HeavyBall(lr=lr, momentum=b), steps, processes=["discrete"], keep_weights=1,
+                settings=Settings(eigen_every=steps))
+    x, y = found["discrete"].weights[steps // 3 :].T
+    if b:  # y swings slowly: means are over a whole cycle of it, from zero to zero
+        first, *_, last = np.flatnonzero((y[:-1] < 0) & (y[1:] >= 0))
+        x, y = x[first:last], y[first:last]
     assert np.mean(x**2) == pytest.approx(variance, rel=0.05) and abs(y.mean()) < 2e-3
 
 
@@ -68,7 +71,7 @@ def test_a_short_lived_second_moment_is_followed(beta2):
     """Its rate, (1 - beta2) / beta2 per step, is beyond what four substeps can follow."""
     rule = ScalarRMSProp(lr=0.01, beta2=beta2)
     coarse, fine = (
-        run(tiny_problem(), rule, 20, processes=("stable", "central"), substeps=s) for s in (4, 100)
+        run(tiny_problem(), rule, 8, processes=("stable", "central"), substeps=s) for s in (4, 60)
     )
     for name in ("stable", "central"):
         assert coarse[name].loss[-1] == pytest.approx(fine[name].loss[-1], rel=1e-3)

@@ -49,7 +49,7 @@ def test_the_first_term_alone(p, seed):
 @pytest.fixture(scope="module")
 def network():
     """A tiny network after some RMSProp steps: problem, weights, Hessian, gradient."""
-    problem = tiny_problem()
+    problem = tiny_problem(width=8)
     rule = RMSProp(lr=2e-3, bias_correction=True)
     w, state = problem.w0, rule.init(problem.w0)
     for _ in range(120):

@@ -1,5 +1,7 @@
 """The derivatives of one substep, for every optimizer, against the dense Hessian and closed forms."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -27,15 +29,21 @@ RULES = {
 
 def start(rule, k=3):
     """A trained point, a state with some history, and the P-orthonormal top rows there."""
-    problem = tiny_problem()
+    problem, w, state, U, values = trained(rule)
+    return problem, w, state, U[:k].clone(), values[:k].clone()
+
+
+@cache
+def trained(rule):
+    """The same with three rows."""
+    problem = tiny_problem(width=8)
     w, state = problem.w0, rule.init(problem.w0)
     for _ in range(40):
         g = problem.gradient(w)
         state = rule.update(state, g)
         w = w - 0.3 * g
     state = rule.update(state, problem.gradient(w))
-    U, values = rows(problem, rule, w, state, k)
-    return problem, w, state, U, values
+    return problem, w, state, *rows(problem, rule, w, state, 3)
 
 
 def rows(problem, rule, w, state, k):
@@ -113,7 +121,7 @@ def test_what_second_moments_see_below_the_edge_is_too_much_by_first_order(name)
     rule, c = RULES[name], 1.02 * float(values[0])
     shifted = at_threshold(rule, values, 0)
     type(shifted).threshold = c
-    local = local_flow(problem.at(w, 3), shifted, state, U, critical_share=0.2)
+    local = local_flow(problem.at(w, 3), shifted, state, U, critical_share=0.1)
     images = problem.hvp(w, U.T).T
     rate, size = rule.memory(state).rate, float(local.nu_push.abs().max())
     for a, (i, j) in enumerate(zip(*(x.tolist() for x in pairs(3)), strict=True)):

@@ -2,6 +2,7 @@
 
 import sys
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from gfm.data.least_squares import least_squares
 from gfm.errors import UnknownNameError
+from gfm.experiments.learned import ablations
 from gfm.experiments.learned.ablations import VARIANTS, Ablation
 from gfm.experiments.learned.bayes_limits import BayesLimit, TowerProperty, TrueDynamics, mean_dynamics
 from gfm.experiments.learned.cost import ForecastCost, grown, image_net, training_operations
@@ -128,7 +130,17 @@ def test_one_fit_serves_every_damping():
 @cache
 def ablation_errors(variant):
     data = "31 weights, Adam" if variant.startswith(("blind", "told")) else "3 weights, SGD"
-    return compute(Ablation(variant, data, replicates=1, epochs=1)).arrays["errors"]
+
+    def sets(*names):
+        return SimpleNamespace(weights=replicate_set(*names).weights[:, :61])
+
+    def networks(*names):
+        return small_networks(*names, runs=32, steps=60, width=3)
+
+    with pytest.MonkeyPatch.context() as patch:  # fewer and shorter runs, of networks of 10 weights
+        for name, smaller in (("SPLIT", (16, 8, 8)), ("replicate_set", sets), ("small_networks", networks)):
+            patch.setattr(ablations, name, smaller)
+        return compute(Ablation(variant, data, replicates=1, epochs=1)).arrays["errors"]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -309,5 +321,5 @@ def test_variants_without_time_are_other_models():
     """The name says what is left out: with the same seed the forecasts differ from those with time."""
     for with_time, without in (("whole model", "time: not used"),
                                ("no memory: v(w, t)", "no memory, no time: v(w)")):
-        errors = [compute(Ablation(v, replicates=1, epochs=2)).arrays["errors"] for v in (with_time, without)]
+        errors = [ablation_errors(variant) for variant in (with_time, without)]
         assert np.isfinite(errors).all() and errors[0] != errors[1]

@@ -106,10 +106,10 @@ def test_the_flow_of_decoupled_decay_is_that_of_the_penalty_under_gradient_desce
     (x, y), lr, decay = tiny_data(16), 1.0, 0.02
     plain = gfm.Problem(tiny_net(width=4), x, y)
     penalised = gfm.Problem(Penalised(decay), x, torch.cat([y, torch.zeros(16, plain.p, dtype=y.dtype)], 1))
-    options = {"processes": ("discrete", "stable", "central"), "keep_weights": 20}
+    options = {"processes": ("discrete", "stable", "central"), "keep_weights": 8, "warmup": 6}
     decoupled = ParameterGroups(GradientDescent(lr=lr), {"*": Group(weight_decay=decay)})
-    ours, theirs = run(plain, decoupled, 20, **options), run(penalised, GradientDescent(lr=lr), 20, **options)
-    without = run(plain, GradientDescent(lr=lr), 20, **options)
+    ours, theirs = run(plain, decoupled, 8, **options), run(penalised, GradientDescent(lr=lr), 8, **options)
+    without = run(plain, GradientDescent(lr=lr), 8, **options)
     for name in options["processes"]:
         ends = [found[name].weights[-1] for found in (ours, theirs, without)]
         assert np.abs(ends[0] - ends[1]).max() < 5e-4 < 0.02 * np.abs(ends[2] - ends[1]).max(), name
@@ -150,7 +150,7 @@ def held(state):
 @pytest.mark.no_cover
 def test_adaptive_rules_with_groups_are_held_at_their_edge(rule):
     rule = ParameterGroups(rule, {"*.weight": Group(0.8, 1.0), "*.bias": Group(2.0)})
-    found = run(tiny_problem(), rule, 40, processes=("discrete", "central"), warmup=10)
+    found = run(tiny_problem(), rule, 26, processes=("discrete", "central"), warmup=10)
     top = found["central"].eigenvalues[:, 0] / rule.threshold
     assert top[-20:].max() < 1.001 and (found["central"].sigma[:, 0] > 0).any()
     assert found.distance("discrete", "central")[-1] < 0.2 * np.sqrt(433)
