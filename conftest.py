@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT / "tests"))  # what tests share: toys, the comparison of nbval
 pytest_plugins = ["reproduction"]
 BUILD = ROOT / "build" / "test"
+# So many cases of a parametrized test are traced for coverage; further ones take the same lines.
+TRACED = 3
 # A worker takes a whole file: long ones begin first, so that none is left running alone at the end.
 LONG = ("tests/site", "tests/test_recipes.py", "tests/test_lint.py", "tests/central", "tests/book", "tests/experiments",
         "notebooks/gradient-flow-matching")
@@ -31,6 +34,10 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     from gfm.book.runs.execute import environment
 
+    if config.getoption("--nbval", default=False):
+        import forked_kernels
+
+        forked_kernels.use()
     if hasattr(config, "workerinput"):  # a worker has what its controller set up
         return
     store = tempfile.mkdtemp(prefix="gfm-store-")
@@ -48,6 +55,12 @@ def pytest_ignore_collect(collection_path, config):
 
 
 def pytest_collection_modifyitems(items):
+    seen = Counter()
+    for item in items:
+        place = getattr(item, "function", item)
+        seen[place] += 1
+        if seen[place] > TRACED:
+            item.add_marker(pytest.mark.no_cover)
     items.sort(key=lambda item: next((n for n, name in enumerate(LONG) if item.path.is_relative_to(ROOT / name)), 99))
 
 

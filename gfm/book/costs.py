@@ -16,6 +16,9 @@ __all__ = ["estimates", "makespan"]
 #: Parameters in whose ratio the time of a computation grows, all else being equal.
 _PROPORTIONAL = {"steps", "substeps", "n", "runs", "samples", "epochs", "replicates", "repeats", "rounds"}
 
+#: Parameters that must agree, for a run of another problem says nothing about the time.
+_PROBLEM = {"data", "net", "size", "hidden", "optimizer"}
+
 
 @dataclass(frozen=True)
 class _Measured:
@@ -26,9 +29,9 @@ class _Measured:
 def estimates(cells: Sequence[Cell]) -> list[float | None]:
     """Seconds for each cell: what its stored result took, or what a stored relative lets expect; None if there is none.
 
-    The relative is the result of the same experiment that differs in the fewest parameters; its seconds are
-    multiplied by the ratio of the parameters to which time is proportional (steps, examples, runs ...). That is the
-    right order of magnitude, no more: a wider network, for example, is taken to cost what its relative did.
+    The relative is the result of the same experiment, on the same network and kind of data, that differs in the
+    fewest parameters; its seconds are multiplied by the ratio of those to which time is proportional (steps, examples,
+    runs ...). That is the right order of magnitude, no more.
     """
     known = _measured({cell.experiment.name for cell in cells})
     out: list[float | None] = []
@@ -47,13 +50,15 @@ def makespan(seconds: Iterable[float], machines: int) -> float:
 
 
 def _expected(cell: Cell, relatives: Iterable[_Measured]) -> float | None:
-    wanted = cell.experiment.parameters()
+    wanted = json.loads(json.dumps(cell.experiment.parameters()))  # as they are stored: lists for tuples
 
     def far(relative: _Measured) -> tuple[int, float]:
         differ = [name for name in wanted if relative.parameters.get(name) != wanted[name]]
         return len(differ), -relative.seconds  # of equals the longer: it is measured better
 
-    nearest = min(relatives, key=far, default=None)
+    fixed = _PROBLEM & set(wanted)
+    alike = (r for r in relatives if all(r.parameters.get(name) == wanted[name] for name in fixed))
+    nearest = min(alike, key=far, default=None)
     if nearest is None:
         return None
     seconds = nearest.seconds

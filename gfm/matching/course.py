@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -71,9 +72,15 @@ class Course:
     def velocities(self, z: Tensor, g: Tensor, q: Tensor | None, step: Tensor, count: float) -> list[Tensor]:
         """The same, x and each average by itself; ``step`` may be one for all series."""
         d, averages = self.rule.velocity(tuple(z[..., 1:].unbind(-1)), g, q, step, count)
-        shrink = self.decay[:, :1] * z[..., 0] + self.decay[:, 1:]
-        x = -self.factor(step, count) * (self.rate[:, None] * d + shrink)
-        return [x, *averages]
+        way = self.rate[:, None] * d
+        if self.decays:
+            way = way + self.decay[:, :1] * z[..., 0] + self.decay[:, 1:]
+        return [-self.factor(step, count) * way, *averages]
+
+    @cached_property
+    def decays(self) -> bool:
+        """Whether there is any decoupled weight decay."""
+        return bool(self.decay.any())
 
 
 @dataclass(frozen=True)

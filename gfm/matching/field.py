@@ -81,6 +81,10 @@ class NetworkField(nn.Module):
         Shares (1, times) are those of the whole batch.
         """
         place = (share * (self.knots - 1)).clamp(0, self.knots - 1)
+        if place.numel() == 1 and place.device.type == "cpu":  # views instead of copies; an accelerator would wait
+            at = int(place) if place < self.knots - 1 else max(self.knots - 2, 0)
+            before, after = (coefficients[:, k : k + 1] for k in (at, min(at + 1, self.knots - 1)))
+            return torch.lerp(before, after, float(place - at))
         low = place.floor().clamp(max=max(self.knots - 2, 0))
         high = (low + 1).clamp(max=self.knots - 1)
         if len(share) == 1:

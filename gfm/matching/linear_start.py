@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
+from scipy.linalg import solveh_banded
 from torch import Tensor
 
 from gfm.matching.course import Course
@@ -14,6 +18,8 @@ RIDGES = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-10, 0.0)
 """Candidate ridges, relative to the mean square of each feature."""
 MOST = 20_000
 """Most series from which the start is computed."""
+LEAST_RIDGE = 1e-14
+"""Where the normal equations are singular."""
 
 
 def linear_starts(
@@ -70,28 +76,53 @@ def linear_starts(
                 shown[knot] += part * torch.stack([wanted, wanted * x])
         if share:
             coupled[low] += share * (1 - share) * squared
-    gram, right = features.new_zeros(knots, width, knots, width), features.new_zeros(knots, width)
+    gram, right = _Banded(knots, width), np.zeros((knots, width))
     for knot in range(knots):
-        gram[knot, :, knot] = _block(features, alone[knot])
+        gram.add(knot, knot, _block(features, alone[knot]))
         right[knot, 0], right[knot, 1:] = shown[knot, 1].sum(), -features.T @ shown[knot, 0]
         if knot + 1 < knots:
-            gram[knot, :, knot + 1] = gram[knot + 1, :, knot] = _block(features, coupled[knot])
-    gram, right = gram.view(knots * width, -1), right.view(-1)
-    size = gram.diagonal().sqrt()
-    size[size == 0] = 1.0
-    values, vectors = torch.linalg.eigh(gram / size[:, None] / size)
-    inside = vectors.T @ (right / size)
-    solved = values > values[-1] * 1e-14
+            gram.add(knot + 1, knot, _block(features, coupled[knot]))
     q = None
     if network.squares:
         mean = squares[0].sum() / squares[1].sum()
         q = torch.where(squares[1] > 0, squares[0] / squares[1], mean)  # few steps leave some knots without any
     out = []
-    for ridge in RIDGES:
-        gain = torch.where(solved, inside / (values + ridge).clamp_min(torch.finfo(values.dtype).tiny), 0.0)
-        found = (vectors @ gain / size).view(knots, width)
-        out.append((found[:, 0], found[:, 1:], q))
+    for found in gram.solutions(right.ravel(), RIDGES):
+        kappa_b = torch.from_numpy(found.reshape(knots, width)).to(features)
+        out.append((kappa_b[:, 0], kappa_b[:, 1:], q))
     return out
+
+
+class _Banded:
+    """A symmetric positive matrix of blocks (width, width) on its diagonal and beside it, as LAPACK keeps bands."""
+
+    def __init__(self, knots: int, width: int) -> None:
+        self.width, self.band = width, np.zeros((min(2, knots) * width, knots * width))
+
+    def add(self, row: int, column: int, block: Tensor) -> None:
+        """The block at its place in the lower half: entry (i, j) of the matrix is ``band[i - j, j]``."""
+        below = (row - column) * self.width + np.arange(self.width)[:, None] - np.arange(self.width)
+        i, j = np.nonzero(below >= 0)
+        self.band[below[i, j], column * self.width + j] = block.double().numpy()[i, j]
+
+    def solutions(self, right: np.ndarray, ridges: Sequence[float]) -> list[np.ndarray]:
+        """The solution with each ridge, relative to the diagonal; where it is too small, with a larger one."""
+        size = np.sqrt(self.band[0])
+        unseen = size == 0  # what no series shows stays 0
+        size[unseen] = 1.0
+        scaled = self.band / size
+        for below in range(len(scaled)):
+            scaled[below, : len(size) - below] /= size[below:]
+        diagonal, right, out = np.where(unseen, 1.0, scaled[0]), right / size, []
+        for ridge in ridges:
+            while True:
+                scaled[0] = diagonal + ridge
+                try:
+                    out.append(solveh_banded(scaled, right, lower=True) / size)
+                    break
+                except np.linalg.LinAlgError:  # singular to rounding
+                    ridge = max(10 * ridge, LEAST_RIDGE)
+        return out
 
 
 def _block(features: Tensor, squared: Tensor) -> Tensor:

@@ -43,6 +43,7 @@ def test_the_nearest_relative_counts_and_of_equals_the_longer(measured):
     measured(Long(steps=1000), 100.0)
     measured(Long(steps=20, net="cnn"), 80.0)
     assert of(Long(steps=2000), Long(steps=40, net="cnn")) == [200.0, 160.0]
+    assert of(Long(net="vit")) == [None]  # another network says nothing
 
 
 def test_what_was_never_measured_is_unknown_and_a_broken_result_teaches_nothing(measured, tmp_path):

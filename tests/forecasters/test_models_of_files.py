@@ -38,8 +38,9 @@ def test_weights_in_another_order_do_not_train_a_forecaster_of_all_weights(tmp_p
 @pytest.fixture
 def decays(tmp_path):
     """Files of longer runs, recorded with an optimizer's state or without, and of prefixes of others."""
-    start = np.random.default_rng(0).normal(size=(40, 1, 3))
-    weights = 0.9 ** np.arange(13)[None, :, None] * start
+    rng = np.random.default_rng(0)
+    start, rates = rng.normal(size=(40, 1, 3)), rng.uniform(0.8, 0.95, (40, 1, 1))  # which only a prefix tells
+    weights = rates ** np.arange(13)[None, :, None] * start
     states = {"momentum": weights + 0.1, "second": weights**2 + 1}
     meta = {"optimizer": "Adam", "lr": 0.01}
     full = gfm.Trajectories(weights, np.arange(13) * 10, ["a", "a", "b"], meta, states)

@@ -24,7 +24,7 @@ from gfm.store.experiment import Context, Experiment, Obtain, Result
 __all__ = ["FlowRun", "flow_run", "noted_run", "run_of"]
 
 #: Seconds between checkpoints: about what a killed run loses at most.
-CHECKPOINT_SECONDS = 60.0
+CHECKPOINT_SECONDS = 20.0
 
 #: Parameters that are not part of the key at these values, because older results did not have them.
 _LATER = {
