@@ -21,7 +21,9 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = sorted(PROJECT["optional-dependencies"])
+# The extra cluster has its own command and its own pins (workflow/).
+NEEDED = {name: needs for name, needs in PROJECT["optional-dependencies"].items() if name != "cluster"}
+EXTRAS = sorted(NEEDED)
 CROSSCHECK = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["crosscheck"]
 # Comes with every environment or build, in the version that these take.
 UNPINNED = {"setuptools"}
@@ -64,7 +66,7 @@ def requirements(name: str) -> list[Requirement]:
 def closure(direct: list[str] | None = None, machine: dict[str, str] | None = None) -> set[str]:
     """Everything that the project and its extras need on a machine (this one), from the installed metadata."""
     if direct is None:
-        direct = [*PROJECT["dependencies"], *sum(PROJECT["optional-dependencies"].values(), [])]
+        direct = [*PROJECT["dependencies"], *sum(NEEDED.values(), [])]
     queue = [Requirement(text) for text in direct]
     seen: set[str] = set()
     while queue:
@@ -112,6 +114,12 @@ def judge(found: dict[str, str | None], pinned: dict[str, str]) -> tuple[list[st
         elif departure(version, pinned[name]) == "other":
             wrong.append(f"{name} is {version} (pinned: {pinned[name]})")
     return newer, wrong
+
+
+def test_what_the_extra_cluster_needs_is_pinned_beside_it():
+    text = (ROOT / "workflow" / "constraints.txt").read_text()
+    needs = {canonicalize_name(Requirement(need).name) for need in PROJECT["optional-dependencies"]["cluster"]}
+    assert needs <= set(pins(text)) and not set(pins(text)) & set(pins())
 
 
 def test_every_dependency_is_pinned_exactly():

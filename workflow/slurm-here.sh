@@ -1,18 +1,22 @@
 #!/bin/sh
 # A Slurm cluster of one node on this machine, for trying and testing the workflow (Debian or Ubuntu, as root):
-#   workflow/slurm-here.sh start FOLDER     its configuration and logs go into FOLDER; prints what to export
+#   workflow/slurm-here.sh start FOLDER     its configuration and logs go into FOLDER
 #   workflow/slurm-here.sh stop FOLDER
-# It uses ports of its own and leaves a Slurm that is already set up on the machine alone.
+# /etc/slurm/slurm.conf is a link to its configuration meanwhile; where there is one already, it is left alone.
 set -eu
 action=${1:-} folder=${2:-}
 if [ -z "$folder" ]; then
-  sed -n '2,4s/^# *//p' "$0" >&2
+  sed -n '2,5s/^# *//p' "$0" >&2
   exit 2
 fi
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
+central=/etc/slurm/slurm.conf
 
 stop() {
+  if [ "$(readlink $central)" = "$folder/slurm.conf" ]; then
+    rm -f $central
+  fi
   for name in slurmd slurmctld munged; do
     if [ -f "$folder/$name.pid" ]; then
       kill "$(cat "$folder/$name.pid")" 2>/dev/null || true
@@ -27,13 +31,17 @@ start() {
     { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
         slurm-wlm munge; } >/dev/null 2>&1 || { echo "slurm-wlm could not be installed." >&2; exit 1; }
   fi
-  mkdir -p "$folder/state" "$folder/spool"
+  if [ -e $central ] && [ "$(readlink $central)" != "$folder/slurm.conf" ]; then
+    echo "This machine has a Slurm already ($central); it is left alone." >&2
+    exit 1
+  fi
+  mkdir -p "$folder/state" "$folder/spool" "$(dirname $central)"
   chmod 755 "$folder"
   if [ ! -f "$folder/munge.key" ]; then
     head -c 1024 /dev/urandom > "$folder/munge.key"
     chmod 400 "$folder/munge.key"
   fi
-  # Jobs need no more memory than one core's share by default; a finished job can be asked for ten minutes.
+  # A finished job is still known for ten minutes: snakemake asks.
   memory=$(awk '/MemTotal/ {print int($2 / 1024 * 0.8)}' /proc/meminfo)
   cpus=${SLURM_HERE_CPUS:-$(nproc)}
   cat > "$folder/slurm.conf" <<EOF
@@ -62,13 +70,16 @@ SlurmdTimeout=10
 NodeName=$(hostname -s) NodeAddr=127.0.0.1 CPUs=$cpus RealMemory=$memory State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 EOF
+  ln -sf "$folder/slurm.conf" $central
+  trap 'stop' EXIT
   munged --force --key-file="$folder/munge.key" --socket="$folder/munge.socket" --pid-file="$folder/munged.pid" \
     --log-file="$folder/munged.log" --seed-file="$folder/munge.seed"
-  SLURM_CONF="$folder/slurm.conf" slurmctld -c
-  SLURM_CONF="$folder/slurm.conf" slurmd -N "$(hostname -s)" 2>/dev/null || SLURM_CONF="$folder/slurm.conf" slurmd
+  slurmctld -c
+  slurmd
   for _ in $(seq 60); do
-    if [ "$(SLURM_CONF="$folder/slurm.conf" sinfo -h -o %T 2>/dev/null)" = idle ]; then
-      echo "SLURM_CONF=$folder/slurm.conf"
+    if [ "$(sinfo -h -o %T 2>/dev/null)" = idle ]; then
+      sinfo
+      trap - EXIT
       return
     fi
     sleep 0.5
@@ -80,5 +91,5 @@ EOF
 case $action in
   start) start ;;
   stop) stop ;;
-  *) sed -n '2,4s/^# *//p' "$0" >&2; exit 2 ;;
+  *) sed -n '2,5s/^# *//p' "$0" >&2; exit 2 ;;
 esac

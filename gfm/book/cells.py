@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import chdir, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from io import StringIO
 from pathlib import Path
@@ -41,6 +41,11 @@ class Cell:
     experiment: Experiment
     key: str
     missing: str = ""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The experiment's parameters; none if one of them depends on another cell's result."""
+        return {} if _unknown(self.experiment) else self.experiment.parameters()
 
     @property
     def result(self) -> Path:
@@ -78,10 +83,11 @@ def cells(register: Register, profile: str, notebooks: Iterable[str] = ()) -> li
             continue
         for experiment in asked(notebook, parameters):
             try:
-                made = Cell(notebook.name, experiment, key_of(experiment))
+                missing = "it depends on another cell's result" if _unknown(experiment) else ""
+                made = Cell(notebook.name, experiment, "" if missing else key_of(experiment), missing)
             except OSError as error:  # the data cannot be read
                 made = Cell(notebook.name, experiment, "", str(error))
-            found.setdefault((experiment.name, made.key or str(experiment)), made)
+            found.setdefault((experiment.name, made.key or repr(experiment)), made)
     return list(found.values())
 
 
@@ -145,6 +151,13 @@ class _Unknown:
         raise InputError("this needs a result")
 
     __iter__ = __len__ = __bool__
+
+
+def _unknown(value: Any) -> bool:
+    """Whether it is, or holds, what only a result can tell."""
+    if is_dataclass(value):
+        value = [getattr(value, f.name) for f in fields(value)]
+    return any(map(_unknown, value)) if isinstance(value, (list, tuple)) else isinstance(value, _Unknown)
 
 
 def _read(code: str, names: dict[str, Any], where: str, found: Sequence[Experiment]) -> None:

@@ -50,7 +50,7 @@ def makespan(seconds: Iterable[float], machines: int) -> float:
 
 
 def _expected(cell: Cell, relatives: Iterable[_Measured]) -> float | None:
-    wanted = json.loads(json.dumps(cell.experiment.parameters()))  # as they are stored: lists for tuples
+    wanted = json.loads(json.dumps(cell.parameters))  # as they are stored: lists for tuples
 
     def far(relative: _Measured) -> tuple[int, float]:
         differ = [name for name in wanted if relative.parameters.get(name) != wanted[name]]
@@ -58,6 +58,8 @@ def _expected(cell: Cell, relatives: Iterable[_Measured]) -> float | None:
 
     fixed = _PROBLEM & set(wanted)
     alike = (r for r in relatives if all(r.parameters.get(name) == wanted[name] for name in fixed))
+    if not wanted:
+        return None
     nearest = min(alike, key=far, default=None)
     if nearest is None:
         return None

@@ -25,14 +25,16 @@ def cells(register: Register, profile: str, notebooks: Sequence[str] = (), as_js
     costs = estimates(found)
     if as_json:
         print(json.dumps([
-            {"key": c.key, "experiment": c.experiment.name, "parameters": c.experiment.parameters(),
+            {"key": c.key, "experiment": c.experiment.name, "parameters": c.parameters,
              "notebook": c.notebook, "result": str(c.result) if c.key else "",
              **dict(zip(("stored", "why", "seconds"), c.stored, strict=True)), "estimate": cost}
             for c, cost in zip(found, costs, strict=True)], indent=1))
         return
-    rows = [[c.key[:12] or "–", c.experiment.name, c.notebook,
-             "–" if cost is None else f"{'' if c.stored[0] else '~'}{cost:.0f}",
-             c.stored[1] if c.key else "its data are not here"] for c, cost in zip(found, costs, strict=True)]
+    rows = []
+    for c, cost in zip(found, costs, strict=True):
+        seconds = "–" if cost is None else f"{'' if c.stored[0] else '~'}{cost:.0f}"
+        why = c.stored[1] if c.key or not c.parameters else "its data are not here"
+        rows.append([c.key[:12] or "–", c.experiment.name, c.notebook, seconds, why])
     if rows:
         print(table(["key", "experiment", "notebook", "seconds", "result"], rows))
     left = [cost for c, cost in zip(found, costs, strict=True) if not c.stored[0]]

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from gfm.book import Register
 from gfm.book.cells import asked, cell, cells
+from gfm.book.costs import estimates
 from gfm.book.runs.notebooks import Notebook
 from gfm.book.verdicts import load
 from gfm.cli import app
@@ -71,6 +72,15 @@ def test_what_needs_a_result_is_left_out_and_what_follows_is_read(tmp_path):
                    "if top > 2:\n    element.obtain(FilterRuns('network', steps=9))")
     assert [e.steps for e in asked(own, {})] == [2, 5, 6]
     assert [e.steps for e in asked(own, {"n": 4})] == [4, 5, 6]
+
+
+def test_a_cell_that_depends_on_another_ones_result_is_listed_without_a_key(tmp_path):
+    own = notebook(tmp_path, "a = element.obtain(FilterRuns('network', steps=n))",
+                   "from test_costs import Long\nb = element.obtain(Long(steps=a.info['best']))")
+    first, second = cells(Register.load(tmp_path), "smoke", [own.name])
+    assert first.key and first.parameters["steps"] == 2
+    assert (second.key, second.parameters) == ("", {}) and second.stored[1] == "it depends on another cell's result"
+    assert estimates([second]) == [None]
 
 
 def test_a_notebook_that_fails_before_it_asks_is_refused(tmp_path):

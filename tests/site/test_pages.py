@@ -15,8 +15,8 @@ NOTEBOOKS = [f"notebooks/{Path(n).with_suffix('.html').as_posix()}" for n in REG
 MAIN = ["index.html", "status.html", "central-flows.html", "gradient-flow-matching.html",
         "notebooks/central-flows/gd-central-flow.html",
         "notebooks/gradient-flow-matching/forecasting-least-squares.html", "api-optimizers.html"]
-PAGES = [*NOTEBOOKS, *MAIN[:4], "both.html", "benchmarks.html", "how-to-run.html", "how-to-cite.html", "limits.html",
-         "symbols.html", "references.html", "search.html", "genindex.html",
+PAGES = [*NOTEBOOKS, *MAIN[:4], "both.html", "benchmarks.html", "how-to-run.html", "at-scale.html", "how-to-cite.html",
+         "limits.html", "symbols.html", "references.html", "search.html", "genindex.html",
          *(f"{page.stem}.html" for page in sorted((ROOT / "book").glob("api*.md")))]
 MOST_BYTES = 1_000_000
 

@@ -9,7 +9,7 @@ from typing import Any
 from gfm.book.outputs import cell, markdown_table
 from gfm.errors import UnreadableFileError
 
-__all__ = ["benchmarks_page"]
+__all__ = ["benchmarks_page", "cluster_table"]
 
 _TITLES = {
     "central_step": "A step of the flows",
@@ -17,6 +17,7 @@ _TITLES = {
     "eigen": "Warm eigenpairs",
     "scaling": "Growth with size",
     "forecast": "A forecast of a network",
+    "cells": "Cells of the papers' settings",
 }
 # Short headings, so that the table fits the page; counts are per step.
 _HEADS = {
@@ -56,6 +57,24 @@ def benchmarks_page(root: Path) -> str:
                 f"{file} is not a stored measurement; run its benchmark with --keep again"
             ) from failure
     return "\n\n".join(parts) + "\n"
+
+
+def cluster_table(root: Path) -> str:
+    """Markdown of what ``make test-cluster`` has seen (``workflow/tested.json``).
+
+    Raises:
+        UnreadableFileError: The file is not as the test writes it.
+    """
+    file = root / "workflow" / "tested.json"
+    if not file.is_file():
+        return "It has not been run yet."
+    try:
+        seen = json.loads(file.read_text(encoding="utf-8"))
+        rows = [[what, f"{e['seconds']} s", e["slurm"], e["snakemake"], e["on"], e["when"][:10]]
+                for what, e in seen.items()]
+    except (ValueError, KeyError, TypeError, AttributeError) as failure:
+        raise UnreadableFileError(f"{file} is not a record of make test-cluster; run it again") from failure
+    return markdown_table(["tried", "took", "Slurm", "Snakemake", "on", "when"], rows)
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

@@ -17,7 +17,7 @@ from gfm.book.paths import PROFILES, build_folder
 from gfm.book.register import Register
 from gfm.book.runs.plans import executed
 from gfm.book.site import guards, overview
-from gfm.book.site.benchmarks import benchmarks_page
+from gfm.book.site.benchmarks import benchmarks_page, cluster_table
 from gfm.book.site.citing import bibtex
 from gfm.book.site.links import check_site
 from gfm.book.site.mathematics import split_styles
@@ -101,6 +101,7 @@ def _stage(register: Register, source: Path, profiles: tuple[str, ...], site: Si
             figures |= {shown: what} if isinstance(what, Figure) else {}
     staged = set(site.profiles)
     words = overview.numbers(register, staged, _picture(source, names, figures))
+    words["cluster"] = cluster_table(register.root)
     (source / "downloads").mkdir(exist_ok=True)
     (source / "downloads" / "book.bib").write_text(bibtex(register) + "\n", encoding="utf-8")
     (source / "status.md").write_text(overview.status_page(register, staged), encoding="utf-8")
