@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import chdir, redirect_stdout
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from io import StringIO
 from pathlib import Path
@@ -84,7 +84,8 @@ def cells(register: Register, profile: str, notebooks: Iterable[str] = ()) -> li
         for experiment in asked(notebook, parameters):
             try:
                 missing = "it depends on another cell's result" if _unknown(experiment) else ""
-                made = Cell(notebook.name, experiment, "" if missing else key_of(experiment), missing)
+                # of a copy: it would keep the data that it reads for its key, and a profile has a thousand cells
+                made = Cell(notebook.name, experiment, "" if missing else key_of(replace(experiment)), missing)
             except OSError as error:  # the data cannot be read
                 made = Cell(notebook.name, experiment, "", str(error))
             found.setdefault((experiment.name, made.key or repr(experiment)), made)
