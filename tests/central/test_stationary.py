@@ -52,7 +52,7 @@ def network():
     problem = tiny_problem(width=8)
     rule = RMSProp(lr=2e-3, bias_correction=True)
     w, state = problem.w0, rule.init(problem.w0)
-    for _ in range(120):
+    for _ in range(200):
         g = problem.gradient(w)
         state = rule.update(state, g)
         w = rule.step(w, state, g)

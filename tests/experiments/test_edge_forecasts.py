@@ -22,8 +22,9 @@ def test_the_average_path_is_free_of_the_oscillation_and_needs_its_margin():
 
 @pytest.mark.no_cover
 def test_the_forecasts_of_a_replicate():
-    found = EdgeForecast(**TINY | {"steps": 40}, fitted=2, held=1, epochs=1).compute(Context())
-    horizon, blocks = 20, 2
+    # Both test runs of this replicate swing at the edge.
+    found = EdgeForecast(**TINY, fitted=2, held=1, replicate=7, epochs=1).compute(Context())
+    horizon, blocks = 28, 2
     assert set(found.info["cost"]) == set(TITLES)
     for name in TITLES:
         assert found.arrays[f"error/{name}"].shape == found.arrays["error/hold"].shape == (2, horizon)
@@ -31,7 +32,7 @@ def test_the_forecasts_of_a_replicate():
         assert np.isfinite(found.arrays[f"error/{name}"]).all()
     for name in LEARNED:
         assert (np.abs(found.arrays[f"field/{name}"]) <= 1 + 1e-9).all()
-        assert found.info["cost"][name] >= (2 + 1) * (100 + 40)
+        assert found.info["cost"][name] >= (2 + 1) * (100 + 48)
     error = {name: found.arrays[f"error/{name}"][:, -1].mean() for name in ("derived", "hold")}
     assert error["derived"] < 0.05 * error["hold"] and (found.arrays["cosine/derived"] > 0.9).all()
     assert found.info["cost"]["averaged path"] > found.info["cost"]["raw"]  # the central flows are paid for
