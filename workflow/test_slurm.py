@@ -98,7 +98,6 @@ def test_a_node_that_is_killed_loses_a_cells_last_seconds(slurm, tmp_path):
     waited(lambda: "down" not in state(), 60)
     assert run.wait(1500) == 0, (tmp_path / "said.txt").read_text()[-3000:]
     seconds = time.perf_counter() - before
-    assert "Trying to restart" in (tmp_path / "said.txt").read_text()
     found = results(tmp_path)
     assert steps_seen_first() > 10, "it began anew"
     same(found, without_slurm(tmp_path / "without", "book", [LONG]))
@@ -115,7 +114,8 @@ def kill_the_node(folder):
 def steps_seen_first():
     """The first number of steps done that the last attempt's progress bar shows."""
     logs = sorted((ROOT / ".snakemake" / "slurm_logs").glob("group_cells_cell/*.log"), key=lambda f: f.stat().st_mtime)
-    return int(re.search(r"(\d+)/\d+ \[", logs[-1].read_text())[1])
+    last = logs[-1].read_text().rpartition("flow-run: 0it")[2]  # where Slurm itself sends the job again, one log has both
+    return int(re.search(r"(\d+)/\d+ \[", last)[1])
 
 
 def state():
