@@ -114,7 +114,7 @@ def kill_the_node(folder):
 def steps_seen_first():
     """The first number of steps done that the last attempt's progress bar shows."""
     logs = sorted((ROOT / ".snakemake" / "slurm_logs").glob("group_cells_cell/*.log"), key=lambda f: f.stat().st_mtime)
-    last = logs[-1].read_text().rpartition("flow-run: 0it")[2]  # where Slurm itself sends the job again, one log has both
+    last = logs[-1].read_text().rpartition("flow-run: 0it")[2]  # where Slurm sends a job again, one log may hold both
     return int(re.search(r"(\d+)/\d+ \[", last)[1])
 
 
