@@ -45,7 +45,8 @@ def environment(folder):
 def submit(folder, profile, notebooks, *arguments):
     """Snakemake, started; its messages go to ``said.txt``."""
     command = [BIN / "snakemake", "--snakefile", ROOT / "workflow" / "Snakefile", "--profile",
-               ROOT / "workflow" / "profiles" / "slurm", "--seconds-between-status-checks", "5", "--config",
+               ROOT / "workflow" / "profiles" / "slurm", "--seconds-between-status-checks", "5", "--slurm-keep-successful-logs",
+               "--slurm-logdir", folder / "logs", "--config",
                f"profile={profile}", f"notebooks={' '.join(notebooks)}", "--", *arguments]
     with (folder / "said.txt").open("w") as said:
         return subprocess.Popen(command, cwd=ROOT, env=environment(folder), stdout=said, stderr=subprocess.STDOUT)
@@ -99,7 +100,7 @@ def test_a_node_that_is_killed_loses_a_cells_last_seconds(slurm, tmp_path):
     assert run.wait(1500) == 0, (tmp_path / "said.txt").read_text()[-3000:]
     seconds = time.perf_counter() - before
     found = results(tmp_path)
-    assert steps_seen_first() > 10, "it began anew"
+    assert steps_seen_first(tmp_path) > 10, "it began anew"
     same(found, without_slurm(tmp_path / "without", "book", [LONG]))
     keep("a node killed in the middle of a cell", seconds)
 
@@ -111,10 +112,10 @@ def kill_the_node(folder):
         subprocess.run(["pkill", "-9", "-f", name], check=False)
 
 
-def steps_seen_first():
+def steps_seen_first(folder):
     """The first number of steps done that the last attempt's progress bar shows."""
-    logs = sorted((ROOT / ".snakemake" / "slurm_logs").glob("group_cells_cell/*.log"), key=lambda f: f.stat().st_mtime)
-    last = logs[-1].read_text().rpartition("flow-run: 0it")[2]  # where Slurm sends a job again, one log may hold both
+    log = max((folder / "logs").rglob("*.log"), key=lambda file: file.stat().st_mtime)
+    last = log.read_text().rpartition("flow-run: 0it")[2]  # where Slurm sends a job again, one log may hold both
     return int(re.search(r"(\d+)/\d+ \[", last)[1])
 
 
