@@ -44,10 +44,10 @@ def environment(folder):
 
 def submit(folder, profile, notebooks, *arguments):
     """Snakemake, started; its messages go to ``said.txt``."""
-    command = [BIN / "snakemake", "--snakefile", ROOT / "workflow" / "Snakefile", "--profile",
-               ROOT / "workflow" / "profiles" / "slurm", "--seconds-between-status-checks", "5", "--slurm-keep-successful-logs",
-               "--slurm-logdir", folder / "logs", "--config",
-               f"profile={profile}", f"notebooks={' '.join(notebooks)}", "--", *arguments]
+    command = [BIN / "snakemake", "--snakefile", ROOT / "workflow" / "Snakefile",
+               "--profile", ROOT / "workflow" / "profiles" / "slurm", "--seconds-between-status-checks", "5",
+               "--slurm-keep-successful-logs", "--slurm-logdir", folder / "logs",
+               "--config", f"profile={profile}", f"notebooks={' '.join(notebooks)}", "--", *arguments]
     with (folder / "said.txt").open("w") as said:
         return subprocess.Popen(command, cwd=ROOT, env=environment(folder), stdout=said, stderr=subprocess.STDOUT)
 
