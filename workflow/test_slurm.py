@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 HERE = ROOT / "workflow" / "slurm-here.sh"
 SHORT = ["both/sign-descent.ipynb", "both/noise.ipynb"]  # at smoke
-LONG = "central-flows/rmsprop-edge.ipynb"  # at book: one cell of some minutes
+LONG = "central-flows/rmsprop-edge.ipynb"  # at book: one cell of about a minute
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("apt-get"), reason="needs root on Debian")
 
