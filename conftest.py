@@ -74,6 +74,14 @@ def _same_random_numbers():
     np.random.seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _no_figure_left_open():
+    """Matplotlib counts open figures in the process, so what a test leaves open would be held against another one."""
+    yield
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")
+
+
 @pytest.fixture(scope="session")
 def smoke_outputs(request) -> Path:
     """``build/test/smoke`` with the verdicts, figures and data of every committed notebook.
