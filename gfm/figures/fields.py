@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
 from gfm.figures import style
 
-__all__ = ["fields", "paths"]
+__all__ = ["fields", "paths", "two_kinds"]
 
 
 def fields(
@@ -76,3 +78,35 @@ def paths(panels: dict[str, tuple[np.ndarray, dict[str, np.ndarray]]], titles: d
             ax.set(title=title, ylim=(low - margin, high + margin))
         style.labels_around(fig, axes, "optimizer step", "weight", loc="outside lower center", ncols=4)
     return fig
+
+
+def two_kinds(
+    times: np.ndarray, runs: np.ndarray, flow: np.ndarray, up: np.ndarray,
+    field: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> Figure:
+    """Recorded runs of two kinds, and paths along their mean field over that field's value as colour.
+
+    Args:
+        times: (states,).
+        runs: (states, paths) recorded.
+        flow: (states, paths) from the same starts along the field.
+        up: (paths,) whether a run is of the first kind.
+        field: (places, times) -> velocities.
+    """
+    with style.use():
+        figure, axes = plt.subplots(1, 2, figsize=(7.8, 3.6), sharex=True, sharey=True)
+        reach = 1.1 * max(np.abs(runs).max(), np.abs(flow).max())
+        places = np.linspace(-reach, reach, 161)
+        colours = axes[1].pcolormesh(times, places, field(places[:, None], times), cmap="RdBu_r", shading="auto",
+                                     alpha=0.55, rasterized=True)
+        for ax, lines, title in zip(axes, (runs, flow), ("Recorded runs cross", "Paths of the mean field do not"),
+                                    strict=True):
+            for kind, label, look in ((up, "first kind", {"color": style.COLOURS["blue"], "linestyle": "-"}),
+                                      (~up, "second kind", {"color": style.COLOURS["black"], "linestyle": (0, (4, 2))})):
+                ax.plot(times, lines[:, kind], linewidth=0.9, **look)
+                ax.plot([], [], label=label, **look)
+            ax.set(title=title, xlabel="time t", xlim=(times[0], times[-1]), ylim=(-reach, reach))
+        axes[0].set_ylabel("weight x")
+        axes[0].legend(loc="upper center", ncols=2)
+        figure.colorbar(colours, ax=axes[1], label="mean velocity")
+    return figure
