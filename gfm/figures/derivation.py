@@ -89,8 +89,9 @@ def projection(descent: np.ndarray, push: np.ndarray, steepening: np.ndarray) ->
                   ("their sum: the central flow", np.zeros(2), descent + push, "central", (-10, -14), "right")]
         for label, start, arrow, role, away, side in arrows:
             colour = style.ROLES[role]["color"]
-            ax.annotate("", start + arrow, start, arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 2.2})
-            ax.annotate(label, start + 0.5 * arrow, xytext=away, textcoords="offset points", color=colour, ha=side)
+            ax.annotate("", tuple(start + arrow), tuple(start),
+                        arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 2.2})
+            ax.annotate(label, tuple(start + 0.5 * arrow), away, textcoords="offset points", color=colour, ha=side)
         reach = 1.25 * np.abs(np.stack([descent, descent + push])).max()
         ax.text(0.98, 0.95, "sharpness above 2 / lr", color=style.COLOURS["vermilion"], transform=ax.transAxes,
                 ha="right", va="top")

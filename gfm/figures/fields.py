@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -101,8 +102,8 @@ def two_kinds(
                                      alpha=0.55, rasterized=True)
         for ax, lines, title in zip(axes, (runs, flow), ("Recorded runs cross", "Paths of the mean field do not"),
                                     strict=True):
-            for kind, label, look in ((up, "first kind", {"color": style.COLOURS["blue"], "linestyle": "-"}),
-                                      (~up, "second kind", {"color": style.COLOURS["black"], "linestyle": (0, (4, 2))})):
+            for kind, label, colour, dashes in ((up, "first kind", "blue", "-"), (~up, "second kind", "black", (0, (4, 2)))):
+                look: dict[str, Any] = {"color": style.COLOURS[colour], "linestyle": dashes}
                 ax.plot(times, lines[:, kind], linewidth=0.9, **look)
                 ax.plot([], [], label=label, **look)
             ax.set(title=title, xlabel="time t", xlim=(times[0], times[-1]), ylim=(-reach, reach))

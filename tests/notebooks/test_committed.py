@@ -109,7 +109,7 @@ def test_committed_verdicts_follow_from_the_committed_values(path):
 
 @each_notebook
 def test_no_algorithm_lives_in_a_notebook(path):
-    """Notebooks call; classes and training loops live in the package. The reader's own loop and sixty lines are shown."""
+    """Notebooks call; classes and training loops live in the package. Loops are shown where they are the subject."""
     code = Notebook(ROOT, path).code()
     loop = [] if "your-own-network" in str(path) or "in-sixty-lines" in str(path) else [r"\.backward\("]
     for word in (r"^\s*class \w+", r"^\s*while ", *loop):

@@ -10,7 +10,8 @@ import pytest
 from gfm.book.runs.notebooks import Notebook, source_of
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted(p.relative_to(ROOT / "notebooks").as_posix() for p in (ROOT / "notebooks").rglob("*-in-sixty-lines.ipynb"))
+FOLDER = ROOT / "notebooks"
+PAGES = sorted(page.relative_to(FOLDER).as_posix() for page in FOLDER.rglob("*-in-sixty-lines.ipynb"))
 
 
 def sixty_lines(name: str) -> str:
