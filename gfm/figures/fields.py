@@ -102,7 +102,8 @@ def two_kinds(
                                      alpha=0.55, rasterized=True)
         for ax, lines, title in zip(axes, (runs, flow), ("Recorded runs cross", "Paths of the mean field do not"),
                                     strict=True):
-            for kind, label, colour, dashes in ((up, "first kind", "blue", "-"), (~up, "second kind", "black", (0, (4, 2)))):
+            kinds: Any = (("first kind", up, "blue", "-"), ("second kind", ~up, "black", (0, (4, 2))))
+            for label, kind, colour, dashes in kinds:
                 look: dict[str, Any] = {"color": style.COLOURS[colour], "linestyle": dashes}
                 ax.plot(times, lines[:, kind], linewidth=0.9, **look)
                 ax.plot([], [], label=label, **look)
