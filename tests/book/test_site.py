@@ -49,6 +49,39 @@ def test_outputs_become_figures_tables_prose_and_verdicts(ran, tmp_path):
     assert (made.source / "downloads/toy/toy-line.json").is_file()
 
 
+def codes(made: Page) -> list[dict]:
+    cells = json.loads((made.source / "notebooks" / NAME).read_text())["cells"]
+    return [c for c in cells if c["cell_type"] == "code"]
+
+
+def test_code_is_folded_and_what_shows_nothing_joins_the_next_cell(ran, tmp_path):
+    made = page(ran, tmp_path)
+    make_page(made)
+    first, *others = codes(made)
+    assert first["metadata"]["mystnb"]["code_prompt_show"].startswith("Show the parameters and the code (")
+    assert "steps = 30" in first["source"] and "class Decay" in first["source"] and first["outputs"]
+    assert "toy-line" in others[0]["source"] and len(others) == 3 and all("hide-input" in c["metadata"]["tags"] for c in others)
+
+
+@pytest.mark.parametrize("tag", ["show-code", "sixty-lines"])
+def test_code_that_is_part_of_the_text_stays_open_and_alone(ran, tmp_path, tag):
+    made = page(ran, tmp_path, lambda n: next(c for c in n["cells"] if "class Decay" in "".join(c["source"]))[
+        "metadata"].update(tags=[tag]))
+    make_page(made)
+    _, shown, *others = codes(made)
+    assert "".join(shown["source"]).startswith("@dataclass") and "mystnb" not in shown["metadata"]
+    assert "steps = 30" not in shown["source"] and "toy-line" not in shown["source"] and len(others) == 3
+
+
+def test_a_row_of_verdicts_has_claim_and_measure_in_one_column(ran, tmp_path):
+    made = page(ran, tmp_path)
+    make_page(made)
+    rows = [line for line in staged(made).splitlines() if "{.verdict ." in line]
+    assert len(rows) == 4 and all(row.count("|") - row.count("\\|") == 5 for row in rows)
+    assert all("]{.measured} |" in row for row in rows)
+    assert [row.split("**")[1] for row in rows] == ["T1", "T2", "T3", "T4"]
+
+
 def test_a_figure_without_alt_text_breaks_the_build(ran, tmp_path):
     made = page(ran, tmp_path, lambda n: flagged(n, "figure")["metadata"]["gfm"].update(alt=""))
     with pytest.raises(RegisterError, match="no alt text"):

@@ -23,8 +23,7 @@ from gfm.errors import RegisterError
 __all__ = ["Page", "make_page"]
 
 _LARGEST_SVG = 200_000
-_MOST_LINES = 6  # longer code is folded and shown on a click
-_PROMPTS = {"parameters": "the default parameters", "injected-parameters": "the parameters of this profile"}
+_OPEN = {"show-code", "sixty-lines"}  # tags of cells whose code is part of the text; all other code is folded
 
 
 @dataclass(frozen=True)
@@ -92,8 +91,6 @@ def make_page(page: Page, beside: Page | None = None) -> dict[str, Figure | Tabl
                 cell = _markdown(f"{title}\n\n{page.head}\n\n{rest.lstrip()}")
             cells.append(cell)
             continue
-        tags = cell["metadata"].setdefault("tags", [])
-        _fold(cell, tags)
         kept, prose = [], []
         for output in cell.get("outputs", ()):
             if Output.read(output) is None:
@@ -102,11 +99,17 @@ def make_page(page: Page, beside: Page | None = None) -> dict[str, Figure | Tabl
             else:
                 prose += _shown(output, page, shown)
         cell["outputs"] = kept
-        cells += [cell, *prose]
+        if cells and _joins(cells[-1], cell):
+            cells[-1] = _joined(cells[-1], cell)
+        else:
+            cells.append(cell)
+        cells += prose
     if beside is not None:
         cells += _beside(beside, shown)
     for number, cell in enumerate(cells):
         cell["id"] = f"cell-{number}"
+        if cell["cell_type"] == "code":
+            _fold(cell)
     notebook["cells"] = cells
     notebook["nbformat_minor"] = 5
     target = page.source / "notebooks" / page.name
@@ -125,15 +128,29 @@ def _beside(page: Page, shown: dict[str, Figure | Table]) -> list[dict[str, Any]
     return cells
 
 
-def _fold(cell: dict[str, Any], tags: list[str]) -> None:
-    lines = source_of(cell).count("\n") + 1
-    prompt = next((words for tag, words in _PROMPTS.items() if tag in tags), None)
-    long = lines > _MOST_LINES and not any(t.startswith(("hide-", "remove-")) for t in tags)
-    if long or "hide-input" in tags:
-        prompt = prompt or f"the code ({lines} line{'s' * (lines > 1)})"
-    if prompt:
-        tags += ["hide-input"] * ("hide-input" not in tags)
-        cell["metadata"]["mystnb"] = {"code_prompt_show": f"Show {prompt}", "code_prompt_hide": f"Hide {prompt}"}
+def _joins(before: dict[str, Any], cell: dict[str, Any]) -> bool:
+    """Whether the cell is folded together with the one before it, which shows nothing."""
+    both = before["cell_type"] == cell["cell_type"] == "code" and not before["outputs"]
+    return both and not _OPEN & {*_tags(before), *_tags(cell)}
+
+
+def _joined(before: dict[str, Any], cell: dict[str, Any]) -> dict[str, Any]:
+    source = f"{source_of(before).rstrip()}\n\n{source_of(cell)}"
+    return {**cell, "source": source, "metadata": {**cell["metadata"], "tags": [*_tags(before), *_tags(cell)]}}
+
+
+def _tags(cell: dict[str, Any]) -> list[str]:
+    return cell["metadata"].get("tags", [])
+
+
+def _fold(cell: dict[str, Any]) -> None:
+    tags, lines = _tags(cell), source_of(cell).count("\n") + 1
+    if _OPEN & set(tags):
+        return
+    what = "the parameters and the code" if "parameters" in tags else "the code"
+    prompt = f"{what} ({lines} line{'s' * (lines > 1)})"
+    cell["metadata"] = {"tags": ["hide-input"],
+                        "mystnb": {"code_prompt_show": f"Show {prompt}", "code_prompt_hide": f"Hide {prompt}"}}
 
 
 def _shown(output: dict[str, Any], page: Page, shown: dict[str, Figure | Table]) -> list[dict[str, Any]]:
@@ -151,10 +168,19 @@ def _shown(output: dict[str, Any], page: Page, shown: dict[str, Figure | Table])
         text = _figure(what, data["image/png"], page) if isinstance(what, Figure) else _table(what, text, page)
     elif isinstance(what, Verdicts):
         words = r"\*\*(holds in shape only|holds|fails|not run)\*\*"
-        text = "{.verdicts}\n" + re.sub(words, lambda match: badge(match[1]), text)
+        text = "{.verdicts}\n" + re.sub(words, lambda match: badge(match[1]), _fewer_columns(text))
     else:
         text = _links(text, page)
     return [_markdown(text)]
+
+
+def _fewer_columns(table: str) -> str:
+    """The table of verdicts with a claim's name, its sentence and what is measured in one column."""
+    head, rule, *rows = (re.split(r"(?<!\\)\|", line.strip())[1:-1] for line in table.strip().splitlines())
+    out = [[head[0], *head[3:]], [rule[0], *rule[3:]]]
+    out += [[f" **{name.strip()}** {sentence.strip()} [{measured.strip()}]{{.measured}} ", *rest]
+            for name, sentence, measured, *rest in rows]
+    return "\n".join("|" + "|".join(row) + "|" for row in out)
 
 
 def _figure(figure: Figure, png: str, page: Page) -> str:
