@@ -4,6 +4,8 @@
   const filter = document.querySelector("fieldset.filter");
   if (!filter) return;
 
+  for (const history of document.querySelectorAll("details.history")) history.open = false;
+
   // Of the lists in an element, that of the claims has verdicts; its history has none.
   const claims = element => [...element.querySelectorAll("li")].filter(item => item.querySelector(".verdict"));
   const show = word => {
@@ -24,5 +26,5 @@
   };
   addEventListener("hashchange", unfold);
   unfold();
-  addEventListener("beforeprint", () => elements.forEach(element => { element.open = true; }));
+  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(d => { d.open = true; }));
 })();

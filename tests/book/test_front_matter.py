@@ -57,7 +57,7 @@ def test_the_status_page_begins_with_failures_and_folds_the_rest(judged):
     order = [page.index(words) for words in ("## What fails", "It ends below", "## What holds in shape only",
                                              "It ends near", "## Every claim", "<details", "## All elements")]
     assert order == sorted(order)
-    assert "1 fails · 1 holds in shape only · 1 holds · 1 not run</span>" in page
+    assert "fails: 1 · holds in shape only: 1 · holds: 1 · not run: 1</span>" in page
     assert "unknown" not in page.partition("## Every claim")[2]
     assert "the paper: -1.5 (read off a plot" in page
 

@@ -119,7 +119,7 @@ def test_what_was_judged_before_stays_readable(project):
     register.write_text(register.read_text().replace(bound, f'{bound}\n      history: "{words}"'))
     Element("toy", profile="book").judge(**VALUES)
     page = status_page(Register.load(project), set())
-    assert f"What was judged before:\n\n- T1: {words}\n" in page
+    assert f"What was judged before</summary>\n\n- T1: {words}\n" in page
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"schema": "x"}', '{"schema": "gfm-verdicts/1", '

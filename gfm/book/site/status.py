@@ -65,7 +65,7 @@ def _filter(found: Mapping[str, int]) -> str:
 def _element(register: Register, entry: ElementEntry, stored: Stored | None, staged: set[str], usual: str) -> list[str]:
     """An element's claims, folded away by the page's script."""
     found = Counter(v.verdict for v in stored.verdicts) if stored else Counter({NOT_RUN: len(entry.claims)})
-    summary = " · ".join(f"{found[word]} {word}" for word in _WORDS if found[word]) or state_of(entry, stored)
+    summary = " · ".join(f"{word}: {found[word]}" for word in _WORDS if found[word]) or state_of(entry, stored)
     lines = [f'<details class="element" open><summary>{escape(entry.title)} <span>{summary}</span></summary>', "",
              f"{link(entry, staged)} · {origin(entry)}", ""]
     if stored is None:
@@ -74,7 +74,8 @@ def _element(register: Register, entry: ElementEntry, stored: Stored | None, sta
         lines += [_claim(register, entry, stored.profile, verdict) for verdict in stored.verdicts]
         told = [claim for claim in entry.claims if claim.history]
         if told:
-            lines += ["", "What was judged before:", "", *[f"- {claim.id}: {claim.history}" for claim in told]]
+            lines += ["", "<details class=\"history\" open><summary>What was judged before</summary>", "",
+                      *[f"- {claim.id}: {claim.history}" for claim in told], "", "</details>"]
         lines += ["", computed_line(stored.meta, register.root, usual) + "\\",
                   _provenance(stored.profile, stored.meta, usual), ""]
     return [*lines, "</details>", ""]
