@@ -67,7 +67,7 @@ $(VENV)/torch-cpu: constraints.txt | $(BIN)/python
 book: $(STAMP) ## run the notebooks (profile book) and build the pages
 	@$(BIN)/gfm build --profile book --jobs $(JOBS)
 
-paper: $(STAMP) ## the same with the papers' own settings (long; a GPU helps)
+paper: $(STAMP) ## the same at profile paper (long; a GPU helps)
 	@$(BIN)/gfm build --profile paper --jobs 1
 
 smoke: $(STAMP) ## the same with tiny settings (minutes)

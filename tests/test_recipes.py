@@ -16,8 +16,8 @@ from commands import gfm
 from gfm.book import verdicts
 from gfm.book.register import Register
 from gfm.book.runs.notebooks import Notebook, profile_parameters, source_of
+from gfm.book.site.contents import table_of_contents
 from gfm.book.site.guards import what_a_run_lacks
-from gfm.book.site.overview import table_of_contents
 
 ROOT = Path(__file__).parent.parent
 RECIPES = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Recipes")[2].partition("\n## ")[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from gfm.book.register import TOLERANCE, Bound, Register
 from gfm.book.runs.handover import Handover
 from gfm.checks import known
 from gfm.errors import InputError, RegisterError
+from gfm.figures import style
 from gfm.store import Experiment, Result, obtain, provenance
 
 __all__ = ["Element", "below"]
@@ -91,7 +91,7 @@ class Element:
         if len(alt) < 20 or len(caption) < 20:
             raise InputError(f"Figure {name!r} needs an alt text that says its finding, and a caption.")
         for share in (1.0, 0.85, 0.7, 0.5):  # of the resolution; the SVG has all of it
-            png = _save(fig, "png", dpi=share * fig.dpi)
+            png = style.image(fig, "png", dpi=share * fig.dpi)
             if len(png) <= _MOST_BYTES:
                 break
         else:
@@ -102,7 +102,7 @@ class Element:
         stem = self._stem
         figures = self.folder / "figures" / stem
         figures.mkdir(parents=True, exist_ok=True)
-        (figures / f"{name}.svg").write_bytes(_save(fig, "svg"))
+        (figures / f"{name}.svg").write_bytes(style.image(fig, "svg"))
         (figures / f"{name}.png").write_bytes(png)
         if data:
             datafiles.write(self.folder / "data" / stem, name, data)
@@ -217,16 +217,6 @@ class Element:
             # runs that are not stored may have been left out (gfm run --stored): no verdict on the whole
             **({"partial": True} if self._handover.only_stored else {}),
         }
-
-
-def _save(fig: Any, kind: str, **options: Any) -> bytes:
-    import matplotlib
-
-    buffer = io.BytesIO()
-    metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
-    with matplotlib.rc_context({"svg.hashsalt": "gfm"}):  # ids in the SVG are else drawn anew each time
-        fig.savefig(buffer, format=kind, metadata=metadata, **options)
-    return buffer.getvalue()
 
 
 def _display_markdown(text: str, output: Output) -> None:

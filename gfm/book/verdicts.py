@@ -18,11 +18,13 @@ from gfm.book.register import Bound, Claim, ElementEntry, Register, readable
 from gfm.errors import UnreadableFileError
 from gfm.files import write_text
 
-__all__ = ["FAILS", "HOLDS", "NOT_JUDGED", "NOT_RUN", "SHAPE", "Stored", "Verdict", "best", "judge", "load",
+__all__ = ["FAILS", "HOLDS", "NOT_JUDGED", "NOT_RUN", "SHAPE", "VERDICTS", "Stored", "Verdict", "best", "judge", "load",
            "show_value", "verdict_file", "write"]
 
 HOLDS, SHAPE, FAILS = "holds", "holds in shape only", "fails"
 NOT_JUDGED, NOT_RUN = "not judged", "not run"
+VERDICTS = SHAPE, HOLDS, FAILS, NOT_JUDGED, NOT_RUN
+"""All of them, a longer one before one that it begins with."""
 _SCHEMA = "gfm-verdicts/1"
 
 

@@ -6,6 +6,7 @@ also has its own line style, so that no figure depends on colour alone.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "PROCESSES", "ROLES", "cycle", "forecasters", "labels_around", "line", "use"]
+__all__ = ["COLOURS", "PROCESSES", "ROLES", "cycle", "forecasters", "image", "labels_around", "line", "use"]
 
 COLOURS = {
     "blue": "#0072B2",
@@ -107,3 +108,14 @@ def cycle(number: int, markers: bool = False) -> list[dict[str, Any]]:
     """Keyword arguments for ``number`` lines that differ in colour and dashes (and markers, if asked for)."""
     marked = [{"marker": _MARKERS[i % 8]} if markers else {} for i in range(number)]
     return [{"color": _ORDER[i % 8], "linestyle": _DASHES[(i + i // 8) % 8], **marked[i]} for i in range(number)]
+
+
+def image(figure: Figure, kind: str, **options: Any) -> bytes:
+    """The figure as a file ("svg" or "png"), the same each time."""
+    import matplotlib as mpl
+
+    buffer = io.BytesIO()
+    metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
+    with mpl.rc_context({"svg.hashsalt": "gfm"}):  # ids in the SVG are else drawn anew each time
+        figure.savefig(buffer, format=kind, metadata=metadata, **options)
+    return buffer.getvalue()

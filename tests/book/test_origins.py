@@ -11,7 +11,8 @@ import pytest
 import gfm.experiments
 from gfm.book import Element, reports, verdicts
 from gfm.book.register import Register
-from gfm.book.site import origins, overview
+from gfm.book.site import origins
+from gfm.book.site.status import status_page
 from gfm.store import Experiment, provenance, source
 
 VALUES = {"T1": -0.1, "T2": 0.2, "T3": -2, "T4": 30}
@@ -73,8 +74,9 @@ def test_a_reused_result_says_when_it_was_computed_and_by_its_own_torch(project,
 
 def test_the_status_page_has_the_line_and_the_day_of_every_element(project, rests_on):
     meta = rests_on(result(1), result(2, source="0" * 64))
-    page = overview.status_page(Register.load(project), set())
-    assert origins.computed_line(meta, project) + "\\\n[Profile *book*" in page
+    page = status_page(Register.load(project), set())
+    told = origins.computed_line(meta, project).replace(f" · {TORCH}", "")  # at the top of the page
+    assert told + "\\\n[Profile *book*" in page and page.count(TORCH) == page.count("Mine") == 1
     assert "*1 of 2 results from an earlier source*" in page and "| book<br>2026-03-01 |" in page
 
 

@@ -45,7 +45,7 @@ def test_outputs_become_figures_tables_prose_and_verdicts(ran, tmp_path):
     assert "{download}`CSV <../../downloads/toy/toy-line.csv>`" in text
     assert "````{table} First and last.\n:name: toy-table\n:class: data" in text
     assert "After 60 steps the line is at $y = 0.001$" in text
-    assert "[fails]{.verdict .fails}" in text
+    assert "[{ref}`fails <verdict-fails>`]{.verdict .fails}" in text
     assert (made.source / "downloads/toy/toy-line.json").is_file()
 
 
@@ -133,7 +133,9 @@ def test_the_status_page_shows_every_claim_and_what_is_missing(built):
     for words in ("The line never rises.", "holds in shape only", "fails", "not run",
                   "read off a plot", "not written yet", "torch"):
         assert words in text, words
-    assert "1 of 4" in (built / "index.html").read_text()
+    first = (built / "index.html").read_text()
+    assert "4 claims, 3 judged: 1 hold, 1 hold in shape only, 1 fail on\n1 of 1 pages, 1 are open." in first
+    assert first.index("What did not reproduce") < first.index("It ends below minus one.")
 
 
 def test_pages_without_mathematics_do_not_load_it(built):
@@ -194,13 +196,13 @@ def test_another_run_is_shown_beside_under_names_of_its_own(ran, tmp_path):
     beside = dataclasses.replace(made, suffix="-paper", head="{.runline}\nThe other.")
     assert set(make_page(made, beside)) == {"toy-line", "toy-table", "toy-line-paper", "toy-table-paper"}
     text = staged(made)
-    assert "## With the papers' own settings\n\n{.runline}\nThe other." in text
+    assert "## The same under the profile *paper*\n\n{.runline}\nThe other." in text
     assert ":name: toy-line-paper" in text and "downloads/toy-paper/toy-line.csv" in text
-    assert text.count("[fails]{.verdict .fails}") == 2
+    assert text.count("{.verdict .fails}") == 2
     assert (made.source / "downloads/toy-paper/toy-line.csv").is_file()
 
 
-def test_the_run_with_the_papers_settings_stands_beside_the_book_run(ran, project):
+def test_the_run_under_the_profile_paper_stands_beside_the_book_run(ran, project):
     shutil.copytree(ran / "build", project / "build", dirs_exist_ok=True)
     shutil.copytree(project / "build/book", project / "build/paper", dirs_exist_ok=True)
     verdicts = project / "build/paper/verdicts/toy.json"
@@ -208,5 +210,5 @@ def test_the_run_with_the_papers_settings_stands_beside_the_book_run(ran, projec
     site = build_site(Register.load(project))
     assert site.profiles == {NAME: "book"} and site.problems == []
     text = (site.index.parent / "notebooks/part/toy.html").read_text()
-    assert "With the papers" in text and 'id="toy-line-paper"' in text
+    assert "The same under the profile" in text and 'id="toy-line-paper"' in text
     assert text.index("Profile <em>book</em>") < text.index("Profile <em>paper</em>")

@@ -12,6 +12,7 @@ from gfm.book import Element, reports, verdicts
 from gfm.book.register import Bound, Register
 from gfm.book.runs.handover import Handover
 from gfm.book.site import overview
+from gfm.book.site.status import status_page
 from gfm.errors import RegisterError, UnknownNameError, UnreadableFileError
 
 VALUES = {"T1": -0.1, "T2": 0.2, "T3": 0.2, "T4": 30}
@@ -61,7 +62,7 @@ def test_a_run_that_allows_no_verdict_says_why_and_never_passes(project, capsys)
     stored = verdicts.load(register, register["toy"], "smoke")
     assert (stored.verdicts[0].shown, stored.stale) == (found.shown, ())
     assert overview.counts(register)["not judged"] == 1
-    assert f"not judged: {why}" in overview.status_page(register, set())
+    assert f"{found.claim.quantity}: {why} (bound" in status_page(register, set())
     with pytest.raises(SystemExit):
         reports.check("smoke")
     assert "T1" in capsys.readouterr().out.partition("Not run")[0]
@@ -107,18 +108,18 @@ def test_the_bound_is_that_of_the_stored_profile(project):
         loaded = Register.load(project)
         found = verdicts.load(loaded, loaded["toy"], profile)
         assert (found.verdicts[0].verdict, str(found.verdicts[0].bound), found.stale) == (verdict, bound, ())
-        assert bound in overview.status_page(loaded, set())
+        assert bound in status_page(loaded, set())
 
 
 def test_what_was_judged_before_stays_readable(project):
     register = project / "book" / "elements.yml"
-    assert "judged before" not in overview.status_page(Register.load(project), set())
+    assert "judged before" not in status_page(Register.load(project), set())
     words = "2026-01-02: at most 0.2 until then; sharpened before the run."
     bound = "bound: {at_most: 1.0e-6}"
     register.write_text(register.read_text().replace(bound, f'{bound}\n      history: "{words}"'))
     Element("toy", profile="book").judge(**VALUES)
-    page = overview.status_page(Register.load(project), set())
-    assert f"What was judged before:\n\n- T1: {words}\n" in page
+    page = status_page(Register.load(project), set())
+    assert f"What was judged before</summary>\n\n- T1: {words}\n" in page
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"schema": "x"}', '{"schema": "gfm-verdicts/1", '

@@ -111,7 +111,7 @@ def _visits(browser, served):
         def arrived(response) -> None:
             if response.status >= 400:
                 seen.errors.append(f"{response.status} {response.url}")
-            elif response.url.startswith(served):
+            elif response.url.startswith(served) and response.status != 304:  # known from an earlier page
                 seen.bytes[response.url] = int(response.headers["content-length"])
 
         page.on("request", asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,9 @@ NOTEBOOKS = [f"notebooks/{Path(n).with_suffix('.html').as_posix()}" for n in REG
 MAIN = ["index.html", "status.html", "central-flows.html", "gradient-flow-matching.html",
         "notebooks/central-flows/gd-central-flow.html",
         "notebooks/gradient-flow-matching/forecasting-least-squares.html", "api-optimizers.html"]
-PAGES = [*NOTEBOOKS, *MAIN[:4], "both.html", "benchmarks.html", "how-to-run.html", "at-scale.html", "how-to-cite.html",
-         "limits.html", "symbols.html", "references.html", "search.html", "genindex.html",
-         *(f"{page.stem}.html" for page in sorted((ROOT / "book").glob("api*.md")))]
+PAGES = [*NOTEBOOKS, *MAIN[:4], "how-to-read.html", "remember.html", "glossary.html", "both.html", "benchmarks.html",
+         "how-to-run.html", "at-scale.html", "how-to-cite.html", "limits.html", "symbols.html", "references.html",
+         "search.html", "genindex.html", *(f"{page.stem}.html" for page in sorted((ROOT / "book").glob("api*.md")))]
 MOST_BYTES = 1_000_000
 
 pytestmark = pytest.mark.site
@@ -114,23 +115,79 @@ def test_a_notebooks_page_names_its_profile_and_offers_the_notebook(seen):
 
 
 def test_the_status_page_has_every_element_and_every_claim(visit):
-    page = visit("status.html").page
+    page = visit("status.html", scripts=False).page  # nothing is folded away
     text = page.locator("article").inner_text().replace("’", "'")
     for entry in REGISTER:
         assert entry.title in text, entry.id
-    rows = page.locator("table.verdicts tbody tr")
-    assert rows.count() == sum(len(e.claims) for e in REGISTER if e.notebook)
+    claims = page.locator("details.element > ul:first-of-type > li:has(.verdict)")
+    assert claims.count() == sum(len(e.claims) for e in REGISTER if e.notebook)
     words = {"holds", "holds in shape only", "fails", "not judged", "not run"}
+    for claim in claims.all():
+        assert claim.is_visible() and claim.locator(".verdict").inner_text() in words and "bound:" in claim.inner_text()
+    assert "python" in text and "torch" in text and not page.locator("fieldset.filter").is_visible()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_status_page_is_short_until_a_verdict_is_asked_for(visit, html, width):
+    page = visit(f"file://{html / 'status.html'}", width=width).page  # no server is needed
+    page.set_viewport_size({"width": width, "height": 900})
+    assert page.locator("details.element[open]").count() == 0
+    height = page.evaluate("document.documentElement.scrollHeight")
+    assert height < (15_000 if width == 390 else 9_000)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for word in ("fails", "holds in shape only", ""):
+        page.locator(f"fieldset.filter input[value='{word}']").check()
+        shown = page.locator("details.element > ul > li:has(.verdict):visible .verdict").all_inner_texts()
+        assert set(shown) == ({word} if word else set())
+        visible = sum(page.locator("details.element").nth(i).is_visible()
+                      for i in range(page.locator("details.element").count()))
+        assert visible == (page.locator("details.element").count() if not word
+                           else page.locator("details.element[open]").count())
+
+
+@pytest.mark.parametrize("name", ["status.html", "index.html", "notebooks/central-flows/gd-central-flow.html"])
+def test_verdicts_lead_to_their_definitions(visit, name):
+    page = visit(name, scripts=False).page
+    link = page.locator(".verdict a").first
+    word = link.inner_text()
+    link.click()
+    goal = page.url.partition("#")[2]
+    assert "how-to-read.html" in page.url and goal == f"verdict-{word.replace(' ', '-')}"
+    assert page.locator(f"section:has(> #{goal}) h3, #{goal} h3").first.inner_text().lower().startswith(word)
+
+
+def test_the_front_page_counts_claims_and_lists_failures(visit):
+    page = visit("index.html").page
+    text = page.locator("article").inner_text()
+    claims = sum(len(e.claims) for e in REGISTER if e.notebook)
+    assert f"There are {claims} claims." in text and "{{" not in text
+    fails = int(re.search(r"(\d+) claims fail, on", text)[1])
+    assert page.locator("#what-did-not-reproduce ul ul > li").count() == fails > 0
+    assert page.locator("figure img").get_attribute("src").endswith("front.svg")
+    for paper in ("2410.24206", "2505.20221"):
+        assert page.locator(f"article a[href='https://arxiv.org/abs/{paper}']").count() == 1
+
+
+@pytest.mark.parametrize("word, page", [
+    ("A4", "gd-central-flow"), ("G14", "gd-central-flow"), ("S8", "srmsprop-central-flow"),
+    ("C4", "rmsprop-stationary"), ("RMSProp", "rmsprop-edge"), ("Scalar RMSProp", "srmsprop-edge"),
+    ("Adam", "beyond-rmsprop"), ("gradient descent", "gd-quadratics"), ("nu", "rmsprop-edge"),
+    ("Sigma", "gd-central-flow"), ("kappa", "forecasting-least-squares"), ("complementarity", "glossary"),
+])
+def test_the_search_gives_a_words_own_page_first(visit, word, page):
+    found = visit(f"search.html?q={word.replace(' ', '+')}").page
+    found.wait_for_selector("#search-results ul.search li", timeout=15_000)
+    first = found.locator("#search-results ul.search li a").first.get_attribute("href")
+    assert first.partition("#")[0].partition("?")[0].endswith(f"{page}.html"), first
+
+
+def test_the_meaning_of_a_symbol_is_seen_on_a_phone(visit):
+    page = visit("symbols.html", width=390).page
+    rows = page.locator("table.symbols tbody tr")
+    assert rows.count() > 30
     for i in range(rows.count()):
-        found = [c.strip() for c in rows.nth(i).locator("td").all_inner_texts()]
-        assert found[5] in words and all(found[k] for k in (0, 1, 2, 3, 4)), found
-    assert "torch" in text and "python" in text
-
-
-def test_the_front_page_counts_what_the_register_holds(visit):
-    text = visit("index.html").page.locator("article").inner_text()
-    written = sum(e.notebook is not None for e in REGISTER)
-    assert f"Of {len(REGISTER.elements)} figures and tables {written}" in text and "{{" not in text
+        box = rows.nth(i).locator("td").nth(1).bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 390 and box["width"] > 200
 
 
 def test_search_finds(visit):

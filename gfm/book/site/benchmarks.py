@@ -17,7 +17,7 @@ _TITLES = {
     "eigen": "Warm eigenpairs",
     "scaling": "Growth with size",
     "forecast": "A forecast of a network",
-    "cells": "Cells of the papers' settings",
+    "cells": "Cells of the profile paper",
 }
 # Short headings, so that the table fits the page; counts are per step.
 _HEADS = {

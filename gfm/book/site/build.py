@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 import subprocess
@@ -12,23 +13,29 @@ from pathlib import Path
 
 import yaml
 
-from gfm.book.outputs import Figure
 from gfm.book.paths import PROFILES, build_folder
 from gfm.book.register import Register
 from gfm.book.runs.plans import executed
 from gfm.book.site import guards, overview
 from gfm.book.site.benchmarks import benchmarks_page, cluster_table
 from gfm.book.site.citing import bibtex
+from gfm.book.site.contents import index_entries, table_of_contents
 from gfm.book.site.links import check_site
 from gfm.book.site.mathematics import split_styles
 from gfm.book.site.pages import Page, make_page
+from gfm.book.site.status import status_page
 from gfm.book.site.tidy import tidy
 from gfm.book.verdicts import load
 from gfm.errors import GfmError, RegisterError
 
-__all__ = ["Site", "build_site"]
+__all__ = ["Site", "build_site", "picture"]
 
-_PICTURES = ("gd-central-flow",)
+_PICTURED = "gd-central-flow"  # the element, and its figure, from which the first page's picture is drawn
+_ALT = ("Sharpness over the steps of one training run. All curves rise together. Then gradient flow goes on rising, "
+        "the central flow stays level at 2/eta, and gradient descent swings up and down around that level.")
+_CAPTION = ("One training run of this book. The sharpness is the largest curvature of the loss. It rises to $2/\\eta$, "
+            "with $\\eta$ the learning rate; from there gradient flow leaves the path of training, and the central "
+            "flow stays in its middle.")
 
 
 @dataclass
@@ -45,7 +52,7 @@ def build_site(register: Register, profiles: tuple[str, ...] = PROFILES) -> Site
     """Build ``build/site/html`` from the runs of each notebook under ``profiles``.
 
     A page shows the ``book`` run, else the ``smoke`` run (or the committed outputs, if there is none), followed
-    by the run with the papers' settings, if there is one.
+    by the run under ``paper``, if there is one.
 
     Raises:
         GfmError: The builders are not those that the project pins (checked before anything is built), or the
@@ -91,43 +98,46 @@ def _stage(register: Register, source: Path, profiles: tuple[str, ...], site: Si
     split_styles(source / "assets" / "katex")
 
     names: dict[str, str] = {}
-    figures: dict[str, Figure] = {}
+    entries = index_entries(register)
     for name in register.notebooks():
         pages = _pages(register, name, source, profiles, site)
-        for shown, what in (make_page(*pages) if pages else {}).items():
+        if pages and name in entries:
+            pages = replace(pages[0], head=f"{entries[name]}\n\n{pages[0].head}"), *pages[1:]
+        for shown in make_page(*pages) if pages else ():
             if shown in names:
                 raise RegisterError(f"{name} and {names[shown]} both show something named {shown!r}.")
             names[shown] = name
-            figures |= {shown: what} if isinstance(what, Figure) else {}
     staged = set(site.profiles)
-    words = overview.numbers(register, staged, _picture(source, names, figures))
+    words = overview.numbers(register, staged, picture(register, source, site.profiles))
     words["cluster"] = cluster_table(register.root)
     (source / "downloads").mkdir(exist_ok=True)
     (source / "downloads" / "book.bib").write_text(bibtex(register) + "\n", encoding="utf-8")
-    (source / "status.md").write_text(overview.status_page(register, staged), encoding="utf-8")
+    (source / "status.md").write_text(status_page(register, staged), encoding="utf-8")
     (source / "benchmarks.md").write_text(benchmarks_page(register.root), encoding="utf-8")
     for file in sorted(book.glob("*.md")):
         text = _fill(file.read_text(encoding="utf-8"), words, file.name)
         (source / file.name).write_text(text, encoding="utf-8")
     written = {f.stem for f in source.glob("*.md")}
-    toc = overview.table_of_contents(register, staged, written)
+    toc = table_of_contents(register, staged, written)
     (source / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")
 
 
-def _picture(source: Path, names: dict[str, str], figures: dict[str, Figure]) -> str:
-    """The front page's picture: the first of ``_PICTURES`` that some page shows, else any figure."""
-    for name in (*_PICTURES, *figures):
-        if name in figures:
-            folder = Path("notebooks") / Path(names[name]).parent / "figures"
-            (image,) = (source / folder).glob(f"{name}.*")
-            alt = " ".join(figures[name].alt.split())
-            return (f"```{{image}} {(folder / image.name).as_posix()}\n:alt: {alt}\n:width: 100%\n"
-                    f":target: notebooks/{Path(names[name]).with_suffix('.html').as_posix()}\n```")
-    return ""
+def picture(register: Register, source: Path, profiles: dict[str, str]) -> str:
+    """The first page's picture, drawn from the data of the page that shows it; nothing if there are none."""
+    if (name := next((e.notebook for e in register if e.id == _PICTURED), None)) not in profiles:
+        return ""
+    file = build_folder(register.root) / profiles[name] / "data" / Path(name).stem / f"{_PICTURED}.json"
+    if not file.is_file():
+        return ""
+    from gfm.figures.front import sharpness  # matplotlib only where something is drawn
+
+    (source / "front.svg").write_bytes(sharpness(json.loads(file.read_text(encoding="utf-8"))))
+    return (f"```{{figure}} front.svg\n:alt: {_ALT}\n:width: 100%\n"
+            f":target: notebooks/{Path(name).with_suffix('.html').as_posix()}\n\n{_CAPTION}\n```")
 
 
 def _pages(register: Register, name: str, source: Path, profiles: tuple[str, ...], site: Site) -> tuple[Page, ...]:
-    """The page's run, and the run with the papers' settings shown after it, if there is one."""
+    """The page's run, and the run under ``paper`` shown after it, if there is one."""
     committed = register.root / "notebooks" / name
     if not committed.is_file():
         site.problems.append(f"the register names notebooks/{name}, which does not exist")

@@ -39,19 +39,21 @@ def computed_day(meta: Mapping[str, Any]) -> str:
     return min(_days(results(meta)) or _days([meta]), default="–")
 
 
-def computed_line(meta: Mapping[str, Any], root: Path) -> str:
+def computed_line(meta: Mapping[str, Any], root: Path, usual: str = "") -> str:
     """When and on which machine an element was computed, and what was reused or comes from an earlier source.
 
     Args:
         meta: the metadata of its stored verdicts.
         root: the project's root, where the files of reused results say which torch computed them.
+        usual: machine and versions that the reader has been told; they are left out.
     """
     found = results(meta)
     days = _days(found or [meta])
     reused, old = [r for r in found if r.get("reused")], earlier(meta)
     torch = ", ".join(_known(_torch(r, meta, root) for r in found or [meta]))
     parts = [f"Computed from nothing {'' if found else 'in its cells '}{_between(days)}",
-             ", ".join(_known(r.get("machine") for r in found or [meta])), f"torch {torch}" if torch else "",
+             *(part for part in (", ".join(_known(r.get("machine") for r in found or [meta])),
+                                 f"torch {torch}" if torch else "") if part not in usual),
              f"{_share(reused, found)} reused, computed {_between(_days(reused))}" if reused else "",
              f"*{_share(old, found)} from an earlier source*" if old else ""]
     return "[" + " · ".join(p for p in parts if p) + "]{.provenance}"

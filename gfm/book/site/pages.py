@@ -18,6 +18,7 @@ from typing import Any
 
 from gfm.book.outputs import Caption, Figure, Output, Table, Verdicts
 from gfm.book.runs.notebooks import joined, source_of
+from gfm.book.verdicts import VERDICTS
 from gfm.errors import RegisterError
 
 __all__ = ["Page", "make_page"]
@@ -121,7 +122,7 @@ def make_page(page: Page, beside: Page | None = None) -> dict[str, Figure | Tabl
 def _beside(page: Page, shown: dict[str, Figure | Table]) -> list[dict[str, Any]]:
     """What another run shows, without its code, under a heading of its own."""
     notebook = json.loads(page.run.read_text(encoding="utf-8"))
-    cells = [_markdown(f"## With the papers' own settings\n\n{page.head}")]
+    cells = [_markdown(f"## The same under the profile *paper*\n\n{page.head}")]
     for cell in notebook["cells"]:
         for output in cell.get("outputs", ()):
             cells += _shown(output, page, shown)
@@ -167,8 +168,8 @@ def _shown(output: dict[str, Any], page: Page, shown: dict[str, Figure | Table])
         shown[name] = what
         text = _figure(what, data["image/png"], page) if isinstance(what, Figure) else _table(what, text, page)
     elif isinstance(what, Verdicts):
-        words = r"\*\*(holds in shape only|holds|fails|not run)\*\*"
-        text = "{.verdicts}\n" + re.sub(words, lambda match: badge(match[1]), _fewer_columns(text))
+        badges = re.compile(rf"\*\*({'|'.join(VERDICTS)})\*\*")
+        text = "{.verdicts}\n" + badges.sub(lambda match: badge(match[1]), _fewer_columns(text))
     else:
         text = _links(text, page)
     return [_markdown(text)]
@@ -241,8 +242,10 @@ def _links(text: str, page: Page) -> str:
 
 
 def badge(verdict: str) -> str:
-    """A verdict as a small label (words, not colour alone)."""
-    return f"[{verdict}]{{.verdict .{verdict.replace(' ', '-')}}}"
+    """A verdict as a small label (words, not colour alone) that leads to its definition (in ``how-to-read.md``)."""
+    name = verdict.replace(" ", "-")
+    words = f"{{ref}}`{verdict} <verdict-{name}>`" if verdict in VERDICTS else verdict
+    return f"[{words}]{{.verdict .{name}}}"
 
 
 def _refuse_bare_image(output: dict[str, Any], page: Page) -> None:
