@@ -21,6 +21,7 @@ from gfm.book.site.benchmarks import benchmarks_page, cluster_table
 from gfm.book.site.citing import bibtex
 from gfm.book.site.links import check_site
 from gfm.book.site.mathematics import split_styles
+from gfm.book.site.metadata import addresses, root_of
 from gfm.book.site.pages import Page, make_page
 from gfm.book.site.tidy import tidy
 from gfm.book.verdicts import load
@@ -67,7 +68,7 @@ def build_site(register: Register, profiles: tuple[str, ...] = PROFILES) -> Site
         stamp.write_text(digest)
     else:
         site.reused = True
-    site.problems += guards.missing_pages(register, html) + check_site(html)
+    site.problems += guards.missing_pages(register, html) + check_site(html, root_of(addresses(register.root)[0]))
     if site.problems:
         stamp.unlink(missing_ok=True)  # pages with faults are not reused
     return site
