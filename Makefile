@@ -31,7 +31,7 @@ COVER := --cov --cov-report=term
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env book paper smoke pages publish cluster test anywhere unit test-python test-cluster notebooks site check status refresh bench clean
+.PHONY: help env book paper smoke pages publish pdf cluster test anywhere unit test-python test-cluster notebooks site check status refresh bench clean
 
 help: ## list what can be made
 	@echo "Two commands: make book, make test. All:"
@@ -90,6 +90,9 @@ publish: $(STAMP) ## build, check and lay out a folder for any static host: PROF
 	@$(BIN)/gfm build --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
 	@$(BIN)/gfm check || { [ $$? = 1 ] && echo "Claims that fall short are published as what they are."; }
 	@$(BIN)/gfm publish $(TO)
+
+pdf: $(STAMP) ## print every page that was built to a PDF (takes Chromium; some minutes)
+	@$(BIN)/gfm pdf
 
 cluster: $(VENV)/cluster ## cells, notebooks and pages on several machines: PROFILE=paper ON=slurm ARGS="--jobs 64"
 	@$(BIN)/snakemake --snakefile workflow/Snakefile --profile workflow/profiles/$(ON) --config profile=$(PROFILE) $(ARGS)

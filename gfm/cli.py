@@ -107,6 +107,18 @@ def publish(
 
 
 @app.command()
+def pdf() -> None:
+    """Print every page that was built to a PDF (takes Chromium), and put all into one archive."""
+    from gfm.book import Register
+    from gfm.book.paths import build_folder
+    from gfm.book.site.pdf import print_pages
+
+    folder = build_folder(Register.load().root) / "site"
+    made = print_pages(folder, folder / "pdf")
+    print(f"{len(made)} pages in {folder / 'pdf'}, together in {folder / 'pdf.zip'}")
+
+
+@app.command()
 def cells(
     notebook: Annotated[list[str] | None, typer.Argument(help="notebooks; default: all")] = None,
     profile: Annotated[str, typer.Option(help="smoke, book or paper")] = "paper",

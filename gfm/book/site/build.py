@@ -19,6 +19,7 @@ from gfm.book.runs.plans import executed
 from gfm.book.site import guards, overview
 from gfm.book.site.benchmarks import benchmarks_page, cluster_table
 from gfm.book.site.citing import bibtex
+from gfm.book.site.downloads import write_downloads
 from gfm.book.site.links import check_site
 from gfm.book.site.mathematics import split_styles
 from gfm.book.site.metadata import addresses, root_of
@@ -103,6 +104,7 @@ def _stage(register: Register, source: Path, profiles: tuple[str, ...], site: Si
     staged = set(site.profiles)
     words = overview.numbers(register, staged, _picture(source, names, figures))
     words["cluster"] = cluster_table(register.root)
+    words["downloads"] = write_downloads(register, source, site.profiles)
     (source / "downloads").mkdir(exist_ok=True)
     (source / "downloads" / "book.bib").write_text(bibtex(register) + "\n", encoding="utf-8")
     (source / "status.md").write_text(overview.status_page(register, staged), encoding="utf-8")

@@ -174,7 +174,8 @@ def table_of_contents(register: Register, staged: set[str], pages: set[str]) -> 
     package = sorted(p for p in pages if p == "api" or p.startswith("api-"))
     if package:
         parts.append({"caption": "The package", "chapters": [{"file": p} for p in package]})
-    names = "status", "benchmarks", "how-to-run", "at-scale", "how-to-cite", "limits", "symbols", "references"
+    names = ("status", "benchmarks", "how-to-run", "at-scale", "how-to-cite", "downloads", "limits", "symbols",
+             "references")
     about = [p for p in names if p in pages]
     parts.append({"caption": "About this book", "chapters": [{"file": p} for p in about]})
     return {"format": "jb-book", "root": "index", "parts": parts}
