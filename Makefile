@@ -31,7 +31,7 @@ COVER := --cov --cov-report=term
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env book paper smoke pages publish pdf cluster test anywhere unit test-python test-cluster notebooks site check status refresh bench clean
+.PHONY: help env book paper smoke pages publish pdf cluster test anywhere unit test-python test-cluster test-launch notebooks site check status refresh bench clean
 
 help: ## list what can be made
 	@echo "Two commands: make book, make test. All:"
@@ -110,6 +110,9 @@ publish: $(STAMP) ## build, check and lay out a folder for any static host: PROF
 
 cluster: $(VENV)/cluster ## the workflow on a Slurm of one node, set up here (Debian or Ubuntu, as root; minutes)
 	@$(PYTEST) workflow -x
+
+test-launch: $(STAMP) ## install as Binder does, in a fresh environment, and run a notebook there in 2 GB (minutes)
+	@$(BIN)/python tests/launch.py
 
 unit: $(STAMP) ## unit tests only
 	@$(PYTEST) $(UNIT) -n $(JOBS) --dist loadfile --no-loadscope-reorder

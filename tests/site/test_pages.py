@@ -205,8 +205,8 @@ def test_a_printed_page_has_text_and_whole_figures_only(visit):
             box = image.bounding_box()
             assert 100 < box["height"] < 990, "taller than a sheet of A4 between its margins"
         assert page.evaluate("getComputedStyle(document.querySelector('article figure')).breakInside") == "avoid"
-        colours = page.evaluate("['.bd-article p:not(.runline)', 'body'].map(s => getComputedStyle(document.querySelector(s)))"
-                                ".map((style, i) => i ? style.backgroundColor : style.color)")
+        colours = page.evaluate("['.bd-article p:not(.runline)', 'body'].map(s => document.querySelector(s))"
+                                ".map((e, i) => getComputedStyle(e)[i ? 'backgroundColor' : 'color'])")
         assert colours == ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]
     finally:
         page.emulate_media(media="screen")

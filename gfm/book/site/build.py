@@ -104,6 +104,7 @@ def _stage(register: Register, source: Path, profiles: tuple[str, ...], site: Si
     staged = set(site.profiles)
     words = overview.numbers(register, staged, _picture(source, names, figures))
     words["cluster"] = cluster_table(register.root)
+    words["repository"] = addresses(register.root)[1] or "https://github.com/NAME/REPOSITORY"
     words["downloads"] = write_downloads(register, source, site.profiles)
     (source / "downloads").mkdir(exist_ok=True)
     (source / "downloads" / "book.bib").write_text(bibtex(register) + "\n", encoding="utf-8")
