@@ -18,6 +18,8 @@ SHARE ?= 1/1
 PROFILE ?= smoke
 ON ?= local
 ARGS ?=
+# Where make publish puts the book.
+TO ?= build/public
 PYTEST := $(BIN)/python -m pytest
 # One worker more than jobs: many tests wait for a browser, a kernel or a process of their own.
 WORKERS := $(shell expr $(JOBS) + 1)
@@ -29,7 +31,7 @@ COVER := --cov --cov-report=term
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env book paper smoke pages cluster test anywhere unit test-python test-cluster notebooks site check status refresh bench clean
+.PHONY: help env book paper smoke pages publish pdf cluster test anywhere unit test-python test-cluster test-launch notebooks site check status refresh bench clean
 
 help: ## list what can be made
 	@echo "Two commands: make book, make test. All:"
@@ -83,6 +85,15 @@ test: $(STAMP) ## all tests: unit (with coverage), committed notebooks, built pa
 anywhere: $(STAMP) ## the committed notebooks under other machines' arithmetic (SHARE=2/5: a part of them)
 	@$(BIN)/python tests/anywhere.py --jobs $(JOBS) --share $(SHARE)
 
+publish: PROFILE = book
+publish: $(STAMP) ## build, check and lay out a folder for any static host: PROFILE=book TO=build/public
+	@$(BIN)/gfm build --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
+	@$(BIN)/gfm check || { [ $$? = 1 ] && echo "Claims that fall short are published as what they are."; }
+	@$(BIN)/gfm publish $(TO)
+
+pdf: $(STAMP) ## print every page that was built to a PDF (takes Chromium; some minutes)
+	@$(BIN)/gfm pdf
+
 cluster: $(VENV)/cluster ## cells, notebooks and pages on several machines: PROFILE=paper ON=slurm ARGS="--jobs 64"
 	@$(BIN)/snakemake --snakefile workflow/Snakefile --profile workflow/profiles/$(ON) --config profile=$(PROFILE) $(ARGS)
 
@@ -91,8 +102,17 @@ $(VENV)/cluster: $(STAMP) workflow/constraints.txt
 	@$(PIP) $(PIP_ARGS) -c constraints.txt -c workflow/constraints.txt -e '.[cluster]'
 	@touch $@
 
-test-cluster: $(VENV)/cluster ## the workflow on a Slurm of one node, set up here (Debian or Ubuntu, as root; minutes)
+test-publish: PROFILE = book
+publish: $(STAMP) ## build, check and lay out a folder for any static host: PROFILE=book TO=build/public
+	@$(BIN)/gfm build --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
+	@$(BIN)/gfm check || { [ $$? = 1 ] && echo "Claims that fall short are published as what they are."; }
+	@$(BIN)/gfm publish $(TO)
+
+cluster: $(VENV)/cluster ## the workflow on a Slurm of one node, set up here (Debian or Ubuntu, as root; minutes)
 	@$(PYTEST) workflow -x
+
+test-launch: $(STAMP) ## install as Binder does, in a fresh environment, and run a notebook there in 2 GB (minutes)
+	@$(BIN)/python tests/launch.py
 
 unit: $(STAMP) ## unit tests only
 	@$(PYTEST) $(UNIT) -n $(JOBS) --dist loadfile --no-loadscope-reorder

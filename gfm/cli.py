@@ -87,6 +87,38 @@ def build(
 
 
 @app.command()
+def publish(
+    folder: Annotated[str, typer.Argument(help="where to put the pages; an earlier publication is replaced")],
+) -> None:
+    """Lay out the pages that were built as a folder for any static host, with checksums."""
+    from pathlib import Path
+
+    from gfm.book import Register
+    from gfm.book.paths import build_folder
+    from gfm.book.site.publish import publish as lay_out
+
+    root = Register.load().root
+    problems = lay_out(root, build_folder(root) / "site", Path(folder))
+    for problem in problems:
+        print(f"gfm: {problem}", file=sys.stderr)
+    if problems:
+        sys.exit(1)
+    print(f"To be served as it is: {folder}")
+
+
+@app.command()
+def pdf() -> None:
+    """Print every page that was built to a PDF (takes Chromium), and put all into one archive."""
+    from gfm.book import Register
+    from gfm.book.paths import build_folder
+    from gfm.book.site.pdf import print_pages
+
+    folder = build_folder(Register.load().root) / "site"
+    made = print_pages(folder, folder / "pdf")
+    print(f"{len(made)} pages in {folder / 'pdf'}, together in {folder / 'pdf.zip'}")
+
+
+@app.command()
 def cells(
     notebook: Annotated[list[str] | None, typer.Argument(help="notebooks; default: all")] = None,
     profile: Annotated[str, typer.Option(help="smoke, book or paper")] = "paper",

@@ -20,8 +20,10 @@ from gfm.book.site import guards, overview
 from gfm.book.site.benchmarks import benchmarks_page, cluster_table
 from gfm.book.site.citing import bibtex
 from gfm.book.site.contents import index_entries, table_of_contents
+from gfm.book.site.downloads import write_downloads
 from gfm.book.site.links import check_site
 from gfm.book.site.mathematics import split_styles
+from gfm.book.site.metadata import addresses, root_of
 from gfm.book.site.pages import Page, make_page
 from gfm.book.site.status import status_page
 from gfm.book.site.tidy import tidy
@@ -74,7 +76,7 @@ def build_site(register: Register, profiles: tuple[str, ...] = PROFILES) -> Site
         stamp.write_text(digest)
     else:
         site.reused = True
-    site.problems += guards.missing_pages(register, html) + check_site(html)
+    site.problems += guards.missing_pages(register, html) + check_site(html, root_of(addresses(register.root)[0]))
     if site.problems:
         stamp.unlink(missing_ok=True)  # pages with faults are not reused
     return site
@@ -110,6 +112,8 @@ def _stage(register: Register, source: Path, profiles: tuple[str, ...], site: Si
     staged = set(site.profiles)
     words = overview.numbers(register, staged, picture(register, source, site.profiles))
     words["cluster"] = cluster_table(register.root)
+    words["repository"] = addresses(register.root)[1] or "https://github.com/NAME/REPOSITORY"
+    words["downloads"] = write_downloads(register, source, site.profiles)
     (source / "downloads").mkdir(exist_ok=True)
     (source / "downloads" / "book.bib").write_text(bibtex(register) + "\n", encoding="utf-8")
     (source / "status.md").write_text(status_page(register, staged), encoding="utf-8")

@@ -35,6 +35,8 @@ class _Seen(HTMLParser):
             self.links.append(found["href"])
         if tag == "link" and set(found.get("rel", "").split()) & set(_LOADING_LINKS):
             self.assets.append(found.get("href", ""))
+        if tag == "meta" and found.get("property") == "og:image" and "://" not in found.get("content", ""):
+            self.assets.append(found.get("content", ""))
         for name in ("src", "data"):
             if (tag, name) in _LOADS and found.get(name):
                 self.assets.append(found[name])
@@ -44,8 +46,11 @@ class _Seen(HTMLParser):
             self.wrong.append(f"an image whose alt text is a file name ({found['alt'][-40:]})")
 
 
-def check_site(html: Path) -> list[str]:
-    """Everything that is wrong with the pages below ``html``, one sentence each."""
+def check_site(html: Path, root: str = "/") -> list[str]:
+    """Everything that is wrong with the pages below ``html``, one sentence each.
+
+    ``root`` is the site's path on its host, with which links that start at the host's root begin.
+    """
     pages = {p.resolve(): _Seen() for p in sorted(html.rglob("*.html")) if "_static" not in p.relative_to(html).parts}
     for path, page in pages.items():
         page.feed(path.read_text(encoding="utf-8"))
@@ -56,30 +61,36 @@ def check_site(html: Path) -> list[str]:
         where = path.relative_to(html.resolve()).as_posix()
         problems += [f"{where}: {what}" for what in page.wrong]
         for target in page.assets:
-            problems += _asset(path, target, where)
+            problems += _asset(_goal(html, root, path, target), target, where)
         for target in page.links:
-            problems += _link(path, target, where, pages)
+            problems += _link(_goal(html, root, path, target), target, where, pages)
     return problems
 
 
-def _asset(path: Path, target: str, where: str) -> list[str]:
+def _goal(html: Path, root: str, page: Path, target: str) -> Path:
+    """The file to which a link within the site leads."""
+    path = unquote(urlsplit(target).path)
+    if not path:
+        return page
+    goal = (html / path.removeprefix(root) if path.startswith(root) else page.parent / path).resolve()
+    return goal / "index.html" if goal.is_dir() else goal
+
+
+def _asset(goal: Path, target: str, where: str) -> list[str]:
     parts = urlsplit(target)
     if parts.scheme == "data":
         return []
     if parts.scheme or parts.netloc:
         return [f"{where}: loads {target} from another host"]
-    if not (path.parent / unquote(parts.path)).is_file():
+    if not parts.path or not goal.is_file():
         return [f"{where}: loads {target}, which does not exist"]
     return []
 
 
-def _link(path: Path, target: str, where: str, pages: dict[Path, _Seen]) -> list[str]:
+def _link(goal: Path, target: str, where: str, pages: dict[Path, _Seen]) -> list[str]:
     parts = urlsplit(target)
     if parts.scheme or parts.netloc:  # links for readers to follow; not loaded
         return []
-    goal = (path.parent / unquote(parts.path)).resolve() if parts.path else path
-    if goal.is_dir():
-        goal = goal / "index.html"
     if not goal.is_file():
         return [f"{where}: links to {target}, which does not exist"]
     fragment = unquote(parts.fragment)

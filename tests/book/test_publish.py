@@ -1,0 +1,59 @@
+"""The published folder is whole, checked, and never replaces something else."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+
+import pytest
+from commands import gfm
+
+from gfm.book.site.publish import SUMS, publish
+from gfm.errors import InputError
+
+
+@pytest.fixture
+def site(whole, tmp_path):
+    """The toy's built pages, to be changed."""
+    shutil.copytree(whole / "build" / "site" / "html", tmp_path / "site" / "html")
+    shutil.copyfile(whole / "build" / "site" / "built.sha256", tmp_path / "site" / "built.sha256")
+    return tmp_path / "site"
+
+
+def test_a_published_folder_has_all_pages_and_their_checksums(whole, site, tmp_path):
+    to = tmp_path / "public"
+    assert publish(whole, site, to) == []
+    for name in (".nojekyll", "404.html", "index.html", "notebooks/part/toy.html", "_static/book.css"):
+        assert (to / name).is_file(), name
+    sums = dict(reversed(line.split("  ")) for line in (to / SUMS).read_text().splitlines())
+    assert set(sums) == {f.relative_to(to).as_posix() for f in to.rglob("*") if f.is_file()} - {SUMS}
+    assert sums["index.html"] == hashlib.sha256((to / "index.html").read_bytes()).hexdigest()
+
+
+def test_an_earlier_publication_is_replaced_and_nothing_else(whole, site, tmp_path):
+    to = tmp_path / "public"
+    publish(whole, site, to)
+    (to / "old.html").touch()
+    assert publish(whole, site, to) == [] and not (to / "old.html").exists()
+    (to / SUMS).unlink()
+    (to / "mine.txt").touch()
+    with pytest.raises(InputError, match="something else"):
+        publish(whole, site, to)
+    assert (to / "mine.txt").is_file()
+
+
+def test_faults_of_the_published_pages_are_reported(whole, site, tmp_path):
+    (site / "html" / "limits.html").unlink()
+    assert "links to limits.html" in " ".join(publish(whole, site, tmp_path / "public"))
+
+
+def test_pages_with_faults_are_not_published(whole, site, tmp_path):
+    (site / "built.sha256").unlink()
+    with pytest.raises(InputError, match="gfm build"):
+        publish(whole, site, tmp_path / "public")
+    assert not (tmp_path / "public").exists()
+
+
+def test_the_command(whole, tmp_path):
+    done = gfm(whole, "publish", str(tmp_path / "public"))
+    assert done.returncode == 0 and "public" in done.stdout and (tmp_path / "public" / "404.html").is_file()
