@@ -130,7 +130,8 @@ def test_a_new_element_runs_and_becomes_a_page(project, monkeypatch):
     assert not what_a_run_lacks(register, entry.notebook, "smoke", notebook.path)
     (verdict,) = verdicts.load(register, entry, "smoke").verdicts
     assert verdict.verdict == "holds", verdict
-    assert f"notebooks/{entry.notebook}" in str(table_of_contents(register, {entry.notebook}, set()))
+    page = f"notebooks/{entry.notebook.removesuffix('.ipynb')}"
+    assert page in str(table_of_contents(register, {entry.notebook}, set()))
 
 
 @pytest.mark.parametrize(("words", "why"), [

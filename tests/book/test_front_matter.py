@@ -112,6 +112,8 @@ def test_words_for_the_search_name_pages_that_are_there():
     entries = index_entries(BOOK)
     of = {Path(file).stem: text for file, text in entries.items()}
     assert "! A4," in of["gd-central-flow"] and "{index} A4," in of["gd-predictions"]
+    assert "! B1," in of["srmsprop-central-flow"]
+    assert " B1," in of["srmsprop-edge"] and "! B1," not in of["srmsprop-edge"]  # it has B1-optimizer, and comes first
     assert "! G14," in of["gd-central-flow"] and "! RMSProp" in of["rmsprop-edge"] and "! Adam" in of["beyond-rmsprop"]
     mains = [word for text in entries.values() for word in re.findall(r"! ([^,\n]+)", text)]
     assert len(mains) == len(set(mains))
