@@ -82,3 +82,8 @@ def test_the_copy_has_what_git_knows_and_nothing_built(tmp_path):
     launch.copy_of_the_repository(tmp_path)
     assert (tmp_path / "binder" / "postBuild").is_file() and (tmp_path / "book" / "elements.yml").is_file()
     assert not (tmp_path / "build").exists() and not (tmp_path / ".git").exists()
+
+
+def test_the_command_line_needs_nothing_of_the_extra_book():
+    code = "import sys, gfm.book.building; sys.exit(bool({'docutils', 'sphinx'} & {*sys.modules}))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

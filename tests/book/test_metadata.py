@@ -16,8 +16,9 @@ from jupyter_book.config import get_final_config
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
 
+from gfm.book.site.addresses import addresses, root_of
 from gfm.book.site.links import check_site
-from gfm.book.site.metadata import addresses, first_sentence, plain_tex, root_of, site_map
+from gfm.book.site.metadata import first_sentence, plain_tex, site_map
 
 ROOT = Path(__file__).parents[2]
 ADDRESS, REPOSITORY = "https://someone.example/a-book/", "https://github.com/someone/a-book"
@@ -62,6 +63,7 @@ def build(folder: Path, address: str, repository: str) -> Path:
     for picture in ("front.svg", "notebooks/line.svg"):
         (source / picture).write_text(SVG)
     (source / "conf.py").touch()
+    shutil.copyfile(ROOT / "book" / "references.bib", source / "references.bib")
     settings = {"extensions": ["myst_nb", "gfm.book.site.metadata"], "html_theme": "sphinx_book_theme",
                 "html_title": "A book", "html_baseurl": address, "nb_execution_mode": "off",
                 "myst_enable_extensions": ["dollarmath", "attrs_block"],
@@ -112,6 +114,14 @@ def test_a_public_address_makes_pages_canonical_and_a_site_map(known):
     assert page.canonical == page.meta["og:url"] == f"{ADDRESS}notebooks/one.html"
     found = [loc.text for loc in xml.parse(known / "sitemap.xml").findall(".//{*}loc")]
     assert found == [f"{ADDRESS}index.html", f"{ADDRESS}notebooks/one.html"]
+
+
+def test_a_page_offers_its_own_entry_for_bibtex(known, unknown):
+    text = (known / "notebooks/one.html").read_text()
+    assert "Cite this page" in text and "@misc{gfmbook-one," in text and r"{One \&amp; two}" in text
+    assert f"url    = {{{ADDRESS}notebooks/one.html}}" in text
+    assert "url    =" not in (unknown / "notebooks/one.html").read_text()
+    assert "Cite this page" not in (unknown / "search.html").read_text()
 
 
 def test_a_site_maps_addresses_are_escaped(tmp_path):

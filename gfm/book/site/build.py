@@ -17,13 +17,13 @@ from gfm.book.paths import PROFILES, build_folder
 from gfm.book.register import Register
 from gfm.book.runs.plans import executed
 from gfm.book.site import guards, overview
+from gfm.book.site.addresses import addresses, root_of
 from gfm.book.site.benchmarks import benchmarks_page, cluster_table
 from gfm.book.site.citing import bibtex
 from gfm.book.site.contents import index_entries, table_of_contents
 from gfm.book.site.downloads import write_downloads
 from gfm.book.site.links import check_site
 from gfm.book.site.mathematics import split_styles
-from gfm.book.site.metadata import addresses, root_of
 from gfm.book.site.pages import Page, make_page
 from gfm.book.site.status import status_page
 from gfm.book.site.tidy import tidy

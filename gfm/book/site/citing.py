@@ -6,32 +6,52 @@ import re
 from pathlib import Path
 
 from gfm.book.register import Register
-from gfm.book.runs.notebooks import Notebook
+from gfm.book.runs.notebooks import Notebook, source_of
+from gfm.book.site.addresses import addresses, page_address
 from gfm.errors import UnreadableFileError
 
-__all__ = ["bibtex", "entries", "keys_of"]
+__all__ = ["BOOK", "bibtex", "entries", "keys_of", "page_entry"]
 
+BOOK = "gfmbook"  # the key of the book's own entry
 _PAPER = {"central-flows": "cohen2024central", "gfm": "shou2025gfm", "ours": None}
 _SECTION = {"central-flows": ("cohen2024central",), "gradient-flow-matching": ("shou2025gfm",),
             "both": ("cohen2024central", "shou2025gfm")}
 
 
-def entries(root: Path) -> dict[str, str]:
-    """Key -> entry of ``book/references.bib``.
+def entries(folder: Path) -> dict[str, str]:
+    """Key -> entry of the ``references.bib`` in a folder.
 
     Raises:
         UnreadableFileError: The file holds no entries.
     """
-    text = (root / "book" / "references.bib").read_text(encoding="utf-8")
+    text = (folder / "references.bib").read_text(encoding="utf-8")
     found = {m[1]: m[0].strip() for m in re.finditer(r"@\w+\{([^,]+),.*?\n\}", text, re.DOTALL)}
     if not found:
         raise UnreadableFileError("book/references.bib holds no entries.")
     return found
 
 
+def page_entry(book: str, page: str, title: str, address: str) -> str:
+    """The BibTeX entry of one page.
+
+    Args:
+        book: the entry of the whole book, whose title, author, year and version are repeated.
+        page: the page's path, whose last part becomes part of the key.
+        title: the page's title.
+        address: the book's public address, or ''.
+    """
+    of = dict(re.findall(r"(?m)^ *(\w+) *= *\{(.*)\},?$", book))
+    told = {"title": re.sub(r"([&%#_])", r"\\\1", title), "author": of["author"], "year": of["year"],
+            "note": f"A page of: {of['title']}. {of['note']}"}
+    if address:
+        told["url"] = page_address(address, f"{page}.html")
+    lines = [f"  {key:6} = {{{value}}}," for key, value in told.items()]
+    return "\n".join([f"@misc{{{BOOK}-{Path(page).name},", *lines, "}"])
+
+
 def keys_of(register: Register, name: str | None) -> list[str]:
     """BibTeX keys of what a notebook (or, without a name, the whole book) builds on."""
-    keys = ["gfmbook"]
+    keys = [BOOK]
     if name is None:
         return [*keys, "cohen2024central", "shou2025gfm"]
     notebook = Notebook(register.root, name)
@@ -44,14 +64,21 @@ def keys_of(register: Register, name: str | None) -> list[str]:
 
 
 def bibtex(register: Register, name: str | None = None) -> str:
-    """BibTeX for a notebook or for the book.
+    """BibTeX for a notebook (its page first) or for the book.
 
     Raises:
         UnreadableFileError: The bibliography lacks a key.
     """
-    known = entries(register.root)
+    known = entries(register.root / "book")
     keys = keys_of(register, name)
     missing = [k for k in keys if k not in known]
     if missing:
         raise UnreadableFileError(f"book/references.bib lacks {', '.join(missing)}.")
-    return "\n\n".join(known[k] for k in keys)
+    found = [known[k] for k in keys]
+    if name is not None:
+        notebook = Notebook(register.root, name)
+        heads = (re.match(r"\s*# (.+)", source_of(c)) for c in notebook.cells if c["cell_type"] == "markdown")
+        title = next((head[1].strip() for head in heads if head), Path(name).stem)
+        page = f"notebooks/{Path(notebook.name).with_suffix('').as_posix()}"
+        found.insert(0, page_entry(known[BOOK], page, title, addresses(register.root)[0]))
+    return "\n\n".join(found)

@@ -10,9 +10,10 @@ import base64
 import html
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from docutils import nodes
+if TYPE_CHECKING:  # the command line needs split_styles without it
+    from docutils import nodes
 
 __all__ = ["setup", "split_styles"]
 
@@ -39,12 +40,15 @@ def split_styles(folder: Path) -> None:
 
 
 def _inline(self: Any, node: nodes.math) -> None:
+    from docutils.nodes import SkipNode
+
     self.body.append(self.starttag(node, "span", "", CLASS="math notranslate nohighlight"))
     self.body.append(f'<span class="tex">{html.escape(node.astext(), quote=False)}</span></span>')
-    raise nodes.SkipNode
+    raise SkipNode
 
 
 def _display(self: Any, node: nodes.math_block) -> None:
+    from docutils.nodes import SkipNode
     from sphinx.util.math import get_node_equation_number
 
     self.body.append(self.starttag(node, "div", CLASS="math notranslate nohighlight"))
@@ -57,7 +61,7 @@ def _display(self: Any, node: nodes.math_block) -> None:
     if not node["nowrap"] and r"\\" in tex and r"\begin" not in tex:
         tex = rf"\begin{{aligned}}{tex}\end{{aligned}}"
     self.body.append(f'<div class="tex">{html.escape(tex, quote=False)}</div></div>')
-    raise nodes.SkipNode
+    raise SkipNode
 
 
 def setup(app: Any) -> dict[str, Any]:

@@ -14,29 +14,19 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
 
-import yaml
 from docutils import nodes
 
-__all__ = ["LOST", "addresses", "first_sentence", "page_address", "plain_tex", "root_of", "setup", "site_map"]
+from gfm.book.site.addresses import page_address, root_of
+from gfm.book.site.citing import BOOK, entries, page_entry
+
+__all__ = ["LOST", "first_sentence", "plain_tex", "setup", "site_map"]
 
 LOST = "404.html"
 _NOT_LISTED = (LOST, "search.html", "genindex.html")
 _LAUNCH = {"binderhub_url": "https://mybinder.org", "colab_url": "https://colab.research.google.com",
            "notebook_interface": "jupyterlab"}
 _CITATION = re.compile(r"\s*\[[^\]]*\b\d{4}[a-z]?\b[^\]]*\]")
-
-
-def addresses(root: Path) -> tuple[str, str]:
-    """The public addresses of the book and of its repository in ``book/_config.yml`` ('' where there is none)."""
-    config = yaml.safe_load((root / "book" / "_config.yml").read_text(encoding="utf-8"))["sphinx"]["config"]
-    return config["html_baseurl"], config["html_theme_options"]["repository_url"]
-
-
-def page_address(address: str, path: str) -> str:
-    """The public address of a page or file of the site."""
-    return f"{address.rstrip('/')}/{quote(path)}"
 
 
 def plain_tex(tex: str) -> str:
@@ -71,11 +61,6 @@ def first_sentence(page: nodes.Node) -> str:
     return ""
 
 
-def root_of(address: str) -> str:
-    """The path of the site on its host, from its public address: ``/`` or ``/name/``."""
-    return f"{urlsplit(address).path.rstrip('/')}/"
-
-
 def site_map(html_folder: Path, address: str) -> str:
     """The site map of all pages that readers should find, as XML."""
     pages = sorted(p.relative_to(html_folder).as_posix() for p in html_folder.rglob("*.html")
@@ -108,6 +93,10 @@ def _describe(app: Any, name: str, template: str, context: dict[str, Any], page:
         told["og:url"] = page_address(address, f"{name}.html")
     lines = [f'<meta name="description" content="{html.escape(told["og:description"])}" />']
     lines += [f'<meta property="{key}" content="{html.escape(value)}" />' for key, value in told.items()]
+    if page is not None and name != app.config.root_doc and (Path(app.srcdir) / "references.bib").is_file():
+        entry = page_entry(entries(Path(app.srcdir))[BOOK], name, title, address)
+        context["body"] += ('<details class="cite"><summary>Cite this page</summary>'
+                            f"<pre>{html.escape(entry, quote=False)}</pre></details>")
     context["metatags"] = "\n".join([context.get("metatags") or "", *lines])
 
 

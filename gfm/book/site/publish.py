@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from gfm.book.site.addresses import addresses, root_of
 from gfm.book.site.links import check_site
-from gfm.book.site.metadata import addresses, root_of
 from gfm.errors import InputError
 
 __all__ = ["SUMS", "checksums", "publish"]

@@ -1,0 +1,26 @@
+"""Where the book and its repository are to be found in public, if anywhere: two lines of ``book/_config.yml``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import yaml
+
+__all__ = ["addresses", "page_address", "root_of"]
+
+
+def addresses(root: Path) -> tuple[str, str]:
+    """The public addresses of the book and of its repository in ``book/_config.yml`` ('' where there is none)."""
+    config = yaml.safe_load((root / "book" / "_config.yml").read_text(encoding="utf-8"))["sphinx"]["config"]
+    return config["html_baseurl"], config["html_theme_options"]["repository_url"]
+
+
+def page_address(address: str, path: str) -> str:
+    """The public address of a page or file of the site."""
+    return f"{address.rstrip('/')}/{quote(path)}"
+
+
+def root_of(address: str) -> str:
+    """The path of the site on its host, from its public address: ``/`` or ``/name/``."""
+    return f"{urlsplit(address).path.rstrip('/')}/"
