@@ -14,7 +14,7 @@ from pybtex.database import parse_string
 
 import gfm
 from gfm.book.register import Register
-from gfm.book.site.citing import BOOK, bibtex, entries, page_entry
+from gfm.book.site.citing import BOOK, bibtex, entries, page_entry, with_letters
 
 ROOT = Path(__file__).parents[1]
 CITATION = yaml.load((ROOT / "CITATION.cff").read_text(), yaml.BaseLoader)
@@ -110,3 +110,12 @@ def test_the_page_says_what_journals_ask_for():
     for words in ("help of large language models", "Every number is computed by the notebooks",
                   "responsibility for the content lies with the authors"):
         assert words in text
+
+
+def test_two_works_of_one_author_and_year_are_told_apart_on_the_pages():
+    own = entries(ROOT / "book")
+    shown = with_letters(own)
+    assert "year   = {2025a}" in shown and "year   = {2025b}" in shown
+    assert shown.count("2025a") == 1 and "{2021a}" not in shown  # one alone keeps its year
+    assert all("2025a" not in entry for entry in own.values())
+    assert [m for m in re.findall(r"@\w+\{([^,]+),", shown)] == list(own)

@@ -142,7 +142,9 @@ class Element:
             label = name if isinstance(name, str) else f"{name[0]} at {name[1]:g}"
             lines += [f"- {label}: {note}" for note in dict.fromkeys(getattr(run, "notes", run))]
         if lines:
-            self.say("Noted by the runs themselves:\n\n" + "\n".join(lines), varies="iterations")
+            listed = "\n".join(lines)
+            self.say(f"<details><summary>Noted by the runs themselves</summary>\n\n{listed}\n\n</details>",
+                     varies="iterations")
 
     def table(self, rows: Sequence[Mapping[str, Any] | Sequence[Any]], columns: Sequence[str],
               name: str, caption: str, *, tolerance: float = TOLERANCE,

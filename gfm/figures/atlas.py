@@ -100,7 +100,7 @@ def eigenvalues(run: Run, most: int = 4) -> Figure:
                 kw = {**look, "linewidth": 2.0} if thick else thin
                 axes.plot(data["step"][known], column[known], label=f"eigenvalue {i + 1}" if thick else None, **kw)
         axes.axhline(edge, **style.line("threshold"))
-        axes.set(xlabel="step", ylabel="Hessian eigenvalue", title=f"They come to 2 / lr = {edge:.3g} and stay")
+        axes.set(xlabel="step", ylabel="Hessian eigenvalue", title=f"The largest eigenvalues and 2 / lr = {edge:.3g}")
         axes.set_ylim(0, 1.6 * edge)
         axes.legend(loc="lower right", ncols=2, title="thick: flow, thin: descent", title_fontsize=8.5)
     return figure

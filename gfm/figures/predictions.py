@@ -105,7 +105,7 @@ def many(run: Run, window: float) -> Figure:
                     step, predicted[:, i], label=f"predicted {i + 1}", **style.line("predicted", color=look["color"])
                 )
         variance.set(
-            ylabel="squared swing (weights²)", title="Each swing has its predicted variance", ylim=(0, 2.2 * high)
+            ylabel="squared swing (weights²)", title="Squared swings and their predicted variance", ylim=(0, 2.2 * high)
         )
         variance.legend(loc="upper right", ncols=2)
 

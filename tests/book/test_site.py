@@ -31,6 +31,10 @@ def staged(made: Page) -> str:
     return "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
 
 
+def flagged_cell(notebook):
+    return next(c for c in notebook["cells"] if c.get("outputs"))
+
+
 def flagged(notebook, kind):
     return next(o for c in notebook["cells"] for o in c.get("outputs", ())
                 if o.get("metadata", {}).get("gfm", {}).get("kind") == kind)
@@ -72,6 +76,13 @@ def test_code_that_is_part_of_the_text_stays_open_and_alone(ran, tmp_path, tag):
     _, shown, *others = codes(made)
     assert "".join(shown["source"]).startswith("@dataclass") and "mystnb" not in shown["metadata"]
     assert "steps = 30" not in shown["source"] and "toy-line" not in shown["source"] and len(others) == 3
+
+
+def test_warnings_of_a_run_are_not_on_its_page(ran, tmp_path):
+    warning = {"output_type": "stream", "name": "stderr", "text": ["/home/me/x.py:1: UserWarning: no"]}
+    made = page(ran, tmp_path, lambda n: flagged_cell(n)["outputs"].insert(0, warning))
+    make_page(made)
+    assert "UserWarning" not in (made.source / "notebooks" / NAME).read_text()
 
 
 def test_a_row_of_verdicts_has_claim_and_measure_in_one_column(ran, tmp_path):

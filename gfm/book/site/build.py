@@ -19,7 +19,7 @@ from gfm.book.runs.plans import executed
 from gfm.book.site import guards, overview
 from gfm.book.site.addresses import addresses, root_of
 from gfm.book.site.benchmarks import benchmarks_page, cluster_table
-from gfm.book.site.citing import bibtex
+from gfm.book.site.citing import bibtex, entries, with_letters
 from gfm.book.site.contents import index_entries, table_of_contents
 from gfm.book.site.downloads import write_downloads
 from gfm.book.site.links import check_site
@@ -94,17 +94,17 @@ def _digest(source: Path) -> str:
 def _stage(register: Register, source: Path, profiles: tuple[str, ...], site: Site) -> None:
     book = register.root / "book"
     source.mkdir(parents=True)
-    for name in ("_config.yml", "references.bib"):
-        shutil.copyfile(book / name, source / name)
+    shutil.copyfile(book / "_config.yml", source / "_config.yml")
+    (source / "references.bib").write_text(with_letters(entries(book)), encoding="utf-8")
     shutil.copytree(book / "assets", source / "assets")
     split_styles(source / "assets" / "katex")
 
     names: dict[str, str] = {}
-    entries = index_entries(register)
+    indexed = index_entries(register)
     for name in register.notebooks():
         pages = _pages(register, name, source, profiles, site)
-        if pages and name in entries:
-            pages = replace(pages[0], head=f"{entries[name]}\n\n{pages[0].head}"), *pages[1:]
+        if pages and name in indexed:
+            pages = replace(pages[0], head=f"{indexed[name]}\n\n{pages[0].head}"), *pages[1:]
         for shown in make_page(*pages) if pages else ():
             if shown in names:
                 raise RegisterError(f"{name} and {names[shown]} both show something named {shown!r}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from gfm.book.register import Register
@@ -10,7 +11,7 @@ from gfm.book.runs.notebooks import Notebook, source_of
 from gfm.book.site.addresses import addresses, page_address
 from gfm.errors import UnreadableFileError
 
-__all__ = ["BOOK", "bibtex", "entries", "keys_of", "page_entry"]
+__all__ = ["BOOK", "bibtex", "entries", "keys_of", "page_entry", "with_letters"]
 
 BOOK = "gfmbook"  # the key of the book's own entry
 _PAPER = {"central-flows": "cohen2024central", "gfm": "shou2025gfm", "ours": None}
@@ -29,6 +30,23 @@ def entries(folder: Path) -> dict[str, str]:
     if not found:
         raise UnreadableFileError("book/references.bib holds no entries.")
     return found
+
+
+def with_letters(entries: Mapping[str, str]) -> str:
+    """The entries as one file, with 2025a and 2025b for years that the same first author has twice.
+
+    Sphinx prints author and year as they stand, so that both works would else be cited alike.
+    """
+    alike: dict[tuple[str, str], list[str]] = {}
+    for key, entry in entries.items():
+        author, year = (m[1] if (m := re.search(rf"(?m)^ *{field} *= *\{{(.*)\}},?$", entry)) else ""
+                        for field in ("author", "year"))
+        alike.setdefault((author.partition(",")[0], year), []).append(key)
+    out = dict(entries)
+    for (_, year), keys in alike.items():
+        for letter, key in zip("abcdefgh", keys if len(keys) > 1 else (), strict=False):
+            out[key] = re.sub(rf"(?m)^( *year *= *\{{){year}\}}", rf"\g<1>{year}{letter}}}", out[key])
+    return "\n\n".join(out.values()) + "\n"
 
 
 def page_entry(book: str, page: str, title: str, address: str) -> str:

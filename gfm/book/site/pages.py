@@ -94,6 +94,8 @@ def make_page(page: Page, beside: Page | None = None) -> dict[str, Figure | Tabl
             continue
         kept, prose = [], []
         for output in cell.get("outputs", ()):
+            if output.get("name") == "stderr":  # warnings stay in the executed notebook: they name paths of its machine
+                continue
             if Output.read(output) is None:
                 _refuse_bare_image(output, page)
                 kept.append(output)
