@@ -84,8 +84,9 @@ def cells(register: Register, profile: str, notebooks: Iterable[str] = ()) -> li
         for experiment in asked(notebook, parameters):
             try:
                 missing = "it depends on another cell's result" if _unknown(experiment) else ""
-                # of a copy: it would keep the data that it reads for its key, and a profile has a thousand cells
-                made = Cell(notebook.name, experiment, "" if missing else key_of(replace(experiment)), missing)
+                # copies: an experiment keeps the data that it reads for its key, and a profile has a thousand cells
+                kept = experiment if missing else replace(experiment)
+                made = Cell(notebook.name, kept, "" if missing else key_of(replace(experiment)), missing)
             except OSError as error:  # the data cannot be read
                 made = Cell(notebook.name, experiment, "", str(error))
             found.setdefault((experiment.name, made.key or repr(experiment)), made)
