@@ -100,7 +100,7 @@ def test_notes_of_runs_are_said_and_nothing_where_there_are_none(project, capsys
     element.say_notes({"quiet": []})
     assert capsys.readouterr().out == ""
     element.say_notes({"quiet": [], ("CNN", 0.2): ["the cap is reached", "the cap is reached"]})
-    assert capsys.readouterr().out.strip().endswith("- CNN at 0.2: the cap is reached")
+    assert capsys.readouterr().out.strip().endswith("\n\n- CNN at 0.2: the cap is reached\n\n</details>")
 
 
 @pytest.fixture
