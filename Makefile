@@ -102,13 +102,7 @@ $(VENV)/cluster: $(STAMP) workflow/constraints.txt
 	@$(PIP) $(PIP_ARGS) -c constraints.txt -c workflow/constraints.txt -e '.[cluster]'
 	@touch $@
 
-test-publish: PROFILE = book
-publish: $(STAMP) ## build, check and lay out a folder for any static host: PROFILE=book TO=build/public
-	@$(BIN)/gfm build --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
-	@$(BIN)/gfm check || { [ $$? = 1 ] && echo "Claims that fall short are published as what they are."; }
-	@$(BIN)/gfm publish $(TO)
-
-cluster: $(VENV)/cluster ## the workflow on a Slurm of one node, set up here (Debian or Ubuntu, as root; minutes)
+test-cluster: $(VENV)/cluster ## the workflow on a Slurm of one node, set up here (Debian or Ubuntu, as root; minutes)
 	@$(PYTEST) workflow -x
 
 test-launch: $(STAMP) ## install as Binder does, in a fresh environment, and run a notebook there in 2 GB (minutes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import yaml
@@ -32,6 +33,14 @@ def commands(program: str) -> list[list[str]]:
 def test_it_starts_with_what_a_newcomer_needs_in_order():
     order = [TEXT.index(word) for word in ("# Flows", "![", "make book", "gfm run")]
     assert order == sorted(order)
+
+
+def test_every_target_that_contributors_read_of_is_made_by_one_recipe():
+    done = subprocess.run(["make", "-n", "clean"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == ""  # make warns of a second recipe
+    named = set(re.findall(r"`make ([\w-]+)", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")))
+    listed = re.findall(r"(?m)^([\w-]+):.*##", (ROOT / "Makefile").read_text())
+    assert {"test", "test-cluster"} <= named <= set(listed) and len(listed) == len(set(listed))
 
 
 def test_the_make_targets_exist():
