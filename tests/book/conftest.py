@@ -20,8 +20,8 @@ TOY = Path(__file__).parent / "toy"
 
 def make_project(folder: Path) -> Path:
     """The toy among the book's own prose, without pages that link to its elements, and the slow ones on the package."""
-    leave = shutil.ignore_patterns("results", "symbols.md", "remember.md", "how-to-run.md", "api*.md", "central-flows.md",
-                                   "gradient-flow-matching.md")
+    leave = shutil.ignore_patterns("results", "symbols.md", "remember.md", "how-to-run.md", "api*.md",
+                                   "central-flows.md", "gradient-flow-matching.md")
     shutil.copytree(ROOT / "book", folder / "book", ignore=leave)
     shutil.copytree(TOY, folder, dirs_exist_ok=True)
     return folder
