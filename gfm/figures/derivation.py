@@ -15,7 +15,7 @@ __all__ = ["projection", "swing", "swing_slider"]
 
 
 def swing(cycles: Mapping[str, tuple[np.ndarray, np.ndarray]], predicted: float, edge: float) -> Figure:
-    """One swing over time, and several as closed curves in sharpness and size.
+    """One swing over time, and several as curves in sharpness and size.
 
     Args:
         cycles: label -> (steps,) displacements and (steps,) sharpness of one cycle; the first is shown over time.

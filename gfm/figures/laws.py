@@ -42,7 +42,7 @@ def memoryless(
                        marker=look["marker"], color=look["color"], markersize=8, label=group)
         right.set_yticks(range(len(names)), names)
         right.invert_yaxis()
-        right.set(xscale="log", xlabel="mean squared error at step 200", title="One task: the same field is right")
+        right.set(xscale="log", xlabel="mean squared error at step 200", title="What each field sees decides")
         right.legend(loc="upper left", bbox_to_anchor=(0.0, 0.9))
     return fig
 

@@ -33,13 +33,44 @@ def test_a_published_folder_has_all_pages_and_their_checksums(whole, site, tmp_p
 def test_an_earlier_publication_is_replaced_and_nothing_else(whole, site, tmp_path):
     to = tmp_path / "public"
     publish(whole, site, to)
-    (to / "old.html").touch()
-    assert publish(whole, site, to) == [] and not (to / "old.html").exists()
-    (to / SUMS).unlink()
-    (to / "mine.txt").touch()
-    with pytest.raises(InputError, match="something else"):
+    (to / "index.html").write_text("changed", encoding="utf-8")
+    assert publish(whole, site, to) == [] and (to / "index.html").read_text(encoding="utf-8") != "changed"
+    (to / "mine.txt").touch()    # among published files
+    with pytest.raises(InputError, match=r"something else .*mine\.txt"):
         publish(whole, site, to)
-    assert (to / "mine.txt").is_file()
+    assert (to / "mine.txt").is_file() and (to / "index.html").is_file()
+
+
+def test_a_folder_of_checksums_that_is_not_a_publication_is_kept(whole, site, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "rows.bin").write_bytes(b"1")
+    (data / SUMS).write_text("no checksums of a book\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"rows\.bin"):
+        publish(whole, site, data)
+    assert (data / "rows.bin").is_file()
+
+
+def test_the_built_pages_are_not_published_into_themselves(whole, site):
+    for target in (site, site / "html", site / "html" / "public"):
+        with pytest.raises(InputError, match="inside the pages"):
+            publish(whole, site, target)
+    assert (site / "html" / "index.html").is_file()
+
+
+def test_a_publication_cut_short_leaves_the_earlier_one_and_is_taken_up_again(whole, site, tmp_path, monkeypatch):
+    to = tmp_path / "public"
+    publish(whole, site, to)
+
+    def cut(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "copytree", cut)
+    with pytest.raises(KeyboardInterrupt):
+        publish(whole, site, to)
+    assert (to / "index.html").is_file() and (to / SUMS).is_file()
+    monkeypatch.undo()
+    assert publish(whole, site, to) == [] and not to.with_name("public.partial").exists()
 
 
 def test_faults_of_the_published_pages_are_reported(whole, site, tmp_path):

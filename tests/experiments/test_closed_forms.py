@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch
 from gfm.errors import InputError
 from gfm.experiments.central import quadratics as q
 from gfm.experiments.central import valley as v
+from gfm.experiments.central.stored_weights import sharpness_at
 
 
 def test_descent_on_a_quadratic_is_a_power():
@@ -62,3 +65,17 @@ def test_the_lowest_stable_point_lies_on_the_border():
     run = v.ValleyRun()
     w = v.lowest_stable(run)
     assert v.landscape(run, w[:1], w[1:2])[1][0, 0] == pytest.approx(2 / run.lr, rel=1e-5)
+
+
+def test_a_run_without_stored_weights_builds_no_network():
+    """A profile is listed without its results, and its networks may have millions of weights."""
+
+    class Unstored:
+        def __iter__(self):
+            raise KeyError("no weights are stored")
+
+    def problem():
+        pytest.fail("the network was built before its weights were asked for")
+
+    with pytest.raises(KeyError):
+        sharpness_at(SimpleNamespace(problem=problem), Unstored())

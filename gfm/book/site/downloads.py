@@ -68,7 +68,7 @@ def claims(register: Register) -> dict[str, Any]:
             "items": entry.items, "profile": stored.profile if stored else None, **meta,
             "claims": [{"id": c.id, "sentence": c.sentence, "quantity": c.quantity,
                         "value": _number(found[c.id].value) if c.id in found else None,
-                        "bound": str(found[c.id].bound if c.id in found else c.bound), "papers value": c.paper,
+                        "bound": str(found[c.id].bound if c.id in found else c.bound), "paper": c.paper,
                         "verdict": found[c.id].verdict if c.id in found else NOT_RUN} for c in entry.claims]})
     return {"schema": "gfm-claims/1", "version": __version__, "elements": elements}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +15,7 @@ from gfm.errors import InputError
 __all__ = ["SUMS", "checksums", "publish"]
 
 SUMS = "SHA256SUMS"
+_MARK = ".being-published"  # in a folder whose copy has not ended; a killed run leaves it
 
 
 def checksums(folder: Path, files: Iterable[Path]) -> str:
@@ -26,19 +28,48 @@ def checksums(folder: Path, files: Iterable[Path]) -> str:
 def publish(root: Path, site: Path, target: Path) -> list[str]:
     """Lay out the pages built in ``site`` in the folder ``target``; an earlier publication there is replaced.
 
+    The folder is complete from the moment it is there: it is written beside ``target`` and renamed.
+
     Returns:
         What is wrong with the published pages, one sentence each.
 
     Raises:
-        InputError: There are no pages, faults were found in them, or ``target`` holds something else.
+        InputError: There are no pages, faults were found in them, ``target`` holds something that was not published
+            by this function, or it lies inside the built pages.
     """
     html = site / "html"
     if not (html / "index.html").is_file() or not (site / "built.sha256").is_file():
         raise InputError("There are no pages without faults to be published: run `gfm build` first.")
-    if target.exists() and not (target.is_dir() and ((target / SUMS).is_file() or not any(target.iterdir()))):
-        raise InputError(f"{target} holds something else than a published book: name another folder, or empty it.")
+    if target.resolve() == site.resolve() or site.resolve() in target.resolve().parents:
+        raise InputError(f"{target} lies inside the pages that were built: name a folder elsewhere.")
+    partial = target.with_name(f"{target.name}.partial")
+    for folder in (target, partial):
+        if folder.exists() and (foreign := _foreign(folder)):
+            raise InputError(f"{folder} holds something else than a published book ({foreign}): "
+                             "name another folder, or empty it.")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    (partial / _MARK).touch()
+    shutil.copytree(html, partial, dirs_exist_ok=True)
+    (partial / ".nojekyll").touch()  # GitHub Pages would leave out folders such as _static
+    (partial / _MARK).unlink()
+    (partial / SUMS).write_text(checksums(partial, _files(partial)), encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(html, target)
-    (target / ".nojekyll").touch()  # GitHub Pages would leave out folders such as _static
-    (target / SUMS).write_text(checksums(target, [f for f in target.rglob("*") if f.is_file()]), encoding="utf-8")
+    os.replace(partial, target)
     return check_site(target, root_of(addresses(root)[0]))
+
+
+def _files(folder: Path) -> list[Path]:
+    return [file for file in folder.rglob("*") if file.is_file()]
+
+
+def _foreign(folder: Path) -> str:
+    """A file in a folder that no publication put there, and that would be lost if it were replaced; '' if none."""
+    if not folder.is_dir():
+        return "a file"
+    files = {file.relative_to(folder).as_posix() for file in _files(folder)}
+    if _MARK in files:
+        return ""
+    sums = folder / SUMS
+    listed = sums.read_text(encoding="utf-8", errors="replace").splitlines() if SUMS in files else []
+    return min(files - {SUMS} - {line[66:] for line in listed}, default="")

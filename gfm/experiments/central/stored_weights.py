@@ -28,9 +28,10 @@ __all__ = ["closed_form_along", "penalty_shares", "sharpness_at"]
 
 def sharpness_at(experiment: FlowRun, weights: np.ndarray) -> np.ndarray:
     """Top Hessian eigenvalue at stored weights (m, p), by Lanczos."""
+    rows = list(weights)  # before the network is built: where none are stored yet, nothing large is needed
     problem = experiment.problem()
     tops = []
-    for row in weights:
+    for row in rows:
         w = torch.tensor(row, dtype=problem.dtype, device=problem.device)
         tops.append(float(problem.top_eigenpairs(w, 1, tolerance=1e-4)[0][0]))
     return np.array(tops)
