@@ -10,11 +10,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from scipy.signal import find_peaks
 
 from gfm.central import Run, Series
 from gfm.checks import whole
 from gfm.figures import style
-from gfm.figures.panels import ABLATED, Curve, Panel, arrival, averaged, effective_eigenvalues, eigenvalues, steps_of
+from gfm.figures.panels import Curve, Panel, arrival, averaged, effective_eigenvalues, eigenvalues, steps_of
 from gfm.measures.adaptive import at_equal_way, at_loss, flow_sharpness
 from gfm.measures.comparison import alike
 from gfm.measures.edge import effective_top
@@ -39,10 +40,14 @@ def _settled(curves: list[Curve], share: float = 0.08) -> tuple[float, float]:
 
 
 def start(run: Run, until: int) -> list[Panel]:
-    """Loss, squared gradient with its average, sharpness, effective sharpness, step and one output of the optimizer."""
+    """Loss, squared gradient with its average, sharpness, effective sharpness, step and one output of the optimizer.
+
+    Lines mark the spikes of the squared gradient.
+    """
     cut = slice(0, until + 1)
     step, seen, name = steps_of(run)[cut], run["discrete"], "Scalar RMSProp"
-    return [
+    spikes = step[find_peaks(np.log10(seen.gradient_norm2[cut]), prominence=0.5)[0]]
+    found = [
         Panel("The loss falls, with spikes", "training loss", [Curve(step, seen.loss[cut], name)], log=True,
               legend=False),
         Panel("Each spike raises the average", "squared gradient", [
@@ -57,6 +62,7 @@ def start(run: Run, until: int) -> list[Panel]:
         Panel("One output on a test example", "network output", [Curve(step, seen.outputs[cut, 0], name)],
               legend=False),
     ]
+    return [replace(panel, moments=spikes) for panel in found]
 
 
 def many(run: Run, most: int = 4) -> list[Panel]:
@@ -65,8 +71,8 @@ def many(run: Run, most: int = 4) -> list[Panel]:
     found = effective_eigenvalues(run, "discrete", most)
 
     def curves(step_size: np.ndarray | float) -> list[Curve]:
-        return [Curve(steps_of(run), values / step_size, name, look={**look, "alpha": 0.7, "linewidth": 1.1})
-                for values, name, look in zip(found, names, style.cycle(most), strict=False)]
+        return [Curve(steps_of(run), values / step_size, name, look={**look, "linewidth": 1.1})
+                for values, name, look in zip(found, names, style.shades(most), strict=False)]
 
     panels = [Panel("Effective eigenvalues", "effective eigenvalues", curves(1.0), level=2.0, level_label="edge")]
     if run.settings["optimizer"] in _ONE_STEP:
@@ -99,7 +105,7 @@ def continued(runs: Mapping[str, Run], before: int, until: int, flows: bool) -> 
         ("Second moment", "nu", lambda r, q: r[q].nu_mean),
     ):
         curves = []
-        for look, (name, run) in zip(style.cycle(len(runs)), runs.items(), strict=True):
+        for look, (name, run) in zip(style.scale(len(runs)), runs.items(), strict=True):
             step, cut = before + steps_of(run)[: until + 1], slice(until + 1)
             pale = {**look, "alpha": 0.55 if flows else 0.9}
             curves.append(Curve(step, quantity(run, "discrete")[cut], name, look=pale))
@@ -156,7 +162,7 @@ def product(run: Run) -> list[Panel]:
 def equal_loss(runs: Mapping[str, Run], level: float) -> list[Panel]:
     """Central flows at several learning rates: loss over time, and sharpness over loss."""
     over_time, over_loss = [], []
-    for look, (name, run) in zip(style.cycle(len(runs)), runs.items(), strict=True):
+    for look, (name, run) in zip(style.scale(len(runs)), runs.items(), strict=True):
         cut, look = slice(at_loss(run, level) + 1), {**look, "linewidth": 1.6}
         loss = run["central"].loss[cut]
         over_time.append(Curve(steps_of(run)[cut], loss, name, "central", look))
@@ -164,7 +170,7 @@ def equal_loss(runs: Mapping[str, Run], level: float) -> list[Panel]:
     return [
         Panel("The way down", "training loss", over_time, level=level, level_label=f"loss {level:.3g}", log=True),
         Panel("Sharpness on the way", "sharpness", over_loss, log=True, logx=True,
-              xlabel="training loss (falls to the left)"),
+              xlabel="training loss (falls to the right)", backwards=True),
     ]
 
 
@@ -185,7 +191,7 @@ def delayed(run: Run, window: float, last: int) -> list[Panel]:
         Panel("Behind in time, right in place", "training loss, smoothed", [
             Curve(step, average, "Scalar RMSProp", "smoothed"),
             Curve(step, predicted, "predicted, at the same step", "predicted"),
-            Curve(step, equal, "predicted, at the same cumulated step", "stable", {"linestyle": (0, (1, 1))}),
+            Curve(step, equal, "predicted, at the same cumulated step", "own", {"linewidth": 2.0}),
         ], log=True),
     ]
 
@@ -200,7 +206,7 @@ def who_holds(shares: Mapping[float, Mapping[float, tuple[np.ndarray, np.ndarray
     for beta2, found in shares.items():
         curves = [
             Curve(steps, 100 * np.asarray(values), f"lr = {lr:g}", "central", {**look, "linewidth": 1.6})
-            for look, (lr, (steps, values)) in zip(style.cycle(len(found)), found.items(), strict=True)
+            for look, (lr, (steps, values)) in zip(style.scale(len(found)), found.items(), strict=True)
         ]
         panels.append(Panel(f"beta2 = {beta2:g}", "held by the penalty (%)", curves, ylim=(0, 100)))
     return panels
@@ -223,16 +229,16 @@ def ablation(
     drawn: list[tuple[str, Series, str, str, dict[str, Any]]] = [
         ("discrete", full["discrete"], name, "discrete", _PALE),
         ("central", full["central"], "its central flow", "central", {}),
-        ("ablated", ablated["central"], "flow without curvature penalty", "stable", ABLATED),
+        ("ablated", ablated["central"], "flow without curvature penalty", "ablated", {}),
     ]
     sharp = [Curve(*sharpness[key], label, role, look) for key, _, label, role, look in drawn]
     length = [Curve(step, series.effective_step, label, role, look) for _, series, label, role, look in drawn]
     return [
-        Panel("The loss", "training loss", [
-            Curve(step, full["midpoint"].loss, f"{name}, at midpoints", "smoothed"),
-            Curve(step, full["central"].loss, "its central flow", "central"),
-            Curve(step, ablated["central"].loss, "flow without curvature penalty", "stable", ABLATED),
-        ], log=True),
+        Panel("Loss, over that of the central flow", "ratio of losses", [
+            Curve(step, full["midpoint"].loss / full["central"].loss, f"{name}, at midpoints", "smoothed"),
+            Curve(step, np.ones_like(full["central"].loss), "its central flow", "central"),
+            Curve(step, ablated["central"].loss / full["central"].loss, "flow without curvature penalty", "ablated"),
+        ]),
         Panel("Sharpness", "sharpness", sharp, ylim=_settled(sharp), legend=False),
         Panel("Effective step", "effective step", length, ylim=_settled(length), legend=False),
     ]
@@ -244,10 +250,10 @@ def first_lead(full: Run, ablated: Run, first: int, last: int) -> list[Panel]:
     lead = 100 * (full["central"].loss - ablated["central"].loss)[cut] / full["central"].loss[cut]
     return [
         Panel("The ablated flow's lead", "lead in loss (per cent)",
-              [Curve(step, lead, "flow without curvature penalty", "stable", ABLATED)], level=0.0, level_label="equal"),
+              [Curve(step, lead, "flow without curvature penalty", "ablated")], level=0.0, level_label="equal"),
         Panel("... and its sharpness", "sharpness", [
             Curve(step, flow_sharpness(full, "central")[cut], "central flow", "central"),
-            Curve(step, flow_sharpness(ablated, "central")[cut], "flow without curvature penalty", "stable", ABLATED),
+            Curve(step, flow_sharpness(ablated, "central")[cut], "flow without curvature penalty", "ablated"),
         ]),
     ]
 
@@ -260,7 +266,7 @@ def two_rates(runs: Mapping[str, Run]) -> list[Panel]:
         ("effective step", lambda r, q: r[q].effective_step)
     ):
         curves = []
-        for look, (name, run) in zip(style.cycle(2), runs.items(), strict=True):
+        for look, (name, run) in zip(style.scale(2), runs.items(), strict=True):
             thin = {**look, "alpha": 0.4, "linewidth": 0.8}
             curves.append(Curve(steps_of(run), quantity(run, "discrete"), "", look=thin))
             curves.append(Curve(steps_of(run), quantity(run, "central"), name, "central", look))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -14,7 +13,7 @@ from gfm.figures import style
 from gfm.measures.comparison import alike, compare
 from gfm.measures.edge import measured_top
 
-__all__ = ["curves", "edges", "eigenvalues", "eigenvalues_data", "predictions"]
+__all__ = ["curves", "edges", "eigenvalues", "eigenvalues_data", "levels", "predictions"]
 
 Runs = Mapping[tuple[str, float], Run]
 
@@ -24,23 +23,52 @@ def _of(runs: Runs, net: str) -> dict[float, Run]:
 
 
 def edges(runs: Runs, nets: Sequence[str]) -> Figure:
-    """Loss (top) and sharpness (bottom) of each network (columns) at each of its learning rates."""
+    """Loss (left) and lr times sharpness over 2 (right) of each network (rows) at each of its learning rates."""
     with style.use():
-        figure, axes = plt.subplots(2, len(nets), figsize=(3.3 * len(nets), 4.9), squeeze=False, sharex="col")
-        for column, net in enumerate(nets):
-            loss, sharpness = axes[:, column]
+        figure, axes = style.subplots(len(nets), 2, 1.9, squeeze=False)
+        for row, net in enumerate(nets):
+            loss, sharpness = axes[row]
             cells = _of(runs, net)
-            for (lr, run), look in zip(cells.items(), style.cycle(len(cells)), strict=True):
+            for (lr, run), look in zip(cells.items(), style.scale(len(cells)), strict=True):
                 look = {**look, "linewidth": 1.1}
                 loss.plot(run["discrete"].loss, label=f"lr = {lr:g}", **look)
                 steps, top = measured_top(run)
-                sharpness.plot(steps, top / lr, **look)
-                sharpness.axhline(2 / lr, **{**style.line("threshold"), "color": look["color"]})
-            sharpness.set(xlabel="step", ylim=(0, 1.6 * max(2 / lr for lr in cells)))
-            loss.set(title=TITLES.get(net, net), yscale="log")
+                sharpness.plot(steps, top / 2, **look)
+            sharpness.axhline(1, **style.line("threshold"))
+            sharpness.set_ylim(0, 2)
+            loss.set_title(TITLES.get(net, net))
+            loss.set_ylabel("training loss")
+            sharpness.set_ylabel("sharpness / (2 / lr)")
+            style.log(loss.yaxis)
             loss.legend(loc="best")
-        axes[0, 0].set_ylabel("training loss")
-        axes[1, 0].set_ylabel("sharpness (dotted: 2 / lr)")
+        for ax in axes[-1]:
+            ax.set_xlabel("step")
+    return figure
+
+
+def levels(runs: Runs, level: Sequence[float]) -> Figure:
+    """Mean sharpness over 2 / lr of every cell as a dot, a row for each network; hollow at 1: no mean is known.
+
+    Args:
+        runs: (network, learning rate) -> run.
+        level: the mean of lr times sharpness of each run, NaN where there is none.
+    """
+    nets = list(dict.fromkeys(net for net, _ in runs))
+    found = {cell: value / 2 for cell, value in zip(runs, level, strict=True)}
+    with style.use():
+        figure, axes = style.subplots(height=0.32 * len(nets) + 1.0)
+        for row, net in enumerate(nets):
+            cells = _of(runs, net)
+            for (lr, _), look in zip(cells.items(), style.scale(len(cells), markers=True), strict=True):
+                value, seen = found[net, lr], np.isfinite(found[net, lr])
+                axes.plot(value if seen else 1.0, row, look["marker"], markersize=7 if seen else 4, color=look["color"],
+                          markerfacecolor=look["color"] if seen else style.COLOURS["white"])
+        axes.axvline(1, **style.line("threshold"))
+        axes.set_yticks(range(len(nets)), [TITLES.get(net, net) for net in nets])
+        axes.set_ylim(len(nets) - 0.5, -0.5)
+        reach = max([0.1, *(abs(value - 1) for value in found.values() if np.isfinite(value))])
+        axes.set_xlim(1 - 1.2 * reach, 1 + 1.2 * reach)
+        axes.set(xlabel="mean sharpness / (2 / lr)", title="Every cell at its own edge (darker: smaller learning rate)")
     return figure
 
 
@@ -49,24 +77,25 @@ def predictions(runs: Runs, nets: Sequence[str], window: float) -> Figure:
 
     Both are averaged alike, over the window of the run's comparison with its flow, which is at least ``window``.
     """
-    columns = min(len(nets), 3)
+    columns = min(len(nets), 2)
     rows = -(-len(nets) // columns)
     with style.use():
-        figure, axes = plt.subplots(rows, columns, figsize=(3.5 * columns, 2.7 * rows + 0.3), squeeze=False)
+        figure, axes = style.subplots(rows, columns, 2.7, squeeze=False)
         for ax in axes.flat[len(nets) :]:
             ax.set_visible(False)
         for ax, net in zip(axes.flat, nets, strict=False):
             cells = _of(runs, net)
-            for (lr, run), look in zip(cells.items(), style.cycle(len(cells)), strict=True):
+            for (lr, run), look in zip(cells.items(), style.scale(len(cells)), strict=True):
                 solid = {"color": look["color"], "linestyle": "-"}
                 ax.plot(run["discrete"].loss, alpha=0.45, linewidth=0.8, **solid)
                 own = compare(run, window).window
                 average, predicted = alike(run["discrete"].loss, run["central"].predicted_loss, own)
                 every = slice(None, None, max(1, int(own) // 4))  # a smooth average needs fewer points
                 step = np.arange(len(average))[every]
-                ax.plot(step, average[every], linewidth=2.4, alpha=0.75, label=f"lr = {lr:g}", **solid)
+                ax.plot(step, average[every], linewidth=2.4, alpha=0.6, label=f"lr = {lr:g}", **solid)
                 ax.plot(step, predicted[every], **style.line("predicted", linewidth=1.3))
-            ax.set(title=TITLES.get(net, net), yscale="log", xlabel="step")
+            ax.set(title=TITLES.get(net, net), xlabel="step")
+            style.log(ax.yaxis)
             ax.legend(loc="best")
         for row in axes:
             row[0].set_ylabel("training loss")
@@ -89,8 +118,8 @@ def eigenvalues(run: Run, most: int = 4) -> Figure:
     """The largest Hessian eigenvalues of gradient descent (thin) and of its central flow (thick)."""
     data, edge = eigenvalues_data(run, most), 2.0 / run.settings["lr"]
     with style.use():
-        figure, axes = plt.subplots(figsize=(7.2, 3.4))
-        for i, look in enumerate(style.cycle(most)):
+        figure, axes = style.subplots(height=3.2)
+        for i, look in enumerate(style.shades(most)):
             for who, thick in (("gradient descent", False), ("the central flow", True)):
                 column = data.get(f"eigenvalue {i + 1} of {who}")
                 if column is None:
@@ -102,7 +131,7 @@ def eigenvalues(run: Run, most: int = 4) -> Figure:
         axes.axhline(edge, **style.line("threshold"))
         axes.set(xlabel="step", ylabel="Hessian eigenvalue", title=f"The largest eigenvalues and 2 / lr = {edge:.3g}")
         axes.set_ylim(0, 1.6 * edge)
-        axes.legend(loc="lower right", ncols=2, title="thick: flow, thin: descent", title_fontsize=8.5)
+        axes.legend(loc="lower right", ncols=2, title="thick: flow, thin: descent", title_fontsize=style.SMALL)
     return figure
 
 

@@ -106,7 +106,7 @@ def enlarged(run: Run, window: float, span: tuple[int, int]) -> Figure:
             Curve(step, data["distance to gradient flow"], "to gradient flow", "stable"),
             Curve(step, data["distance to the central flow"], "to the central flow", "central"),
         ]),
-    ], columns=1, height=2.3, width=8.6)
+    ], columns=1, height=2.2)
 
 
 def first_burst(run: Run, first: int, last: int) -> list[Panel]:

@@ -40,7 +40,7 @@ def limits(
     shown = memories < 1
     length = 1 - memories[shown]
     flat, here = np.ones_like(length), checked["variance"][[point]]
-    dotted = {"linewidth": 1.6, "linestyle": (0, (2, 1.5)), "color": style.COLOURS["green"]}
+    dotted = {"linewidth": 1.6, "linestyle": (0, (2, 1.5)), "color": style.cycle(1)[0]["color"]}
     normalised = flat * checked["normalised"][point]
     return [
         Panel("It rises with the learning rate", "variance (weights²)", [

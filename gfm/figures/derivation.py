@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -23,22 +22,22 @@ def swing(cycles: Mapping[str, tuple[np.ndarray, np.ndarray]], predicted: float,
         edge: 2 / lr.
     """
     with style.use():
-        figure, (time, plane) = plt.subplots(1, 2, figsize=(7.8, 3.4), width_ratios=(1.25, 1))
+        figure, (time, plane) = style.subplots(1, 2, 3.4, width_ratios=(1.25, 1))
         x, _ = next(iter(cycles.values()))
         step = np.arange(len(x))
         time.plot(step, x, **style.line("discrete", linewidth=0.8))
         for sign in (1, -1):
-            time.axhline(sign * predicted**0.5, **style.line("central"))
-        time.text(0, 1.08 * predicted**0.5, "± predicted σ", fontsize=8.5)
+            time.axhline(sign * predicted**0.5, **style.line("predicted"))
+        time.text(0, 1.08 * predicted**0.5, "± predicted σ", fontsize=style.SMALL)
         time.set(xlabel="step", ylabel="displacement x", title="One cycle of the swing")
         looks = [style.line("discrete", linestyle=dashes) for dashes in ("-", (0, (5, 2)), (0, (1, 1)))]
         for (label, (x, sharpness)), look in zip(cycles.items(), looks, strict=False):
             plane.plot(sharpness, np.abs(x) / predicted**0.5, label=label, **look)
         plane.axvline(edge, **style.line("threshold"))
         plane.plot(edge, 1, "o", markersize=7, color=style.ROLES["central"]["color"], label="the balance")
-        plane.set(xlabel="sharpness S (dotted: 2 / lr)", ylabel="|x| / σ", yscale="log",
-                  title="Cycles around one balance")
+        plane.set(xlabel="sharpness S (dotted: 2 / lr)", ylabel="|x| / σ", title="Cycles around one balance")
         plane.set_ylim(bottom=0.12 * min(np.abs(x).min() for x, _ in cycles.values()) / predicted**0.5)
+        style.log(plane.yaxis)
         plane.legend(loc="lower center", ncols=2)
     return figure
 
@@ -77,13 +76,13 @@ def projection(descent: np.ndarray, push: np.ndarray, steepening: np.ndarray) ->
         steepening: (2,) the gradient of the sharpness, across the border.
     """
     with style.use():
-        figure, ax = plt.subplots(figsize=(7.8, 3.2))
+        figure, ax = style.subplots(height=3.2)
         along = np.array([-steepening[1], steepening[0]]) / np.linalg.norm(steepening)
         across = steepening / np.linalg.norm(steepening)
         far = 3 * np.linalg.norm(descent)
         corners = np.stack([-far * along, far * along, far * along + far * across, -far * along + far * across])
-        ax.fill(*corners.T, color=style.COLOURS["vermilion"], alpha=0.14, linewidth=0)
-        ax.plot(*np.stack([-far * along, far * along]).T, color=style.COLOURS["vermilion"], linewidth=1)
+        ax.fill(*corners.T, color=style.ROLES["unstable"]["color"], alpha=0.1, linewidth=0)
+        ax.plot(*np.stack([-far * along, far * along]).T, **style.line("unstable"))
         arrows = [("−∇L: gradient flow", np.zeros(2), descent, "stable", (-10, 4), "right"),
                   ("−½ σ² ∇S: the oscillation's push", descent, push, "smoothed", (12, 0), "left"),
                   ("their sum: the central flow", np.zeros(2), descent + push, "central", (-10, -14), "right")]
@@ -93,7 +92,7 @@ def projection(descent: np.ndarray, push: np.ndarray, steepening: np.ndarray) ->
                         arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 2.2})
             ax.annotate(label, tuple(start + 0.5 * arrow), away, textcoords="offset points", color=colour, ha=side)
         reach = 1.25 * np.abs(np.stack([descent, descent + push])).max()
-        ax.text(0.98, 0.95, "sharpness above 2 / lr", color=style.COLOURS["vermilion"], transform=ax.transAxes,
+        ax.text(0.98, 0.95, "sharpness above 2 / lr", color=style.ROLES["unstable"]["color"], transform=ax.transAxes,
                 ha="right", va="top")
         ax.set(xlim=(-1.1 * reach, 2.3 * reach), ylim=(-0.45 * reach, 0.95 * reach), aspect="equal",
                xlabel="weight 1", ylabel="weight 2", title="At the border the flow keeps what does not steepen")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,7 +16,7 @@ __all__ = ["fields", "paths", "two_kinds"]
 def fields(
     grid: np.ndarray, learned: np.ndarray, true: np.ndarray, visited: np.ndarray, runs: np.ndarray, flows: np.ndarray
 ) -> Figure:
-    """The true and the learned field as arrows over the plane, with recorded and learned paths from the same starts.
+    """The true and the learned field as arrows, with paths from the same starts, and the angle between the fields.
 
     Args:
         grid: (g, g, 2) places.
@@ -28,31 +27,38 @@ def fields(
         flows: (paths, states, 2) paths along the learned field.
     """
     with style.use():
-        fig, axes = plt.subplots(1, 2, figsize=(8.8, 4.3), sharex=True, sharey=True)
-        titles = ("True field: minus gradient", "Learned field")
-        for ax, field, lines, title in zip(axes, (true, learned), (runs, flows), titles, strict=True):
+        fig, axes = style.subplots(1, 3, 3.4, sharex=True, sharey=True)
+        titles = ("Minus gradient", "Learned field", "Angle between")
+        for ax, field, lines, role in zip(axes, (true, learned), (runs, flows), ("discrete", "gfm"), strict=False):
             size = np.linalg.norm(field, axis=-1, keepdims=True)
             arrows = field / np.sqrt(np.maximum(size, 1e-6))  # length goes with the root, so short ones stay visible
-            for mask, colour in ((visited > 0, style.COLOURS["grey"]), (visited == 0, "#D9D9D9")):
+            for mask, colour in ((visited > 0, "grey"), (visited == 0, "pale")):
                 ax.quiver(grid[mask][:, 0], grid[mask][:, 1], arrows[mask][:, 0], arrows[mask][:, 1],
-                          color=colour, angles="xy", scale=9, width=0.004)
+                          color=style.COLOURS[colour], angles="xy", scale=9, width=0.006)
+            look = style.line(role, linewidth=1.4, marker="")
             for line in lines:
-                ax.plot(line[:, 0], line[:, 1], color=style.COLOURS["blue"], linewidth=1.5, linestyle="-")
-                ax.plot(*line[0], "o", color=style.COLOURS["blue"], markersize=4)
-                ax.plot(*line[-1], "s", color=style.COLOURS["vermilion"], markersize=4)
-            x = np.linspace(0.42, 2.4, 50)
+                ax.plot(line[:, 0], line[:, 1], **look)
+                ax.plot(*line[0], **{**style.START, "markersize": 4})
+                ax.plot(*line[-1], "s", color=look["color"], markersize=4)
+        along = (learned * true).sum(-1) / np.maximum(np.prod(np.linalg.norm([learned, true], axis=-1), 0), 1e-300)
+        angle = np.where(visited > 0, np.degrees(np.arccos(along.clip(-1, 1))), np.nan)
+        colours = axes[2].pcolormesh(grid[..., 0], grid[..., 1], angle, cmap="cividis_r", vmin=0, vmax=45,
+                                     shading="nearest", rasterized=True)
+        fig.colorbar(colours, ax=axes[2], label="degrees", extend="max", location="bottom", shrink=0.9)
+        x = np.linspace(0.42, 2.4, 50)
+        for ax, title in zip(axes, titles, strict=True):
             for sign in (1, -1):
                 ax.plot(sign * x, sign / x, **style.line("threshold"))
-            ax.set(title=title, xlabel="weight $w_1$", xlim=(-2.4, 2.4), ylim=(-2.4, 2.4))
+            ax.set(title=title, xlabel="weight $w_1$", xlim=(-2.4, 2.4), ylim=(-2.4, 2.4), aspect="equal")
             ax.grid(False)
         axes[0].set_ylabel("weight $w_2$")
         handles = [
-            plt.Line2D([], [], color=style.COLOURS["blue"], marker="o", markersize=4, label="path, start"),
-            plt.Line2D([], [], color=style.COLOURS["vermilion"], marker="s", linestyle="none",
-                       markersize=4, label="end"),
+            plt.Line2D([], [], **{**style.START, "markersize": 4}, label="start"),
+            plt.Line2D([], [], **style.line("discrete"), label="recorded"),
+            plt.Line2D([], [], **style.line("gfm", marker=""), label="along the field"),
             plt.Line2D([], [], **style.line("threshold"), label="minima"),
         ]
-        fig.legend(handles=handles, loc="outside lower center", ncols=3)
+        fig.legend(handles=handles, loc="outside lower center", ncols=4)
     return fig
 
 
@@ -65,11 +71,11 @@ def paths(panels: dict[str, tuple[np.ndarray, dict[str, np.ndarray]]], titles: d
         observed: last observed step.
     """
     with style.use():
-        columns = 3
+        columns = 2
         rows = -(-len(panels) // columns)
-        fig, axes = plt.subplots(rows, columns, figsize=(9.2, 2.4 * rows), squeeze=False, sharex=True)
+        fig, axes = style.subplots(rows, columns, 2.4, squeeze=False, sharex=True)
         for ax, (title, (truth, forecasts)) in zip(axes.flat, panels.items(), strict=False):
-            ax.axvspan(0, observed, color="#EDEDED", linewidth=0, label="observed")
+            ax.axvspan(0, observed, color=style.COLOURS["pale"], alpha=0.6, linewidth=0, label="observed")
             ax.plot(truth, label="recorded run", **style.line("truth", linewidth=1.4))
             for name, look in style.forecasters(forecasts, markevery=(9, 40), markersize=4).items():
                 if name in forecasts:
@@ -95,16 +101,15 @@ def two_kinds(
         field: (places, times) -> velocities.
     """
     with style.use():
-        figure, axes = plt.subplots(1, 2, figsize=(7.8, 3.6), sharex=True, sharey=True)
+        figure, axes = style.subplots(1, 2, 3.6, sharex=True, sharey=True)
         reach = 1.1 * max(np.abs(runs).max(), np.abs(flow).max())
         places = np.linspace(-reach, reach, 161)
         colours = axes[1].pcolormesh(times, places, field(places[:, None], times), cmap="RdBu_r", shading="auto",
                                      alpha=0.55, rasterized=True)
         for ax, lines, title in zip(axes, (runs, flow), ("Recorded runs cross", "Paths of the mean field do not"),
                                     strict=True):
-            kinds: Any = (("first kind", up, "blue", "-"), ("second kind", ~up, "black", (0, (4, 2))))
-            for label, kind, colour, dashes in kinds:
-                look: dict[str, Any] = {"color": style.COLOURS[colour], "linestyle": dashes}
+            kinds = (("first kind", up), ("second kind", ~up))
+            for (label, kind), look in zip(kinds, style.cycle(2), strict=True):
                 ax.plot(times, lines[:, kind], linewidth=0.9, **look)
                 ax.plot([], [], label=label, **look)
             ax.set(title=title, xlabel="time t", xlim=(times[0], times[-1]), ylim=(-reach, reach))

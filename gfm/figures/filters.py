@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -21,9 +20,9 @@ def root_paths(paths: Mapping[str, np.ndarray], edges: Mapping[str, complex]) ->
         edges: name -> the root on the circle.
     """
     with style.use():
-        figure, axes = plt.subplots(figsize=(7.8, 4.4))
+        figure, axes = style.subplots(height=4.6)
         turn = np.linspace(0, np.pi, 200)
-        axes.fill_between(np.cos(turn), np.sin(turn), color="#EEF3F7", zorder=0)
+        axes.fill_between(np.cos(turn), np.sin(turn), color=style.COLOURS["pale"], alpha=0.4, zorder=0)
         axes.plot(np.cos(turn), np.sin(turn), **style.line("threshold", label="unit circle"))
         for (name, path), look in zip(paths.items(), style.cycle(len(paths), markers=True), strict=True):
             marker = look.pop("marker")
@@ -35,7 +34,7 @@ def root_paths(paths: Mapping[str, np.ndarray], edges: Mapping[str, complex]) ->
         for edge in {complex(round(e.real, 6), round(e.imag, 6)) for e in edges.values()}:
             period = 2 * np.pi / np.angle(edge)
             side = "right" if edge.real < -0.1 else "left" if edge.real > 0.1 else "center"
-            axes.annotate(f"every {period:.3g} steps", (edge.real, edge.imag), ha=side, fontsize=8.5,
+            axes.annotate(f"every {period:.3g} steps", (edge.real, edge.imag), ha=side, fontsize=style.SMALL,
                           xytext=(1.14 * edge.real, 1.1 * edge.imag + 0.06))
         axes.set(aspect="equal", xlim=(-2.0, 1.6), ylim=(-0.06, 1.3), xlabel="real part of the root z",
                  ylabel="imaginary part", title="Stability ends where a root leaves the circle")

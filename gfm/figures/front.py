@@ -23,7 +23,7 @@ def sharpness(data: Mapping[str, Any]) -> bytes:
     run, stable, central = (np.asarray(data[f"sharpness of {name}"], float)
                             for name in ("gradient descent", "the stable flow", "the central flow"))
     with style.use():
-        figure, axes = plt.subplots(figsize=(6.0, 3.2))
+        figure, axes = style.subplots(height=3.2)
         for process, y in (("discrete", run), ("stable", stable), ("central", central)):
             axes.plot(step, y, **style.line(process))
         for (x, y), words, process, where, align in (

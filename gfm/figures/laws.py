@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import gaussian_kde
@@ -28,21 +27,22 @@ def memoryless(
     """
     order = np.argsort(now)
     with style.use():
-        fig, (left, right) = plt.subplots(1, 2, figsize=(8.8, 3.6), width_ratios=(1, 1.25))
+        fig, (left, right) = style.subplots(1, 2, 3.4)
         left.plot(now, later, "o", color=style.COLOURS["grey"], markersize=4, label="test runs")
-        left.plot(now[order], monotone[order], **style.line("threshold", linewidth=2.4,
-                  color=style.COLOURS["orange"]), label="monotone map")
-        left.plot(now[order], flow[order], color=style.COLOURS["blue"], label="flow of v(w, t)")
+        looks = style.cycle(2, markers=True)
+        left.plot(now[order], monotone[order], label="monotone map",
+                  color=looks[1]["color"], linestyle=looks[1]["linestyle"], linewidth=2.4)
+        left.plot(now[order], flow[order], color=looks[0]["color"], linestyle="-", label="flow of v(w, t)")
         left.set(xlabel="weight at step 20", ylabel="weight at step 200", title="Many tasks: one map for all")
         left.legend(loc="upper left")
         names = list(next(iter(bars.values())))
-        looks = style.cycle(len(bars), markers=True)
         for (group, errors), look in zip(bars.items(), looks, strict=True):
             right.plot([errors[n] for n in names], range(len(names)), linestyle="none",
                        marker=look["marker"], color=look["color"], markersize=8, label=group)
         right.set_yticks(range(len(names)), names)
         right.invert_yaxis()
-        right.set(xscale="log", xlabel="mean squared error at step 200", title="What each field sees decides")
+        right.set(xlabel="mean squared error at step 200", title="What each field sees decides")
+        style.log(right.xaxis)
         right.legend(loc="upper left", bbox_to_anchor=(0.0, 0.9))
     return fig
 
@@ -60,14 +60,14 @@ def densities(states: np.ndarray, carried: np.ndarray, path: np.ndarray, optimum
     low, high = states.min(), states.max()
     grid = np.linspace(low - 0.1 * (high - low), high + 0.1 * (high - low), 300)
     with style.use():
-        fig, axes = plt.subplots(2, 4, figsize=(8.8, 3.9), sharex=True, sharey=True)
+        fig, axes = style.subplots(2, 4, 2.0, sharex=True, sharey=True)
         for number, (ax, label) in enumerate(zip(axes.flat, labels, strict=True)):
             true = gaussian_kde(states[number])(grid)
-            ax.fill_between(grid, true, color=style.COLOURS["sky"], alpha=0.5, linewidth=0, label="recorded runs")
-            ax.plot(grid, gaussian_kde(carried[number])(grid), color=style.COLOURS["black"],
-                    linestyle=(0, (4, 2)), linewidth=1.2, label="learned flow")
+            ax.fill_between(grid, true, color=style.COLOURS["pale"], linewidth=0, label="recorded runs")
+            ax.plot(grid, gaussian_kde(carried[number])(grid), label="learned flow",
+                    **style.line("gfm", linewidth=1.4, marker=""))
             ax.axvline(optimum, **style.line("threshold"), label="optimum")
-            ax.plot(path[number], 0, "o", color=style.COLOURS["vermilion"], markersize=7,
+            ax.plot(path[number], 0, "o", color=style.COLOURS["blue"], markersize=7,
                     clip_on=False, zorder=5, label="one run")
             ax.set_title(label)
         axes[0, 0].set_ylim(bottom=0)  # shared by all panels, so set once all are drawn

@@ -10,7 +10,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from gfm.central import Run
@@ -20,12 +19,9 @@ from gfm.measures.comparison import alike
 from gfm.measures.edge import effective
 
 __all__ = [
-    "ABLATED", "Curve", "Panel", "arrival", "averaged", "data_of", "draw", "effective_eigenvalues", "eigenvalues",
-    "log_x", "steps_of",
+    "Curve", "Panel", "arrival", "averaged", "data_of", "draw", "effective_eigenvalues", "eigenvalues",
+    "steps_of",
 ]
-
-#: How the flow without its curvature penalty is drawn.
-ABLATED: dict[str, Any] = {"color": style.COLOURS["purple"], "linestyle": (0, (6, 2, 1.5, 2))}
 
 
 @dataclass(frozen=True)
@@ -47,19 +43,20 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """One set of axes: curves, a title (the finding), labels, a level drawn as the threshold, and a moment."""
+    """One set of axes: curves, a title (the finding), labels, a level drawn as the threshold, and moments."""
 
     title: str
     ylabel: str
     curves: Sequence[Curve]
     level: float | None = None
     level_label: str = ""
-    moment: float | None = None
+    moments: Sequence[float] = ()
     moment_label: str = ""
     log: bool = False
     logx: bool = False
     ylim: tuple[float | None, float | None] = (None, None)
     xlabel: str = "step"
+    backwards: bool = False  # whether x falls to the right
     legend: bool = True
 
 
@@ -111,15 +108,15 @@ def arrival(run: Run, steps: slice, name: str, scale: np.ndarray | float = 1.0) 
     ]
 
 
-def draw(panels: Sequence[Panel], columns: int = 2, height: float = 2.8, width: float | None = None,
-         align: bool = True) -> Figure:
+def draw(panels: Sequence[Panel], columns: int = 2, height: float = 2.6, align: bool = True) -> Figure:
     """Draw the panels row by row; the x axis is shared if all panels have the same x label.
+
+    A last panel that would stand alone in its row takes all of it.
 
     Args:
         panels: in reading order.
         columns: number of panels in a row.
         height: of a row, in inches.
-        width: of the figure, in inches; by default 8.6, or 5.6 for one column.
         align: whether the labels of the y axes are aligned.
 
     Raises:
@@ -127,37 +124,53 @@ def draw(panels: Sequence[Panel], columns: int = 2, height: float = 2.8, width: 
     """
     if not panels:
         raise InputError("there are no panels to draw")
-    rows = -(-len(panels) // columns)
+    columns = min(columns, len(panels))
     shared = len({p.xlabel for p in panels}) == 1
     with style.use():
-        figure, grid = plt.subplots(
-            rows, columns, figsize=(width or (8.6 if columns > 1 else 5.6), height * rows), sharex=shared, squeeze=False
-        )
-        for axes, panel in zip(grid.flat, panels, strict=False):
+        figure, grid = _grid(len(panels), columns, height, shared)
+        for axes, panel in zip(grid, panels, strict=True):
             for curve in panel.curves:
                 curve.draw(axes)
             if panel.level is not None:
                 axes.axhline(panel.level, label=panel.level_label or None, **style.line("threshold"))
-            if panel.moment is not None:
-                axes.axvline(panel.moment, label=panel.moment_label or None, **style.line("threshold", linestyle=":"))
+            for number, moment in enumerate(panel.moments):
+                axes.axvline(moment, label=(panel.moment_label or None) if number == 0 else None,
+                             **style.line("threshold", linestyle=":"))
             axes.set(title=panel.title, ylabel=panel.ylabel)
             if panel.log:
-                axes.set_yscale("log")
+                style.log(axes.yaxis)
+            if panel.ylim != (None, None):
+                axes.set_ylim(*panel.ylim)
             if panel.logx:
-                log_x(axes)
-            axes.set_ylim(*panel.ylim)
+                style.log(axes.xaxis)
+            if panel.backwards:
+                axes.invert_xaxis()
             if panel.legend and axes.get_legend_handles_labels()[0]:
                 axes.legend(loc="best", handlelength=2.4)
-        for axes in grid.flat[len(panels):]:
-            axes.set_visible(False)
-        for place, (axes, panel) in enumerate(zip(grid.flat, panels, strict=False)):
-            if not shared or place >= len(panels) - columns:
+        left = len(panels) % columns  # in the last row, whose widths are not those of the row above
+        lowest = len(panels) - columns - left
+        for place, (axes, panel) in enumerate(zip(grid, panels, strict=True)):
+            if not shared or place >= lowest:
                 axes.set_xlabel(panel.xlabel)
-                axes.tick_params(labelbottom=True)
+            else:
+                axes.tick_params(labelbottom=False)
         if align:
             figure.align_ylabels()
         _make_room(figure)
     return figure
+
+
+def _grid(number: int, columns: int, height: float, shared: bool) -> tuple[Figure, list[Axes]]:
+    rows = -(-number // columns)
+    figure = plt.figure(figsize=(style.WIDTH, height * rows))
+    cells = figure.add_gridspec(rows, columns)
+    grid: list[Axes] = []
+    for place in range(number):
+        row, column = divmod(place, columns)
+        last = place == number - 1
+        where = cells[row, column:] if last else cells[row, column]
+        grid.append(figure.add_subplot(where, sharex=grid[0] if shared and grid else None))
+    return figure, grid
 
 
 def _make_room(figure: Figure) -> None:
@@ -193,17 +206,6 @@ def _covers(axes: Axes, box: Bbox) -> bool:
     lines = [line for line in axes.lines if line.get_transform() != axes.get_xaxis_transform(which="grid")]
     paths = (line.get_transform().transform_path(line.get_path()) for line in lines)
     return any(len(path) and path.intersects_bbox(box, filled=False) for path in paths)
-
-
-def log_x(axes: Axes) -> None:
-    """Make the x axis logarithmic, with labels that do not overlap."""
-    axes.set_xscale("log")
-    low, high = axes.get_xlim()
-    wide = high > 200 * low
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    if not wide:
-        axes.xaxis.set_major_formatter("{x:g}")
 
 
 def data_of(panels: Sequence[Panel]) -> dict[str, np.ndarray]:

@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from gfm.central import Run
 from gfm.checks import whole
 from gfm.figures import style
-from gfm.figures.panels import Curve, Panel, effective_eigenvalues, steps_of
+from gfm.figures.panels import Curve, Panel, steps_of
 from gfm.measures.comparison import SLACK, alike
 from gfm.measures.edge import effective_top
 from gfm.measures.flow import rank
 
-__all__ = ["dropped", "many", "many_data", "overview", "zoom", "zoom_data"]
+__all__ = ["dropped", "many", "many_data", "zoom", "zoom_data"]
 
 
 def dropped(run: Run, drop: int, around: int) -> list[Panel]:
@@ -38,12 +38,12 @@ def dropped(run: Run, drop: int, around: int) -> list[Panel]:
         Panel("The loss falls to that of the flow", "training loss", [
             Curve(step, optimizer.loss[seen], "gradient descent"),
             Curve(step, flow.predicted_loss[seen], "central flow: predicted average", "predicted"),
-            Curve(step, flow.loss[seen], "at the flow's own weights", "stable", {"linestyle": (0, (1, 1))}),
-        ], moment=drop, moment_label="learning rate halved"),
+            Curve(step, flow.loss[seen], "at the flow's own weights", "own"),
+        ], moments=[drop], moment_label="learning rate halved"),
         Panel("The swing dies out", "learning rate × sharpness", [
             Curve(step, effective_top(run, "discrete")[seen], "gradient descent"),
             Curve(step, effective_top(run, "central")[seen], "central flow", "central"),
-        ], level=2.0, level_label="edge", moment=drop),
+        ], level=2.0, level_label="edge", moments=[drop]),
     ]
 
 
@@ -73,11 +73,9 @@ def many(run: Run, window: float) -> Figure:
     data = many_data(run, window)
     step, edge = data["step"], 2.0 / run.settings["lr"]
     with style.use():
-        figure, ((values, variance), (ranks, distance)) = plt.subplots(
-            2, 2, figsize=(10.0, 6.0), height_ratios=(1.5, 1), sharex=True
-        )
+        figure, ((values, variance), (ranks, distance)) = style.subplots(2, 2, 2.7, height_ratios=(1.5, 1), sharex=True)
         flow = data["eigenvalues of the central flow"]
-        looks = style.cycle(max(min(flow.shape[1], 4), 1))
+        looks = style.shades(max(min(flow.shape[1], 4), 1))
         for i, look in enumerate(looks):
             if i < data["eigenvalues of gradient descent"].shape[1]:
                 values.plot(
@@ -87,15 +85,15 @@ def many(run: Run, window: float) -> Figure:
             values.plot(step, flow[:, i], label=f"eigenvalue {i + 1}", **{**look, "linewidth": 2.0})
         values.axhline(edge, **style.line("threshold"))
         values.set(
-            ylabel="Hessian eigenvalue", title=f"One after another they stop at 2 / lr = {edge:.3g}",
+            ylabel="Hessian eigenvalue", title=f"One after another they come to {edge:.3g}",
             ylim=(0, 1.5 * edge)
         )
-        values.legend(loc="lower right", ncols=2, title="thick: flow, thin: descent", title_fontsize=8.5)
+        values.legend(loc="lower right", ncols=2, title="thick: flow, thin: descent", title_fontsize=style.SMALL)
 
         predicted, seen = data["variances predicted"], data["smoothed squared swings"]
         high = np.nanmax(np.nan_to_num(predicted)) if predicted.size else 1.0
         swinging = np.nan_to_num(predicted).max(0) > SLACK * high if predicted.size else np.zeros(0, dtype=bool)
-        for i, look in enumerate(style.cycle(4)):
+        for i, look in enumerate(style.shades(4)):
             if i < len(swinging) and swinging[i]:
                 variance.plot(
                     step, seen[:, i], color=look["color"], linewidth=2.2, alpha=0.6, linestyle="-",
@@ -105,7 +103,7 @@ def many(run: Run, window: float) -> Figure:
                     step, predicted[:, i], label=f"predicted {i + 1}", **style.line("predicted", color=look["color"])
                 )
         variance.set(
-            ylabel="squared swing (weights²)", title="Squared swings and their predicted variance", ylim=(0, 2.2 * high)
+            ylabel="squared swing (weights²)", title="Squared swings, predicted", ylim=(0, 2.2 * high)
         )
         variance.legend(loc="upper right", ncols=2)
 
@@ -151,55 +149,29 @@ def zoom(run: Run, window: float, span: tuple[int, int], outputs: Sequence[int])
     data = zoom_data(run, window, span, outputs)
     step = data["step"]
     with style.use():
-        figure, (loss, gradient, output) = plt.subplots(1, 3, figsize=(12.0, 3.7))
+        figure, grid = plt.subplot_mosaic([["loss", "gradient"], ["output", "output"]], figsize=(style.WIDTH, 5.4))
+        loss, gradient, output = (grid[name] for name in ("loss", "gradient", "output"))
         for ax, name in ((loss, "loss"), (gradient, "squared gradient norm")):
             for what, label, role, look in (
                 (" of gradient descent", "gradient descent", "discrete", {"alpha": 0.45, "linewidth": 0.7}),
                 (", smoothed", "the same, smoothed", "smoothed", {"linewidth": 2.8}),
                 (", predicted", "central flow: predicted", "predicted", {"linewidth": 2.0}),
-                (" at the flow's weights", "at the flow's own weights", "stable", {"linestyle": (0, (1, 1))}),
+                (" at the flow's weights", "at the flow's own weights", "own", {}),
             ):
                 ax.plot(step, data[name + what], label=label, **style.line(role, **look))
             ax.set(xlabel="step")
         loss.set(ylabel="training loss", title="The loss")
-        gradient.set(ylabel="squared gradient norm", title="The squared gradient", yscale="log")
+        gradient.set(ylabel="squared gradient norm", title="The squared gradient")
+        style.log(gradient.yaxis)
         loss.legend(loc="upper right")
         late = step >= step[-1] - 60
-        for i, look in zip(outputs, style.cycle(len(outputs)), strict=True):
-            dots = {"color": look["color"], "linewidth": 0.9, "linestyle": "-", "marker": ".", "markersize": 3}
+        for i in outputs:
+            dots = style.line("discrete", linewidth=0.7, alpha=0.6, marker=".", markersize=3)
             for what, drawn in (
                 (" of gradient descent", dots), (", smoothed", style.line("smoothed", linewidth=2.8)),
                 (", predicted", style.line("predicted", linewidth=2.0)),
-                (" of the flow", style.line("stable", linestyle=(0, (1, 1)))),
+                (" of the flow", style.line("own")),
             ):
                 output.plot(step[late], data[f"output {i}{what}"][late], **drawn)
-        output.set(xlabel="step", ylabel="network output", title="Outputs (lines as on the left)")
-    return figure
-
-
-def overview(run: Run, output: int) -> Figure:
-    """Loss, several eigenvalues and one output of gradient descent, gradient flow and central flow over the run.
-
-    For gradient flow only the largest eigenvalue is shown.
-
-    Args:
-        run: with processes discrete, stable and central, and outputs recorded.
-        output: column of the recorded outputs.
-    """
-    step, lr = np.arange(run.steps + 1), run.settings["lr"]
-    with style.use():
-        figure, (loss, values, out) = plt.subplots(1, 3, figsize=(12.0, 3.4))
-        for name, label in style.PROCESSES.items():
-            series = run[name]
-            seen = series.predicted_loss if name == "central" else series.loss
-            loss.plot(step, seen, label=label, **style.line(name))
-            for i, column in enumerate(effective_eigenvalues(run, name, 1 if name == "stable" else 4)):
-                thinner = {"linewidth": style.ROLES[name]["linewidth"] * (1.0 if i == 0 else 0.7)}
-                Curve(step, column / lr, "" if i else label, name, thinner).draw(values)
-            out.plot(step, run[name].outputs[:, output], label=label, **style.line(name))
-        values.axhline(2 / lr, **style.line("threshold"))
-        values.set(xlabel="step", ylabel="Hessian eigenvalues", title="Largest eigenvalues", ylim=(0, 4.0 / lr))
-        loss.set(xlabel="step", ylabel="training loss", yscale="log", title="Loss (flow: predicted average)")
-        out.set(xlabel="step", ylabel="network output", title="One output, one test example")
-        loss.legend()
+        output.set(xlabel="step", ylabel="network output", title="Three outputs, the last 60 steps (lines as above)")
     return figure

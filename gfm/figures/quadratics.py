@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -27,24 +26,27 @@ def one_weight(
         factors: (m,) measured growth per step.
     """
     with style.use():
-        figure, axes = plt.subplots(1, len(paths) + 1, figsize=(3.0 * (len(paths) + 1), 2.9))
+        figure, grid = style.subplots(-(-(len(paths) + 1) // 2), 2, 2.6, squeeze=False)
+        axes = grid.flat
+        for ax in axes[len(paths) + 1:]:
+            ax.set_visible(False)
         reach = 1.15 * max(np.abs(p).max() for p in paths.values())
         grid = np.linspace(-reach, reach, 200)
         for ax, (lr, path) in zip(axes, paths.items(), strict=False):
             loss, product = 0.5 * curvature * path**2, lr * curvature
             ax.plot(grid, 0.5 * curvature * grid**2, **style.line("truth", linewidth=1.2))
             ax.plot(path, loss, marker="o", markersize=4, **style.line("discrete", linewidth=1.0))
-            ax.plot(path[0], loss[0], "D", markersize=6, color=style.COLOURS["vermilion"])
+            ax.plot(path[0], loss[0], **style.START)
             ax.set(xlabel="weight", title=f"lr · S = {product:.3g} {'<' if product < 2 else '>'} 2")
             ax.set_yticks([])
-        axes[0].set_ylabel("loss")
-        last = axes[-1]
-        last.axvspan(2, products.max(), color=style.COLOURS["vermilion"], alpha=0.12, linewidth=0)
+            ax.set_ylabel("loss")
+        last = axes[len(paths)]
+        last.axvspan(2, products.max(), color=style.ROLES["unstable"]["color"], alpha=0.1, linewidth=0)
         grid = np.linspace(0, products.max(), 200)
         last.plot(grid, np.abs(1 - grid), label="|1 − lr · S|", **style.line("truth", linewidth=1.2))
         last.plot(products, factors, "o", label="measured", markersize=4, color=style.COLOURS["blue"])
         last.axhline(1, **style.line("threshold"))
-        last.text(2.05, 0.05, "diverges", color=style.COLOURS["vermilion"])
+        last.text(2.05, 0.05, "diverges", color=style.ROLES["unstable"]["color"])
         last.set(xlabel="learning rate × curvature", ylabel="growth in a step", title="Growth passes 1 at 2")
         last.legend(loc="upper center")
     return figure
@@ -58,7 +60,7 @@ def two_weights(panels: Sequence[Mapping[str, Any]]) -> Figure:
             label -> ((2,) unit vector, role of ``gfm.figures.style``).
     """
     with style.use():
-        figure, axes = plt.subplots(1, len(panels), figsize=(4.4 * len(panels), 3.7), squeeze=False)
+        figure, axes = style.subplots(1, len(panels), 3.7, squeeze=False)
         for ax, panel in zip(axes[0], panels, strict=True):
             _contours(ax, np.asarray(panel["H"], dtype=float), panel["path"])
             half = np.abs(ax.axis()).max()
@@ -75,9 +77,9 @@ def _contours(ax: Axes, H: np.ndarray, path: np.ndarray) -> None:
     grid = np.linspace(-reach, reach, 160)
     x, y = np.meshgrid(grid, grid)
     loss = 0.5 * (H[0, 0] * x**2 + 2 * H[0, 1] * x * y + H[1, 1] * y**2)
-    ax.contour(x, y, np.sqrt(loss), levels=9, colors="#C4C4C4", linewidths=0.8)
+    ax.contour(x, y, np.sqrt(loss), levels=9, colors=style.COLOURS["pale"], linewidths=0.8)
     ax.plot(path[:, 0], path[:, 1], marker="o", markersize=3.5, **style.line("discrete"))
-    ax.plot(*path[0], marker="D", markersize=6, color=style.COLOURS["vermilion"], linestyle="none")
+    ax.plot(*path[0], **style.START)
     ax.set_aspect("equal")
     ax.set_xlim(-reach, reach)
     ax.set_ylim(-reach, reach)

@@ -8,7 +8,7 @@ import numpy as np
 
 from gfm.central import Run
 from gfm.figures import style
-from gfm.figures.panels import ABLATED, Curve, Panel, averaged, effective_eigenvalues, steps_of
+from gfm.figures.panels import Curve, Panel, averaged, effective_eigenvalues, steps_of
 from gfm.measures.edge import effective_top
 
 __all__ = ["paths", "rest", "single_weights", "speeds", "start", "variances", "weights_predicted"]
@@ -24,7 +24,7 @@ def start(run: Run) -> list[Panel]:
     return [
         Panel("The loss", "training loss", [Curve(step, run["discrete"].loss, "RMSProp")], log=True, legend=False),
         Panel("The preconditioned Hessian: at 2", "effective eigenvalues", [
-            Curve(step, v, names[i], look={**style.cycle(4)[i], "linewidth": 1.1, "alpha": 0.75})
+            Curve(step, v, names[i], look={**style.shades(4)[i], "linewidth": 1.1})
             for i, v in enumerate(shown)
         ], level=2.0, level_label="edge", ylim=(0, min(5.0, np.nanmax(effective_top(run, "discrete")) * 1.05))),
     ]
@@ -58,27 +58,26 @@ def variances(run: Run, window: float, name: str = "RMSProp") -> list[Panel]:
 
 
 def weights_predicted(run: Run, window: float, chosen: list[int]) -> list[Panel]:
-    """Squared gradients and second moments of single weights, measured and predicted."""
+    """Squared gradients of single weights, measured and predicted, and their averages nu over the predicted ones."""
     step, seen, flow = steps_of(run), run["discrete"], run["central"]
-    squares, moments = [], []
+    panels: list[Panel] = []
     for number, c in enumerate(chosen, 1):
         curves = averaged(step, seen.gradient2_at[:, c], flow.predicted_gradient2_at[:, c], window, "RMSProp",
                           look={"alpha": 0.3, "linewidth": 0.6}, prediction="predicted average")
         mean = curves[1].y
         top = np.nanmax(mean[len(step) // 4 :]) if np.isfinite(mean).any() else None
-        squares.append(Panel(f"Weight {number}", "squared gradient", [
+        panels.append(Panel(f"Weight {number}", "squared gradient", [
             *curves,
-            Curve(step, flow.gradient2_at[:, c], "without oscillation", "stable"),
+            Curve(step, flow.gradient2_at[:, c], "without oscillation", "own"),
         ], ylim=(0, 2.5 * top if top else None), legend=number == 1))
-        moments.append(Panel("", "its average nu", [
-            Curve(step, seen.nu_at[:, c], "RMSProp", look=_PALE),
-            Curve(step, flow.nu_at[:, c], "central flow", "predicted"),
-        ], legend=number == 1))
-    return [*squares, *moments]
+        panels.append(Panel(f"Weight {number}: nu over the flow's", "ratio", [
+            Curve(step, seen.nu_at[:, c] / flow.nu_at[:, c], "RMSProp"),
+        ], level=1.0, level_label="central flow", ylim=(0, None), legend=number == 1))
+    return panels
 
 
 def rest(points: Mapping[str, np.ndarray], short: Mapping[str, np.ndarray], names: tuple[str, str]) -> list[Panel]:
-    """Cosine between nu and stationary nu, and both for ten weights, over the checkpoints.
+    """Cosine between nu and stationary nu over the checkpoints, and one against the other at the first and the last.
 
     Args:
         points: of the run shown.
@@ -86,33 +85,36 @@ def rest(points: Mapping[str, np.ndarray], short: Mapping[str, np.ndarray], name
         names: what tells the two runs from each other.
     """
     step, dots = points["step"], {"marker": "o", "markersize": 4}
-    colours = style.cycle(8)
-    curves = []
-    for i, (seen, still) in enumerate(zip(points["nu_seen"].T, points["nu_still"].T, strict=True)):
-        colour = {"color": colours[i % 8]["color"], "linewidth": 1.0}
-        curves.append(Curve(step, seen, "" if i else "nu", "central", {**colour, "linestyle": "-"}))
-        curves.append(Curve(step, still, "" if i else "stationary nu", "central", {**colour, "linestyle": "", **dots}))
+    every = np.concatenate([points["nu_still"][[0, -1]].ravel(), points["nu_seen"][[0, -1]].ravel()])
+    ends = np.array([every[every > 0].min(), every.max()])
+    weights = [
+        Curve(points["nu_still"][place], points["nu_seen"][place], f"step {step[place]:g}", "discrete",
+              {"linestyle": "", "marker": marker, "markersize": 5, "markerfacecolor": fill})
+        for place, marker, fill in ((0, "o", style.COLOURS["white"]), (-1, "o", style.COLOURS["blue"]))
+    ]
     return [
         Panel("nu comes to rest", "1 - cosine of nu and its resting value", [
             Curve(step, 1 - points["cosine"], names[0], "central", dots),
             Curve(step[1:], 1 - points["lagged"][1:], f"{names[0]}, averaged over its memory", "predicted", dots),
-            Curve(short["step"], 1 - short["cosine"], names[1], "smoothed", dots),
+            Curve(short["step"], 1 - short["cosine"], names[1], "own", dots),
         ], log=True, level=0.01, level_label="cosine 0.99"),
-        Panel("Ten weights: nu and its resting value", "second moment", curves, log=True),
+        Panel("nu against its resting value", "nu", [
+            *weights, Curve(ends, ends, "at rest", "threshold"),
+        ], log=True, logx=True, xlabel="resting value of nu"),
     ]
 
 
 def speeds(found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Panel]:
-    """Optimisation speeds of three preconditioners along runs at several learning rates."""
+    """Optimisation speeds of two other preconditioners over that of stationary RMSProp, at several learning rates."""
     panels: list[Panel] = []
     for place, (name, points) in enumerate(found.items()):
-        panels.append(Panel(name, "optimisation speed", [
-            Curve(points["step"], points[f"speed_{what}"], label, role, {"marker": marker, "markersize": 4})
-            for what, label, role, marker in (
-                ("first", "first term only", "smoothed", "s"), ("stationary", "stationary RMSProp", "central", "o"),
-                ("descent", "gradient descent, largest step", "stable", "^"),
-            )
-        ], log=True, legend=place == len(found) - 1))
+        panels.append(Panel(name, "speed / RMSProp's", [
+            Curve(points["step"], points[f"speed_{what}"] / points["speed_stationary"], label,
+                  look={**look, "markersize": 5, "linewidth": 1.4})
+            for (what, label), look in zip(
+                (("first", "first term only"), ("descent", "gradient descent, largest step")),
+                style.cycle(2, markers=True), strict=True)
+        ], log=True, level=1.0, level_label="stationary RMSProp", legend=place == len(found) - 1))
     return panels
 
 
@@ -124,7 +126,7 @@ def paths(run: Run, found: Mapping[str, np.ndarray], first: int, p: int) -> list
     length = len(found["full_loss"])
     cut = slice(first, first + length)
     step = np.arange(first, first + length)
-    still = {"color": style.COLOURS["green"], "linestyle": (0, (2, 1.5)), "linewidth": 2.0}
+    still = {"color": style.cycle(1)[0]["color"], "linestyle": (0, (2, 1.5)), "linewidth": 2.0}
     column = int(np.argmax(run["central"].outputs[-1]))
     panels: list[Panel] = []
     for title, label, measured, key in (
@@ -139,6 +141,6 @@ def paths(run: Run, found: Mapping[str, np.ndarray], first: int, p: int) -> list
             Curve(step, measured(run["discrete"])[cut], "RMSProp", look=_PALE),
             Curve(step, measured(run["central"])[cut], "central flow", "central"),
             Curve(step, full, "stationary flow", "central", still),
-            Curve(step, ablated, "stationary flow without penalty", "stable", ABLATED),
+            Curve(step, ablated, "stationary flow without penalty", "ablated"),
         ], legend=not panels))
     return panels

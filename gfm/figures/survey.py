@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
 from gfm.figures import style
-from gfm.figures.panels import log_x
 
 __all__ = ["overshoot", "survey"]
 
@@ -20,7 +18,7 @@ def survey(rows: Sequence[dict[str, Any]]) -> Figure:
     nets = list(dict.fromkeys(row["net"] for row in rows))
     settings = list(dict.fromkeys(row["setting"] for row in rows))
     with style.use():
-        figure, axes = plt.subplots(figsize=(1.25 * len(settings) + 2.4, 0.5 * len(nets) + 1.6))
+        figure, axes = style.subplots(height=0.42 * len(nets) + 1.5)
         values = np.full((len(nets), len(settings)), np.nan)
         for i, net in enumerate(nets):
             for j, setting in enumerate(settings):
@@ -30,15 +28,15 @@ def survey(rows: Sequence[dict[str, Any]]) -> Figure:
                     values[i, j] = max(errors)
                 text = _text(found, errors)
                 dark = bool(errors) and max(errors) > 12
-                axes.text(j, i, text, ha="center", va="center", fontsize=8.5 if errors else 7,
-                          color="white" if dark else style.COLOURS["black"])
+                axes.text(j, i, text, ha="center", va="center", fontsize=style.SMALL,
+                          color=style.COLOURS["white" if dark else "black"])
         image = axes.imshow(values, cmap="cividis_r", vmin=0, vmax=20, aspect="auto")
         axes.set_xticks(range(len(settings)), [s.replace(", ", ",\n") for s in settings])
         axes.set_yticks(range(len(nets)), nets)
         axes.grid(visible=False)
         axes.tick_params(length=0)
         axes.set_title("Error of the loss that the central flow predicts")
-        figure.colorbar(image, ax=axes, label="median error at the edge (%)", extend="max")
+        figure.colorbar(image, ax=axes, label="error (%)", extend="max")
     return figure
 
 
@@ -47,7 +45,7 @@ def overshoot(rows: Sequence[dict[str, Any]]) -> Figure:
     known = [row for row in rows if 0 < row["error"] < np.inf and 2.0 < row["peak"] < np.inf]
     names = list(dict.fromkeys(map(_optimizer, rows)))
     with style.use():
-        figure, axes = plt.subplots(figsize=(5.6, 3.6))
+        figure, axes = style.subplots(height=3.4)
         for name, look in zip(names, style.cycle(len(names), markers=True), strict=True):
             own = [row for row in known if _optimizer(row) == name]
             axes.plot([_over(row) for row in own], [100 * row["error"] for row in own], label=name, markersize=7,
@@ -56,8 +54,8 @@ def overshoot(rows: Sequence[dict[str, Any]]) -> Figure:
             reach = np.array([min(map(_over, known)), max(map(_over, known))])
             through = np.median([100 * row["error"] / _over(row) ** 2 for row in known])
             axes.plot(reach, through * reach**2, label="square of the overshoot", **style.line("threshold"))
-            axes.set_yscale("log")
-            log_x(axes)
+            style.log(axes.yaxis)
+            style.log(axes.xaxis)
         else:
             axes.text(0.5, 0.5, "no cell can be judged", transform=axes.transAxes, ha="center")
         axes.set(xlabel="overshoot: largest sharpness beyond the edge (%)",

@@ -26,17 +26,17 @@ def _paths(ax: Axes, run: Run, vertical: int) -> None:
             ax.plot(w[-1, 1], w[-1, vertical], "o", color=style.ROLES[name]["color"], zorder=4)
     w = run["discrete"].weights
     ax.plot(w[:, 1], w[:, vertical], ".", markersize=2.5, color=style.COLOURS["blue"], zorder=3)
-    ax.plot(w[0, 1], w[0, vertical], "D", color=style.COLOURS["purple"], zorder=5)
+    ax.plot(w[0, 1], w[0, vertical], zorder=5, **style.START)
 
 
 def _landscape(ax: Axes, x: np.ndarray, y: np.ndarray, loss: np.ndarray, lowest: float, sharpness: np.ndarray,
                edge: float) -> None:
     """Contours of the loss, from ``lowest`` above its minimum, and the region above the edge, shaded."""
-    ax.contourf(x, y, sharpness, levels=[edge, np.inf], colors=[style.COLOURS["vermilion"]], alpha=0.14)
-    ax.contour(x, y, sharpness, levels=[edge], colors=[style.COLOURS["vermilion"]], linewidths=1)
+    ax.contourf(x, y, sharpness, levels=[edge, np.inf], colors=[style.ROLES["unstable"]["color"]], alpha=0.1)
+    ax.contour(x, y, sharpness, levels=[edge], colors=[style.ROLES["unstable"]["color"]], linewidths=1)
     levels = np.geomspace(loss.min() + lowest, loss.max(), 12)
-    ax.contour(x, y, loss, levels=levels, colors="#C4C4C4", linewidths=0.7)
-    ax.text(0.99, 0.02, _UNSTABLE, color=style.COLOURS["vermilion"], transform=ax.transAxes, ha="right", zorder=4)
+    ax.contour(x, y, loss, levels=levels, colors=style.COLOURS["pale"], linewidths=0.7)
+    ax.text(0.99, 0.02, _UNSTABLE, color=style.ROLES["unstable"]["color"], transform=ax.transAxes, ha="right", zorder=4)
     ax.grid(False)
 
 
@@ -52,7 +52,8 @@ def valley(run: Run, x: np.ndarray, y: np.ndarray, loss: np.ndarray, sharpness: 
     """
     edge = 2.0 / run.settings["lr"]
     with style.use():
-        figure, (above, time, near) = plt.subplots(1, 3, figsize=(12.2, 3.7), width_ratios=(1.6, 1.1, 1.0))
+        figure, grid = plt.subplot_mosaic([["above", "above"], ["time", "near"]], figsize=(style.WIDTH, 6.4))
+        above, time, near = (grid[name] for name in ("above", "time", "near"))
         _landscape(above, y, x, loss.T, 0.02, sharpness.T, edge)
         _paths(above, run, 0)
         above.set(
@@ -76,9 +77,8 @@ def valley(run: Run, x: np.ndarray, y: np.ndarray, loss: np.ndarray, sharpness: 
         side.fill_between(step, 0, swing, color=style.COLOURS["sky"], alpha=0.35, linewidth=0)
         side.set_ylim(0, 3.2 * swing.max())
         side.set_yticks([])
-        side.text(
-            run.steps, 0.05 * swing.max(), "size of the swing", ha="right", fontsize=8.5, color=style.COLOURS["blue"]
-        )
+        side.text(run.steps, 0.05 * swing.max(), "size of the swing", ha="right", fontsize=style.SMALL,
+                  color=style.COLOURS["blue"])
         side.grid(False)
         time.set_zorder(side.get_zorder() + 1)
         time.patch.set_visible(False)
@@ -118,13 +118,13 @@ def floor_plane(
         lowest: (3,) the lowest point of the stable region.
     """
     with style.use():
-        figure, (plane, time) = plt.subplots(1, 2, figsize=(10.4, 4.0), width_ratios=(1.15, 1))
+        figure, (plane, time) = style.subplots(1, 2, 3.8)
         _landscape(plane, y, z, loss, 0.01, sharpness, 2.0 / run.settings["lr"])
         _paths(plane, run, 2)
         plane.plot(lowest[1], lowest[2], "*", markersize=15, color=style.COLOURS["orange"],
                    markeredgecolor=style.COLOURS["black"],
                    label="lowest stable point", zorder=6, linestyle="none")
-        plane.set(xlabel="weight y", ylabel="weight z", title="On the floor: along the border of the stable region")
+        plane.set(xlabel="weight y", ylabel="weight z", title="On the floor: along the border")
         plane.legend(loc="upper left", frameon=True, framealpha=0.9, edgecolor="none")
         step = np.arange(run.steps + 1)
         swing = run["discrete"].weights[:, 0] - run["central"].weights[:, 0]
@@ -134,7 +134,7 @@ def floor_plane(
             time.plot(
                 step, sign * spread, label=r"central flow: $\pm\sigma$" if sign > 0 else None, **style.line("predicted")
             )
-        time.set(xlabel="step", ylabel="swing across the valley (x)", title="Across: swings of the predicted size")
+        time.set(xlabel="step", ylabel="swing across the valley (x)", title="Across: swings of size ±σ")
         time.legend(loc="upper right")
     return figure
 

@@ -77,7 +77,6 @@ def test_predictions(run):
     assert set(data["rank of Sigma"]) == {0, 1}
     assert len(predictions.many(run, 5).axes) == 4
     assert len(predictions.zoom(run, 5, (10, 50), range(2)).axes) == 3
-    assert len(predictions.overview(run, 1).axes) == 3
     data = predictions.zoom_data(run, 5, (10, 50), [1])
     assert np.allclose(data["output 1, predicted"], smooth(run["central"].outputs[:, 1], 5)[10:51])
 
@@ -111,8 +110,12 @@ def test_the_hessians_own_eigenvalues_only_where_the_step_is_one_number(run):
 def test_atlases_keep_each_network_to_its_panel(run):
     runs = {("cnn", 0.1): run, ("vit", 0.1): run, ("vit", 0.05): run}
     figure = atlas.edges(runs, ["cnn", "vit"])
-    assert [ax.get_title(loc="left") for ax in figure.axes[:2]] == ["CNN", "ViT"]
-    assert len(figure.axes[0].lines) == 1 and len(figure.axes[1].lines) == 2
+    losses = figure.axes[::2]
+    assert [ax.get_title(loc="left") for ax in losses] == ["CNN", "ViT"]
+    assert [len(ax.lines) for ax in losses] == [1, 2]
+    means = atlas.levels(runs, [2.0, 2.2, float("nan")]).axes[0]
+    assert [text.get_text() for text in means.get_yticklabels()] == ["CNN", "ViT"]
+    assert sorted(float(line.get_xdata()[0]) for line in means.lines[:3]) == [1.0, 1.0, 1.1]
     assert len(atlas.predictions(runs, ["cnn", "vit"], 5).axes) == 2
     assert "vit lr 0.05: predicted loss" in atlas.curves(runs)
     assert "eigenvalue 1 of the central flow" in atlas.eigenvalues_data(run) and atlas.eigenvalues(run).axes

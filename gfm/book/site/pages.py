@@ -204,7 +204,8 @@ def _figure(figure: Figure, png: str, page: Page) -> str:
     links += _data_links(figure.name, page)
     alt = figure.alt.replace("\n", " ")
     note = f" [{' · '.join(links)}]{{.downloads}}" if links else ""
-    return (f"````{{figure}} figures/{image.name}\n:name: {name}\n:alt: {alt}\n:width: 100%\n\n"
+    mapped = ":figclass: colour-map\n" if svg.is_file() and b"<image" in svg.read_bytes() else ""
+    return (f"````{{figure}} figures/{image.name}\n:name: {name}\n:alt: {alt}\n:width: 100%\n{mapped}\n"
             f"{figure.caption.strip()}{note}\n````")
 
 
