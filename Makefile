@@ -31,7 +31,7 @@ COVER := --cov --cov-report=term
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env book paper smoke pages publish pdf cluster test anywhere unit test-python test-cluster test-launch notebooks site check status refresh bench clean
+.PHONY: help env book paper smoke pages publish pdf cluster test anywhere audit unit test-python test-cluster test-launch notebooks site check status refresh bench clean
 
 help: ## list what can be made
 	@echo "Two commands: make book, make test. All:"
@@ -84,6 +84,9 @@ test: $(STAMP) ## all tests: unit (with coverage), committed notebooks, built pa
 
 anywhere: $(STAMP) ## the committed notebooks under other machines' arithmetic (SHARE=2/5: a part of them)
 	@$(BIN)/python tests/anywhere.py --jobs $(JOBS) --share $(SHARE)
+
+audit: $(STAMP) ## accessibility of every page, light and dark, on a desktop and a phone (minutes)
+	@GFM_AUDIT=every $(PYTEST) tests/site -k audit -n $(JOBS)
 
 publish: PROFILE = book
 publish: $(STAMP) ## build, check and lay out a folder for any static host: PROFILE=book TO=build/public

@@ -13,7 +13,7 @@
   document.head.appendChild(fonts);
 
   function set() {
-    document.querySelectorAll(".math").forEach(function (node) {
+    document.querySelectorAll(".math").forEach(function (node, number) {
       var tex = node.querySelector(".tex");
       if (!tex) { return; }
       var display = node.tagName === "DIV";
@@ -23,7 +23,7 @@
       if (display && tex.scrollWidth > tex.clientWidth + 1) {
         tex.setAttribute("tabindex", "0");
         tex.setAttribute("role", "region");
-        tex.setAttribute("aria-label", "formula");
+        tex.setAttribute("aria-label", "Formula " + (number + 1));
       }
     });
   }

@@ -99,8 +99,9 @@ def seen(browser, served, request) -> Visit:
 def _visits(browser, served):
     pages = []
 
-    def go(address: str, width: int = 1280, scripts: bool = True, motion: str = "no-preference") -> Visit:
-        page = _context(browser, width, scripts, motion).new_page()
+    def go(address: str, width: int = 1280, scripts: bool = True, motion: str = "no-preference",
+           scheme: str = "light") -> Visit:
+        page = _context(browser, width, scripts, motion, scheme).new_page()
         pages.append(page)
         seen = Visit(page)
 
@@ -131,7 +132,7 @@ def _visits(browser, served):
 
 
 @functools.cache
-def _context(browser, width: int, scripts: bool, motion: str):
+def _context(browser, width: int, scripts: bool, motion: str, scheme: str):
     """One for all pages of a kind: what they share is loaded once."""
     return browser.new_context(viewport={"width": width, "height": 900}, java_script_enabled=scripts,
-                               reduced_motion=motion)
+                               reduced_motion=motion, color_scheme=scheme)

@@ -1,4 +1,8 @@
-"""Make built pages light: no icon fonts or source maps, KaTeX only where it is needed, pruned styles."""
+"""Make built pages light, and fit for readers who do not see them.
+
+Light: no icon fonts or source maps, KaTeX only where it is needed, pruned styles. And what the theme lacks for screen
+readers and the keyboard: landmarks with names, roles that exist, no empty heads of columns.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,12 @@ __all__ = ["prune", "tidy"]
 _ICONS = re.compile(r'\s*<(?:script|link)\b[^>]*fontawesome[^>]*>(?:</script>)?')
 _KATEX = re.compile(r'\s*<(?:script|link)\b[^>]*(?:katex/|mathematics\.js)[^>]*>(?:</script>)?')
 _TABLE = '<div class="pst-scrollable-table-container">'  # wide ones scroll, so the keyboard must reach them
+_EMPTY_HEAD = re.compile(r'<th class="head([^"]*)"><p></p></th>')
+_ROLES = {
+    '<div class="bd-sidebar-primary bd-sidebar">':
+        '<div class="bd-sidebar-primary bd-sidebar" role="region" aria-label="Book and contents">',
+    ' role="doc-biblioentry"': ' role="listitem"',
+}
 _PRUNED = ("bootstrap.css", "pydata-sphinx-theme.css", "sphinx-book-theme.css", "mystnb.*.css", "basic.css")
 
 
@@ -19,7 +29,7 @@ def tidy(html: Path) -> None:
     """Rewrite the pages and styles below ``html`` in place."""
     for page in html.rglob("*.html"):
         text = _ICONS.sub("", page.read_text(encoding="utf-8"))
-        text = text.replace(_TABLE, _TABLE[:-1] + ' tabindex="0" role="region" aria-label="table">')
+        text = _accessible(text)
         if 'class="math' not in text:
             text = _KATEX.sub("", text)
         page.write_text(text, encoding="utf-8")
@@ -32,6 +42,15 @@ def tidy(html: Path) -> None:
     for pattern in _PRUNED:
         for file in html.rglob(pattern):
             file.write_text(prune(file.read_text(encoding="utf-8"), words), encoding="utf-8")
+
+
+def _accessible(text: str) -> str:
+    for lacking, whole in _ROLES.items():
+        text = text.replace(lacking, whole)
+    parts = text.split(_TABLE)
+    named = (f'{_TABLE[:-1]} tabindex="0" role="region" aria-label="Table {i}">' for i in range(1, len(parts)))
+    text = parts[0] + "".join(head + rest for head, rest in zip(named, parts[1:], strict=True))
+    return _EMPTY_HEAD.sub(r'<td class="head\1"></td>', text)
 
 
 def prune(css: str, words: set[str]) -> str:
