@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from gfm.checks import floating, number, whole
+from gfm.checks import seed as a_seed
 from gfm.data.dataset import Dataset
 from gfm.data.selection import target_tensor
-from gfm.errors import InputError
 
 __all__ = ["moons", "waves"]
 
@@ -29,9 +30,9 @@ def moons(
     Raises:
         InputError: n is below 2, noise is negative, or ``targets`` is unknown.
     """
-    if n < 2 or noise < 0:
-        raise InputError(f"n must be at least 2 and noise at least 0, not {n} and {noise}.")
-    rng = np.random.default_rng(seed)
+    n, dtype = whole("n", n, 2), floating("dtype", dtype)
+    noise = number("noise", noise, lambda x: 0 <= x < np.inf, "a number of at least 0")
+    rng = np.random.default_rng(a_seed(seed))
     drawn = [_half_circles(n // 2, noise, rng) for _ in range(2)]
     (x, y), (tx, ty) = [(torch.from_numpy(a).to(dtype), target_tensor(b, targets, 2, dtype)) for a, b in drawn]
     return Dataset("moons", x, y, 2 if y.ndim == 1 else y.shape[1], tx, ty)
@@ -62,11 +63,12 @@ def waves(
     same size.
 
     Raises:
-        InputError: n is below 2, or dims or terms is below 1.
+        InputError: n is below 2, dims or terms is below 1, or ``frequency`` is not above 0.
     """
-    if n < 2 or dims < 1 or terms < 1:
-        raise InputError(f"n={n}, dims={dims}, terms={terms}: need n >= 2, dims and terms >= 1.")
-    rng = np.random.default_rng(seed)
+    n, dims, terms = whole("n", n, 2), whole("dims", dims, 1), whole("terms", terms, 1)
+    frequency = number("frequency", frequency, lambda x: 0 < x < np.inf, "a number above 0")
+    dtype = floating("dtype", dtype)
+    rng = np.random.default_rng(a_seed(seed))
     directions = rng.standard_normal((dims, terms)) / np.sqrt(dims)
     phases = rng.uniform(0, 2 * np.pi, terms)
     x = rng.standard_normal((2 * n, dims))
