@@ -78,8 +78,8 @@ def cycle(run: Run, found: Cycle, window: tuple[int, int]) -> Figure:
         style.log(axes["swing"].yaxis)
         axes["swing"].set_title("One cycle in four acts")
         for number, (start, end) in enumerate(pairwise(acts), 1):
-            axes["sharpness"].text(0.5 * (start + end), 0.04, str(number), fontsize=style.SMALL, ha="center",
-                                   transform=axes["sharpness"].get_xaxis_transform())
+            axes["sharpness"].text(0.5 * (start + end), 0.04 + 0.12 * (number % 2), str(number), ha="center",
+                                   fontsize=style.SMALL, transform=axes["sharpness"].get_xaxis_transform())
         axes["sharpness"].axhline(edge, **style.line("threshold"))
         axes["loss"].set_xlabel("step")
         saw = axes["saw"]

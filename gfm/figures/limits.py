@@ -16,7 +16,7 @@ __all__ = ["limits"]
 def limits(overshoot: Sequence[Mapping[str, Any]], changes: Sequence[Mapping[str, Any]]) -> Figure:
     """Two panels from the rows of ``gfm.experiments.central.flow_limits``; runs without an error are not drawn."""
     with style.use():
-        figure, (left, right) = style.subplots(1, 2, 3.4)
+        figure, (left, right) = style.subplots(1, 2, 3.8)
         names = list(dict.fromkeys(row["family"] for row in overshoot))
         for name, look in zip(names, style.cycle(len(names), markers=True), strict=True):
             known = (r for r in overshoot if r["family"] == name and np.isfinite(r["error"]) and r["peak"] > 2.0)
@@ -30,8 +30,6 @@ def limits(overshoot: Sequence[Mapping[str, Any]], changes: Sequence[Mapping[str
             style.log(left.yaxis)
         else:
             left.text(0.5, 0.5, "no run can be judged", transform=left.transAxes, ha="center")
-        if names:
-            left.legend(title="activation (loss)")
 
         labels = [row["setting"] for row in changes]
         values = [max(row["change"], 1e-12) for row in changes]
@@ -45,4 +43,7 @@ def limits(overshoot: Sequence[Mapping[str, Any]], changes: Sequence[Mapping[str
         right.set(xlabel="relative change of the flow's final loss", title="Numerical settings")
         style.log(right.xaxis)
         right.grid(axis="y", visible=False)
+        if names:
+            figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=6,
+                          title="activation (loss)")
     return figure

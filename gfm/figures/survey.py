@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ def survey(rows: Sequence[dict[str, Any]]) -> Figure:
                 axes.text(j, i, text, ha="center", va="center", fontsize=style.SMALL,
                           color=style.COLOURS["white" if dark else "black"])
         image = axes.imshow(values, cmap="cividis_r", vmin=0, vmax=20, aspect="auto")
-        axes.set_xticks(range(len(settings)), [s.replace(", ", ",\n") for s in settings])
+        axes.set_xticks(range(len(settings)), [textwrap.fill(s, 84 // len(settings)) for s in settings])
         axes.set_yticks(range(len(nets)), nets)
         axes.grid(visible=False)
         axes.tick_params(length=0)

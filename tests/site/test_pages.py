@@ -211,7 +211,9 @@ def test_the_search_box_opens_by_keyboard(visit):
 def test_no_fault_in_the_audit_of_accessibility(visit, name, width, scheme):
     """Of the main pages here; ``make audit`` asks for every page."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    results = axe.run(visit(name, width=width, scheme=scheme).page)
+    page = visit(name, width=width, scheme=scheme).page
+    assert page.evaluate("document.documentElement.dataset.theme") == scheme
+    results = axe.run(page)
     found = [f"{v['id']}: {v['help']} ({v['nodes'][0]['html'][:160]})" for v in results.response["violations"]]
     assert found == []
 
