@@ -214,13 +214,29 @@ def test_another_run_is_shown_beside_under_names_of_its_own(ran, tmp_path):
     assert (made.source / "downloads/toy-paper/toy-line.csv").is_file()
 
 
-def test_the_run_under_the_profile_paper_stands_beside_the_book_run(ran, project):
+def as_under_paper(ran, project):
+    """Give the project the toy's run under book, and the same as one under paper."""
     shutil.copytree(ran / "build", project / "build", dirs_exist_ok=True)
     shutil.copytree(project / "build/book", project / "build/paper", dirs_exist_ok=True)
     verdicts = project / "build/paper/verdicts/toy.json"
     verdicts.write_text(verdicts.read_text().replace('"book"', '"paper"'))
+
+
+def test_the_run_under_the_profile_paper_stands_beside_the_book_run(ran, project):
+    as_under_paper(ran, project)
     site = build_site(Register.load(project))
     assert site.profiles == {NAME: "book"} and site.problems == []
     text = (site.index.parent / "notebooks/part/toy.html").read_text()
     assert "The same under the profile" in text and 'id="toy-line-paper"' in text
     assert text.index("Profile <em>book</em>") < text.index("Profile <em>paper</em>")
+    row = text[text.index("What differs:"):text.index("toy-line-paper")]
+    assert all(f"<p>{word}</p>" in row for word in ("steps", "60", "90"))
+
+
+def test_a_run_under_paper_with_the_settings_of_the_book_is_not_shown_again(ran, project, no_sphinx):
+    as_under_paper(ran, project)
+    profiles = project / "notebooks/profiles.yml"
+    profiles.write_text(profiles.read_text().replace("90", "60"))
+    build_site(Register.load(project))
+    staged_page = next((project / "build").rglob("site/**/notebooks/part/toy.ipynb")).read_text()
+    assert "The same under the profile" not in staged_page

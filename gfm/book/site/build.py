@@ -15,6 +15,7 @@ import yaml
 
 from gfm.book.paths import PROFILES, build_folder
 from gfm.book.register import Register
+from gfm.book.runs.notebooks import Notebook, profile_parameters
 from gfm.book.runs.plans import executed
 from gfm.book.site import guards, overview
 from gfm.book.site.addresses import addresses, root_of
@@ -153,8 +154,17 @@ def _pages(register: Register, name: str, source: Path, profiles: tuple[str, ...
     site.problems += guards.what_a_run_lacks(register, name, profile, runs.get(profile, committed))
     if "paper" in runs:
         site.problems += guards.what_a_run_lacks(register, name, "paper", runs["paper"])
-        pages.append(_page(register, name, source, "paper", runs["paper"], "-paper"))
+        if changes := _changes(register, name, profile, "paper"):  # else both runs show the same
+            pages.append(replace(_page(register, name, source, "paper", runs["paper"], "-paper"), changes=changes))
     return tuple(pages)
+
+
+def _changes(register: Register, name: str, one: str, other: str) -> tuple[tuple[str, str, str], ...]:
+    """The parameters in which two profiles of a notebook differ: name and both values, below a heading."""
+    notebook = Notebook(register.root, name)
+    first, second = ({**notebook.defaults, **profile_parameters(register.root, notebook, p)} for p in (one, other))
+    rows = [(key, str(first[key]), str(second[key])) for key in first if key != "profile" and first[key] != second[key]]
+    return (("parameter", one, other), *rows) if rows else ()
 
 
 def _run_of(register: Register, profile: str, name: str) -> Path | None:

@@ -39,6 +39,8 @@ class Page:
         head: Markdown put under the title.
         elements: id of each element of the register -> its notebook, or None if it is not written yet.
         suffix: appended to the names of figures and tables if a page shows two runs.
+        changes: heads and rows (name, value in the first run, value in this one) of the parameters that differ, for a
+            run shown after another.
     """
 
     run: Path
@@ -48,6 +50,7 @@ class Page:
     head: str
     elements: Mapping[str, str | None] = field(default_factory=dict)
     suffix: str = ""
+    changes: tuple[tuple[str, str, str], ...] = ()
 
     @property
     def stem(self) -> str:
@@ -124,7 +127,9 @@ def make_page(page: Page, beside: Page | None = None) -> dict[str, Figure | Tabl
 def _beside(page: Page, shown: dict[str, Figure | Table]) -> list[dict[str, Any]]:
     """What another run shows, without its code, under a heading of its own."""
     notebook = json.loads(page.run.read_text(encoding="utf-8"))
-    cells = [_markdown(f"## The same under the profile *paper*\n\n{page.head}")]
+    rows = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in page.changes]
+    table = "\n".join(["\n\nWhat differs:\n", *rows[:1], "|---|---|---|", *rows[1:]]) if rows else ""
+    cells = [_markdown(f"## The same under the profile *paper*\n\n{page.head}{table}")]
     for cell in notebook["cells"]:
         for output in cell.get("outputs", ()):
             cells += _shown(output, page, shown)
