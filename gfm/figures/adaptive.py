@@ -155,7 +155,7 @@ def product(run: Run) -> list[Panel]:
     return [
         Panel("The Hessian's eigenvalues", "eigenvalues", sharp, ylim=(0, top), legend=False),
         Panel("Step size", "lr / sqrt(nu)", size, ylim=_settled(size, 0.05), legend=False),
-        Panel("Their products: at most 2", "effective eigenvalues", both, level=2.0, level_label="edge", ylim=(0, 3.8)),
+        Panel("Products: 2 at the edge", "effective eigenvalues", both, level=2.0, level_label="edge", ylim=(0, 3.8)),
     ]
 
 
