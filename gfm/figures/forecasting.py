@@ -25,7 +25,8 @@ def error_panels(
         titles: forecaster -> name in the legend.
         first: step of the first error.
         floor: smaller errors, which are rounding, are drawn at this value.
-        limit: panel title -> steps and errors that no forecaster can beat.
+        limit: panel title -> steps, and (samples, steps) expected errors that no forecaster can beat, on the first of
+            the same samples.
         most: largest error over the limit that is drawn.
     """
     looks = style.forecasters(next(iter(panels.values())), markevery=(9, 30), markersize=4.5, zorder=5)
@@ -39,7 +40,9 @@ def error_panels(
                 mean = np.maximum(errors[name].mean(axis=0), floor)
                 steps = np.arange(first, first + len(mean))
                 if known:
-                    steps, mean = known[0], mean[known[0] - first] / known[1]
+                    alike = min(len(errors[name]), len(known[1]))  # on the same samples
+                    steps = known[0]
+                    mean = errors[name][:alike, steps - first].mean(axis=0) / known[1][:alike].mean(axis=0)
                     look = {**look, "markevery": 1}
                 ax.plot(steps, mean, label=titles[name], alpha=1.0 if name == "gfm" else 0.9, **look)
             ax.set_title(title)
