@@ -60,7 +60,7 @@ def by_name(
             ax.set_title(textwrap.fill(title, 22), fontsize=style.TEXT)
             ax.set_yticks(range(len(names)), names)
         for ax in axes.flat[max(len(panels) - columns, 0):len(panels)]:
-            ax.set_xlabel(textwrap.fill(xlabel, 30))
+            ax.set_xlabel(textwrap.fill(xlabel, 60 // columns))
         if isinstance(next(iter(values.values())), Mapping):
             fig.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return fig

@@ -52,5 +52,5 @@ def limits(
             Curve(length, flat * checked["descent"][point], "gradient descent (beta2 = 1)", "stable"),
             Curve(length, normalised, "normalised gradient descent (beta2 = 0)", "smoothed", dotted),
             Curve(np.array([1 - beta2]), here, "this run", "discrete", _DOTS),
-        ], xlabel="1 - beta2", logx=True, ylim=(0, None)),
+        ], xlabel="1 - beta2 (longer memory to the left)", logx=True, ylim=(0, None)),
     ]

@@ -104,7 +104,7 @@ def two_kinds(
         figure, axes = style.subplots(1, 2, 3.6, sharex=True, sharey=True)
         reach = 1.1 * max(np.abs(runs).max(), np.abs(flow).max())
         places = np.linspace(-reach, reach, 161)
-        colours = axes[1].pcolormesh(times, places, field(places[:, None], times), cmap="RdBu_r", shading="auto",
+        colours = axes[1].pcolormesh(times, places, field(places[:, None], times), cmap="BrBG", shading="auto",
                                      alpha=0.55, rasterized=True)
         for ax, lines, title in zip(axes, (runs, flow), ("Recorded runs cross", "Paths of the mean field do not"),
                                     strict=True):

@@ -88,7 +88,8 @@ def many(run: Run, window: float) -> Figure:
             ylabel="Hessian eigenvalue", title=f"One after another they come to {edge:.3g}",
             ylim=(0, 1.5 * edge)
         )
-        values.legend(loc="lower right", ncols=2, title="thick: flow, thin: descent", title_fontsize=style.SMALL)
+        figure.legend(*values.get_legend_handles_labels(), loc="outside lower center", ncols=4,
+                      title="top left: thick, the flow's; thin, those of descent")
 
         predicted, seen = data["variances predicted"], data["smoothed squared swings"]
         high = np.nanmax(np.nan_to_num(predicted)) if predicted.size else 1.0
