@@ -13,6 +13,7 @@ from gfm.book.runs import execute
 from gfm.book.runs.notebooks import Notebook, _check_value, profile_parameters
 from gfm.book.runs.plans import plan, run_all
 from gfm.errors import InputError, UnknownNameError, UnreadableFileError
+from gfm.files import read_json, write_json
 
 NAME = "part/toy.ipynb"
 
@@ -118,12 +119,13 @@ def test_changes_are_named(copy, file, old, new, why):
 
 def test_changed_source_and_missing_outputs_are_named(copy):
     record = copy / "build/book/run/part/toy.run.json"
-    known = json.loads(record.read_text())
+    known = read_json(record, "a record", sealed=True)
     assert "gfm.figures.style" in known["modules"] and "gfm.central" not in known["modules"]
     known["modules"]["gfm.figures.style"] = "0"
-    record.write_text(json.dumps(known))
+    write_json(record, known)
     assert "gfm.figures.style" in plan(Register.load(copy), NAME, "book").why
-    for file, why in (("run/part/toy.ipynb", "executed notebook"), ("verdicts/toy.json", "verdicts of toy cannot")):
+    for file, why in (("run/part/toy.ipynb", "run/part/toy.ipynb: missing or damaged"),
+                      ("verdicts/toy.json", "verdicts/toy.json: missing or damaged")):
         path = copy / "build/smoke" / file
         whole = path.read_text()
         path.write_text(whole[:100])
