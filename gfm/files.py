@@ -122,14 +122,18 @@ def write_sealed(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, what: Path | None = None) -> Iterator[None]:
     """Context that one process at a time can be in; the system lets go of the lock if its holder dies.
+
+    Args:
+        path: the lock's file.
+        what: the folder that it guards, for messages; by default the lock's own.
 
     Raises:
         InputError: There can be no lock at ``path``.
     """
     with ExitStack() as held:
-        with writing(path):
+        with writing(what or path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
             held.enter_context(FileLock(str(path)))
         yield

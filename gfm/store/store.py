@@ -112,7 +112,8 @@ class Store:
 
     def lock(self, name: str, key: str) -> AbstractContextManager[None]:
         """A lock on one entry across processes; the system releases it if its holder dies."""
-        return locked(Path(self.folder) / ".locks" / f"{sha(name + key)[:32]}.lock")
+        folder = Path(self.folder)
+        return locked(folder / ".locks" / f"{sha(name + key)[:32]}.lock", folder)
 
 
 def obtain(experiment: Experiment, store: Store | Path | str | None = None,

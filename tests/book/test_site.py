@@ -7,6 +7,7 @@ import json
 import shutil
 
 import pytest
+from sealed import recorded, rewritten
 
 from gfm.book.register import Register
 from gfm.book.site.build import _fill, build_site
@@ -217,8 +218,8 @@ def test_another_run_is_shown_beside_under_names_of_its_own(ran, tmp_path):
 def test_the_run_under_the_profile_paper_stands_beside_the_book_run(ran, project):
     shutil.copytree(ran / "build", project / "build", dirs_exist_ok=True)
     shutil.copytree(project / "build/book", project / "build/paper", dirs_exist_ok=True)
-    verdicts = project / "build/paper/verdicts/toy.json"
-    verdicts.write_text(verdicts.read_text().replace('"book"', '"paper"'))
+    rewritten(project / "build/paper/verdicts/toy.json", lambda known: known.update(profile="paper"))
+    recorded(project / "build/paper/run" / NAME)
     site = build_site(Register.load(project))
     assert site.profiles == {NAME: "book"} and site.problems == []
     text = (site.index.parent / "notebooks/part/toy.html").read_text()
