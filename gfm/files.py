@@ -26,7 +26,7 @@ __all__ = ["canonical", "check_archive", "digest_of", "locked", "parse_yaml", "r
 
 _SEAL = b"\nsha256:"
 _HOST = f"{zlib.crc32(platform.node().encode()):08x}"  # a partial file of another machine may be in use there
-_MOST_UNPACKED, _MOST_RATIO = 1 << 30, 100
+_MOST_UNPACKED, _MOST_RATIO, _MOST_NESTED = 1 << 30, 100, 100
 
 
 # -- writing -------------------------------------------------------------------------------------
@@ -41,9 +41,12 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except UnreadableFileError:  # an OSError too, but about what was read
         raise
-    except OSError as error:
+    except (OSError, RuntimeError) as caught:
+        error = caught if isinstance(caught, OSError) else caught.__context__  # torch speaks of its own position in it
+        if not isinstance(error, OSError):
+            raise
         why = error.strerror or str(error) or type(error).__name__
-        raise InputError(f"{path} cannot be written ({why}): make room, or name another place.") from error
+        raise InputError(f"{path} cannot be written ({why}): make room, or name another place.") from caught
 
 
 @contextmanager
@@ -225,24 +228,28 @@ def check_archive(file: Any, whole: bool = False) -> None:
                     pass
 
 
-def parse_yaml(text: str, loader: Any = None) -> Any:
-    """The content of a YAML text; aliases are refused, since a few nested ones stand for gigabytes.
+def parse_yaml(text: str) -> Any:
+    """The content of a YAML text.
+
+    Aliases are refused, since a few nested ones stand for gigabytes, and deep nesting, at which the parser crashes.
 
     Raises:
-        ValueError: It is not YAML, or has aliases.
+        ValueError: It is not YAML, or uses what is refused.
     """
     import yaml
 
-    loader = loader or getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster, where PyYAML has it
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster, where PyYAML has it
+    depth = 0
     try:
-        if re.search(r"(?m)(^|[\s,:\[{-])\*\w", text) and any(
-                isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, loader)):
-            raise ValueError("it uses an alias (*name): write out what it stands for")
+        for event in yaml.parse(text, loader):
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError(f"it uses the alias *{event.anchor}: write out what that stands for")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _MOST_NESTED:
+                raise ValueError(f"it is nested more than {_MOST_NESTED} levels deep")
         return yaml.load(text, loader)
     except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 # -- checksums -----------------------------------------------------------------------------------
