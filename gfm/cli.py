@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import signal
 import sys
 from dataclasses import replace
 from typing import Annotated
@@ -305,14 +307,29 @@ def join_parameters(arguments: list[str]) -> list[str]:
 
 
 def main() -> None:
-    """Entry point; errors of the package become one sentence on stderr and exit code 2."""
+    """Entry point; errors become one sentence on stderr and exit code 2, signals their own exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal may know no more than ASCII
+    before = signal.signal(signal.SIGTERM, _terminated)
     try:
         app(join_parameters(sys.argv[1:]), standalone_mode=True)
     except GfmError as error:
         print(f"gfm: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"gfm: The system refused: {error.strerror or error}{where}.", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminated(number: int, _: object) -> None:
+    """Let what is under way be tidied up."""
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from gfm.book.paths import PROFILES
 from gfm.book.register import Register
 from gfm.book.runs.notebooks import NoSuchProfile
-from gfm.book.runs.plans import Outcome, Plan, plan, run_all
+from gfm.book.runs.plans import Outcome, Plan, executed, plan, run_all
+from gfm.book.runs.records import failure
 from gfm.book.site.build import Site, build_site
 from gfm.book.site.guards import other_builders, what_a_run_lacks
 from gfm.checks import known
 from gfm.errors import GfmError
+from gfm.files import write_text
 
 __all__ = ["Report", "bring_up_to_date", "build"]
 
@@ -73,6 +75,7 @@ def bring_up_to_date(register: Register, profile: str, jobs: int = 2, force: boo
             continue
         except GfmError as error:
             report.problems.append(str(error))
+            write_text(failure(executed(register.root, profile, name)), f"{error}\n")
             continue
         why = item.why or "; ".join(what_a_run_lacks(register, name, profile, item.target)) or "asked for" * force
         if why:
@@ -80,6 +83,7 @@ def bring_up_to_date(register: Register, profile: str, jobs: int = 2, force: boo
             print(f"  run      {name}: {why}")
         else:
             report.reused.append(item)
+            failure(item.target).unlink(missing_ok=True)
             print(f"  reused   {name}: text, parameters, register entry and source are unchanged")
     if not todo:
         return report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,8 +39,9 @@ def write_table(folder: Path, name: str, columns: Sequence[str], rows: Sequence[
 
 def _save(stem: Path, text: str, columns: Iterable[str], rows: Iterable[Sequence[Any]]) -> None:
     write_text(stem.with_name(f"{stem.name}.json"), text + "\n")
-    with open(stem.with_name(f"{stem.name}.csv"), "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([columns, *([_text(v) for v in row] for row in rows)])
+    lines = io.StringIO(newline="")
+    csv.writer(lines).writerows([columns, *([_text(v) for v in row] for row in rows)])
+    write_text(stem.with_name(f"{stem.name}.csv"), lines.getvalue())
 
 
 def summary(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -16,6 +16,7 @@ from gfm.book.runs.handover import Handover
 from gfm.checks import known
 from gfm.errors import InputError, RegisterError
 from gfm.figures import style
+from gfm.files import write_bytes
 from gfm.store import Experiment, Result, obtain, provenance
 
 __all__ = ["Element", "below"]
@@ -101,9 +102,8 @@ class Element:
             )
         stem = self._stem
         figures = self.folder / "figures" / stem
-        figures.mkdir(parents=True, exist_ok=True)
-        (figures / f"{name}.svg").write_bytes(style.image(fig, "svg"))
-        (figures / f"{name}.png").write_bytes(png)
+        write_bytes(figures / f"{name}.svg", style.image(fig, "svg"))
+        write_bytes(figures / f"{name}.png", png)
         if data:
             datafiles.write(self.folder / "data" / stem, name, data)
         figure = Figure(name=name, alt=alt, caption=caption, element=self.entry.id, tolerance=float(tolerance),

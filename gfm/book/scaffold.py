@@ -12,8 +12,8 @@ import yaml
 
 from gfm.book.register import SECTIONS, Register
 from gfm.checks import known
-from gfm.errors import InputError, UnreadableFileError
-from gfm.files import replacing
+from gfm.errors import InputError
+from gfm.files import read_yaml, replacing
 
 __all__ = ["new_element"]
 
@@ -120,10 +120,7 @@ def new_element(root: Path, name: str, section: str = "central-flows", title: st
     notebook = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
     entry = _ENTRY.substitute(words, title=json.dumps(title, ensure_ascii=False))
     profiles, register = root / "notebooks" / "profiles.yml", root / "book" / "elements.yml"
-    try:
-        profile_names = yaml.safe_load(profiles.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as failure:
-        raise UnreadableFileError(f"{profiles} cannot be read; nothing was written.") from failure
+    profile_names = read_yaml(profiles) or {}
     if words["notebook"] in profile_names:
         raise InputError(f"{profiles} has a profile of {words['notebook']} already; remove it or choose another name.")
     texts = {

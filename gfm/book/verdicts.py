@@ -6,7 +6,6 @@ agrees with the register is noticed.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 from gfm.book.paths import PROFILES, build_folder
 from gfm.book.register import Bound, Claim, ElementEntry, Register, readable
 from gfm.errors import UnreadableFileError
-from gfm.files import write_text
+from gfm.files import read_json, write_json
 
 __all__ = ["FAILS", "HOLDS", "NOT_JUDGED", "NOT_RUN", "SHAPE", "VERDICTS", "Stored", "Verdict", "best", "judge", "load",
            "show_value", "verdict_file", "write"]
@@ -102,14 +101,13 @@ def verdict_file(root: Path, profile: str, element: str) -> Path:
 
 
 def write(root: Path, element: ElementEntry, profile: str, verdicts: list[Verdict], meta: Mapping[str, Any]) -> None:
-    """Store the values of one element (atomically); NaN and infinities are kept as words."""
+    """Store the values of one element (atomically, with a checksum); NaN and infinities are kept as words."""
     claims = [{"id": v.claim.id, "quantity": v.claim.quantity,
                "value": v.value if v.value is None or math.isfinite(v.value) else str(v.value),
                "bound": str(v.bound), "verdict": v.verdict, **({"why": v.why} if v.verdict == NOT_JUDGED else {})}
               for v in verdicts]
     payload = {"schema": _SCHEMA, "element": element.id, "profile": profile, "claims": claims, **meta}
-    text = json.dumps(payload, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_text(verdict_file(root, profile, element.id), text)
+    write_json(verdict_file(root, profile, element.id), payload)
 
 
 def load(register: Register, element: ElementEntry, profile: str) -> Stored | None:
@@ -125,8 +123,8 @@ def load(register: Register, element: ElementEntry, profile: str) -> Stored | No
     path = next((p for p in places if p.is_file()), None)
     if path is None:
         return None
+    data = read_json(path, "a whole verdict file: run its notebook again", sealed=True)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
         known = (data["schema"], data["element"], data["profile"])
         values = {c["id"]: (c.get("why") or (None if c["value"] is None else float(c["value"])), c["verdict"])
                   for c in data["claims"]}

@@ -1,12 +1,13 @@
 """Checkpoints of a lockstep run, from which a killed run resumes with the same result.
 
-A checkpoint is a file of tensors and plain containers, read with ``weights_only`` so that nothing in it
-is executed. It carries a fingerprint of the call and is refused by any other call.
+A checkpoint is a file of tensors and plain containers with a checksum, read with ``weights_only`` so that nothing in
+it is executed. It carries a fingerprint of the call and is refused by any other call.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,12 +19,12 @@ from torch import Tensor
 
 from gfm.central.base import Process
 from gfm.errors import UnreadableFileError
-from gfm.files import replacing
+from gfm.files import read_sealed, write_sealed
 from gfm.problem import Problem
 
 __all__ = ["Fingerprint", "fingerprint", "read", "write"]
 
-_FORMAT = "gfm-checkpoint/7"
+_FORMAT = "gfm-checkpoint/8"
 # Settings left out of the fingerprint: threads may differ between machines, a schedule is identified by its rates.
 _ASIDE = ("threads", "schedule")
 
@@ -86,9 +87,9 @@ def write(
         "seen": _mapped(seen, lambda value: torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value),
         "notes": list(notes),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as partial:
-        torch.save(content, partial)
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_sealed(path, buffer.getvalue())
 
 
 def read(path: Path, call: Fingerprint, device: torch.device) -> dict[str, Any] | None:
@@ -100,7 +101,7 @@ def read(path: Path, call: Fingerprint, device: torch.device) -> dict[str, Any] 
     if not path.exists():
         return None
     try:
-        content = torch.load(path, weights_only=True)
+        content = torch.load(io.BytesIO(read_sealed(path)), weights_only=True)
         current, known = content["format"] == _FORMAT, Fingerprint(**content["fingerprint"]).same(call)
     except Exception as failure:
         raise UnreadableFileError(f"{path} is not a readable checkpoint; remove it to start anew") from failure

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from gfm.checks import place
 from gfm.errors import InputError, UnknownNameError, UnreadableFileError
-from gfm.files import replacing
+from gfm.files import check_archive, replacing, understood
 
 __all__ = ["Run", "Series"]
 
@@ -115,13 +116,8 @@ class Run:
         if path.suffix != ".npz":
             raise InputError(f"a run is saved as .npz, but the path is {path.name!r}")
         arrays, info = self.to_arrays()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as partial, open(partial, "wb") as file:
-                np.savez_compressed(file, allow_pickle=False, info=np.array(json.dumps(info)), **arrays)
-        except OSError as failure:
-            reason = failure.strerror
-            raise InputError(f"the run cannot be written to {path} ({reason}); name another place") from failure
+        with replacing(path) as partial, open(partial, "wb") as file:
+            np.savez_compressed(file, allow_pickle=False, info=np.array(json.dumps(info)), **arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> Run:
@@ -129,11 +125,12 @@ class Run:
 
         Raises:
             UnreadableFileError: The file is missing, truncated or not a run.
+            InputError: ``path`` is no path.
         """
-        try:
+        path = place("path", path)
+        with understood(lambda why: f"{path} is not a readable run ({why}); run it again"):
+            check_archive(path)
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             info = json.loads(str(arrays.pop("info")))
-        except Exception as failure:
-            raise UnreadableFileError(f"{path} is not a readable run ({failure}); run it again") from failure
         return cls.from_arrays(arrays, info)

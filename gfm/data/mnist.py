@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import zlib
 from pathlib import Path
@@ -18,6 +19,7 @@ from gfm.errors import InputError, UnreadableFileError
 __all__ = ["mnist", "read_idx"]
 
 INNER = "mnist"
+_MOST = 1 << 28  # bytes: five times the largest file, so that a small one cannot fill the memory
 URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 MD5 = {
     "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -81,16 +83,19 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         UnreadableFileError: The file is missing, truncated, or not IDX of bytes with this number of dimensions.
     """
     try:
-        raw = gzip.decompress(path.read_bytes())
+        with gzip.open(path) as file:
+            raw = file.read(_MOST + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise UnreadableFileError(f"{path.name} of MNIST cannot be read: {error}.") from None
+    if len(raw) > _MOST:
+        raise UnreadableFileError(f"{path} unpacks to more than {_MOST >> 20} MB, as no file of MNIST does.")
     head = 4 + 4 * dimensions
     if len(raw) < head or raw[:4] != bytes((0, 0, 8, dimensions)):
         raise UnreadableFileError(f"{path} is not an IDX file of bytes with {dimensions} dimensions.")
-    shape = np.frombuffer(raw, ">u4", dimensions, offset=4).astype(int)
-    if len(raw) - head != shape.prod():
+    shape = np.frombuffer(raw, ">u4", dimensions, offset=4).tolist()
+    if len(raw) - head != math.prod(shape):
         raise UnreadableFileError(
-            f"{path} holds {len(raw) - head} bytes, but its head promises {shape.prod()}: it is truncated."
+            f"{path} holds {len(raw) - head} bytes, but its head promises {math.prod(shape)}: it is truncated."
         )
     return np.frombuffer(raw, np.uint8, offset=head).reshape(shape)
 

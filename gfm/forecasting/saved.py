@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sys
-import zipfile
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -21,7 +20,8 @@ from torch import Tensor, nn
 
 import gfm
 from gfm.checks import place
-from gfm.errors import GfmError, InputError, UnreadableFileError
+from gfm.errors import InputError, UnreadableFileError
+from gfm.files import check_archive, understood
 from gfm.forecasting.base import Forecaster, registered
 from gfm.trajectories.archive import header_of, write_archive
 
@@ -48,7 +48,7 @@ def save(model: Forecaster, path: str | Path) -> Path:
         "weights": model.parameters,
         "state": state,
     }
-    return write_archive(path, json.dumps(header), arrays, "The forecaster")
+    return write_archive(path, json.dumps(header), arrays)
 
 
 def load(path: str | Path) -> Forecaster:
@@ -56,7 +56,8 @@ def load(path: str | Path) -> Forecaster:
     path = place("path", path)
     if not path.is_file():
         raise UnreadableFileError(f"There is no file of a fitted forecaster at {path}.")
-    try:
+    with understood(lambda why: f"{path} is not a file of a fitted forecaster: {why}."):
+        check_archive(path)
         with np.load(path, allow_pickle=False) as file:
             header = header_of(file)
             schema, name = header.get("schema"), header.get("forecaster")
@@ -68,9 +69,6 @@ def load(path: str | Path) -> Forecaster:
         model = _unpacked(header["state"], arrays)
         if not isinstance(model, Forecaster) or model.name != name or model.report is None:
             raise ValueError("what it holds is not fitted")
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError, GfmError,
-            zipfile.BadZipFile) as error:
-        raise UnreadableFileError(f"{path} is not a file of a fitted forecaster: {_sentence(error)}.") from None
     return model
 
 

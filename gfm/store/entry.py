@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gfm import files
 from gfm.errors import InputError, UnreadableFileError
+from gfm.files import check_archive, sha, understood
 from gfm.store.experiment import Result
 
-__all__ = ["canonical", "read_entry", "sha", "write_entry"]
+__all__ = ["canonical", "read_entry", "write_entry"]
 
 _SCHEMA = "gfm-result/1"
 
@@ -44,7 +44,7 @@ def read_entry(entry: Path, name: str, key: str) -> Result:
     try:
         payload = json.loads((entry / "result.json").read_text(encoding="utf-8"))
         packed = (entry / "arrays.npz").read_bytes()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UnreadableFileError(f"{entry.name}: a file is missing or not JSON") from error
     if not isinstance(payload, dict) or payload.get("schema") != _SCHEMA:
         raise UnreadableFileError(f"{entry.name}: result.json is not a {_SCHEMA} file")
@@ -58,11 +58,10 @@ def read_entry(entry: Path, name: str, key: str) -> Result:
         raise UnreadableFileError(f"{entry.name}: it belongs to another experiment or key")
     if payload.get("arrays_sha256") != sha(packed):
         raise UnreadableFileError(f"{entry.name}: arrays.npz does not match its checksum")
-    try:
+    with understood(lambda why: f"{entry.name}: arrays.npz is not an archive of arrays ({why})"):
+        check_archive(io.BytesIO(packed))
         with np.load(io.BytesIO(packed), allow_pickle=False) as file:
             arrays = {item: file[item] for item in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise UnreadableFileError(f"{entry.name}: arrays.npz is not an archive of arrays") from error
     return Result(arrays, info, provenance)
 
 
@@ -79,7 +78,7 @@ def _pack(arrays: Any) -> bytes:
 
 def canonical(value: Any) -> str:
     """The value as JSON in a canonical form, so that equal values have equal digests."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_jsonable)
+    return files.canonical(value, _jsonable)
 
 
 def _jsonable(value: Any) -> Any:
@@ -90,8 +89,3 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     raise InputError(f"A {type(value).__name__} cannot be stored in a result's info; use plain data.")
-
-
-def sha(data: str | bytes) -> str:
-    """The SHA-256 digest of the data, in hexadecimal."""
-    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()

@@ -17,8 +17,8 @@ __all__ = ["closure", "digest", "digest_of_code", "imports_of", "module_digests"
 
 _PACKAGE = "gfm"
 _ROOT = Path(__file__).resolve().parent.parent
-# Drawing, the book, the command line and the store itself never change a computed number.
-_OUTSIDE = re.compile(r"gfm(\.experiments(\.(central|learned))?|\.(store|figures|book|cli)(\..*)?)?$")
+# Drawing, the book, the command line, files and the store itself never change a computed number.
+_OUTSIDE = re.compile(r"gfm(\.experiments(\.(central|learned))?|\.(store|files|figures|book|cli)(\..*)?)?$")
 
 
 def closure(modules: Iterable[str], drawing: bool = False) -> tuple[str, ...]:

@@ -14,18 +14,16 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from filelock import FileLock
-
 from gfm import device
 from gfm.errors import InputError, NotStoredError, UnreadableFileError
-from gfm.files import replacing
+from gfm.files import locked, replacing, sha
 from gfm.store import provenance as origin
 from gfm.store import source
-from gfm.store.entry import canonical, read_entry, sha, write_entry
+from gfm.store.entry import canonical, read_entry, write_entry
 from gfm.store.experiment import Context, Experiment, Progress, Result
 
 __all__ = ["Store", "key_of", "obtain", "project"]
@@ -57,7 +55,14 @@ class Store:
     committed: tuple[Path, ...] = field(default_factory=lambda: _default_committed())
 
     def entry(self, name: str, key: str) -> Path:
-        """The path of one entry in the writable folder."""
+        """The path of one entry in the writable folder.
+
+        Raises:
+            InputError: Name or key lead out of the folder.
+        """
+        if not all(isinstance(part, str) and part and ".." not in part and not os.path.isabs(part)
+                   for part in (name, key)):
+            raise InputError(f"No result can be stored as {name!r} {key!r}: that leads out of the store's folder.")
         return Path(self.folder) / name / key
 
     def load(self, name: str, key: str) -> Result:
@@ -95,7 +100,7 @@ class Store:
         try:
             return self.load(name, key)
         except UnreadableFileError:
-            _room(target.parent)
+            pass
         with replacing(target) as scratch:
             scratch.mkdir()
             write_entry(scratch, name, key, result)
@@ -105,10 +110,10 @@ class Store:
                 target.unlink(missing_ok=True)
         return self.load(name, key)
 
-    def lock(self, name: str, key: str) -> FileLock:
+    def lock(self, name: str, key: str) -> AbstractContextManager[None]:
         """A lock on one entry across processes; the system releases it if its holder dies."""
-        folder = _room(Path(self.folder) / ".locks")
-        return FileLock(str(folder / f"{sha(name + key)[:32]}.lock"))
+        folder = Path(self.folder)
+        return locked(folder / ".locks" / f"{sha(name + key)[:32]}.lock", folder)
 
 
 def obtain(experiment: Experiment, store: Store | Path | str | None = None,
@@ -200,16 +205,6 @@ def _code_of(kind: type) -> str:
         methods = [m for m in vars(kind).values() if inspect.isfunction(m)]
         parts = [textwrap.dedent(inspect.getsource(m)) for m in methods if m.__name__ == "compute"]
         return "\n".join(parts)
-
-
-def _room(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"Results cannot be stored in {folder} ({error.strerror}): choose a store folder that can be written to."
-        ) from error
-    return folder
 
 
 def project(start: Path | None = None) -> Path | None:

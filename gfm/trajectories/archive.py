@@ -16,14 +16,13 @@ from gfm.files import replacing
 __all__ = ["header_of", "write_archive"]
 
 
-def write_archive(path: str | Path, header: str, arrays: Mapping[str, np.ndarray], what: str) -> Path:
+def write_archive(path: str | Path, header: str, arrays: Mapping[str, np.ndarray]) -> Path:
     """Write the arrays, and the header as the member ``header``; folders are created if necessary.
 
     Args:
         path: of the file; the suffix .npz is added unless it is there.
         header: JSON.
         arrays: by name, of numbers.
-        what: what is written, for messages.
 
     Returns:
         The path written, which ends in .npz.
@@ -37,12 +36,8 @@ def write_archive(path: str | Path, header: str, arrays: Mapping[str, np.ndarray
     if path.suffix != ".npz":
         path = path.with_name(path.name + ".npz")
     words = np.frombuffer(header.encode(), dtype=np.uint8)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial, open(partial, "wb") as file:
-            np.savez(file, allow_pickle=False, **arrays, header=words)
-    except OSError as error:
-        raise InputError(f"{what} cannot be written to {path} ({error.strerror}): name another place.") from error
+    with replacing(path) as partial, open(partial, "wb") as file:
+        np.savez(file, allow_pickle=False, **arrays, header=words)
     return path
 
 

@@ -1,12 +1,13 @@
 """Resuming a recording that was stopped: its checkpoint.
 
-A checkpoint is a file of tensors and plain containers, read back with ``weights_only`` so that nothing
+A checkpoint is a file of tensors and plain containers with a checksum, read back with ``weights_only`` so that nothing
 in it is executed. It carries a fingerprint of the call and is refused by any other call.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,11 @@ import torch
 from torch import Tensor
 
 from gfm.errors import UnreadableFileError
-from gfm.files import replacing
+from gfm.files import read_sealed, write_sealed
 
 __all__ = ["fingerprint", "read", "write"]
 
-_FORMAT = "gfm-recording/2"
+_FORMAT = "gfm-recording/3"
 
 
 def fingerprint(call: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
@@ -33,9 +34,9 @@ def fingerprint(call: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
 
 def write(path: Path, mark: str, content: Mapping[str, Any]) -> None:
     """Write ``content`` under the fingerprint ``mark``, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as partial:
-        torch.save({"format": _FORMAT, "fingerprint": mark, **content}, partial)
+    buffer = io.BytesIO()
+    torch.save({"format": _FORMAT, "fingerprint": mark, **content}, buffer)
+    write_sealed(path, buffer.getvalue())
 
 
 def read(path: Path, mark: str) -> dict[str, Any] | None:
@@ -47,7 +48,7 @@ def read(path: Path, mark: str) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(io.BytesIO(read_sealed(path)), map_location="cpu", weights_only=True)
         known = content["format"] == _FORMAT
     except Exception as failure:
         raise UnreadableFileError(

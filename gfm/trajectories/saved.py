@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gfm.errors import InputError, UnreadableFileError
+from gfm.files import check_archive
 
 __all__ = ["INDEX", "KEYS", "SUFFIXES", "Saved", "holds_optimizer", "holds_tensors", "open_saved", "shards_of",
            "suffix_of"]
@@ -158,6 +159,7 @@ def _safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str] | None]:
 
 def _torch(file: Path) -> Any:
     try:
+        check_archive(file, whole=True)  # torch looks at no checksum
         with torch.serialization.safe_globals(_PLAIN_DATA):
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  torch raises many kinds of errors for a broken file

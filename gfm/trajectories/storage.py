@@ -12,6 +12,7 @@ import numpy as np
 
 from gfm.checks import flag, place
 from gfm.errors import InputError, UnreadableFileError
+from gfm.files import check_archive, understood
 from gfm.trajectories.archive import header_of, write_archive
 from gfm.trajectories.layout import Layout
 from gfm.trajectories.saved import suffix_of
@@ -48,7 +49,7 @@ def save(data: Trajectories, path: str | Path) -> Path:
     for number, name in enumerate(sorted(data.buffers)):
         value = data.buffers[name]
         arrays[f"buffer_{number}"] = value[:, :1] if (value == value[:, :1]).all() else value  # once if constant
-    return write_archive(path, text, {"weights": data.weights, "steps": data.steps, **arrays}, "The trajectories")
+    return write_archive(path, text, {"weights": data.weights, "steps": data.steps, **arrays})
 
 
 def load(path: str | Path, memory_map: bool = False) -> Trajectories:
@@ -59,7 +60,8 @@ def load(path: str | Path, memory_map: bool = False) -> Trajectories:
         raise UnreadableFileError(f"There is no file of trajectories at {path}.")
     if suffix_of(path.name):
         raise UnreadableFileError(f"{path} is one checkpoint: name the folder that holds the checkpoints of the run.")
-    try:
+    with understood(lambda why: f"{path} is not a complete file of trajectories ({why}); write it again with save()."):
+        check_archive(path, whole=memory_map)  # a map looks at no checksum
         with np.load(path, allow_pickle=False) as file:
             header = header_of(file)
             steps = file["steps"]
@@ -79,10 +81,6 @@ def load(path: str | Path, memory_map: bool = False) -> Trajectories:
         lead = weights.shape[:2]
         buffers = {name: np.broadcast_to(value, (*lead, *value.shape[2:])) for name, value in stored.items()}
         return Trajectories(weights, steps, labels, header["meta"], states, layout, buffers)
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise UnreadableFileError(
-            f"{path} is not a complete file of trajectories ({error}); write it again with save()."
-        ) from None
 
 
 def _mapped(path: Path, member: str) -> np.ndarray:

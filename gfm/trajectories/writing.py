@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from argparse import Namespace
@@ -56,17 +57,13 @@ def write_like(saved: Saved, tensors: Mapping[str, Tensor], path: Path, steps: t
             raise InputError(f"{path.name} must end in {suffix}, as the checkpoints read do.")
         path = path.with_name(path.name + suffix)
         _unused(path, folder)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
-            if folder:
-                partial.mkdir()
-                for beside in saved.file.parent.iterdir():
-                    if beside.suffix in _SETTINGS and beside.name != "trainer_state.json" and INDEX not in beside.name:
-                        shutil.copy2(beside, partial / beside.name)
-            _write(saved, cast, partial / source if folder else partial, steps)
-    except OSError as error:
-        raise InputError(f"No checkpoint can be written to {path} ({error.strerror}): name another place.") from error
+    with replacing(path) as partial:
+        if folder:
+            partial.mkdir()
+            for beside in saved.file.parent.iterdir():
+                if beside.suffix in _SETTINGS and beside.name != "trainer_state.json" and INDEX not in beside.name:
+                    shutil.copy2(beside, partial / beside.name)
+        _write(saved, cast, partial / source if folder else partial, steps)
     return path
 
 
@@ -77,9 +74,15 @@ def _unused(path: Path, folder: bool) -> None:
 
 def _write(saved: Saved, tensors: dict[str, Tensor], file: Path, steps: tuple[int, int]) -> None:
     if suffix_of(saved.file.name.removesuffix(INDEX)).lower() == ".safetensors":
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
-        save_file(tensors, file, saved.metadata)
+        try:
+            save_file(tensors, file, saved.metadata)
+        except SafetensorError as error:
+            if (number := re.search(r"os error (\d+)", str(error))) is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
         return
     content: Any = saved.tensors if saved.content is None else saved.content
     state = content
@@ -89,7 +92,8 @@ def _write(saved: Saved, tensors: dict[str, Tensor], file: Path, steps: tuple[in
     _prune(state, saved.tensors, steps)
     for name in [*tensors, *saved.tied]:
         state[name] = tensors[saved.tied.get(name, name)]
-    torch.save(content, file)
+    with open(file, "wb") as opened:  # torch itself does not tell why it cannot write
+        torch.save(content, opened)
 
 
 def _prune(content: Any, kept: Collection[str], steps: tuple[int, int]) -> None:

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from sealed import rewritten
 from test_site import NAME
 
 from gfm.book.outputs import markdown_table
@@ -59,9 +60,7 @@ def test_claims_never_run_and_infinite_values_can_be_written(project, whole):
     assert never["profile"] is None and {c["verdict"] for c in never["claims"]} == {"not run"}
     shutil.copytree(whole / "build" / "book", project / "build" / "book")
     file = project / "build" / "book" / "verdicts" / "toy.json"
-    stored = json.loads(file.read_text())
-    stored["claims"][0]["value"] = "inf"
-    file.write_text(json.dumps(stored))
+    rewritten(file, lambda stored: stored["claims"][0].update(value="inf"))
     found = json.loads(json.dumps(claims(Register.load(project)), allow_nan=False))
     assert float(found["elements"][0]["claims"][0]["value"]) == math.inf
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import json
 import pkgutil
 
 import pytest
+from sealed import rewritten
 
 import gfm.experiments
 from gfm.book import Element, reports, verdicts
@@ -32,9 +32,8 @@ def rests_on(project):
     def store(*found: dict) -> dict:
         Element("toy", profile="book").judge(**VALUES)
         file = verdicts.verdict_file(project, "book", "toy")
-        data = json.loads(file.read_text())
-        data |= {"results": found, "when": "2026-05-05T10:00:00+00:00", "machine": "Mine"}
-        file.write_text(json.dumps(data))
+        told = {"results": found, "when": "2026-05-05T10:00:00+00:00", "machine": "Mine"}
+        rewritten(file, lambda data: data.update(told))
         register = Register.load(project)
         return verdicts.load(register, register["toy"], "book").meta
 

@@ -6,6 +6,7 @@ import json
 import shutil
 
 import pytest
+from sealed import rewritten
 
 from gfm.book.building import bring_up_to_date
 from gfm.book.register import Register
@@ -120,10 +121,10 @@ def test_changed_source_and_missing_outputs_are_named(copy):
     record = copy / "build/book/run/part/toy.run.json"
     known = json.loads(record.read_text())
     assert "gfm.figures.style" in known["modules"] and "gfm.central" not in known["modules"]
-    known["modules"]["gfm.figures.style"] = "0"
-    record.write_text(json.dumps(known))
+    rewritten(record, lambda known: known["modules"].update({"gfm.figures.style": "0"}))
     assert "gfm.figures.style" in plan(Register.load(copy), NAME, "book").why
-    for file, why in (("run/part/toy.ipynb", "executed notebook"), ("verdicts/toy.json", "verdicts of toy cannot")):
+    for file, why in (("run/part/toy.ipynb", "run/part/toy.ipynb: missing or damaged"),
+                      ("verdicts/toy.json", "verdicts/toy.json: missing or damaged")):
         path = copy / "build/smoke" / file
         whole = path.read_text()
         path.write_text(whole[:100])

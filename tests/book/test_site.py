@@ -7,6 +7,7 @@ import json
 import shutil
 
 import pytest
+from sealed import recorded, rewritten
 
 from gfm.book.register import Register
 from gfm.book.site.build import _fill, build_site
@@ -218,8 +219,8 @@ def as_under_paper(ran, project):
     """Give the project the toy's run under book, and the same as one under paper."""
     shutil.copytree(ran / "build", project / "build", dirs_exist_ok=True)
     shutil.copytree(project / "build/book", project / "build/paper", dirs_exist_ok=True)
-    verdicts = project / "build/paper/verdicts/toy.json"
-    verdicts.write_text(verdicts.read_text().replace('"book"', '"paper"'))
+    rewritten(project / "build/paper/verdicts/toy.json", lambda known: known.update(profile="paper"))
+    recorded(project / "build/paper/run" / NAME)
 
 
 def test_the_run_under_the_profile_paper_stands_beside_the_book_run(ran, project):

@@ -13,6 +13,7 @@ import gfm
 from gfm.central import Settings
 from gfm.central.processes import PROCESSES
 from gfm.errors import UnreadableFileError
+from gfm.files import read_sealed, write_sealed
 from gfm.optimizers import Adam, GradientDescent, HeavyBall, RMSProp, ScalarRMSProp
 
 run = gfm.central.run
@@ -163,10 +164,25 @@ def test_another_function_under_the_same_name_is_another_run(tmp_path):
         resumed(path, tiny_problem(), rule, observables={"size": lambda w: w.abs().sum()})
 
 
+def rewritten(path, change):
+    """A checkpoint with other values, and a checksum that fits."""
+    file = io.BytesIO()
+    torch.save(torch.load(io.BytesIO(read_sealed(path)), weights_only=True) | change, file)
+    write_sealed(path, file.getvalue())
+
+
+def test_values_changed_without_the_checksum_are_noticed(tmp_path):
+    path = tmp_path / "run.checkpoint"
+    killed(path, tiny_problem(), GradientDescent(lr=0.1))
+    torch.save(torch.load(io.BytesIO(read_sealed(path)), weights_only=True) | {"t": 12}, path)
+    with pytest.raises(UnreadableFileError, match="not a readable"):
+        resumed(path, tiny_problem(), GradientDescent(lr=0.1))
+
+
 def test_a_checkpoint_of_another_version_is_refused(tmp_path):
     path = tmp_path / "run.checkpoint"
     killed(path, tiny_problem(), GradientDescent(lr=0.1))
-    torch.save(torch.load(path, weights_only=True) | {"format": "gfm-checkpoint/2"}, path)
+    rewritten(path, {"format": "gfm-checkpoint/2"})
     with pytest.raises(UnreadableFileError, match="another version"):
         resumed(path, tiny_problem(), GradientDescent(lr=0.1))
 

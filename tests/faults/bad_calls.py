@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import resource
 import time
 from collections import Counter
@@ -90,6 +91,7 @@ class Door:
 
 def judge(door: Door, name: str, value: Any) -> str:
     """How the door answers a bad value: "refused" with one sentence of the package, or what is wrong."""
+    opened = _opened()
     before, begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     try:
         door.call(**{**door.good, name: value})
@@ -100,11 +102,17 @@ def judge(door: Door, name: str, value: Any) -> str:
         answer = f"raw {type(error).__name__}: {str(error)[:150]}"
     else:
         answer = "accepted"
+    if opened - _opened():  # a number was taken for a file that is open, and closed
+        return f"raw: a file of the process is closed; {answer}"
     if time.process_time() - begin > 2.0:
         return f"slow: {answer}"
     if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before > 200_000:
         return f"large: {answer}"
     return answer
+
+
+def _opened() -> set[str]:
+    return set(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else set()
 
 
 def table(answers: Mapping[str, list[str]]) -> str:

@@ -109,7 +109,7 @@ def test_damaged_entries_are_noticed_and_recomputed(tmp_path, damage):
 
 def test_a_store_that_is_a_file_is_refused_before_any_work(tmp_path):
     (tmp_path / "store").write_text("a file")
-    with pytest.raises(InputError, match="cannot be stored"):
+    with pytest.raises(InputError, match="store cannot be written"):
         obtain(Double(), tmp_path / "store")
     assert not calls
 

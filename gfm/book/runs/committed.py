@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import NamedTuple
 
 from gfm.book.paths import PROFILES, build_folder
 from gfm.book.register import Register
+from gfm.book.runs import records
 from gfm.book.runs.notebooks import Notebook
 from gfm.book.runs.plans import executed
 from gfm.book.verdicts import verdict_file
 from gfm.checks import known
 from gfm.errors import InputError, UnreadableFileError
+from gfm.files import read_json, replacing
 from gfm.store import Store
 
 __all__ = ["MOST_BYTES", "MOST_OF_ONE", "Kept", "keep"]
@@ -35,7 +36,7 @@ def keep(register: Register, name: str, profile: str) -> Kept:
 
     Raises:
         UnknownNameError: The profile is unknown.
-        UnreadableFileError: The notebook has not been run under this profile.
+        UnreadableFileError: The notebook has not been run under this profile, or a file of the run is damaged.
         InputError: All kept results together would exceed 30 MB.
     """
     known("profile", profile, PROFILES)
@@ -44,16 +45,18 @@ def keep(register: Register, name: str, profile: str) -> Kept:
     if not run.is_file():
         raise UnreadableFileError(f"{notebook.name} has not been run under {profile}: "
                                   f"gfm run {notebook.stem} --profile {profile}")
+    if wrong := records.damage(run):
+        raise UnreadableFileError(f"The run of {notebook.name} under {profile} is not whole ({wrong}); run it again.")
     build, target = build_folder(register.root) / profile, register.root / "book" / "results" / profile
-    pairs, left_out = [(run, target / "run" / notebook.name)], []
-    for kind in ("figures", "data"):
-        folder = build / kind / notebook.stem
-        pairs += [(f, target / kind / notebook.stem / f.name) for f in sorted(folder.glob("*"))]
-    for entry in (e for e in register.shown_in(notebook.name) if e.claims):
+    shown, left_out = register.shown_in(notebook.name), []
+    written = [records.place(run), *records.written(run, [e.id for e in shown])]
+    pairs = [(f, target / f.relative_to(build)) for f in written]
+    for entry in (e for e in shown if e.claims):
         verdicts = verdict_file(register.root, profile, entry.id)
-        pairs.append((verdicts, target / "verdicts" / verdicts.name))
-        for result in json.loads(verdicts.read_text(encoding="utf-8"))["results"]:
+        for result in read_json(verdicts, "a whole verdict file", sealed=True)["results"]:
             stored = Store().entry(result["experiment"], result["key"])
+            if stored.exists():
+                Store().load(result["experiment"], result["key"])
             files = [f for f in sorted(stored.glob("*")) if f.is_file()]
             if sum(f.stat().st_size for f in files) > MOST_OF_ONE:
                 left_out.append(f"{result['experiment']} {result['key']}")
@@ -62,8 +65,8 @@ def keep(register: Register, name: str, profile: str) -> Kept:
             pairs += [(f, place / f.name) for f in files]
     _fits(register.root / "book" / "results", pairs)
     for old, new in pairs:
-        new.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(old, new)
+        with replacing(new) as partial:
+            shutil.copyfile(old, partial)
     return Kept([new for _, new in pairs], left_out)
 
 

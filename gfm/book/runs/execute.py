@@ -1,23 +1,32 @@
 """Run one notebook through papermill: with given parameters into another file, or in place with its own.
 
-A build runs ``python -m gfm.book.runs.execute SOURCE TARGET < parameters.json``, one process per notebook, so
-that several run in parallel and a crash stops only one.
+A build runs ``python -m gfm.book.runs.execute SOURCE TARGET PID < parameters.json``, one process per notebook, so
+that several run in parallel and a crash stops only one. That process ends, and its kernel with it, when it is told to
+or when the build is gone.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
+import signal
 import sys
+import tempfile
+import threading
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from gfm.errors import GfmError
-from gfm.files import write_text
+from gfm.files import read_json, write_text
 
-__all__ = ["NotebookFailed", "clean", "environment", "in_place", "with_parameters"]
+__all__ = ["STOPPED", "NotebookFailed", "clean", "environment", "in_place", "with_parameters"]
 
+STOPPED = 143
+"""The exit code of a process that was told to stop."""
 _LANGUAGE = {"name": "python"}
 _KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
@@ -62,7 +71,7 @@ def with_parameters(source: Path, target: Path, parameters: dict[str, Any]) -> N
         except RuntimeError as failure:
             if not left or "before replying" not in str(failure):
                 raise
-    ran = nbformat.from_dict(clean(json.loads(scratch.read_text(encoding="utf-8"))))
+    ran = nbformat.from_dict(clean(read_json(scratch, "a notebook")))
     write_text(target, nbformat.writes(ran, version=4).rstrip("\n") + "\n")  # lines split and keys sorted
     scratch.unlink()
 
@@ -102,12 +111,40 @@ def clean(notebook: dict[str, Any]) -> dict[str, Any]:
     return notebook
 
 
+def _stops_with(parent: int) -> None:
+    """End this process and its kernel at once if it is told to, or if its parent is gone.
+
+    A kernel would notice that its own parent is gone, but this process lies between it and the build.
+    """
+    folder = tempfile.tempdir = tempfile.mkdtemp(prefix="gfm-")  # a kernel's connection file comes to lie here
+
+    def stop(*_: Any) -> None:
+        import psutil
+
+        for child in psutil.Process().children(recursive=True):
+            child.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(STOPPED)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.3)
+        stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    if parent > 1:
+        threading.Thread(target=watch, daemon=True).start()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
 def main() -> int:
     """The process that a build starts."""
+    _stops_with(int(sys.argv[3]))
     source, target = map(Path, sys.argv[1:3])
     try:
         with_parameters(source, target, json.load(sys.stdin))
-    except NotebookFailed as error:
+    except GfmError as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import ast
-import json
 import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from gfm.book.paths import PROFILES
 from gfm.checks import known
 from gfm.errors import InputError, UnknownNameError, UnreadableFileError
+from gfm.files import parse_yaml, read_json, read_yaml
 
 __all__ = ["NoSuchProfile", "Notebook", "profile_parameters"]
 
@@ -34,8 +32,8 @@ class Notebook:
     def __init__(self, root: Path, name: str | Path) -> None:
         self.path, self.name = _find(root, name)
         try:
-            self.cells = json.loads(self.path.read_text(encoding="utf-8"))["cells"]
-        except (ValueError, KeyError, TypeError) as error:
+            self.cells = read_json(self.path, "a notebook")["cells"]
+        except (KeyError, TypeError) as error:
             raise UnreadableFileError(f"{self.name} is not a notebook.") from error
         self.defaults = self._parameters()
 
@@ -90,7 +88,7 @@ def profile_parameters(root: Path, notebook: Notebook, profile: str) -> dict[str
     if profile == "smoke":
         return {}
     file = root / "notebooks" / "profiles.yml"
-    table = (yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None) or {}
+    table = (read_yaml(file) if file.is_file() else None) or {}
     entry = (table.get(notebook.name) or {}).get(profile)
     if entry is None:
         raise NoSuchProfile(f"{notebook.name} has no profile {profile!r} in notebooks/profiles.yml.")
@@ -153,8 +151,8 @@ def _typed(name: str, text: str, default: Any) -> Any:
         elif isinstance(default, float):
             value = float(text)
         else:
-            value = yaml.safe_load(text)
-    except (ValueError, KeyError, yaml.YAMLError) as error:
+            value = parse_yaml(text)
+    except (ValueError, KeyError) as error:
         raise InputError(_wrong(name, text, default)) from error
     _check_type(name, value, default, text)
     return value

@@ -1,13 +1,14 @@
 """Runs of notebooks by profile: which are current, why others are not, and running the latter.
 
 Next to each executed notebook (``build/<profile>/run/...ipynb``) is a JSON file with digests of everything it
-depends on: the notebook's text, its parameters, the modules of the package it uses, its register entry.
+depends on: the notebook's text, its parameters, the modules of the package it uses, its register entry; and of all that
+it wrote: itself, figures, data, verdicts (:mod:`gfm.book.runs.records`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -21,12 +22,13 @@ from tqdm import tqdm
 
 from gfm.book.paths import build_folder
 from gfm.book.register import Register
-from gfm.book.runs.execute import environment
+from gfm.book.runs import records
+from gfm.book.runs.execute import STOPPED, environment
 from gfm.book.runs.handover import Handover
 from gfm.book.runs.notebooks import Notebook, profile_parameters, source_of
-from gfm.book.verdicts import load, verdict_file
-from gfm.errors import UnreadableFileError
-from gfm.files import write_text
+from gfm.book.verdicts import verdict_file
+from gfm.errors import GfmError, UnreadableFileError
+from gfm.files import digest_of, locked, sha, write_text
 from gfm.store import source
 
 __all__ = ["Outcome", "Plan", "executed", "plan", "run_all"]
@@ -44,6 +46,7 @@ class Plan:
     parameters: dict[str, Any]
     target: Path
     fingerprint: dict[str, Any]
+    verdicts: tuple[str, ...]  # the elements whose claims it judges, or which it records
     why: str
     only_stored: bool = False  # compute nothing
 
@@ -84,43 +87,77 @@ def plan(register: Register, name: str | Path, profile: str, overrides: Sequence
         profile = parameters["profile"] = "custom"
     target = executed(register.root, profile, notebook.name)
     now = _fingerprint(register, notebook, parameters)
-    return Plan(notebook, profile, parameters, target, now, _why(register, notebook.name, now, target, profile))
+    judged = tuple(e.id for e in register.shown_in(notebook.name))
+    why = _why(register, notebook.name, now, target, profile)
+    return Plan(notebook, profile, parameters, target, now, judged, why)
 
 
 def run_all(plans: Sequence[Plan], jobs: int = 2, title: str = "Running") -> list[Outcome]:
-    """Run plans in parallel, each in its own process; on a terminal, a progress bar shows how far each one is."""
+    """Run plans in parallel, each in its own process; on a terminal, a progress bar shows how far each one is.
+
+    If this process is interrupted, the notebooks stop too.
+    """
+    running: set[subprocess.Popen[str]] = set()
     with ThreadPoolExecutor(max(1, jobs)) as pool, \
             tqdm(total=len(plans), unit="notebook", desc=title, dynamic_ncols=True, disable=None) as bar:
-        runs = {pool.submit(_run, item): item for item in plans}
+        runs = {pool.submit(_run, item, running): item for item in plans}
         left = set(runs)
-        while left:
-            busy = [item for run, item in runs.items() if run.running()]
-            bar.set_postfix_str(", ".join(item.notebook.stem + item.handover.percent() for item in busy))
-            ended, left = wait(left, timeout=1.0, return_when=FIRST_COMPLETED)
-            for outcome in (run.result() for run in ended):
-                word = f"FAILED ({outcome.error})" if outcome.error else f"{outcome.seconds:.0f} s"
-                bar.write(f"  {outcome.plan.notebook.name}: {word}")
-                bar.update()
+        try:
+            while left:
+                busy = [item for run, item in runs.items() if run.running()]
+                bar.set_postfix_str(", ".join(item.notebook.stem + item.handover.percent() for item in busy))
+                ended, left = wait(left, timeout=1.0, return_when=FIRST_COMPLETED)
+                for outcome in (run.result() for run in ended):
+                    word = f"FAILED ({outcome.error})" if outcome.error else f"{outcome.seconds:.0f} s"
+                    bar.write(f"  {outcome.plan.notebook.name}: {word}")
+                    bar.update()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in tuple(running):
+                process.terminate()
+            raise
     return [run.result() for run in runs]
 
 
-def _run(item: Plan) -> Outcome:
-    item.target.parent.mkdir(parents=True, exist_ok=True)
-    record = item.target.with_suffix(".run.json")
-    record.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "gfm.book.runs.execute", str(item.notebook.path), str(item.target)]
+def _run(item: Plan, running: set[subprocess.Popen[str]]) -> Outcome:
+    start, before = time.perf_counter(), digest_of(records.place(item.target))
+    try:
+        with locked(item.target.with_name(f".{item.notebook.stem}.lock")):
+            if digest_of(records.place(item.target)) != before and records.agrees(item.target, item.fingerprint):
+                return Outcome(item, time.perf_counter() - start)  # another build has just run it
+            return _run_alone(item, running)
+    except (GfmError, OSError) as error:  # nothing can be written there
+        return Outcome(item, 0.0, str(error))
+
+
+def _run_alone(item: Plan, running: set[subprocess.Popen[str]]) -> Outcome:
+    record, failed = records.place(item.target), records.failure(item.target)
+    scratch = [Path(item.handover.progress_file), item.target.with_suffix(".failed.ipynb")]
+    for old in (record, failed, *scratch):
+        old.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "gfm.book.runs.execute", str(item.notebook.path), str(item.target),
+               str(os.getpid())]
     start = time.perf_counter()
     env = environment() | item.handover.environment()
-    run = subprocess.run(command, input=json.dumps(item.parameters), env=env, text=True,
-                         capture_output=True, cwd=item.notebook.path.parent)
-    Path(item.handover.progress_file).unlink(missing_ok=True)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env,
+                               text=True, cwd=item.notebook.path.parent)
+    running.add(process)
+    try:
+        told = process.communicate(json.dumps(item.parameters))[1]
+    finally:
+        running.discard(process)
+        scratch[0].unlink(missing_ok=True)
     seconds = round(time.perf_counter() - start, 1)
-    item.target.with_suffix(".log").write_text(run.stderr, encoding="utf-8")
-    if run.returncode:
-        lines = [line for line in run.stderr.strip().splitlines() if line.strip()]
-        return Outcome(item, seconds, lines[-1] if lines else "it ended without a message")
-    known = {**item.fingerprint, "seconds": seconds}
-    write_text(record, json.dumps(known, indent=1) + "\n")
+    write_text(item.target.with_suffix(".log"), told)
+    if process.returncode:
+        lines = [line for line in told.strip().splitlines() if line.strip()]
+        error = lines[-1] if lines else "it ended without a message"
+        if process.returncode < 0 or process.returncode == STOPPED:
+            error = "it was stopped"
+            scratch[1].unlink(missing_ok=True)
+        write_text(failed, error + "\n")
+        return Outcome(item, seconds, error)
+    records.write(item.target, {**item.fingerprint, "seconds": seconds}, item.verdicts)
     return Outcome(item, seconds)
 
 
@@ -133,17 +170,14 @@ def _fingerprint(register: Register, notebook: Notebook, parameters: dict[str, A
 
 
 def _why(register: Register, name: str, now: dict[str, Any], target: Path, profile: str) -> str:
-    try:
-        then = json.loads(target.with_suffix(".run.json").read_text(encoding="utf-8"))
-        known = target.is_file() and set(now) <= set(then)
-    except (OSError, ValueError, TypeError):
-        known = False
-    if not known:
+    if not records.place(target).is_file() or not target.is_file():
         return "it has not been run"
     try:
-        json.loads(target.read_text(encoding="utf-8"))["cells"]
-    except (OSError, ValueError, TypeError, KeyError):
-        return "its executed notebook cannot be read"
+        then = records.read(target)
+    except UnreadableFileError:
+        return records.damage(target)
+    if not set(now) <= set(then):
+        return "it has not been run"
     for part, why in _CHANGED.items():
         if then[part] != now[part]:
             return why
@@ -155,12 +189,8 @@ def _why(register: Register, name: str, now: dict[str, Any], target: Path, profi
     for entry in (e for e in register.shown_in(name) if e.claims):
         if not verdict_file(register.root, profile, entry.id).is_file():
             return f"the verdicts of {entry.id} are missing"
-        try:
-            load(register, entry, profile)
-        except UnreadableFileError:
-            return f"the verdicts of {entry.id} cannot be read"
-    return ""
+    return records.damage(target, then)
 
 
 def _sha(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    return sha(json.dumps(value, sort_keys=True))

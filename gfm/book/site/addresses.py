@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-import yaml
+from gfm.files import read_yaml
 
 __all__ = ["addresses", "page_address", "root_of"]
 
 
 def addresses(root: Path) -> tuple[str, str]:
     """The public addresses of the book and of its repository in ``book/_config.yml`` ('' where there is none)."""
-    config = yaml.safe_load((root / "book" / "_config.yml").read_text(encoding="utf-8"))["sphinx"]["config"]
+    config = read_yaml(root / "book" / "_config.yml")["sphinx"]["config"]
     return config["html_baseurl"], config["html_theme_options"]["repository_url"]
 
 

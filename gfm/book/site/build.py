@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import shutil
 import subprocess
@@ -15,6 +13,7 @@ import yaml
 
 from gfm.book.paths import PROFILES, build_folder
 from gfm.book.register import Register
+from gfm.book.runs import records
 from gfm.book.runs.notebooks import Notebook, profile_parameters
 from gfm.book.runs.plans import executed
 from gfm.book.site import guards, overview
@@ -30,6 +29,7 @@ from gfm.book.site.status import status_page
 from gfm.book.site.tidy import tidy
 from gfm.book.verdicts import load
 from gfm.errors import GfmError, RegisterError
+from gfm.files import digest_of, locked, read_json, sha, write_text
 
 __all__ = ["Site", "build_site", "picture"]
 
@@ -67,29 +67,37 @@ def build_site(register: Register, profiles: tuple[str, ...] = PROFILES) -> Site
     source, html = folder / "src", folder / "html"
     site = Site(html / "index.html")
     stamp = folder / "built.sha256"
+    with locked(folder / ".lock"):
+        _build(register, profiles, site, source, stamp)
+    return site
+
+
+def _build(register: Register, profiles: tuple[str, ...], site: Site, source: Path, stamp: Path) -> None:
+    html = site.index.parent
     shutil.rmtree(source, ignore_errors=True)
     _stage(register, source, profiles, site)
     digest = _digest(source)
-    if not site.index.is_file() or not stamp.is_file() or stamp.read_text() != digest:
+    if not stamp.is_file() or stamp.read_bytes() != f"{digest} {_tree(html)}".encode():
         stamp.unlink(missing_ok=True)
-        _sphinx(source, folder)
+        _sphinx(source, source.parent)
         tidy(html)
-        stamp.write_text(digest)
+        write_text(stamp, f"{digest} {_tree(html)}")
     else:
         site.reused = True
     site.problems += guards.missing_pages(register, html) + check_site(html, root_of(addresses(register.root)[0]))
     if site.problems:
         stamp.unlink(missing_ok=True)  # pages with faults are not reused
-    return site
 
 
 def _digest(source: Path) -> str:
     """Digest of all staged files, of the builders' versions, and of the package, whose docstrings are shown too."""
-    total = hashlib.sha256(str(guards.builders()).encode())
-    for folder, pattern in ((source, "*"), (Path(__file__).parents[2], "*.py")):
-        for file in sorted(f for f in folder.rglob(pattern) if f.is_file()):
-            total.update(f"{file.relative_to(folder)} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
-    return total.hexdigest()
+    return sha(f"{guards.builders()} {_tree(source)} {_tree(Path(__file__).parents[2], '*.py')}")
+
+
+def _tree(folder: Path, pattern: str = "*") -> str:
+    """Digest of all files in a folder."""
+    files = sorted(f for f in folder.rglob(pattern) if f.is_file())
+    return sha("\n".join(f"{file.relative_to(folder)} {digest_of(file)}" for file in files))
 
 
 def _stage(register: Register, source: Path, profiles: tuple[str, ...], site: Site) -> None:
@@ -136,7 +144,7 @@ def picture(register: Register, source: Path, profiles: dict[str, str]) -> str:
         return ""
     from gfm.figures.front import sharpness  # matplotlib only where something is drawn
 
-    (source / "front.svg").write_bytes(sharpness(json.loads(file.read_text(encoding="utf-8"))))
+    (source / "front.svg").write_bytes(sharpness(read_json(file, "the data of a figure")))
     return (f"```{{figure}} front.svg\n:alt: {_ALT}\n:width: 100%\n"
             f":target: notebooks/{Path(name).with_suffix('.html').as_posix()}\n\n{_CAPTION}\n```")
 
@@ -147,10 +155,11 @@ def _pages(register: Register, name: str, source: Path, profiles: tuple[str, ...
     if not committed.is_file():
         site.problems.append(f"the register names notebooks/{name}, which does not exist")
         return ()
-    runs = {p: run for p in profiles if (run := _run_of(register, p, name))}
+    runs = {p: run for p in profiles if (run := _run_of(register, p, name, site))}
     profile = next((p for p in ("book", "smoke") if p in runs), "smoke")
     site.profiles[name] = profile
-    pages = [_page(register, name, source, profile, runs.get(profile, committed))]
+    first = _page(register, name, source, profile, runs.get(profile, committed))
+    pages = [replace(first, head=first.head + _failed(register, profiles, name))]
     site.problems += guards.what_a_run_lacks(register, name, profile, runs.get(profile, committed))
     if "paper" in runs:
         site.problems += guards.what_a_run_lacks(register, name, "paper", runs["paper"])
@@ -167,10 +176,27 @@ def _changes(register: Register, name: str, one: str, other: str) -> tuple[tuple
     return (("parameter", one, other), *rows) if rows else ()
 
 
-def _run_of(register: Register, profile: str, name: str) -> Path | None:
-    """The executed notebook of a profile: this build's, else the committed one."""
+def _run_of(register: Register, profile: str, name: str, site: Site) -> Path | None:
+    """The executed notebook of a profile: this build's, else the committed one; none whose files are damaged."""
     kept = register.root / "book" / "results" / profile / "run" / name
-    return next((p for p in (executed(register.root, profile, name), kept) if p.is_file()), None)
+    for run in (executed(register.root, profile, name), kept):
+        if run.is_file() and not records.failure(run).is_file():
+            if not (wrong := records.damage(run)):
+                return run
+            site.problems.append(f"notebooks/{name} ({profile}) is not shown as it ran: {wrong}")
+    return None
+
+
+def _failed(register: Register, profiles: tuple[str, ...], name: str) -> str:
+    """What the page says of runs that failed."""
+    told = ""
+    for profile in profiles:
+        file = records.failure(executed(register.root, profile, name))
+        if file.is_file():
+            error = " ".join(file.read_text(encoding="utf-8", errors="replace").replace("`", "'").split())[:500]
+            told += (f"\n\n```{{warning}}\nThe last run under the profile *{profile}* failed, so this page shows an "
+                     f"earlier one.\n\n` {error} `\n```")
+    return told
 
 
 def _page(register: Register, name: str, source: Path, profile: str, run: Path, suffix: str = "") -> Page:

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from gfm.book.register import Register
+from gfm.files import read_yaml
 
 __all__ = ["index_entries", "table_of_contents"]
 
@@ -79,4 +78,4 @@ def _name(notebook: str) -> str:
 
 
 def _read(register: Register) -> dict[str, Any]:
-    return yaml.safe_load((register.root / "book" / "contents.yml").read_text(encoding="utf-8"))
+    return read_yaml(register.root / "book" / "contents.yml")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 from gfm.book.outputs import Figure, Output, Table, Verdicts
 from gfm.book.register import Register
 from gfm.book.runs.notebooks import source_of
+from gfm.files import read_json
 from gfm.store.provenance import installed
 
 __all__ = ["builders", "missing_pages", "other_builders", "what_a_run_lacks"]
@@ -46,7 +46,7 @@ def what_a_run_lacks(register: Register, name: str, profile: str, run: Path) -> 
         profile: the run's profile, named in the sentences.
         run: the executed (or committed) notebook.
     """
-    cells = [c for c in json.loads(run.read_text(encoding="utf-8"))["cells"]
+    cells = [c for c in read_json(run, "a notebook")["cells"]
              if c["cell_type"] == "code" and source_of(c).strip()]
     outputs = [o for c in cells for o in c.get("outputs", ())]
     shown = [Output.read(o) for o in outputs]

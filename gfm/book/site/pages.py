@@ -20,6 +20,7 @@ from gfm.book.outputs import Caption, Figure, Output, Table, Verdicts
 from gfm.book.runs.notebooks import joined, source_of
 from gfm.book.verdicts import VERDICTS
 from gfm.errors import RegisterError
+from gfm.files import read_json
 
 __all__ = ["Page", "make_page"]
 
@@ -81,7 +82,7 @@ def make_page(page: Page, beside: Page | None = None) -> dict[str, Figure | Tabl
     Raises:
         RegisterError: An image has no alt text, or a name is used twice on the page.
     """
-    notebook = json.loads(page.run.read_text(encoding="utf-8"))
+    notebook = read_json(page.run, "a notebook")
     shown: dict[str, Figure | Table] = {}
     cells: list[dict[str, Any]] = []
     titled = False
@@ -126,7 +127,7 @@ def make_page(page: Page, beside: Page | None = None) -> dict[str, Figure | Tabl
 
 def _beside(page: Page, shown: dict[str, Figure | Table]) -> list[dict[str, Any]]:
     """What another run shows, without its code, under a heading of its own."""
-    notebook = json.loads(page.run.read_text(encoding="utf-8"))
+    notebook = read_json(page.run, "a notebook")
     rows = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in page.changes]
     table = "\n".join(["\n\nWhat differs:\n", *rows[:1], "|---|---|---|", *rows[1:]]) if rows else ""
     cells = [_markdown(f"## The same under the profile *paper*\n\n{page.head}{table}")]
