@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gfm.errors import InputError, UnknownNameError
 
-if TYPE_CHECKING:
-    import torch
-
-__all__ = [
-    "MOST_SEED", "arguments", "flag", "floating", "function", "known", "number", "one_of", "place", "seed", "several",
-    "whole",
-]
+__all__ = ["MOST_SEED", "flag", "known", "number", "one_of", "place", "whole"]
 
 MOST_SEED = 2**64 - 1
 """The largest seed that torch's generators take."""
@@ -67,69 +60,6 @@ def flag(name: str, value: object) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise InputError(f"{name} must be True or False, but it is {value!r}")
     return bool(value)
-
-
-def seed(value: object) -> int:
-    """``value`` as an int if it is a seed: a whole number from 0 to ``MOST_SEED``.
-
-    Raises:
-        InputError: The value is anything else.
-    """
-    return whole("seed", value, 0, MOST_SEED)
-
-
-def function(name: str, value: object) -> None:
-    """Check that a value can be called.
-
-    Raises:
-        InputError: It cannot.
-    """
-    if not callable(value):
-        raise InputError(f"{name} must be a function, but it is {value!r}")
-
-
-def several(name: str, value: object) -> tuple[int, ...]:
-    """``value`` as a tuple of ints if it is a sequence of whole numbers of at least 1.
-
-    Raises:
-        InputError: The value is anything else.
-    """
-    if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, (str, bytes)):
-        raise InputError(f"{name} must be a sequence of whole numbers, but it is {value!r}")
-    return tuple(whole(f"each of {name}", entry, 1) for entry in value)
-
-
-def floating(name: str, value: object) -> torch.dtype:
-    """``value`` if it is a floating dtype of torch.
-
-    Raises:
-        InputError: The value is anything else.
-    """
-    import torch  # slow to import, and most commands need none
-
-    if not isinstance(value, torch.dtype) or not value.is_floating_point:
-        raise InputError(f"{name} must be a floating dtype such as torch.float64, but it is {value!r}")
-    return value
-
-
-def arguments(signature: inspect.Signature, given: Mapping[str, Any]) -> None:
-    """Check the sizes and switches among arguments by their annotations, which are texts: int, bool, float, sequences.
-
-    An int must be at least 1, a float finite.
-
-    Raises:
-        InputError: A value is of another kind, or out of range.
-    """
-    for name, value in given.items():
-        match str(signature.parameters[name].annotation):
-            case "int":
-                whole(name, value, 1)
-            case "bool":
-                flag(name, value)
-            case "float":
-                number(name, value, math.isfinite, "a finite number")
-            case "Sequence[int]" | "tuple[int, int, int]" | "tuple[int, ...]":
-                several(name, value)
 
 
 def place(name: str, value: object) -> Path:

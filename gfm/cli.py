@@ -93,13 +93,14 @@ def publish(
     folder: Annotated[str, typer.Argument(help="where to put the pages; an earlier publication is replaced")],
 ) -> None:
     """Lay out the pages that were built as a folder for any static host, with checksums."""
+    from pathlib import Path
+
     from gfm.book import Register
     from gfm.book.paths import build_folder
     from gfm.book.site.publish import publish as lay_out
-    from gfm.checks import place
 
     root = Register.load().root
-    problems = lay_out(root, build_folder(root) / "site", place("the folder", folder))
+    problems = lay_out(root, build_folder(root) / "site", Path(folder))
     for problem in problems:
         print(f"gfm: {problem}", file=sys.stderr)
     if problems:
@@ -278,8 +279,6 @@ def _compute_on(device: str | None) -> None:
     from gfm.device import VARIABLE, chosen
 
     if device is not None:
-        if not device.strip():
-            raise InputError("--device names no device: say auto, cpu, cuda or mps.")
         os.environ[VARIABLE] = device
     if os.environ.get(VARIABLE):
         import torch

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from gfm.checks import floating, number, whole
-from gfm.checks import seed as a_seed
+from gfm.checks import number
 from gfm.data.dataset import Dataset, one_hot
 from gfm.errors import InputError
 
@@ -39,8 +38,6 @@ def image_dataset(
     Raises:
         InputError: n, classes, targets or noise are impossible.
     """
-    n, classes = whole("n", n, 1), whole("classes", classes, 2)
-    dtype = floating("dtype", dtype)
     noise = number("noise", noise, lambda x: 0 <= x <= 1, "a share, from 0 to 1")
     images, labels = archive
     chosen = _first_of_each_class(labels, n, classes, name)
@@ -52,7 +49,7 @@ def image_dataset(
     train = images[chosen].astype(np.float64)
     mean = train.mean(axis=(0, 2, 3), keepdims=True)
     spread = train.std(axis=(0, 2, 3), keepdims=True)
-    generator = np.random.default_rng(a_seed(seed))
+    generator = np.random.default_rng(seed)
     order = generator.permutation(len(train))
     given = labels[chosen][order]
     if noise:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from gfm.checks import floating, number, whole
-from gfm.checks import seed as a_seed
 from gfm.data.dataset import Dataset
 from gfm.data.selection import target_tensor
+from gfm.errors import InputError
 
 __all__ = ["moons", "waves"]
 
@@ -30,9 +29,9 @@ def moons(
     Raises:
         InputError: n is below 2, noise is negative, or ``targets`` is unknown.
     """
-    n, dtype = whole("n", n, 2), floating("dtype", dtype)
-    noise = number("noise", noise, lambda x: 0 <= x < np.inf, "a number of at least 0")
-    rng = np.random.default_rng(a_seed(seed))
+    if n < 2 or noise < 0:
+        raise InputError(f"n must be at least 2 and noise at least 0, not {n} and {noise}.")
+    rng = np.random.default_rng(seed)
     drawn = [_half_circles(n // 2, noise, rng) for _ in range(2)]
     (x, y), (tx, ty) = [(torch.from_numpy(a).to(dtype), target_tensor(b, targets, 2, dtype)) for a, b in drawn]
     return Dataset("moons", x, y, 2 if y.ndim == 1 else y.shape[1], tx, ty)
@@ -63,12 +62,11 @@ def waves(
     same size.
 
     Raises:
-        InputError: n is below 2, dims or terms is below 1, or ``frequency`` is not above 0.
+        InputError: n is below 2, or dims or terms is below 1.
     """
-    n, dims, terms = whole("n", n, 2), whole("dims", dims, 1), whole("terms", terms, 1)
-    frequency = number("frequency", frequency, lambda x: 0 < x < np.inf, "a number above 0")
-    dtype = floating("dtype", dtype)
-    rng = np.random.default_rng(a_seed(seed))
+    if n < 2 or dims < 1 or terms < 1:
+        raise InputError(f"n={n}, dims={dims}, terms={terms}: need n >= 2, dims and terms >= 1.")
+    rng = np.random.default_rng(seed)
     directions = rng.standard_normal((dims, terms)) / np.sqrt(dims)
     phases = rng.uniform(0, 2 * np.pi, terms)
     x = rng.standard_normal((2 * n, dims))

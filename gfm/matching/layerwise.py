@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gfm.checks import MOST_SEED, number, whole
+from gfm.checks import number, whole
 from gfm.errors import InputError, NumericalError
 from gfm.forecasting.base import Forecaster, register
 from gfm.forecasting.report import FitReport
@@ -57,7 +57,7 @@ class Tuning:
     def __post_init__(self) -> None:
         whole("steps", self.steps, 1)
         whole("rounds", self.rounds, 0)
-        whole("seed", self.seed, 0, MOST_SEED)
+        whole("seed", self.seed, 0)
         number("rate", self.rate, lambda rate: 0 < rate < np.inf, "a positive number")
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import nn
 
-from gfm.checks import several
 from gfm.errors import InputError
 from gfm.nets.activations import activation_layer
 from gfm.nets.registry import network
@@ -35,7 +34,7 @@ def mlp(dims: Sequence[int], activation: str = "gelu", *, bias: bool = True) -> 
         InputError: There are fewer than two widths, or one is below 1.
         UnknownNameError: The activation is unknown.
     """
-    if len(dims) < 2:
+    if len(dims) < 2 or any(int(d) != d or d < 1 for d in dims):
         raise InputError(f"dims must be two or more whole widths of at least 1, not {tuple(dims)}.")
     layers: list[nn.Module] = [nn.Flatten()]
     for inputs, outputs in pairwise(map(int, dims)):
@@ -53,4 +52,4 @@ def _for_shape(
     bias: bool = True,
     **start: Any,
 ) -> nn.Sequential:
-    return mlp((prod(input_shape), *several("hidden", hidden), outputs), activation, bias=bias, **start)
+    return mlp((prod(input_shape), *hidden, outputs), activation, bias=bias, **start)

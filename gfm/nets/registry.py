@@ -115,8 +115,8 @@ def build(
     architecture = _NETWORKS[name]
     if data is not None:
         input_shape = input_shape or tuple(data.inputs.shape[1:])
-        outputs = data.outputs if outputs is None else outputs
-        vocabulary = data.vocabulary if vocabulary is None else vocabulary
+        outputs = outputs or data.outputs
+        vocabulary = vocabulary or data.vocabulary
         if dtype is None and data.inputs.is_floating_point():
             dtype = data.inputs.dtype
     if input_shape is None or outputs is None:
@@ -133,7 +133,7 @@ def build(
         known(f"{name} option", option, keywords)
     if "steps" in keywords:  # the longest sequence that the network can take
         settings.setdefault("steps", input_shape[0])
-    return architecture.builder(**settings, dtype=torch.float32 if dtype is None else dtype, seed=seed)
+    return architecture.builder(**settings, dtype=dtype or torch.float32, seed=seed)
 
 
 def _check_shapes(name: str, takes: str, input_shape: tuple[int, ...], vocabulary: int | None) -> None:

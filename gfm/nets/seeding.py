@@ -11,8 +11,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from gfm.checks import arguments, floating
-from gfm.checks import seed as a_seed
+from gfm.checks import MOST_SEED, whole
 
 __all__ = ["seeded", "seeding"]
 
@@ -26,7 +25,7 @@ def seeding(seed: int) -> Iterator[None]:
     Raises:
         InputError: The seed is not a whole number from 0 to ``MOST_SEED``.
     """
-    a_seed(seed)
+    whole("seed", seed, 0, MOST_SEED)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
@@ -36,24 +35,20 @@ def seeded(build: Callable[..., Network]) -> Callable[..., Network]:
     """``build`` with two more keywords, ``dtype`` (float32) and ``seed`` (0) of the initial weights.
 
     The weights are drawn in float32 on the CPU and then converted, so that a seed gives the same weights in every
-    dtype. The caller's random state and default dtype are not changed. Sizes and switches are checked by their
-    annotations.
+    dtype. The caller's random state and default dtype are not changed.
     """
-    own = inspect.signature(build)
 
     @wraps(build)
-    def built(*shapes, dtype: torch.dtype = torch.float32, seed: int = 0, **options) -> Network:
-        arguments(own, own.bind(*shapes, **options).arguments)
-        floating("dtype", dtype)
+    def built(*arguments, dtype: torch.dtype = torch.float32, seed: int = 0, **options) -> Network:
         default = torch.get_default_dtype()
         with seeding(seed), torch.device("cpu"):
             torch.set_default_dtype(torch.float32)
             try:
-                return build(*shapes, **options).to(dtype)
+                return build(*arguments, **options).to(dtype)
             finally:
                 torch.set_default_dtype(default)
 
-    more = inspect.signature(built, follow_wrapped=False).parameters
+    own, more = inspect.signature(build), inspect.signature(built, follow_wrapped=False).parameters
     built.__signature__ = own.replace(  # type: ignore[attr-defined]
         parameters=[*own.parameters.values(), more["dtype"], more["seed"]]
     )

@@ -26,7 +26,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gfm.checks import flag, number
 from gfm.errors import InputError
 from gfm.optimizers.stability import edge_of_stability
 
@@ -55,13 +54,8 @@ class Filter:
     corrected: bool = False
 
     def __post_init__(self) -> None:
-        for coefficients in (self.n, self.d):
-            if not isinstance(coefficients, (tuple, list)):
-                raise InputError(f"coefficients of a filter must be a tuple of numbers, but they are {coefficients!r}")
-            for x in coefficients:
-                number("a coefficient of a filter", x, math.isfinite, "a finite number")
-        flag("corrected", self.corrected)
-        if not (self.n and self.d and self.d[0]):
+        numbers = [*self.n, *self.d]
+        if not (self.n and self.d and self.d[0] and all(math.isfinite(x) for x in numbers)):
             raise InputError(f"a filter needs finite coefficients, d_0 not zero, but they are {self.n} and {self.d}")
         if not all(math.isfinite(q) and q > 0 for q in (self._at(1.0), self._at(-1.0))):
             raise InputError("a filter must pass gradients, constant or of alternating sign, with a positive factor")

@@ -130,8 +130,6 @@ def check_data(inputs: Tensor, targets: Tensor, dtype: torch.dtype, device: torc
     for name, tensor in (("inputs", inputs), ("targets", targets)):
         if not isinstance(tensor, Tensor):
             raise InputError(f"{name} must be a torch tensor, but they are a {type(tensor).__name__}")
-        if tensor.is_meta or tensor.layout != torch.strided:
-            raise InputError(f"{name} must be an ordinary tensor with values, but they are meta, sparse or nested")
         if tensor.numel() == 0 or tensor.ndim == 0:
             raise InputError(f"{name} are empty; at least one example is needed")
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():

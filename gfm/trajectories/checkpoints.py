@@ -79,8 +79,6 @@ def read_checkpoints(
     """
     if order not in (None, "file"):
         raise InputError(f"order must be 'file' or None; got {order!r}.")
-    if not isinstance(pattern, str) or not pattern:
-        raise InputError(f"pattern must be a text such as '*.pt', but it is {pattern!r}")
     found = find(place("folder", folder), pattern, step)
     reference = None if module is None else _of_module(module)
     vectors: list[np.ndarray] = []

@@ -14,7 +14,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.utils.data import DataLoader
 
 from gfm.autograd import with_gradients
-from gfm.checks import MOST_SEED, flag, function, number, whole
+from gfm.checks import MOST_SEED, number, whole
 from gfm.errors import InputError, NumericalError, UnknownNameError
 from gfm.trajectories import resume
 from gfm.trajectories.arrays import as_array
@@ -105,10 +105,7 @@ def record(
         NumericalError: A run diverges.
         UnreadableFileError: The checkpoint is broken or belongs to another call.
     """
-    function("build", build)
-    function("loss", loss)
-    flag("states", states)
-    if optimizer not in tuple(OPTIMIZERS):  # a tuple: the name may be unhashable
+    if optimizer not in OPTIMIZERS:
         raise UnknownNameError(f"No optimizer {optimizer!r} here; use one of {list(OPTIMIZERS)}.")
     lr = number("lr", lr, lambda rate: 0 < rate < math.inf, "a positive number")
     runs, steps, checkpoint_every = (whole(name, value, 1) for name, value in (

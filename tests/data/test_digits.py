@@ -64,7 +64,7 @@ def test_noise_shuffles_the_labels_of_a_share_and_nothing_else():
         ({"n": 3, "classes": 4}, "too small"),
         ({"n": 4000, "classes": 4}, "smaller n"),
         ({"n": 100, "classes": 11}, "impossible"),
-        ({"n": 100, "classes": 1}, "at least 2"),
+        ({"n": 100, "classes": 1}, "impossible"),
         ({"n": 100, "classes": 4, "targets": "words"}, "one_hot"),
         ({"n": 100, "classes": 4, "targets": "signs"}, "two classes"),
         ({"n": 100, "classes": 4, "noise": 1.5}, "from 0 to 1"),

@@ -172,7 +172,7 @@ def test_a_filter_that_rotates_first_is_refused():
 
 @pytest.mark.parametrize(("options", "words"), [
     ({"n": ()}, "finite coefficients"), ({"d": (0.0, 1.0)}, "finite coefficients"),
-    ({"n": (float("nan"),)}, "a finite number"), ({"n": (1.0, -1.0)}, "must pass"),
+    ({"n": (float("nan"),)}, "finite coefficients"), ({"n": (1.0, -1.0)}, "must pass"),
     ({"d": (1.0, -1.0)}, "must pass"),
     ({"n": (-1.0,)}, "must pass"), ({"n": (0.5, 0.5)}, "must pass"),
     ({"n": (0.5, 0.3), "corrected": True}, "correction"), ({"d": (1.0, 0.5), "corrected": True}, "correction"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import math
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -112,16 +111,15 @@ def joined(text: str | list[str]) -> str:
 def _find(root: Path, name: str | Path) -> tuple[Path, str]:
     folder = (root / "notebooks").resolve()
     for candidate in (Path.cwd() / name, folder / name, folder / f"{name}.ipynb"):
-        if os.path.isfile(candidate):  # false, and no error, for a name that no file can have
+        if candidate.is_file():
             path = candidate.resolve()
             if not path.is_relative_to(folder):
                 raise UnreadableFileError(f"{name} does not lie in the project's folder notebooks/.")
             return path, path.relative_to(folder).as_posix()
-    matches = sorted(path for path in folder.rglob("*.ipynb") if path.stem == str(name).removesuffix(".ipynb"))
-    if len(matches) == 1:
+    matches = sorted(folder.rglob(f"{Path(name).stem}.ipynb")) if str(name).strip() else []
+    if len(matches) == 1 and "/" not in str(name):
         return matches[0], matches[0].relative_to(folder).as_posix()
-    shown = str(name) if len(str(name)) <= 80 else f"{str(name)[:80]}..."
-    raise UnreadableFileError(f"There is no notebook {shown!r}; `gfm status` lists them.")
+    raise UnreadableFileError(f"There is no notebook {str(name)!r}; `gfm status` lists them.")
 
 
 def _literals(code: str, where: str) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from gfm.book.site.addresses import addresses, root_of
 from gfm.book.site.links import check_site
-from gfm.checks import place
 from gfm.errors import InputError
 
 __all__ = ["SUMS", "checksums", "publish"]
@@ -38,10 +37,10 @@ def publish(root: Path, site: Path, target: Path) -> list[str]:
         InputError: There are no pages, faults were found in them, ``target`` holds something that was not published
             by this function, or it lies inside the built pages.
     """
-    html, target = site / "html", place("the folder", target).resolve()
+    html = site / "html"
     if not (html / "index.html").is_file() or not (site / "built.sha256").is_file():
         raise InputError("There are no pages without faults to be published: run `gfm build` first.")
-    if target == site.resolve() or site.resolve() in target.parents:
+    if target.resolve() == site.resolve() or site.resolve() in target.resolve().parents:
         raise InputError(f"{target} lies inside the pages that were built: name a folder elsewhere.")
     partial = target.with_name(f"{target.name}.partial")
     for folder in (target, partial):
