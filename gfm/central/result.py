@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gfm.checks import place
 from gfm.errors import InputError, UnknownNameError, UnreadableFileError
 from gfm.files import replacing
 
@@ -52,7 +53,7 @@ class Run:
     notes: list[str] = field(default_factory=list)
 
     def __getitem__(self, process: str) -> Series:
-        if process not in self.series:
+        if not isinstance(process, str) or process not in self.series:
             raise UnknownNameError(f"no process {process!r} in this run; it has {', '.join(self.series)}")
         return self.series[process]
 
@@ -111,7 +112,9 @@ class Run:
         Raises:
             InputError: The path does not end in .npz or cannot be written.
         """
-        path = Path(path)
+        path = place("path", path)
+        if path.is_dir():
+            raise InputError(f"{path} is a folder: name a file for the run")
         if path.suffix != ".npz":
             raise InputError(f"a run is saved as .npz, but the path is {path.name!r}")
         arrays, info = self.to_arrays()
@@ -129,11 +132,16 @@ class Run:
 
         Raises:
             UnreadableFileError: The file is missing, truncated or not a run.
+            InputError: ``path`` is no path.
         """
         try:
+            if not place("path", path).is_file():
+                raise UnreadableFileError(f"There is no file of a run at {path}.")
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             info = json.loads(str(arrays.pop("info")))
+        except GfmError:
+            raise
         except Exception as failure:
             raise UnreadableFileError(f"{path} is not a readable run ({failure}); run it again") from failure
         return cls.from_arrays(arrays, info)

@@ -84,6 +84,8 @@ def resampled(data: Trajectories, stride: int) -> Trajectories:
 def continued(data: Trajectories, forecast: Any) -> Trajectories:
     """See :meth:`Trajectories.continued`."""
     found = as_array(forecast, "The forecast")
+    if found.dtype.kind != "f":
+        raise InputError(f"A forecast must be floating point; got {found.dtype}.")
     if found.ndim != 3 or found.shape[::2] != (data.runs, data.parameters) or not found.shape[1]:
         raise InputError(
             f"A forecast of shape ({data.runs}, horizon, {data.parameters}) is needed; got {found.shape}."
