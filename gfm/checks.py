@@ -22,7 +22,7 @@ from gfm.errors import InputError, UnknownNameError
 
 __all__ = [
     "MOST", "MOST_SEED", "Whole", "amount", "annotated", "checked", "counts", "enough_memory", "flag", "floating",
-    "function", "instance", "known", "number", "one_of", "place", "whole", "writable",
+    "function", "instance", "known", "named_folder", "number", "one_of", "place", "whole", "writable",
 ]
 
 MOST_SEED = 2**64 - 1
@@ -216,6 +216,25 @@ def place(name: str, value: object) -> Path:
         except ValueError:  # a null, or what is no text
             pass
     raise InputError(f"{name} must be the path of a file or folder, but it is {_shown(value)}")
+
+
+def named_folder(variable: str) -> Path | None:
+    """The folder that an environment variable names, None if it is not set.
+
+    Raises:
+        InputError: It is no absolute path, or a file. (Notebooks run in folders of their own, so that a relative path
+            would name another place in each.)
+    """
+    text = os.environ.get(variable)
+    if not text:
+        return None
+    place(variable, text)
+    folder = Path(os.path.expanduser(text))
+    if not folder.is_absolute():
+        raise InputError(f"The environment variable {variable} must be an absolute path, but it is {text!r}")
+    if next(above for above in (folder, *folder.parents) if above.exists()).is_file():
+        raise InputError(f"The environment variable {variable} must name a folder, but {text!r} is or lies in a file")
+    return folder
 
 
 def writable(name: str, value: object) -> Path:

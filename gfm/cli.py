@@ -207,10 +207,15 @@ def forecast(
     key: Annotated[str | None, typer.Option(help="where the state dict is in a checkpoint")] = None,
 ) -> None:
     """Forecast weights from recorded ones: checkpoints in, trajectories or a checkpoint out."""
-    from gfm.checks import one_of
+    from gfm.checks import one_of, place
     from gfm.forecasters.files import forecast_files, save_as_read
 
     one_of("--as", as_, ("trajectories", "checkpoint"))
+    sources = [place(name, path).resolve() for name, path in (("the observed run", observed), ("--train", train),
+                                                              ("--model", model)) if path is not None]
+    for target in (output, save_model):
+        if target is not None and place("the output", target).resolve() in sources:
+            raise InputError(f"{target} is read: name another file for what is written.")
     given = {"pattern": pattern, "step": step, "key": key}
     reading = {name: value for name, value in given.items() if value is not None}
     found = forecast_files(observed, horizon, method, train, resample, model=model, save_model=save_model,

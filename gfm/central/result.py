@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gfm.checks import place
-from gfm.errors import InputError, UnknownNameError, UnreadableFileError
+from gfm.errors import GfmError, InputError, UnknownNameError, UnreadableFileError
 from gfm.files import replacing
 
 __all__ = ["Run", "Series"]

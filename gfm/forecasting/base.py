@@ -92,9 +92,9 @@ class Forecaster(ABC):
                 model is on the CPU in any case.
 
         Raises:
-            InputError: ``train`` or ``validation`` is not a Trajectories, ``train`` is too short for ``observed`` or has
-                uneven steps, the two differ in their numbers of states or parameters, ``max_weights`` is below 1 or
-                given to a forecaster that looks at all weights together, or the device is unknown or not available.
+            InputError: ``train`` or ``validation`` is not a Trajectories, ``train`` is too short for ``observed`` or
+                has uneven steps, the two differ in their numbers of states or parameters, ``max_weights`` is below 1
+                or given to a forecaster that looks at all weights together, or the device is unknown or not available.
         """
         where = usable(device)
         for part in (train,) if validation is None else (train, validation):
@@ -163,8 +163,8 @@ class Forecaster(ABC):
                 f"got {data.weights.shape[1]}."
             )
         if data is prefix and self.learns() and self.spacing != (data.stride,):
-            raise InputError(f"{self.name!r} was fitted to states {self.spacing[0]} steps apart, and those of the prefix are "
-                             f"{data.stride} apart: resample one of them.")
+            raise InputError(f"{self.name!r} was fitted to states {self.spacing[0]} steps apart, and those of the "
+                             f"prefix are {data.stride} apart: resample one of them.")
         if not self.coordinatewise and data.parameters != self.parameters:
             raise InputError(
                 f"{self.name!r} was fitted on {self.parameters} parameters and looks at all of them "

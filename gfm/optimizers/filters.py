@@ -60,8 +60,8 @@ class Filter:
             value = getattr(self, name)
             if not isinstance(value, (tuple, list)):
                 raise InputError(f"{name} must be a tuple of coefficients, but it is {value!r}")
-            object.__setattr__(self, name, tuple(
-                number(f"each of {name}", x, math.isfinite, "a finite number") for x in value))
+            what = f"a filter needs finite coefficients: each of {name}"
+            object.__setattr__(self, name, tuple(number(what, x, math.isfinite, "a finite number") for x in value))
         if not (self.n and self.d and self.d[0]):
             raise InputError(f"a filter needs finite coefficients, d_0 not zero, but they are {self.n} and {self.d}")
         if not all(math.isfinite(q) and q > 0 for q in (self._at(1.0), self._at(-1.0))):

@@ -102,9 +102,9 @@ class FromTensors:
             if not isinstance(value, Tensor) or not value.ndim:
                 raise InputError(f"{name} must be a tensor (n, ...); or give a DataLoader of both and targets=None.")
         self.inputs, self.targets, self.runs, self.size = ordinary(inputs), ordinary(targets), runs, batch
-        if per_run is None and inputs.shape[0] == targets.shape[0] == runs > 1 and min(inputs.ndim, targets.ndim) > 1:
-            raise InputError(f"inputs and targets of {runs} rows for {runs} runs are one data set per run, or one that all "
-                             "share: say per_run=True or per_run=False.")
+        if per_run is None and inputs.shape[0] == targets.shape[0] == runs and min(inputs.ndim, targets.ndim) > 1:
+            raise InputError(f"inputs and targets of {runs} rows for {runs} runs are one data set per run, or one "
+                             "that all share: say per_run=True or per_run=False.")
         self.own = per_run is not None and flag("per_run", per_run)
         if self.own and (inputs.ndim < 2 or targets.ndim < 2 or not inputs.shape[0] == targets.shape[0] == runs):
             raise InputError(f"With per_run=True, inputs and targets must be ({runs}, n, ...), but they are "

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import torch
 
 from gfm.checks import whole
 from gfm.errors import InputError
@@ -17,7 +18,9 @@ __all__ = ["concat", "continued", "resampled"]
 
 def concat(parts: Iterable[Trajectories]) -> Trajectories:
     """See :meth:`Trajectories.concat`."""
-    parts = list(parts) if isinstance(parts, Iterable) else [parts]
+    if not isinstance(parts, Iterable) or type(parts) is torch.Tensor:
+        parts = []
+    parts = list(parts)
     if not parts or not all(isinstance(part, Trajectories) for part in parts):
         raise InputError("concat takes a list of Trajectories, at least one.")
     first, meta = parts[0], parts[0].meta

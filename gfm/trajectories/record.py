@@ -68,7 +68,7 @@ def record(
 
     Args:
         build: makes a module; called once per run, with torch's generator seeded by (seed, run).
-        inputs: (n, ...) shared by all runs, or with ``per_run`` (runs, n, ...), one data set per run; or a ``DataLoader`` of pairs
+        inputs: (n, ...) shared by all runs, or (runs, n, ...) with ``per_run``; or a ``DataLoader`` of pairs
             (inputs, targets), over which each run makes its own passes, with every random draw seeded by seed, run,
             pass and batch. Its workers are not used.
         targets: likewise; None with a ``DataLoader``.
@@ -110,7 +110,7 @@ def record(
         UnreadableFileError: The checkpoint is broken or belongs to another call.
     """
     known("optimizer", optimizer, OPTIMIZERS)
-    function("build", build, "a function that makes a module")
+    function("build", None if isinstance(build, nn.Module) else build, "a function that makes a module")
     function("loss", loss, "a function of (outputs, targets)")
     states = flag("states", states)
     if progress is not None:
@@ -264,10 +264,11 @@ def _options(optimizer: str, lr: float, options: dict[str, Any]) -> dict[str, An
     usual = inspect.signature(cls).parameters
     for name, value in options.items():
         if name not in usual:
-            raise InputError(f"{optimizer} has no option {name!r}; it has {', '.join(sorted(usual.keys() - {'params'}))}.")
+            known_ones = ", ".join(sorted(usual.keys() - {"params"}))
+            raise InputError(f"{optimizer} has no option {name!r}; it has {known_ones}.")
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             number(name, value, math.isfinite, "a finite number")
-        if isinstance(usual[name].default, float) and isinstance(value, bool):
+        if isinstance(value, bool) and not isinstance(usual[name].default, (bool, type(None))):
             raise InputError(f"{name} must be a number, but it is {value!r}")
     chosen = {**defaults, **options}
     try:

@@ -71,7 +71,8 @@ class Trajectories:
         for name, value, kind in (("meta", meta, "a mapping"), ("states", states, "a mapping by name"),
                                   ("buffers", buffers, "a mapping by name"),
                                   ("groups", groups, "one label per parameter")):
-            if value is not None and not isinstance(value, Iterable if name == "groups" else Mapping):
+            wanted = Iterable if name == "groups" else Mapping
+            if value is not None and (not isinstance(value, wanted) or hasattr(value, "detach")):
                 raise InputError(f"{name} must be {kind}, not {type(value).__name__}.")
             if isinstance(value, Mapping) and not all(isinstance(key, str) for key in value):
                 raise InputError(f"{name} must have names (texts) as keys, but they are {list(value)}.")

@@ -13,6 +13,7 @@ import resource
 import signal
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,11 +34,9 @@ class Door:
     Attributes:
         name: of the function.
         call: takes ``valid`` by name; a fresh object is made in it where calls change one.
-        valid: the arguments of a call that succeeds, or a function that makes them.
-        bad: argument -> {description: value}.
-        fine: (argument, description) -> why this value is valid after all.
-        extra: argument -> {description: value}: bad values that need others beside them are given as ``{...}`` of
-            several arguments under the name "several".
+        valid: the arguments of a call that succeeds.
+        bad: argument -> {description: value}. What is bad together stands under "several", each a mapping of arguments.
+        fine: "argument: description" -> why this value is valid after all, or not the package's to refuse.
     """
 
     name: str
@@ -82,7 +81,7 @@ def unclear(message: str) -> str:
         return "several lines"
     if len(message) > LONGEST:
         return f"{len(message)} characters"
-    if found := re.search(r"Traceback|object at 0x|\bNoneType\b|\[Errno", message):
+    if found := re.search(r"Traceback|object at 0x|\[Errno", message):
         return f"says {found[0]!r}"
     return ""
 
@@ -156,13 +155,14 @@ def judged(door: Door, case: str, arguments: dict[str, Any], folder: Path) -> Ou
     return Outcome(door.name, case, verdict, words)
 
 
-def table(outcomes: list[Outcome]) -> str:
-    """Counts of the verdicts by door."""
-    doors = list(dict.fromkeys(outcome.door for outcome in outcomes))
+def table(outcomes: Counter[tuple[str, str]]) -> str:
+    """Counts of the verdicts by door, from those of (door, verdict)."""
+    doors = list(dict.fromkeys(door for door, _ in outcomes))
     width = max(map(len, [*doors, "together"]))
     rows = [f"{'door':{width}} {'calls':>6} " + " ".join(f"{verdict:>8}" for verdict in VERDICTS)]
     for door in [*doors, None]:
-        those = [o.verdict for o in outcomes if door in (None, o.door)]
-        counts = " ".join(f"{those.count(verdict):8}" for verdict in VERDICTS)
-        rows.append(f"{door or 'together':{width}} {len(those):6} {counts}")
+        those = [sum(n for (name, given), n in outcomes.items() if door in (None, name) and given == verdict)
+                 for verdict in VERDICTS]
+        name = "together" if door is None else door
+        rows.append(f"{name:{width}} {sum(those):6} " + " ".join(f"{n:8}" for n in those))
     return "\n".join(rows)

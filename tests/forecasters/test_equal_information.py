@@ -23,7 +23,7 @@ def recorded(optimizer="Adam", **options):
     def build():
         return nn.Sequential(nn.Linear(1, 3), nn.Tanh(), nn.Linear(3, 1)).double()
 
-    return record(build, X, Y, lambda a, b: (a - b).square().mean(), optimizer, lr=0.01, runs=20, steps=24,
+    return record(build, X, Y, lambda a, b: (a - b).square().mean(), optimizer, lr=0.01, runs=20, steps=24, per_run=True,
                   **{"states": True, **options})
 
 
