@@ -88,7 +88,7 @@ def counts(name: str, value: Any, least: int = 1, most: float = MOST) -> tuple[i
     Raises:
         InputError: It is not.
     """
-    if not isinstance(value, (Sequence, range, np.ndarray)) or isinstance(value, (str, bytes)) or np.ndim(value) > 1:
+    if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, (str, bytes)):
         raise InputError(f"{name} must be whole numbers, as in (3, 4), but it is {_shown(value)}")
     return tuple(whole(f"each of {name}", one, least, most) for one in value)
 

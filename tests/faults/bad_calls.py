@@ -22,7 +22,7 @@ from typing import Any
 from gfm.errors import GfmError
 
 VERDICTS = ("refused", "unclear", "raw", "silent", "written", "slow", "large")
-SECONDS, MEGABYTES = 1.0, 100
+SECONDS, MEGABYTES = 1.0, 100  # of processor time: other programs may keep this one waiting
 LONGEST = 500  # characters of a message
 HANG = 8  # seconds after which a call is interrupted
 
@@ -126,7 +126,7 @@ def judged(door: Door, case: str, arguments: dict[str, Any], folder: Path) -> Ou
     """Make one bad call and say what became of it; ``folder`` is where files could be written."""
     before = listing(folder)
     _reset_peak()
-    low, start = _peak(), time.perf_counter()
+    low, start = _peak(), time.process_time()
     try:
         with limited(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -143,7 +143,7 @@ def judged(door: Door, case: str, arguments: dict[str, Any], folder: Path) -> Ou
             last = last.tb_next
         at = f"{Path(last.tb_frame.f_code.co_filename).name}:{last.tb_lineno}" if last else ""
         verdict, words = "raw", f"{type(error).__name__} at {at}: {str(error)[:150]!r}"
-    took, grown = time.perf_counter() - start, _peak() - low
+    took, grown = time.process_time() - start, _peak() - low
     if verdict in ("refused", "unclear") and took > SECONDS:
         verdict, words = "slow", f"{took:.1f} s: {words}"
     if verdict in ("refused", "unclear") and grown > MEGABYTES:
@@ -161,8 +161,10 @@ def table(outcomes: Counter[tuple[str, str]]) -> str:
     width = max(map(len, [*doors, "together"]))
     rows = [f"{'door':{width}} {'calls':>6} " + " ".join(f"{verdict:>8}" for verdict in VERDICTS)]
     for door in [*doors, None]:
-        those = [sum(n for (name, given), n in outcomes.items() if door in (None, name) and given == verdict)
-                 for verdict in VERDICTS]
+        those = [
+            sum(n for (name, given), n in outcomes.items() if door in (None, name) and given == verdict)
+            for verdict in VERDICTS
+        ]
         name = "together" if door is None else door
         rows.append(f"{name:{width}} {sum(those):6} " + " ".join(f"{n:8}" for n in those))
     return "\n".join(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from functools import cache
 from pathlib import Path
@@ -9,16 +10,31 @@ from typing import Any
 
 import torch
 from bad_calls import Door
-from bad_values import (AMOUNT, COUNT, FLAG, FUNCTION, HUGE, MADE, NAME, NOTHING, RATE, SEED, SEVERAL, WHOLE, but,
-                        not_paths, paths, targets, tensors)
+from bad_values import (
+    AMOUNT,
+    COUNT,
+    FLAG,
+    FUNCTION,
+    HUGE,
+    MADE,
+    NAME,
+    RATE,
+    SEED,
+    SEVERAL,
+    WHOLE,
+    but,
+    paths,
+    targets,
+    tensors,
+)
 from torch import nn
 
 import gfm
 from gfm.central import Minibatch, Run, Settings
-from gfm.linalg import symmetric
 from gfm.problem.flat import Flat
 
-OPTIONAL = "left out"
+#: What Python itself refuses as a dictionary's key; a ``Series`` is a dictionary.
+UNHASHABLE = ("a list", "a list of one", "a mapping", "a set", "an array of two", "an array of none", "a large array")
 X = torch.linspace(-1, 1, 24, dtype=torch.float64).reshape(12, 2)
 Y = X.square().sum(1, keepdim=True)
 
@@ -52,84 +68,194 @@ def summed(outputs, y):
 
 
 MODULES = {
-    "a class": nn.Linear, "no weights": nn.Tanh(), "complex weights": net().to(torch.complex128),
-    "half": net().half(), "on meta": net().to("meta"), "two dtypes": nn.Sequential(net(), nn.Linear(1, 1)),
-    "other inputs": nn.Linear(5, 1).double(), "dropout": nn.Sequential(net(), nn.Dropout()), "noise": Noisy(),
-    "frozen": net().requires_grad_(False), "batch norm": nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 1)).double(),
+    "a class": nn.Linear,
+    "no weights": nn.Tanh(),
+    "complex weights": net().to(torch.complex128),
+    "half": net().half(),
+    "on meta": net().to("meta"),
+    "two dtypes": nn.Sequential(net(), nn.Linear(1, 1)),
+    "other inputs": nn.Linear(5, 1).double(),
+    "dropout": nn.Sequential(net(), nn.Dropout()),
+    "noise": Noisy(),
+    "frozen": net().requires_grad_(False),
+    "batch norm": nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 1)).double(),
 }
 LOSSES = {
-    "unknown": "absolute", "random": lambda o, y: (o - y).square().mean() * torch.rand(()), "a list": [],
-    "None": None, "a number": 3, "returns text": lambda o, y: "much", "returns None": lambda o, y: None,
-    "fails": lambda o, y: 1 / 0, "no arguments": lambda: 1.0, "NaN": lambda o, y: o.mean() * math.nan,
-    "complex": lambda o, y: o.mean() * 1j, "detached": lambda o, y: o.detach().mean(), "the class": nn.MSELoss,
-    "a vector": lambda o, y: o[:3, 0], "not smooth": lambda o, y: o.abs().mean().round(),
+    "unknown": "absolute",
+    "random": lambda o, y: (o - y).square().mean() * torch.rand(()),
+    "a list": [],
+    "None": None,
+    "a number": 3,
+    "returns text": lambda o, y: "much",
+    "returns None": lambda o, y: None,
+    "fails": lambda o, y: 1 / 0,
+    "no arguments": lambda: 1.0,
+    "NaN": lambda o, y: o.mean() * math.nan,
+    "complex": lambda o, y: o.mean() * 1j,
+    "detached": lambda o, y: o.detach().mean(),
+    "the class": nn.MSELoss,
+    "a vector": lambda o, y: o[:3, 0],
 }
 
 
 def problems() -> list[Door]:
     valid = {"module": net(), "inputs": X, "targets": Y}
     w = problem().w0
-    doors = [Door("Problem", gfm.Problem, valid, {
-        "module": but(MADE, "a function") | MODULES, "inputs": tensors(X), "targets": tensors(Y), "loss": LOSSES,
-        "batch_size": but(COUNT, "None"), "penalty": but(FUNCTION, "None") | {
-            "returns text": lambda given: "x", "fails": lambda given: 1 / 0, "a vector": lambda given: torch.ones(3),
-            "NaN": lambda given: math.nan, "no arguments": lambda: 1.0},
-        "weight_decay": AMOUNT, "output": but(NAME, "None"), "loss_weight": but(FUNCTION, "None"),
-        "several": {
-            "a sum in pieces": {"loss": summed, "batch_size": 5},
-            "a vector loss in pieces that is a sum": {"loss": summed, "batch_size": 1},
-            "classes for a regression": {"loss": "cross_entropy"},
-            "class 7 of 3": {"module": net(last=3), "loss": "cross_entropy", "targets": torch.full((12,), 7)},
-            "class -5": {"module": net(last=3), "loss": "cross_entropy", "targets": torch.full((12,), -5)},
-        },
-    }, {f"loss: {word}": why for word, why in {}.items()})]
-    for name, arguments in {"loss": "w", "gradient": "w", "value_and_gradient": "w", "hvp": "wv", "third": "wv",
-                            "outputs": "w"}.items():
+    doors = [
+        Door(
+            "Problem",
+            gfm.Problem,
+            valid,
+            {
+                "module": but(MADE, "a function") | MODULES,
+                "inputs": tensors(X),
+                "targets": tensors(Y),
+                "loss": LOSSES,
+                "batch_size": but(COUNT, "None"),
+                "penalty": but(FUNCTION, "None")
+                | {
+                    "returns text": lambda given: "x",
+                    "fails": lambda given: 1 / 0,
+                    "a vector": lambda given: torch.ones(3),
+                    "NaN": lambda given: math.nan,
+                    "no arguments": lambda: 1.0,
+                },
+                "weight_decay": AMOUNT,
+                "output": but(NAME, "None"),
+                "loss_weight": but(FUNCTION, "None"),
+                "several": {
+                    "a sum in pieces": {"loss": summed, "batch_size": 5},
+                    "a vector loss in pieces that is a sum": {"loss": summed, "batch_size": 1},
+                    "classes for a regression": {"loss": "cross_entropy"},
+                    "class 7 of 3": {"module": net(last=3), "loss": "cross_entropy", "targets": torch.full((12,), 7)},
+                    "class -5": {"module": net(last=3), "loss": "cross_entropy", "targets": torch.full((12,), -5)},
+                },
+            },
+            {"output: a tuple": "all of what the module returns, as indexing a tensor by it gives"},
+        )
+    ]
+    for name, arguments in {
+        "loss": "w",
+        "gradient": "w",
+        "value_and_gradient": "w",
+        "hvp": "wv",
+        "outputs": "w",
+    }.items():
         if hasattr(gfm.Problem, name):
             method = getattr(problem(), name)
-            doors.append(Door(f"Problem.{name}", lambda method=method, **given: method(*given.values()),
-                              dict.fromkeys(arguments, w), dict.fromkeys(arguments, but(tensors(w), *(
-                                  f"tensor: {word}" for word in ("NaN", "inf", "one NaN"))))))
-    doors.append(Door("Problem.value_and_gradient(examples)", problem().value_and_gradient,
-                      {"w": w, "examples": torch.tensor([0, 1])},
-                      {"examples": but(MADE, "None") | {"12": torch.tensor([12]), "-13": torch.tensor([-13]),
-                                    "none": torch.tensor([], dtype=torch.long), "halves": torch.tensor([0.5])}}))
+            doors.append(
+                Door(
+                    f"Problem.{name}",
+                    lambda method=method, **given: method(*given.values()),
+                    dict.fromkeys(arguments, w),
+                    dict.fromkeys(
+                        arguments, but(tensors(w), *(f"tensor: {word}" for word in ("NaN", "inf", "one NaN")))
+                    ),
+                )
+            )
+    doors.append(
+        Door(
+            "Problem.value_and_gradient(examples)",
+            problem().value_and_gradient,
+            {"w": w, "examples": torch.tensor([0, 1])},
+            {
+                "examples": but(MADE, "None")
+                | {
+                    "12": torch.tensor([12]),
+                    "-13": torch.tensor([-13]),
+                    "none": torch.tensor([], dtype=torch.long),
+                    "halves": torch.tensor([0.5]),
+                }
+            },
+        )
+    )
     doors.append(Door("Flat", Flat, {"module": net()}, {"module": MADE}))
-    doors.append(Door("Problem.outputs(inputs)", problem().outputs, {"w": w, "inputs": X},
-                      {"inputs": {"another width": torch.ones(3, 5), "text": "x", "a list": [1], "a number": 3}}))
+    doors.append(
+        Door(
+            "Problem.outputs(inputs)",
+            problem().outputs,
+            {"w": w, "inputs": X},
+            {"inputs": {"another width": torch.ones(3, 5), "text": "x", "a list": [1], "a number": 3}},
+        )
+    )
     return doors
 
 
 def central() -> list[Door]:
     valid = {"problem": problem(), "optimizer": gfm.optimizers.GradientDescent(lr=0.1), "steps": 2}
-    doors = [Door("central.run", gfm.central.run, valid, {
-        "problem": MADE, "optimizer": MADE | {"torch's": torch.optim.SGD(net().parameters(), 0.1),
-                                              "the class": gfm.optimizers.GradientDescent},
-        "steps": COUNT | {"10**15": HUGE, "10**400": 10**400},
-        "processes": MADE | {"unknown": ["discret"], "twice": ["discrete", "discrete"], "None inside": [None]},
-        "substeps": but(COUNT, "None"), "settings": but(MADE, "None"), "minibatch": but(MADE, "None"),
-        "warmup": WHOLE | {"more than steps": 3}, "w0": but(tensors(problem().w0), "None"), "seed": but(SEED, "None"),
-        "observables": but(MADE, "None", "a mapping") | {
-            "no function": {"a": 3}, "fails": {"a": lambda w: 1 / 0}, "reserved": {"loss": lambda w: w.sum()},
-            "NaN": {"a": lambda w: w.sum() * math.nan}, "no text": {3: lambda w: w.sum()}, "a slash": {"a/b": lambda w: w},
-            "text": {"a": lambda w: "x"}},
-        "keep_weights": WHOLE, "progress": but(FUNCTION, "True", "False", "None"),
-        "checkpoint": but(targets(Path.cwd()), "None") | {"not a run's": Path("kept/text.npz")},
-        "checkpoint_every": COUNT, "checkpoint_seconds": AMOUNT,
-    })]
-    doors.append(Door("Settings", Settings, {}, {
-        "substeps": COUNT, "adaptive": FLAG, "refresh_substeps": FLAG, "dense": FLAG, "band": but(RATE, "None"),
-        "critical_share": RATE, "curvature_penalty": FLAG, "eigen_every": COUNT, "track": COUNT, "cap": COUNT,
-        "tolerance": but(RATE, "None"), "discrete_tolerance": but(RATE, "None")}))
-    doors.append(Door("Minibatch", lambda **given: Minibatch(**given).size(12), {"batch_size": 3}, {
-        "batch_size": but(COUNT, "None") | {"more than n": 13}, "order": NAME, "seed": SEED}))
+    doors = [
+        Door(
+            "central.run",
+            gfm.central.run,
+            valid,
+            {
+                "problem": MADE,
+                "optimizer": MADE
+                | {"torch's": torch.optim.SGD(net().parameters(), 0.1), "the class": gfm.optimizers.GradientDescent},
+                "steps": COUNT | {"10**15": HUGE, "10**400": 10**400},
+                "processes": MADE | {"unknown": ["discret"], "twice": ["discrete", "discrete"], "None inside": [None]},
+                "substeps": but(COUNT, "None"),
+                "settings": but(MADE, "None"),
+                "minibatch": but(MADE, "None"),
+                "warmup": WHOLE,
+                "w0": but(tensors(problem().w0), "None"),
+                "seed": but(SEED, "None"),
+                "observables": but(MADE, "None", "a mapping")
+                | {
+                    "no function": {"a": 3},
+                    "fails": {"a": lambda w: 1 / 0},
+                    "reserved": {"loss": lambda w: w.sum()},
+                    "NaN": {"a": lambda w: w.sum() * math.nan},
+                    "no text": {3: lambda w: w.sum()},
+                    "a slash": {"a/b": lambda w: w},
+                    "text": {"a": lambda w: "x"},
+                },
+                "keep_weights": WHOLE,
+                "progress": but(FUNCTION, "True", "False", "None"),
+                "checkpoint": but(targets(Path.cwd()), "None") | {"not a run's": Path("kept.npz/text.npz")},
+                "checkpoint_every": COUNT,
+                "checkpoint_seconds": AMOUNT,
+            },
+        )
+    ]
+    doors.append(
+        Door(
+            "Settings",
+            Settings,
+            {},
+            {
+                "substeps": COUNT,
+                "adaptive": FLAG,
+                "refresh_substeps": FLAG,
+                "dense": FLAG,
+                "band": but(AMOUNT, "None"),
+                "critical_share": RATE,
+                "curvature_penalty": FLAG,
+                "eigen_every": COUNT,
+                "track": COUNT,
+                "cap": COUNT,
+                "tolerance": but(RATE, "None"),
+                "discrete_tolerance": but(RATE, "None"),
+            },
+        )
+    )
+    doors.append(
+        Door(
+            "Minibatch",
+            lambda **given: Minibatch(**given).size(12),
+            {"batch_size": 3},
+            {"batch_size": but(COUNT, "None") | {"more than n": 13}, "order": NAME, "seed": SEED},
+        )
+    )
     here = Path.cwd()
     run = ran()
-    doors += [Door("Run.load", Run.load, bad={"path": paths(here)}, valid={"path": saved(run, here)}),
-              Door("Run.save", run.save, {"path": here / "run.npz"}, {"path": targets(here)}),
-              Door("Run.distance", run.distance, {"a": "discrete", "b": "central"}, {"a": NAME, "b": NAME}),
-              Door("Run[]", lambda name: run[name], {"name": "central"}, {"name": NAME}),
-              Door("Series[]", lambda name: run["central"][name], {"name": "loss"}, {"name": NAME})]
+    doors += [
+        Door("Run.load", Run.load, bad={"path": paths(here)}, valid={"path": saved(run, here)}),
+        Door("Run.save", run.save, {"path": here / "run.npz"}, {"path": targets(here)}),
+        Door("Run.distance", run.distance, {"a": "discrete", "b": "central"}, {"a": NAME, "b": NAME}),
+        Door("Run[]", lambda name: run[name], {"name": "central"}, {"name": NAME}),
+        Door("Series[]", lambda name: run["central"][name], {"name": "loss"}, {"name": but(NAME, *UNHASHABLE)}),
+    ]
     return doors
 
 
@@ -140,22 +266,50 @@ def saved(run: Run, folder: Path) -> Path:
 
 def optimizers() -> list[Door]:
     share = AMOUNT | {"1": 1, "1.5": 1.5}
-    kinds = {"beta1": share, "beta2": share, "eps": AMOUNT, "momentum": share, "ns_steps": COUNT, "damping": AMOUNT,
-             "bias_correction": FLAG}
+    kinds = {
+        "beta1": share,
+        "beta2": share,
+        "eps": AMOUNT,
+        "momentum": share,
+        "ns_steps": COUNT,
+        "damping": AMOUNT,
+        "bias_correction": FLAG,
+    }
     doors = []
-    for name, cls in gfm.optimizers.available().items():
+    for cls in gfm.optimizers.available().values():
         options = {field for field in kinds if field in cls.__dataclass_fields__}
-        doors.append(Door(f"optimizers.{cls.__name__}", cls, {"lr": 0.1}, {
-            "lr": but(RATE, "a function", "a class"), **{field: kinds[field] for field in sorted(options)}}))
+        doors.append(
+            Door(
+                f"optimizers.{cls.__name__}",
+                cls,
+                {"lr": 0.1},
+                {"lr": but(RATE, "a function", "a class"), **{field: kinds[field] for field in sorted(options)}},
+            )
+        )
     s = gfm.optimizers.schedules
     doors += [
-        Door("schedules.named", s.named, {"name": "constant", "lr": 0.1, "steps": 10}, {
-            "name": NAME, "lr": RATE, "steps": COUNT}),
-        Door("Filter", gfm.optimizers.Filter, {}, {"n": MADE, "d": MADE, "corrected": FLAG}),
+        Door(
+            "schedules.named",
+            s.named,
+            {"name": "constant", "lr": 0.1, "steps": 10},
+            {"name": NAME, "lr": RATE, "steps": COUNT},
+        ),
+        Door(
+            "Filter",
+            gfm.optimizers.Filter,
+            {},
+            {"n": but(MADE, "a list of one"), "d": but(MADE, "a list of one"), "corrected": FLAG},
+        ),
         Door("Group", gfm.optimizers.Group, {}, {"lr_factor": AMOUNT, "weight_decay": AMOUNT}),
-        Door("ParameterGroups", gfm.optimizers.ParameterGroups, {
-            "rule": gfm.optimizers.GradientDescent(0.1), "groups": {"0": gfm.optimizers.Group()}},
-            {"rule": MADE, "groups": but(MADE, "a mapping") | {"no group": {"0": 3}, "no name": {3: gfm.optimizers.Group()}}}),
+        Door(
+            "ParameterGroups",
+            gfm.optimizers.ParameterGroups,
+            {"rule": gfm.optimizers.GradientDescent(0.1), "groups": {"0": gfm.optimizers.Group()}},
+            {
+                "rule": MADE,
+                "groups": but(MADE, "a mapping") | {"no group": {"0": 3}, "no name": {3: gfm.optimizers.Group()}},
+            },
+        ),
     ]
     for cls in (s.WarmUp, s.Cosine, s.Drop):
         doors.append(Door(f"schedules.{cls.__name__}", cls, {"peak": 0.1, "steps": 4}, {"peak": RATE, "steps": COUNT}))
@@ -166,52 +320,133 @@ DTYPE = but(MADE, "None") | {"a name": "float32", "int": torch.int64, "bool": to
 
 
 def data() -> list[Door]:
-    doors = [Door("data.load", gfm.data.load, {"name": "moons", "n": 20}, {
-        "name": NAME, "unknown": {"3": 3}, "n": COUNT | {"10**15": HUGE, "10**400": 10**400}})]
+    doors = [
+        Door(
+            "data.load",
+            gfm.data.load,
+            {"name": "moons", "n": 20},
+            {"name": NAME, "unknown": {"3": 3}, "n": COUNT | {"10**15": HUGE, "10**400": 10**400}},
+        )
+    ]
     size = COUNT | {"10**15": HUGE, "10**400": 10**400}
     share = AMOUNT | {"1.5": 1.5}
     common = {"n": size, "targets": NAME, "seed": SEED, "dtype": DTYPE}
     doors += [
-        Door("data.digits", gfm.data.digits, {"n": 20}, common | {"classes": size | {"1": 1, "11": 11}, "noise": share}),
+        Door(
+            "data.digits", gfm.data.digits, {"n": 20}, common | {"classes": size | {"1": 1, "11": 11}, "noise": share}
+        ),
         Door("data.moons", gfm.data.moons, {"n": 20}, common | {"noise": AMOUNT}),
-        Door("data.waves", gfm.data.waves, {"n": 20}, {k: v for k, v in common.items() if k != "targets"} | {
-            "dims": size, "terms": size, "frequency": RATE}),
-        Door("data.sorting", gfm.data.sorting, {"n": 20}, {
-            "n": size, "length": size, "vocabulary": size | {"1": 1}, "n_test": but(size, "None", "0"), "seed": SEED}),
-        Door("data.one_hot", gfm.data.one_hot, {"indices": torch.tensor([0, 1]), "classes": 2}, {
-            "indices": MADE | {"7": torch.tensor([7])}, "classes": size, "dtype": DTYPE}),
+        Door(
+            "data.waves",
+            gfm.data.waves,
+            {"n": 20},
+            {k: v for k, v in common.items() if k != "targets"} | {"dims": size, "terms": size, "frequency": RATE},
+        ),
+        Door(
+            "data.sorting",
+            gfm.data.sorting,
+            {"n": 20},
+            {"n": size, "length": size, "vocabulary": size | {"1": 1}, "n_test": but(size, "None", "0"), "seed": SEED},
+        ),
+        Door(
+            "data.one_hot",
+            gfm.data.one_hot,
+            {"indices": torch.tensor([0, 1]), "classes": 2},
+            {"indices": MADE | {"7": torch.tensor([7])}, "classes": size, "dtype": DTYPE},
+        ),
     ]
     x, y = torch.ones(4, 2), torch.ones(4, 1)
-    doors.append(Door("Dataset", gfm.data.Dataset, {"name": "mine", "inputs": x, "targets": y, "outputs": 1}, {
-        "name": {"None": None, "3": 3}, "inputs": {"a list": [1], "None": None, "one fewer": x[:3]},
-        "targets": {"a list": [1], "None": None, "one fewer": y[:3]}, "outputs": COUNT,
-        "test_inputs": {"a list": [1], "alone": x}, "vocabulary": but(COUNT, "None")}))
+    doors.append(
+        Door(
+            "Dataset",
+            gfm.data.Dataset,
+            {"name": "mine", "inputs": x, "targets": y, "outputs": 1},
+            {
+                "name": {"None": None, "3": 3},
+                "inputs": {"a list": [1], "None": None, "one fewer": x[:3]},
+                "targets": {"a list": [1], "None": None, "one fewer": y[:3]},
+                "outputs": COUNT,
+                "test_inputs": {"a list": [1], "alone": x},
+                "vocabulary": but(COUNT, "None"),
+            },
+        )
+    )
     good = gfm.data.Dataset("mine", x, y, 1)
-    doors.append(Door("Dataset.to", good.to, {"dtype": torch.float64}, {
-        "dtype": DTYPE, "device": but(NAME, "None") | {"no such": "cuda:77"}}))
+    doors.append(
+        Door(
+            "Dataset.to",
+            good.to,
+            {"dtype": torch.float64},
+            {"dtype": DTYPE, "device": but(NAME, "None") | {"no such": "cuda:77"}},
+        )
+    )
     return doors
 
 
 def nets() -> list[Door]:
     size = COUNT | {"10**15": HUGE, "10**400": 10**400}
-    shapes = {"anything": {"input_shape": (2,), "outputs": 2}, "images": {"input_shape": (3, 32, 32), "outputs": 2},
-              "tokens": {"input_shape": (8,), "outputs": 2, "vocabulary": 4}}
+    shapes = {
+        "anything": {"input_shape": (2,), "outputs": 2},
+        "images": {"input_shape": (3, 32, 32), "outputs": 2},
+        "tokens": {"input_shape": (8,), "outputs": 2, "vocabulary": 4},
+    }
     doors = []
     for name, made in gfm.nets.available().items():
-        bad: dict[str, Any] = {"seed": SEED, "dtype": DTYPE, "outputs": but(size, "None"), "activation": but(NAME, "None")}
+        bad: dict[str, Any] = {
+            "seed": SEED,
+            "dtype": DTYPE,
+            "outputs": but(size, "None"),
+            "activation": but(NAME, "None"),
+        }
         for option in made.keywords():
-            default = __import__("inspect").signature(made.builder).parameters[option].default
-            bad[option] = (FLAG if isinstance(default, bool) else AMOUNT if isinstance(default, float)
-                           else size if isinstance(default, int) else SEVERAL)
+            default = inspect.signature(made.builder).parameters[option].default
+            bad[option] = (
+                FLAG
+                if isinstance(default, bool)
+                else AMOUNT
+                if isinstance(default, float)
+                else size
+                if isinstance(default, int)
+                else SEVERAL
+            )
         if made.takes == "tokens":
             bad["vocabulary"] = size
-        doors.append(Door(f"nets.build({name})", lambda name=name, **given: gfm.nets.build(name, **given),
-                          {"size": "tiny"} | shapes[made.takes], bad | {
-                              "input_shape": SEVERAL | {"0": (0,), "huge": (HUGE,), "four": (1, 2, 3, 4)}, "size": NAME}))
-    doors.append(Door("nets.build", gfm.nets.build, {"name": "mlp", "input_shape": (2,), "outputs": 1}, {
-        "name": NAME, "data": but(MADE, "None"), "unknown": {"3": 3}}))
-    doors.append(Door("nets.mlp", gfm.nets.mlp, {"dims": (2, 3, 1)}, {
-        "dims": SEVERAL | {"one": (3,), "huge": (HUGE, HUGE)}, "activation": NAME, "bias": FLAG, "seed": SEED, "dtype": DTYPE}))
+        doors.append(
+            Door(
+                f"nets.build({name})",
+                lambda name=name, **given: gfm.nets.build(name, **given),
+                {"size": "tiny"} | shapes[made.takes],
+                bad
+                | {
+                    "input_shape": SEVERAL
+                    | {"0": (0,), "huge": (HUGE,)}
+                    | ({} if made.takes == "anything" else {"four": (1, 2, 3, 4)}),
+                    "size": NAME,
+                },
+            )
+        )
+    doors.append(
+        Door(
+            "nets.build",
+            gfm.nets.build,
+            {"name": "mlp", "input_shape": (2,), "outputs": 1},
+            {"name": NAME, "data": but(MADE, "None"), "unknown": {"3": 3}},
+        )
+    )
+    doors.append(
+        Door(
+            "nets.mlp",
+            gfm.nets.mlp,
+            {"dims": (2, 3, 1)},
+            {
+                "dims": SEVERAL | {"one": (3,), "huge": (HUGE, HUGE)},
+                "activation": NAME,
+                "bias": FLAG,
+                "seed": SEED,
+                "dtype": DTYPE,
+            },
+        )
+    )
     return doors
 
 

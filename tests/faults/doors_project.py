@@ -5,9 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,8 +12,8 @@ from unittest import mock
 
 import numpy as np
 from bad_calls import Door
-from bad_values import AMOUNT, MADE, NAME, WHOLE, Values, but, not_paths
-from commands import gfm as command
+from bad_values import AMOUNT, MADE, NAME, Values, but, not_paths
+from doors_commands import LONG, ROOT, project
 
 import gfm
 from gfm import store
@@ -24,125 +21,10 @@ from gfm.book import Element, Register, below
 from gfm.book.register import Bound
 from gfm.book.runs.notebooks import Notebook, profile_parameters
 from gfm.checks import named_folder
-from gfm.errors import InputError
-
-ROOT = Path(__file__).parents[2]
-LONG = "a" * 5000
-
-
-def project(folder: Path) -> Path:
-    """The toy project of the book's tests."""
-    if not folder.exists():
-        leave = shutil.ignore_patterns("results", "symbols.md", "assets")
-        shutil.copytree(ROOT / "book", folder / "book", ignore=leave)
-        shutil.copytree(ROOT / "tests" / "book" / "toy", folder, dirs_exist_ok=True)
-    return folder
-
-
-class KernelStarted(Exception):
-    """The command went so far as to run a notebook."""
-
-
-def _kernel(*_: Any, **__: Any) -> None:
-    raise KernelStarted
-
-
-def said(code: int, out: str, err: str) -> None:
-    """Raise what a command said: an error of the package if it ended as a refused command must."""
-    lines = err.strip().splitlines()
-    if code == 2 and not out and lines and lines[0].startswith("Usage:"):  # by the parser of the command line
-        raise InputError(" ".join(lines[2:]))
-    if code == 2 and not out and len(lines) == 1 and err.startswith("gfm: "):
-        raise InputError(err[5:].strip())
-    if code:
-        raise RuntimeError(f"exit code {code}: {out[-200:]} {err[-500:]}")
-
-
-def cli(folder: Path, words: list[str], **environment: str) -> None:
-    """A command in this process, which must not start a kernel; an error of the package if it is refused."""
-    with (mock.patch.dict(os.environ, environment), mock.patch("gfm.book.runs.plans.run_all", _kernel),
-          mock.patch("gfm.book.building.run_all", _kernel)):
-        said(*command(folder, *words))
 
 
 def _words(values: list[str]) -> Values:
     return {f"{value[:30]!r}": value for value in values}
-
-
-#: What may be typed in place of a whole number, a number, a name, a path.
-COUNTS = ["0", "-1", "3.5", "1e3", "nan", "inf", "", "three", "0x10", "½", "1 000", "1e15", "9" * 5000, "None", "[]"]
-NUMBERS = ["nan", "inf", "-inf", "", "three", "1e999", "½", "1,5", "None", "1j", "[1.0]"]
-NAMES = ["", " ", "nothing", "../outside", "/etc/passwd", LONG, "**", "[", "a\0b", "ünï", ".", "-1", "NaN", "\ud800"]
-PATHS = ["", " ", LONG, "a\0b", "nowhere", "/nowhere/x", "book/elements.yml", "book", "."]
-
-
-def _shown(words: list[str]) -> str:
-    return " ".join(f"{Path(word).name or word:.20}" for word in words).encode("ascii", "backslashreplace").decode()
-
-
-def commands(root: Path) -> list[Door]:
-    here = root.parent
-    PREFIX, LONGER = gfm.Trajectories(np.ones((2, 5, 3)).cumsum(1)), gfm.Trajectories(np.ones((2, 9, 3)).cumsum(1))
-    PREFIX.save(here / "short.npz")
-    LONGER.save(here / "longer.npz")
-    made = here / "made.npz"
-
-    def door(command: str, valid: list[str], /, **bad: list[list[str]]) -> Door:
-        return Door(f"gfm {command}".strip(), lambda words: cli(root, words), {"words": valid},
-                    {"words": {_shown(words): words for lists in bad.values() for words in lists}})
-
-    def run(name: str, texts: list[str]) -> list[list[str]]:
-        return [["run", "toy", "-p", name, text] for text in texts]
-
-    toy = ["data", "list"]
-    forecast = ["forecast", str(here / "short.npz"), str(made), "--horizon", "3", "--method", "linear-ends"]
-
-    def other(place: int, texts: list[str]) -> list[list[str]]:
-        return [[*forecast[:place], text, *forecast[place + 1:]] for text in texts]
-
-    return [
-        door("run", toy, notebook=[["run", name] for name in NAMES],
-             steps=run("steps", COUNTS), tau=run("tau", NUMBERS), steep=run("steep", ["", "1", "0", "yes", "None", "2"]),
-             shape=run("shape", ["3", "a", "[a]", "[nan]", "{", "[", "{a: 1}", "[[1]]", "[true]", "null", "'", "&a [*a]"]),
-             name=[["run", "toy", "-p", name, "3"] for name in NAMES] + run("profile", ["book"]),
-             profile=[["run", "toy", "--profile", name] for name in NAMES],
-             device=[["run", "toy", "--device", name] for name in ["", "gpu", "cuda:99", "meta", LONG, "3", "mps"]][1:],
-             form=[["run"], ["run", "toy", "toy"], ["run", "toy", "-p"], ["run", "toy", "-p", "steps"], ["run", "toy", "--fast"],
-                   ["run", "toy", "-p", "=3"], ["run", "toy", "--in-place", "--profile", "book"],
-                   ["run", "toy", "--in-place", "-p", "steps", "3"]]),
-        door("build", toy, profile=[["build", "--profile", name] for name in NAMES],
-             jobs=[["build", "--jobs", text] for text in COUNTS], device=[["build", "--device", "gpu"]],
-             form=[["build", "toy"], ["build", "--quick"]]),
-        door("publish", toy, folder=[["publish", text] for text in PATHS], form=[["publish"], ["publish", "a", "b"]]),
-        door("pdf", toy, form=[["pdf"], ["pdf", "a"]]),
-        door("cells", ["cells", "toy"], notebook=[["cells", name] for name in NAMES if name],
-             profile=[["cells", "toy", "--profile", name] for name in NAMES],
-             element=[["cells", "--element", name] for name in NAMES]),
-        door("cell", toy, key=[["cell", name] for name in NAMES], notebook=[["cell", "a", name] for name in NAMES],
-             profile=[["cell", "a", "--profile", name] for name in NAMES], form=[["cell"], ["cell", "a", "--device", "gpu"]]),
-        door("check", toy, profile=[["check", "--profile", name] for name in NAMES], form=[["check", "toy"]]),
-        door("status", ["status"], form=[["status", "toy"], ["status", "--profile", "smoke"]]),
-        door("data", toy, action=[["data", name] for name in NAMES], name=[["data", "fetch", name] for name in NAMES],
-             form=[["data", "list", "moons"], ["data", "fetch"], ["data", "fetch", "moons", "x"]]),
-        door("forecast", forecast, observed=other(1, PATHS), output=other(2, ["", LONG, "a\0b", "/proc/x.npz", ".", "book",
-                                                                            str(here / "short.npz")]),
-             horizon=other(4, COUNTS), method=other(6, NAMES), train=[[*forecast, "--train", text] for text in PATHS],
-             model=[[*forecast[:5], "--model", text] for text in PATHS],
-             as_=[[*forecast, "--as", name] for name in ["", "text", "npz"]],
-             resample=[[*forecast, "--resample", text] for text in COUNTS],
-             weights=[[*forecast, "--train", str(here / "longer.npz"), "--max-weights", text] for text in COUNTS],
-             pattern=[[*forecast, "--pattern", "*"], [*forecast, "--step", "("], [*forecast, "--key", "a"]],
-             device=[[*forecast, "--train", str(here / "longer.npz"), "--device", text] for text in ("gpu", "cuda:99", "meta")],
-             save=[[*forecast, "--train", str(here / "longer.npz"), "--save-model", text] for text in ["", LONG, "/proc/x.npz", "."]],
-             form=[["forecast"], forecast[:3], [*forecast, "--save-model", "x.npz"]]),
-        door("new", toy, name=[["new", name] for name in [*NAMES[3:], "", " ", "toy", "Large", "a_b", "a b", "a/b", "-", "a--", "con.txt"]],
-             section=[["new", "fresh", "--section", name] for name in NAMES],
-             title=[["new", "fresh", "--title", text] for text in ["a\0b"]]),
-        door("keep", toy, notebook=[["keep", name] for name in NAMES], profile=[["keep", "toy", "--profile", name] for name in
-                                                                                 [*NAMES, "smoke"]]),
-        door("cite", ["cite", "toy"], notebook=[["cite", name] for name in NAMES]),
-        door("", toy, command=[["rum"], ["--fast"], ["run toy"], ["\ud800"], [""], ["ünï"]]),
-    ]
 
 
 TOY = (ROOT / "tests" / "book" / "toy" / "book" / "elements.yml").read_text()
@@ -154,46 +36,115 @@ def _without(key: str) -> str:
 
 def registers(root: Path) -> list[Door]:
     texts = {
-        "empty": "", "a number": "3", "a text": "hello", "a mapping": "a: 1", "a list of numbers": "[1, 2]", "tabs": "\t- a",
-        "no YAML": "- id: [", "a null": "- null", "a tag": "- !!python/object/apply:os.system ['true']",
-        "a NUL": "- id: a\0", "aliases": "a0: &a0 [x,x,x,x,x,x,x,x,x]\n" + "".join(
-            f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9)),
-        "nested aliases": "- &a [x,x]\n" + "".join(f"- &{chr(98 + n)} [{','.join([f'*{chr(97 + n)}'] * 9)}]\n" for n in range(9)),
-        "deep": "[" * 3000, "itself": "- &a [*a]", "twice": TOY + TOY,
+        "empty": "",
+        "a number": "3",
+        "a text": "hello",
+        "a mapping": "a: 1",
+        "a list of numbers": "[1, 2]",
+        "tabs": "\t- a",
+        "no YAML": "- id: [",
+        "a null": "- null",
+        "a tag": "- !!python/object/apply:os.system ['true']",
+        "a NUL": "- id: a\0",
+        "aliases": "a0: &a0 [x,x,x,x,x,x,x,x,x]\n"
+        + "".join(f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9)),
+        "nested aliases": "- &a [x,x]\n"
+        + "".join(f"- &{chr(98 + n)} [{','.join([f'*{chr(97 + n)}'] * 9)}]\n" for n in range(9)),
+        "deep": "[" * 3000,
+        "itself": "- &a [*a]",
+        "twice": TOY + TOY,
         **{f"no {key}": _without(key) for key in ("title", "section", "source", "sentence", "quantity", "bound")},
-        **{f"{old} is {new}": TOY.replace(old, new) for old, new in (
-            ("id: toy", "id: 3"), ("id: toy", "id: [a]"), ("id: toy", "id: ../a"), ("id: toy", "id: ''"),
-            ("title: A decaying line", "title: 3"), ("title: A decaying line", "title: [a]"),
-            ("section: both", "section: [a]"), ("section: both", "section: all"), ("section: both", "part: {a: 1}"),
-            ("notebook: part/toy.ipynb", "notebook: 3"), ("notebook: part/toy.ipynb", "notebook: ../toy.ipynb"),
-            ("notebook: part/toy.ipynb", "notebook: [a]"), ("paper: ours", "paper: [a]"), ("paper: ours", "paper: mine"),
-            ("{at_most: 1.0e-6}", "{at_most: .nan}"), ("{at_most: 1.0e-6}", "{at_most: .inf}"),
-            ("{at_most: 1.0e-6}", "{at_most: '1'}"), ("{at_most: 1.0e-6}", "{at_most: true}"),
-            ("{at_most: 1.0e-6}", "{at_most: [1]}"), ("{at_most: 1.0e-6}", "{between: [2, 1]}"),
-            ("{at_most: 1.0e-6}", "{between: 3}"), ("{at_most: 1.0e-6}", "{between: [1, 2, 3]}"),
-            ("{at_most: 1.0e-6}", "{between: [1, .nan]}"), ("{at_most: 1.0e-6}", "{}"), ("{at_most: 1.0e-6}", "3"),
-            ("{at_most: 1.0e-6}", "{at_least: .nan}"), ("{at_most: 1.0e-6}", "{at_most: null}"),
-            ("{at_most: 1.0e-6}", "{most: 3}"), ("{at_most: 1.0e-6}", "{at_most: 1, huge: {at_most: 2}}"),
-            ("{at_most: 1.0e-6}", "{at_most: 1" + "0" * 400 + "}"),
-            ("tolerance: 0.1", "tolerance: '0.1'"), ("tolerance: 0.1", "tolerance: .nan"), ("tolerance: 0.1", "tolerance: 2"),
-            ("tolerance: 0.1", "tolerance: [1]"), ("tolerance: 0.1", "unknown: 1"), ("tolerance: 0.1", "[a]: 1"),
-            ("id: T1", "id: [a]"), ("id: T1", "id: T2"), ("sentence: It is long.", "sentence: [a]"),
-            ("quantity: number of steps", "quantity: 3"), ("profiles: [paper]", "profiles: paper"),
-            ("profiles: [paper]", "profiles: 3"), ("profiles: [paper]", "profiles: [[a]]"), ("profiles: [paper]", "profiles: [huge]"),
-            ("profiles: [paper]", "profiles: []"), ("unjudged: the run is too short", "unjudged: [a]"),
-            ("varies: iterations", "varies: [a]"), ("varies: iterations", "varies: much"),
-            ("cost: {smoke: \"1 s\"}", "cost: 3"), ("cost: {smoke: \"1 s\"}", "cost: [a]"), ("shape: {at_most: 0.5}", "shape: 3"),
-            ("shape: {at_most: 0.5}", "shape: [a]"), ("paper: \"-1.5 (read off a plot, ± 0.1)\"", "paper: [a]"))},
+        **{
+            f"{old} is {new}": TOY.replace(old, new)
+            for old, new in (
+                ("id: toy", "id: 3"),
+                ("id: toy", "id: [a]"),
+                ("id: toy", "id: ../a"),
+                ("id: toy", "id: ''"),
+                ("title: A decaying line", "title: 3"),
+                ("title: A decaying line", "title: [a]"),
+                ("section: both", "section: [a]"),
+                ("section: both", "section: all"),
+                ("section: both", "part: {a: 1}"),
+                ("notebook: part/toy.ipynb", "notebook: 3"),
+                ("notebook: part/toy.ipynb", "notebook: ../toy.ipynb"),
+                ("notebook: part/toy.ipynb", "notebook: [a]"),
+                ("paper: ours", "paper: [a]"),
+                ("paper: ours", "paper: mine"),
+                ("{at_most: 1.0e-6}", "{at_most: .nan}"),
+                ("{at_most: 1.0e-6}", "{at_most: .inf}"),
+                ("{at_most: 1.0e-6}", "{at_most: '1'}"),
+                ("{at_most: 1.0e-6}", "{at_most: true}"),
+                ("{at_most: 1.0e-6}", "{at_most: [1]}"),
+                ("{at_most: 1.0e-6}", "{between: [2, 1]}"),
+                ("{at_most: 1.0e-6}", "{between: 3}"),
+                ("{at_most: 1.0e-6}", "{between: [1, 2, 3]}"),
+                ("{at_most: 1.0e-6}", "{between: [1, .nan]}"),
+                ("{at_most: 1.0e-6}", "{}"),
+                ("{at_most: 1.0e-6}", "3"),
+                ("{at_most: 1.0e-6}", "{at_least: .nan}"),
+                ("{at_most: 1.0e-6}", "{at_most: null}"),
+                ("{at_most: 1.0e-6}", "{most: 3}"),
+                ("{at_most: 1.0e-6}", "{at_most: 1, huge: {at_most: 2}}"),
+                ("{at_most: 1.0e-6}", "{at_most: 1" + "0" * 400 + "}"),
+                ("tolerance: 0.1", "tolerance: '0.1'"),
+                ("tolerance: 0.1", "tolerance: .nan"),
+                ("tolerance: 0.1", "tolerance: 2"),
+                ("tolerance: 0.1", "tolerance: [1]"),
+                ("tolerance: 0.1", "unknown: 1"),
+                ("tolerance: 0.1", "[a]: 1"),
+                ("id: T1", "id: [a]"),
+                ("id: T1", "id: T2"),
+                ("sentence: It is long.", "sentence: [a]"),
+                ("quantity: number of steps", "quantity: 3"),
+                ("profiles: [paper]", "profiles: paper"),
+                ("profiles: [paper]", "profiles: 3"),
+                ("profiles: [paper]", "profiles: [[a]]"),
+                ("profiles: [paper]", "profiles: [huge]"),
+                ("profiles: [paper]", "profiles: []"),
+                ("unjudged: the run is too short", "unjudged: [a]"),
+                ("varies: iterations", "varies: [a]"),
+                ("varies: iterations", "varies: much"),
+                ('cost: {smoke: "1 s"}', "cost: 3"),
+                ('cost: {smoke: "1 s"}', "cost: [a]"),
+                ("shape: {at_most: 0.5}", "shape: 3"),
+                ("shape: {at_most: 0.5}", "shape: [a]"),
+                ('paper: "-1.5 (read off a plot, ± 0.1)"', "paper: [a]"),
+            )
+        },
     }
     notebook = Notebook(root, "toy")
-    tables = {"a number": "3", "a list": "[1]", "text": "hello", "no YAML": "{", "a tab": "\ta: 1", "a NUL": "a: \0", "entry 3":
-              "part/toy.ipynb: 3", "entry list": "part/toy.ipynb: [1]", "profile 3": "part/toy.ipynb: {book: 3}",
-              "profile list": "part/toy.ipynb: {book: [1]}", "a name that is a list": "part/toy.ipynb: {book: {[a]: 3}}",
-              "tag": "!!python/object:os.x {}", "empty": "", "deep": "[" * 3000, "no book": "part/toy.ipynb: {paper: {steps: 3}}",
-              **{f"{name} is {value}": f"part/toy.ipynb: {{book: {{{name}: {value}}}}}" for name in ("steps", "tau", "profile",
-                 "steep", "shape", "other") for value in ("'3'", ".nan", "[a]", "{a: 1}", "-3" if name == "steps" else "2020-01-01",
-                 "null", "book" if name != "profile" else "paper")},
-              "aliases": texts["aliases"]}
+    tables = {
+        "a number": "3",
+        "a list": "[1]",
+        "text": "hello",
+        "no YAML": "{",
+        "a tab": "\ta: 1",
+        "a NUL": "a: \0",
+        "entry 3": "part/toy.ipynb: 3",
+        "entry list": "part/toy.ipynb: [1]",
+        "profile 3": "part/toy.ipynb: {book: 3}",
+        "profile list": "part/toy.ipynb: {book: [1]}",
+        "a name that is a list": "part/toy.ipynb: {book: {[a]: 3}}",
+        "tag": "!!python/object:os.x {}",
+        "empty": "",
+        "deep": "[" * 3000,
+        "no book": "part/toy.ipynb: {paper: {steps: 3}}",
+        **{
+            f"{name} is {value}": f"part/toy.ipynb: {{book: {{{name}: {value}}}}}"
+            for name in ("steps", "tau", "profile", "steep", "shape", "other")
+            for value in (
+                "'3'",
+                ".nan",
+                "[a]",
+                "{a: 1}",
+                "-3" if name == "steps" else "2020-01-01",
+                "null",
+                "book" if name != "profile" else "paper",
+            )
+        },
+        "aliases": texts["aliases"],
+    }
     file = root / "notebooks" / "profiles.yml"
 
     def profiles(text: str, profile: str = "book") -> Any:
@@ -211,14 +162,30 @@ def registers(root: Path) -> list[Door]:
         return lambda book: book["cells"][cell].__setitem__(key, value)
 
     path = root / "notebooks" / "part" / "toy.ipynb"
-    books = {"empty": "", "a number": "3", "null": "null", "cut": json.dumps(cells)[:300], "no cells": "{}", "cells null": '{"cells": null}',
-             "cells 3": '{"cells": 3}', "cells of 3": '{"cells": [3]}', "NUL": "\0", "deep": "[" * 100000,
-             **{f"{key} {value!r}": varied(put(key, value)) for key in ("source", "metadata", "cell_type")
-                for value in (None, 3, [3])},
-             **{f"tags {value!r}": varied(put("metadata", {"tags": value})) for value in (None, 3)},
-             "no parameters": varied(lambda book: book["cells"].pop(1)), "code": varied(put("source", "import os")),
-             "two values": varied(put("source", "a, b = 1, 2")), "no Python": varied(put("source", "a = (")),
-             "deep literal": varied(put("source", "a = " + "(" * 5000)), "large literal": varied(put("source", "a = 9" + "9" * 9999))}
+    books = {
+        "empty": "",
+        "a number": "3",
+        "null": "null",
+        "cut": json.dumps(cells)[:300],
+        "no cells": "{}",
+        "cells null": '{"cells": null}',
+        "cells 3": '{"cells": 3}',
+        "cells of 3": '{"cells": [3]}',
+        "NUL": "\0",
+        "deep": "[" * 100000,
+        **{
+            f"{key} {value!r}": varied(put(key, value))
+            for key in ("source", "metadata", "cell_type")
+            for value in (None, 3, [3])
+        },
+        **{f"tags {value!r}": varied(put("metadata", {"tags": value})) for value in (None, 3)},
+        "no parameters": varied(lambda book: book["cells"].pop(1)),
+        "code": varied(put("source", "import os")),
+        "two values": varied(put("source", "a, b = 1, 2")),
+        "no Python": varied(put("source", "a = (")),
+        "deep literal": varied(put("source", "a = " + "(" * 5000)),
+        "large literal": varied(put("source", "a = 9" + "9" * 9999)),
+    }
 
     def read(text: str) -> Any:
         with _changed(path, text):
@@ -227,11 +194,17 @@ def registers(root: Path) -> list[Door]:
 
     return [
         Door("Register.read", lambda text: Register.read(text, root), {"text": TOY}, {"text": texts}),
-        Door("Register.load", Register.load, {"root": root}, {"root": but(not_paths(), "None", "empty text", "a folder") |
-                                                              {"nowhere": "/nowhere"}}),
+        Door(
+            "Register.load",
+            Register.load,
+            {"root": root},
+            {"root": but(not_paths(), "None", "empty text", "a folder") | {"nowhere": "/nowhere"}},
+        ),
         Door("Register[]", lambda name: Register.load(root)[name], {"name": "toy"}, {"name": NAME}),
         Door("Bound.read", lambda spec: Bound.read(spec, "a claim"), {"spec": {"at_most": 1}}, {"spec": MADE}),
-        Door("profiles.yml", profiles, {"text": "part/toy.ipynb: {book: {steps: 3}}"}, {"text": tables, "profile": NAME}),
+        Door(
+            "profiles.yml", profiles, {"text": "part/toy.ipynb: {book: {steps: 3}}"}, {"text": tables, "profile": NAME}
+        ),
         Door("notebook", read, {"text": json.dumps(cells)}, {"text": books}),
         Door("Notebook", lambda name: Notebook(root, name), {"name": "toy"}, {"name": NAME}),
     ]
@@ -270,6 +243,7 @@ def returning(value: Any) -> store.Experiment:
 
         def compute(self, context):
             return value
+
     return Odd(repr(value)[:50])
 
 
@@ -278,23 +252,57 @@ def stores(root: Path) -> list[Door]:
     (here / "a-file").touch()
     small = Small()
     return [
-        Door("obtain", lambda **given: store.obtain(**given, progress=print), {"experiment": small, "store": here / "store"}, {
-            "experiment": MADE | {"the class": Small, "nameless": Nameless(), **{
-                f"a field that is {word}": Small(value) for word, value in MADE.items()
-                if word not in ("None", "3", "True", "False") and not isinstance(value, (str, list, tuple, dict, float, np.datetime64))}},
-            "store": {"3": 3, "a NUL": "a\0b", "long": LONG, "a file": here / "a-file", "in a file": here / "a-file" / "x", "NaN": float("nan"),
-                      "empty": ""},
-            "several": {"not stored": {"experiment": Small(77), "only_stored": True}}}),
-        Door("Store.load", lambda key: store.Store(here / "store", ()).load("faults/small", key), {"key": store.key_of(small)}, {
-            "key": NAME}),
+        Door(
+            "obtain",
+            lambda **given: store.obtain(**given, progress=print),
+            {"experiment": small, "store": here / "store"},
+            {
+                "experiment": MADE
+                | {
+                    "the class": Small,
+                    "nameless": Nameless(),
+                    **{
+                        f"a field that is {word}": Small(value)
+                        for word, value in MADE.items()
+                        if word not in ("None", "3", "True", "False")
+                        and not isinstance(value, (str, list, tuple, dict, float, np.datetime64))
+                    },
+                },
+                "store": {
+                    "3": 3,
+                    "a NUL": "a\0b",
+                    "long": LONG,
+                    "a file": here / "a-file",
+                    "in a file": here / "a-file" / "x",
+                    "NaN": float("nan"),
+                    "empty": "",
+                },
+                "several": {"not stored": {"experiment": Small(77), "only_stored": True}},
+            },
+        ),
+        Door(
+            "Store.load",
+            lambda key: store.Store(here / "store", ()).load("faults/small", key),
+            {"key": store.key_of(small)},
+            {"key": NAME},
+        ),
     ]
 
 
 def elements(root: Path) -> list[Door]:
     return [
-        Door("Element", lambda **given: within(root, lambda: Element(**given)), {"name": "toy"}, {"name": NAME, "profile": NAME}),
-        Door("below", below, {"value": 1.0, "bound": 2.0}, {"value": but(AMOUNT, "-1", "NumPy's -3"),
-                                                           "bound": but(AMOUNT, "-1", "NumPy's -3")}),
+        Door(
+            "Element",
+            lambda **given: within(root, lambda: Element(**given)),
+            {"name": "toy"},
+            {"name": NAME, "profile": NAME},
+        ),
+        Door(
+            "below",
+            below,
+            {"value": 1.0, "bound": 2.0},
+            {"value": but(AMOUNT, "-1", "NumPy's -3"), "bound": but(AMOUNT, "-1", "NumPy's -3")},
+        ),
     ]
 
 
@@ -306,20 +314,40 @@ def within(root: Path, call: Any) -> Any:
 def environments(root: Path) -> list[Door]:
     here = root.parent
     (here / "a-file").touch()
-    values = {"a file": str(here / "a-file"), "in a file": str(here / "a-file" / "x"), "a long name": LONG, "a tilde": "~no-such-user/x"}
-
-    def set_to(name: str, words: list[str]):
-        return lambda value: within(root, lambda: really(root, words, {name: value}))
+    values = {
+        "a file": str(here / "a-file"),
+        "in a file": str(here / "a-file" / "x"),
+        "a long name": LONG,
+        "a tilde": "~no-such-user/x",
+    }
 
     return [
-        Door("GFM_STORE", lambda value: within(root, lambda: _with({"GFM_STORE": value}, lambda: store.obtain(Small(5), progress=print))),
-             {"value": str(here / "store")}, {"value": values | {"relative": "x", "dots": "../x", "a tilde": "~no-such-user/x"}}),
-        Door("GFM_BUILD", lambda value: within(root, lambda: _with({"GFM_BUILD": value}, lambda: gfm.book.paths.build_folder(root))),
-             {"value": str(here / "build")}, {"value": values | {"relative": "x", "dots": "../x"}}),
-        Door("GFM_DATA", lambda value: _with({"GFM_DATA": value}, lambda: named_folder("GFM_DATA")),
-             {"value": str(here)}, {"value": values | {"relative": "x", "dots": "../x"}}),
-        Door("GFM_DEVICE", lambda value: _with({"GFM_DEVICE": value}, lambda: gfm_device()), {"value": "cpu"},
-             {"value": _words(["gpu", "cuda:99", "meta", "cpu:7", LONG, "3", "ünï", "cuda:-1", "mps:3"])}),
+        Door(
+            "GFM_STORE",
+            lambda value: within(
+                root, lambda: _with({"GFM_STORE": value}, lambda: store.obtain(Small(5), progress=print))
+            ),
+            {"value": str(here / "store")},
+            {"value": values | {"relative": "x", "dots": "../x", "a tilde": "~no-such-user/x"}},
+        ),
+        Door(
+            "GFM_BUILD",
+            lambda value: within(root, lambda: _with({"GFM_BUILD": value}, lambda: gfm.book.paths.build_folder(root))),
+            {"value": str(here / "build")},
+            {"value": values | {"relative": "x", "dots": "../x"}},
+        ),
+        Door(
+            "GFM_DATA",
+            lambda value: _with({"GFM_DATA": value}, lambda: named_folder("GFM_DATA")),
+            {"value": str(here)},
+            {"value": values | {"relative": "x", "dots": "../x"}},
+        ),
+        Door(
+            "GFM_DEVICE",
+            lambda value: _with({"GFM_DEVICE": value}, lambda: gfm_device()),
+            {"value": "cpu"},
+            {"value": _words(["gpu", "cuda:99", "meta", "cpu:7", LONG, "3", "ünï", "cuda:-1", "mps:3"])},
+        ),
     ]
 
 
@@ -334,14 +362,6 @@ def _with(environment: dict[str, str], call: Any) -> Any:
         return call()
 
 
-def really(root: Path, words: list[str], environment: dict[str, str]) -> None:
-    """A command in a process of its own."""
-    env = {k: v for k, v in os.environ.items() if k not in ("GFM_BUILD", "GFM_STORE")} | environment
-    run = subprocess.run([sys.executable, "-m", "gfm.cli", *words], cwd=root, env=env, capture_output=True, text=True,
-                         timeout=60)
-    said(run.returncode, run.stdout, run.stderr)
-
-
 def doors() -> list[Door]:
     root = project(Path.cwd() / "project")
-    return [*commands(root), *registers(root), *stores(root), *elements(root), *environments(root)]
+    return [*registers(root), *stores(root), *elements(root), *environments(root)]

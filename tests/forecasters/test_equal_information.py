@@ -23,8 +23,8 @@ def recorded(optimizer="Adam", **options):
     def build():
         return nn.Sequential(nn.Linear(1, 3), nn.Tanh(), nn.Linear(3, 1)).double()
 
-    return record(build, X, Y, lambda a, b: (a - b).square().mean(), optimizer, lr=0.01, runs=20, steps=24, per_run=True,
-                  **{"states": True, **options})
+    return record(build, X, Y, lambda a, b: (a - b).square().mean(), optimizer, lr=0.01, runs=20, steps=24,
+                  per_run=True, **{"states": True, **options})
 
 
 def other_averages(prefix):
