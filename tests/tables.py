@@ -14,10 +14,8 @@ def pytest_terminal_summary(terminalreporter):
     counts: Counter[tuple[str, str]] = Counter()
     for reports in terminalreporter.stats.values():
         for report in reports:
-            if getattr(report, "when", "") == "teardown":
-                continue
             for name, rows in getattr(report, "user_properties", ()):
-                if name == "bad calls":
+                if name == "bad calls" and report.when == "teardown":  # once for each test
                     counts.update({(door, verdict): n for door, verdict, n in rows})
     if counts:
         from bad_calls import table

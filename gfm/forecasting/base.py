@@ -163,8 +163,8 @@ class Forecaster(ABC):
                 f"got {data.weights.shape[1]}."
             )
         if data is prefix and self.learns() and self.spacing != (data.stride,):
-            raise InputError(f"{self.name!r} was fitted to states {self.spacing[0]} steps apart, and those of the "
-                             f"prefix are {data.stride} apart: resample one of them.")
+            raise InputError(f"The prefix differs from the runs to which {self.name!r} was fitted: its states are "
+                             f"{data.stride} steps apart, not {self.spacing[0]}; resample one of them.")
         if not self.coordinatewise and data.parameters != self.parameters:
             raise InputError(
                 f"{self.name!r} was fitted on {self.parameters} parameters and looks at all of them "
