@@ -211,11 +211,11 @@ def forecast(
     from gfm.forecasters.files import forecast_files, save_as_read
 
     one_of("--as", as_, ("trajectories", "checkpoint"))
-    sources = [place(name, path).resolve() for name, path in (("the observed run", observed), ("--train", train),
-                                                              ("--model", model)) if path is not None]
-    for target in (output, save_model):
-        if target is not None and place("the output", target).resolve() in sources:
-            raise InputError(f"{target} is read: name another file for what is written.")
+    sources = [place(name, source).resolve() for name, source in (
+        ("the observed run", observed), ("--train", train), ("--model", model)) if source is not None]
+    for path in (place("the output", target) for target in (output, save_model) if target is not None):
+        if path.is_file() and path.resolve() in sources:  # folders are refused where they are written
+            raise InputError(f"{path} exists and is read: name another file for what is written.")
     given = {"pattern": pattern, "step": step, "key": key}
     reading = {name: value for name, value in given.items() if value is not None}
     found = forecast_files(observed, horizon, method, train, resample, model=model, save_model=save_model,
