@@ -214,8 +214,9 @@ def forecast(
     sources = [place(name, source).resolve() for name, source in (
         ("the observed run", observed), ("--train", train), ("--model", model)) if source is not None]
     for path in (place("the output", target) for target in (output, save_model) if target is not None):
-        if path.is_file() and path.resolve() in sources:  # folders are refused where they are written
-            raise InputError(f"{path} exists and is read: name another file for what is written.")
+        written = path if path.suffix == ".npz" or as_ == "checkpoint" else path.with_name(f"{path.name}.npz")
+        if written.is_file() and written.resolve() in sources:  # folders are refused where they are written
+            raise InputError(f"{written} exists and is read: name another file for what is written.")
     given = {"pattern": pattern, "step": step, "key": key}
     reading = {name: value for name, value in given.items() if value is not None}
     found = forecast_files(observed, horizon, method, train, resample, model=model, save_model=save_model,

@@ -157,7 +157,9 @@ def commands(root: Path) -> list[Door]:
             "forecast",
             forecast,
             observed=other(1, PATHS),
-            output=other(2, ["", LONG, "a\0b", "/proc/x.npz", ".", "book", str(here / "short.npz")]),
+            output=other(
+                2, ["", LONG, "a\0b", "/proc/x.npz", ".", "book", str(here / "short.npz"), str(here / "short")]
+            ),
             horizon=other(4, COUNTS),
             method=other(6, NAMES),
             train=[[*forecast, "--train", text] for text in PATHS],
