@@ -1,8 +1,7 @@
-"""Valid calls and bad values: trajectories, forecasters, learned flows, the nowcaster, files of weights."""
+"""Valid calls and bad values: trajectories, recordings, the nowcaster, files of weights."""
 
 from __future__ import annotations
 
-import inspect
 import math
 from itertools import count
 from pathlib import Path
@@ -16,11 +15,9 @@ from torch import nn
 import gfm
 from gfm import Trajectories
 from gfm.forecasters.files import forecast_files
-from gfm.forecasting.training import Training
-from gfm.matching import Conditioning, IncrementPath, Network, Solver, Tuning, windows
+from gfm.matching import windows
 from gfm.trajectories import Layout, edges_of, read_checkpoints, record
 
-QUICK = Training(epochs=1, patience=1, batch=8)
 RNG = np.random.default_rng(0)
 W = np.cumsum(RNG.normal(size=(6, 13, 4)), axis=1) * 0.1
 DATA = Trajectories(W)
@@ -266,119 +263,6 @@ def _fresh(folder: Path) -> Path:
     return folder / "fresh" / f"new-{next(NUMBERS)}.pt"
 
 
-FIT = {
-    "train": MADE | {"an array": W},
-    "validation": but(MADE, "None") | {"other": Trajectories(W[:, :5])},
-    "max_weights": but(COUNT, "None"),
-    "device": but(NAME, "None") | {"no such": "cuda:77", "meta": "meta", "mps": "mps"},
-}
-
-
-def made(cls, **options):
-    model = cls(4, **options)
-    if hasattr(model, "training"):
-        model.training = QUICK
-    return model
-
-
-def forecasters() -> list[Door]:
-    here = Path.cwd()
-    doors = []
-    group = {
-        "conditioning": MADE,
-        "solver": MADE,
-        "network": MADE,
-        "path": but(MADE, "None"),
-        "training": but(MADE, "None"),
-        "penalty": AMOUNT,
-        "optimizer_state": FLAG,
-        "columns": but(SEVERAL, "None", "a negative one"),
-        "rank": COUNT,
-        "width": COUNT | {"huge": HUGE},
-        "rival": but(MADE, "None"),
-        "view": NAME,
-        "damping": NAME,
-        "ridges": but(SEVERAL, "halves"),
-        "hidden": SEVERAL | {"huge": (HUGE,)},
-        "samples": COUNT | {"huge": HUGE},
-        "time": FLAG,
-        "products": FLAG,
-        "observed": but(COUNT, "None"),
-        "paths": MADE,
-    }
-    for cls in gfm.forecasters.available().values():
-        options = list(inspect.signature(cls).parameters)
-        doors.append(Door(f"{cls.__name__}", cls, {}, {option: group[option] for option in options}))
-        model = made(cls).fit(DATA)
-
-        def learned(value, cls=cls):
-            """Steps at other distances mean nothing to what has learned nothing."""
-            return {"other distances": value} if cls.learns() else {}
-
-        doors += [
-            Door(
-                f"{cls.__name__}.fit",
-                lambda cls=cls, **given: made(cls).fit(**given),
-                {"train": DATA},
-                FIT
-                | {
-                    "several": {"too short": {"train": DATA.prefix(4)}}
-                    | learned({"train": Trajectories(W, [*range(12), 20])})
-                },
-            ),
-            Door(
-                f"{cls.__name__}.forecast",
-                model.forecast,
-                {"prefix": PREFIX},
-                {
-                    "prefix": WEIGHTS
-                    | {"too long": DATA.prefix(5)}
-                    | learned(Trajectories(PREFIX.weights, range(0, 10, 2))),
-                    "horizon": but(COUNT, "None") | {"too far": 10**6 if cls.bounded else HUGE},
-                },
-            ),
-        ]
-    model = made(gfm.forecasters.OLS).fit(DATA)
-    kept = model.save(here / "model.npz")
-    doors += [
-        Door("Forecaster.save", model.save, {"path": here / "model.npz"}, {"path": targets(here)}),
-        Door("forecasters.load", gfm.forecasters.load, {"path": kept}, {"path": paths(here)}),
-        Door(
-            "OLS.forecast, not fitted",
-            lambda model: model.forecast(PREFIX),
-            {"model": model},
-            {"model": {name: cls(4) for name, cls in gfm.forecasters.available().items()}},
-        ),
-        Door(
-            "Training",
-            Training,
-            {},
-            {
-                "rate": RATE,
-                "batch": COUNT,
-                "epochs": COUNT,
-                "patience": COUNT,
-                "seed": SEED,
-                "decay": AMOUNT,
-                "schedule": NAME,
-            },
-        ),
-        Door(
-            "Conditioning",
-            Conditioning,
-            {},
-            {"context": NAME, "scale": NAME, "optimizer_state": but(NAME, "True", "False")},
-        ),
-        Door("Solver", Solver, {}, {"method": NAME, "substeps": COUNT, "dtype": NAME, "memory": COUNT}),
-        Door(
-            "Network", Network, {}, {"hidden": SEVERAL | {"a list": [3]}, "state": NAME, "knots": COUNT, "times": COUNT}
-        ),
-        Door("IncrementPath", IncrementPath, {}, {"within": NAME, "noise": AMOUNT, "span": COUNT}),
-        Door("Tuning", Tuning, {}, {"steps": COUNT, "rate": RATE, "rounds": WHOLE, "seed": SEED}),
-    ]
-    return doors
-
-
 def caster(**given):
     model = net()
     given = {"model": model, "optimizer": torch.optim.SGD(model.parameters(), 0.1), **given}
@@ -460,4 +344,4 @@ def files() -> list[Door]:
 
 
 def doors() -> list[Door]:
-    return [*trajectories(), *nowcaster(), *files(), *forecasters()]
+    return [*trajectories(), *nowcaster(), *files()]

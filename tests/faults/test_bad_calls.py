@@ -12,7 +12,9 @@ from pathlib import Path
 from time import process_time
 
 import doors_commands
+import doors_data
 import doors_derived
+import doors_forecasters
 import doors_learned
 import doors_project
 import numpy as np
@@ -26,7 +28,7 @@ from gfm.errors import GfmError
 
 FAMILIES = {
     module.__name__.removeprefix("doors_"): module
-    for module in (doors_commands, doors_derived, doors_learned, doors_project)
+    for module in (doors_commands, doors_data, doors_derived, doors_forecasters, doors_learned, doors_project)
 }
 #: Of each door's calls, `make test` tries every so manieth, and of each argument the first.
 PART = 4
@@ -110,7 +112,7 @@ COUNTED = {
     "data.moons(n)": lambda value: gfm.data.moons(value),
     "data.waves(dims)": lambda value: gfm.data.waves(9, value),
     "nets.mlp(dims)": lambda value: gfm.nets.mlp((2, value)),
-    "Training(epochs)": lambda value: doors_learned.Training(epochs=value),
+    "Training(epochs)": lambda value: doors_forecasters.Training(epochs=value),
     "Settings(cap)": lambda value: gfm.central.Settings(cap=value),
     "Trajectories.prefix": DATA.prefix,
     "Trajectories.every": DATA.every,
@@ -126,7 +128,7 @@ COUNTED = {
 MEASURED = {
     "GradientDescent(lr)": gfm.optimizers.GradientDescent,
     "Adam(lr)": gfm.optimizers.Adam,
-    "Training(rate)": doors_learned.Training,
+    "Training(rate)": doors_forecasters.Training,
     "schedules.Cosine(peak)": lambda value: gfm.optimizers.schedules.Cosine(value, 3),
     "data.waves(frequency)": lambda value: gfm.data.waves(9, frequency=value),
 }
