@@ -207,6 +207,8 @@ def forecast(
     key: Annotated[str | None, typer.Option(help="where the state dict is in a checkpoint")] = None,
 ) -> None:
     """Forecast weights from recorded ones: checkpoints in, trajectories or a checkpoint out."""
+    from pathlib import Path
+
     from gfm.checks import one_of, place
     from gfm.forecasters.files import forecast_files, save_as_read
 
@@ -214,7 +216,7 @@ def forecast(
     sources = [place(name, source).resolve() for name, source in (
         ("the observed run", observed), ("--train", train), ("--model", model)) if source is not None]
     for path in (place("the output", target) for target in (output, save_model) if target is not None):
-        written = path if path.suffix == ".npz" or as_ == "checkpoint" else path.with_name(f"{path.name}.npz")
+        written = path if path.suffix == ".npz" or as_ == "checkpoint" else Path(f"{path}.npz")
         if written.is_file() and written.resolve() in sources:  # folders are refused where they are written
             raise InputError(f"{written} exists and is read: name another file for what is written.")
     given = {"pattern": pattern, "step": step, "key": key}
