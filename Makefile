@@ -31,7 +31,7 @@ COVER := --cov --cov-report=term
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env book paper smoke pages publish pdf cluster test anywhere audit unit test-python test-cluster test-launch notebooks site check status refresh bench clean
+.PHONY: help env book paper smoke pages publish pdf cluster test anywhere audit unit faults test-python test-cluster test-launch notebooks site check status refresh bench clean
 
 help: ## list what can be made
 	@echo "Two commands: make book, make test. All:"
@@ -113,6 +113,9 @@ test-launch: $(STAMP) ## install as Binder does, in a fresh environment, and run
 
 unit: $(STAMP) ## unit tests only
 	@$(PYTEST) $(UNIT) -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
+faults: $(STAMP) ## every bad call that the tests know (make test: a part), and the table of what became of them
+	@$(PYTEST) tests/faults -m "slow or not slow"
 
 test-python: ## unit tests on another Python, in its own environment: PYTHON=python3.12
 	@version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])') && \

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import errno
+import inspect
 import math
-from collections.abc import Callable, Collection
+import os
+import re
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import wraps
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from gfm.errors import InputError, UnknownNameError
 
-__all__ = ["MOST_SEED", "flag", "known", "number", "one_of", "place", "whole"]
+__all__ = [
+    "MOST", "MOST_SEED", "Whole", "amount", "annotated", "checked", "counts", "enough_memory", "flag", "floating",
+    "function", "instance", "known", "named_folder", "number", "one_of", "place", "whole", "writable",
+]
 
 MOST_SEED = 2**64 - 1
 """The largest seed that torch's generators take."""
+MOST = 10**7
+"""The most of anything that is counted, of steps or examples say: more would only fill the memory."""
+Whole = int
+"""In the annotations that :func:`checked` reads: a whole number that may be 0."""
+T = TypeVar("T")
 
 
 def number(name: str, value: object, holds: Callable[[float], bool], words: str) -> float:
@@ -28,8 +43,24 @@ def number(name: str, value: object, holds: Callable[[float], bool], words: str)
         InputError: The value is not a number, or ``holds`` is false.
     """
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real) or not holds(_float(value)):
-        raise InputError(f"{name} must be {words}, but it is {value!r}")
+        raise InputError(f"{name} must be {words}, but it is {_shown(value)}")
     return _float(value)
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception:  # a whole number of more than 4300 digits, an object that cannot say what it is
+        return f"a {type(value).__name__} that cannot be printed"
+
+
+def amount(name: str, value: object) -> float:
+    """``value`` as a float if it is a finite number of at least 0.
+
+    Raises:
+        InputError: It is not.
+    """
+    return number(name, value, lambda x: 0 <= x < math.inf, "a number of at least 0")
 
 
 def _float(value: Any) -> float:
@@ -47,8 +78,115 @@ def whole(name: str, value: object, least: int, most: float = math.inf) -> int:
     """
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral) or not least <= int(value) <= most:
         to = f" and at most {most}" if most < math.inf else ""
-        raise InputError(f"{name} must be a whole number of at least {least}{to}, but it is {value!r}")
+        raise InputError(f"{name} must be a whole number of at least {least}{to}, but it is {_shown(value)}")
     return int(value)
+
+
+def counts(name: str, value: Any, least: int = 1, most: float = MOST) -> tuple[int, ...]:
+    """``value`` as a tuple if it is a sequence of whole numbers of at least ``least``.
+
+    Raises:
+        InputError: It is not.
+    """
+    if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, (str, bytes)):
+        raise InputError(f"{name} must be whole numbers, as in (3, 4), but it is {_shown(value)}")
+    return tuple(whole(f"each of {name}", one, least, most) for one in value)
+
+
+def instance(name: str, value: object, kind: type[T] | tuple[type[T], ...], words: str) -> T:
+    """``value`` if it is of a kind, which ``words`` describe.
+
+    Raises:
+        InputError: It is not.
+    """
+    if not isinstance(value, kind):
+        raise InputError(f"{name} must be {words}, but it is {_shown(value)}")
+    return value
+
+
+def function(name: str, value: T, words: str = "a function") -> T:
+    """``value`` if it can be called.
+
+    Raises:
+        InputError: It cannot.
+    """
+    if not callable(value):
+        raise InputError(f"{name} must be {words}, but it is {_shown(value)}")
+    return value
+
+
+def floating(name: str, value: Any) -> Any:
+    """``value`` if it is a real floating dtype of torch.
+
+    Raises:
+        InputError: It is not.
+    """
+    import torch  # the command line uses this module, and loads torch only where it computes
+
+    if not isinstance(value, torch.dtype) or not value.is_floating_point:
+        raise InputError(f"{name} must be a floating dtype such as torch.float64, but it is {_shown(value)}")
+    return value
+
+
+@contextmanager
+def enough_memory(what: str) -> Iterator[None]:
+    """Context in which arrays that do not fit into memory are the fault of the sizes that were asked for.
+
+    Raises:
+        InputError: NumPy or torch could not get the memory.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError, ValueError) as error:  # ValueError: beyond NumPy's largest array
+        if not isinstance(error, MemoryError) and not re.search("allocate|overflow|too big|too large", str(error)):
+            raise
+        raise InputError(f"{what} is too large for the memory of this machine: choose smaller sizes.") from error
+
+
+def checked(build: Callable[..., T]) -> Callable[..., T]:
+    """``build`` with its arguments held against their annotations before it runs; see :func:`annotated`."""
+    signature = inspect.signature(build)
+
+    @wraps(build)
+    def held(*arguments: Any, **options: Any) -> T:
+        annotated(signature, signature.bind(*arguments, **options).arguments)
+        with enough_memory(build.__name__):
+            return build(*arguments, **options)
+
+    return held
+
+
+def annotated(signature: inspect.Signature, given: Mapping[str, Any]) -> None:
+    """Hold arguments by name against the annotations of a function whose numbers are sizes and amounts.
+
+    ``int`` is a whole number from 1 to ``MOST`` (a seed, if it is called so), ``float`` a finite number of at least 0,
+    ``Sequence[int]`` or a tuple of int several sizes. None passes where the annotation says so.
+
+    Raises:
+        InputError: An argument is of another kind, or out of range.
+    """
+    for name, value in given.items():
+        kind = str(signature.parameters[name].annotation) if name in signature.parameters else ""
+        if kind.endswith("| None") and value is None:
+            continue
+        match kind.removesuffix(" | None"):
+            case "int" if name == "seed":
+                whole(name, value, 0, MOST_SEED)
+            case "int" | "Whole":
+                whole(name, value, int(kind.startswith("int")), MOST)
+            case "float":
+                amount(name, value)
+            case "bool":
+                flag(name, value)
+            case "str":
+                instance(name, value, str, "a name")
+            case "torch.dtype":
+                floating(name, value)
+            case "Sequence[int]" | "tuple[int, ...]":
+                counts(name, value)
+            case "tuple[int, int, int]":
+                if len(counts(name, value)) != 3:
+                    raise InputError(f"{name} must be three whole numbers, but it is {_shown(value)}")
 
 
 def flag(name: str, value: object) -> bool:
@@ -58,7 +196,7 @@ def flag(name: str, value: object) -> bool:
         InputError: The value is anything else.
     """
     if not isinstance(value, (bool, np.bool_)):
-        raise InputError(f"{name} must be True or False, but it is {value!r}")
+        raise InputError(f"{name} must be True or False, but it is {_shown(value)}")
     return bool(value)
 
 
@@ -68,9 +206,53 @@ def place(name: str, value: object) -> Path:
     Raises:
         InputError: The value is anything else.
     """
-    if not isinstance(value, (str, PathLike)) or str(value) == "" or "\0" in str(value):
-        raise InputError(f"{name} must be the path of a file or folder, but it is {value!r}")
-    return Path(value)
+    if isinstance(value, (str, PathLike)) and str(value):
+        try:
+            os.lstat(value)
+            return Path(value)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                return Path(value)
+        except ValueError:  # a null, or what is no text
+            pass
+    raise InputError(f"{name} must be the path of a file or folder, but it is {_shown(value)}")
+
+
+def named_folder(variable: str) -> Path | None:
+    """The folder that an environment variable names, None if it is not set.
+
+    Raises:
+        InputError: It is no absolute path, or a file. (Notebooks run in folders of their own, so that a relative path
+            would name another place in each.)
+    """
+    text = os.environ.get(variable)
+    if not text:
+        return None
+    place(variable, text)
+    folder = Path(os.path.expanduser(text))
+    if not folder.is_absolute():
+        raise InputError(f"The environment variable {variable} must be an absolute path, but it is {text!r}")
+    if next(above for above in (folder, *folder.parents) if above.exists()).is_file():
+        raise InputError(f"The environment variable {variable} must name a folder, but {text!r} is or lies in a file")
+    return folder
+
+
+def writable(name: str, value: object) -> Path:
+    """``value`` as the path of a file that can be written; nothing is written yet.
+
+    Raises:
+        InputError: It is no path, it is a folder, or no file can be made there.
+    """
+    path = place(name, value)
+    if path.is_dir():
+        raise InputError(f"{name} must be a file, but {path} is a folder; name a file in it")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=above):
+            return path
+    except OSError as error:
+        why = error.strerror or error
+        raise InputError(f"{name} cannot be written to {path}: {why}; name another place") from error
 
 
 def one_of(name: str, value: object, known: Collection) -> None:
@@ -79,8 +261,8 @@ def one_of(name: str, value: object, known: Collection) -> None:
     Raises:
         InputError: The value is not known.
     """
-    if value not in known:
-        raise InputError(f"{name} must be one of {tuple(known)}; got {value!r}.")
+    if not any(isinstance(value, type(one)) and value == one for one in known):  # an array equals nothing as a whole
+        raise InputError(f"{name} must be one of {', '.join(map(repr, known))}, but it is {_shown(value)}")
 
 
 def known(kind: str, name: object, names: Collection[str]) -> None:
@@ -89,5 +271,5 @@ def known(kind: str, name: object, names: Collection[str]) -> None:
     Raises:
         UnknownNameError: It is not.
     """
-    if name not in tuple(names):  # a tuple: the name may be unhashable
-        raise UnknownNameError(f"Unknown {kind} {name!r}: choose one of {', '.join(names)}.")
+    if not isinstance(name, str) or name not in names:
+        raise UnknownNameError(f"Unknown {kind} {_shown(name)}: choose one of {', '.join(names)}.")

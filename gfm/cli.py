@@ -93,14 +93,13 @@ def publish(
     folder: Annotated[str, typer.Argument(help="where to put the pages; an earlier publication is replaced")],
 ) -> None:
     """Lay out the pages that were built as a folder for any static host, with checksums."""
-    from pathlib import Path
-
     from gfm.book import Register
     from gfm.book.paths import build_folder
     from gfm.book.site.publish import publish as lay_out
+    from gfm.checks import place
 
     root = Register.load().root
-    problems = lay_out(root, build_folder(root) / "site", Path(folder))
+    problems = lay_out(root, build_folder(root) / "site", place("the folder", folder))
     for problem in problems:
         print(f"gfm: {problem}", file=sys.stderr)
     if problems:
@@ -209,10 +208,18 @@ def forecast(
     key: Annotated[str | None, typer.Option(help="where the state dict is in a checkpoint")] = None,
 ) -> None:
     """Forecast weights from recorded ones: checkpoints in, trajectories or a checkpoint out."""
-    from gfm.checks import one_of
+    from pathlib import Path
+
+    from gfm.checks import one_of, place
     from gfm.forecasters.files import forecast_files, save_as_read
 
     one_of("--as", as_, ("trajectories", "checkpoint"))
+    sources = [place(name, source).resolve() for name, source in (
+        ("the observed run", observed), ("--train", train), ("--model", model)) if source is not None]
+    for path in (place("the output", target) for target in (output, save_model) if target is not None):
+        written = path if path.suffix == ".npz" or as_ == "checkpoint" else Path(f"{path}.npz")
+        if written.is_file() and written.resolve() in sources:  # folders are refused where they are written
+            raise InputError(f"{written} exists and is read: name another file for what is written.")
     given = {"pattern": pattern, "step": step, "key": key}
     reading = {name: value for name, value in given.items() if value is not None}
     found = forecast_files(observed, horizon, method, train, resample, model=model, save_model=save_model,

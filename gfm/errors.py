@@ -7,9 +7,17 @@ __all__ = [
     "RegisterError",
 ]
 
+#: The most characters of a message.
+LONGEST = 500
+
 
 class GfmError(Exception):
     """Base class of every exception that this package raises on purpose."""
+
+    def __str__(self) -> str:
+        """The message on one line, without the middle of a long one: values in it may be of any length."""
+        text = " ".join(str(self.args[0] if self.args else "").split())
+        return text if len(text) <= LONGEST else f"{text[: LONGEST - 150]} ... {text[-140:]}"
 
 
 class InputError(GfmError, ValueError):
@@ -18,9 +26,6 @@ class InputError(GfmError, ValueError):
 
 class UnknownNameError(GfmError, KeyError):
     """A name (of a process, forecaster, profile, ...) is unknown."""
-
-    def __str__(self) -> str:  # KeyError would show the message in quotes
-        return str(self.args[0]) if self.args else ""
 
 
 class UnreadableFileError(GfmError, OSError):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gfm.checks import whole
+from gfm.checks import MOST, number, whole
 from gfm.errors import InputError
 from gfm.forecasting.base import Forecaster
 from gfm.problem.flat import trainable
@@ -35,8 +35,13 @@ def merged(along: Sequence[float] = (0.0, 1.0, 2.0, 4.0)) -> Rule:
 
     Args:
         along: multiples of that way that are added to the mean.
+
+    Raises:
+        InputError: They are no numbers, or there are none.
     """
-    shares = np.asarray(along, dtype=np.float64)[:, None]
+    if not isinstance(along, (Sequence, np.ndarray)) or isinstance(along, (str, bytes)) or not len(along):
+        raise InputError(f"along must be a sequence of numbers, such as (0.0, 1.0), but it is {along!r}")
+    shares = np.array([number("each of along", share, math.isfinite, "a finite number") for share in along])[:, None]
 
     def rule(window: Trajectories) -> np.ndarray:
         states = window.weights[0].astype(np.float64)
@@ -197,8 +202,10 @@ class Nowcaster:
             recorded = state["recorded"]
             counters = {name: int(state[name]) for name in _COUNTERS}
             options = {name: int(state[name]) for name in _OPTIONS}
-        except (KeyError, TypeError, ValueError):
+        except (LookupError, TypeError, ValueError, RuntimeError, OverflowError):
             raise InputError("This is not the state of a Nowcaster.") from None
+        for name, value in counters.items():
+            whole(f"{name} of the state", value, 0)
         own = {name: getattr(self, name) for name in _OPTIONS}
         if options != own:
             raise InputError(f"This state was saved with {options}; this Nowcaster has {own}.")
@@ -209,7 +216,7 @@ class Nowcaster:
     # -- inside ----------------------------------------------------------------------------------
     def _seen(self, seen: int | None) -> int:
         if self.forecaster is None:
-            return 8 if seen is None else whole("seen", seen, 1)
+            return 8 if seen is None else whole("seen", seen, 1, MOST)
         _ = self.forecaster.fitted
         if not self.forecaster.coordinatewise and self.forecaster.parameters != sum(self.layout.sizes):
             raise InputError(f"The forecaster was fitted to {self.forecaster.parameters} weights; the model has "

@@ -8,12 +8,14 @@ reading it computes nothing.
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import chdir, redirect_stdout
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from io import StringIO
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
@@ -123,8 +125,10 @@ def asked(notebook: Notebook, parameters: Mapping[str, Any]) -> list[Experiment]
 
         judge = say = say_notes = show = table = _shows_nothing
 
-    names: dict[str, Any] = {"__name__": "notebook"}
-    with chdir(notebook.path.parent), redirect_stdout(StringIO()), mock.patch("gfm.book.Element", Reader):
+    module = ModuleType("notebook")  # what a notebook's own classes belong to
+    names = vars(module)
+    with (mock.patch.dict(sys.modules, notebook=module), chdir(notebook.path.parent), redirect_stdout(StringIO()),
+          mock.patch("gfm.book.Element", Reader)):
         for part in notebook.cells:
             if part["cell_type"] == "code":
                 _read(source_of(part), names, notebook.name, found)

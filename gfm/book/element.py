@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from gfm.book.outputs import Caption, Figure, Output, Prose, Table, Verdicts, ce
 from gfm.book.paths import PROFILES, build_folder
 from gfm.book.register import TOLERANCE, Bound, Register
 from gfm.book.runs.handover import Handover
-from gfm.checks import known
+from gfm.checks import known, number
 from gfm.errors import InputError, RegisterError
 from gfm.figures import style
 from gfm.files import write_bytes
@@ -29,6 +30,8 @@ def below(value: float, bound: float) -> str:
 
     The digits of what rounding or a solver leaves differ between machines and carry no meaning.
     """
+    for name, one in (("value", value), ("bound", bound)):
+        number(name, one, math.isfinite, "a finite number")
     return verdicts.show_value(value, Bound(high=bound))
 
 
@@ -46,7 +49,7 @@ class Element:
     """
 
     def __init__(self, name: str, profile: str = "smoke") -> None:
-        if profile != "custom":
+        if not isinstance(profile, str) or profile != "custom":
             known("profile", profile, PROFILES)
         self.register = Register.load()
         self.entry = self.register[name]

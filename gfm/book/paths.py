@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from gfm.checks import named_folder, place
 from gfm.errors import RegisterError
 from gfm.store.store import project
 
@@ -20,7 +20,7 @@ def project_root(start: Path | str | None = None) -> Path:
     Raises:
         RegisterError: There is none.
     """
-    here = Path(start or Path.cwd()).resolve()
+    here = (Path.cwd() if start is None else place("The project's folder", start)).resolve()
     if (root := project(here)) is None:
         raise RegisterError(
             f"No book/elements.yml at or above {here.name or here}; run this inside the project's folder."
@@ -29,5 +29,9 @@ def project_root(start: Path | str | None = None) -> Path:
 
 
 def build_folder(root: Path) -> Path:
-    """``$GFM_BUILD``, or ``build`` in the project."""
-    return Path(os.environ.get("GFM_BUILD") or root / "build").expanduser().resolve()
+    """``$GFM_BUILD``, or ``build`` in the project.
+
+    Raises:
+        InputError: The variable does not name a folder by its absolute path.
+    """
+    return (named_folder("GFM_BUILD") or root / "build").resolve()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from gfm.book.paths import PROFILES, project_root
+from gfm.checks import number
 from gfm.errors import RegisterError, UnknownNameError
 from gfm.files import parse_yaml
 from gfm.measures.intervals import readable
@@ -34,6 +36,8 @@ VARIES = {
 TOLERANCE = 0.02
 """Relative, within which a rerun on another machine must reproduce a claim's value or a number in printed text."""
 
+_ID = re.compile(r"\w[\w-]*")
+
 
 @dataclass(frozen=True)
 class Bound:
@@ -53,10 +57,13 @@ class Bound:
             raise RegisterError(f"{where}: a bound is a mapping of at_most, at_least or between.")
         try:
             low, high = spec.get("between", (-math.inf, math.inf))
+            given = [*spec.get("between", ()), *(spec[key] for key in ("at_least", "at_most") if key in spec)]
+            for value in given:
+                number("a bound's value", value, math.isfinite, "a finite number")
             low = max(float(low), float(spec.get("at_least", -math.inf)))
             high = min(float(high), float(spec.get("at_most", math.inf)))
-        except (TypeError, ValueError) as error:
-            raise RegisterError(f"{where}: a bound's values must be numbers.") from error
+        except (TypeError, ValueError, OverflowError) as error:
+            raise RegisterError(f"{where}: a bound's values must be finite numbers.") from error
         if not low <= high:
             raise RegisterError(f"{where}: nothing lies between {low:g} and {high:g}.")
         return cls(low, high)
@@ -152,7 +159,7 @@ class Register:
         return iter(self.elements)
 
     def __getitem__(self, name: str) -> ElementEntry:
-        if (element := next((e for e in self.elements if e.id == name), None)) is not None:
+        if isinstance(name, str) and (element := next((e for e in self.elements if e.id == name), None)) is not None:
             return element
         raise UnknownNameError(f"The register has no element {name!r}; see book/elements.yml.")
 
@@ -183,16 +190,23 @@ def _element(item: Any, number: int) -> ElementEntry:
     if not isinstance(item, Mapping) or "id" not in item:
         raise RegisterError(f"{where}: an element is a mapping with an id.")
     where = f"element {item['id']!r}"
+    if not isinstance(item["id"], str) or not _ID.fullmatch(item["id"]):
+        raise RegisterError(f"{where}: an id is made of letters, digits and hyphens.")
     known = {"id", "title", "notebook", "section", "source", "claims", "cost", "part"}
     if set(item) - known:
-        raise RegisterError(f"{where}: unknown keys {sorted(set(item) - known)}.")
+        raise RegisterError(f"{where}: unknown keys {sorted(map(str, set(item) - known))}.")
     missing = {"title", "section", "source"} - set(item)
     if missing:
         raise RegisterError(f"{where}: {', '.join(sorted(missing))} missing.")
+    _texts(item, ("title", "section", "notebook", "part"), where)
+    if ".." in (item.get("notebook") or "").split("/") or (item.get("notebook") or "").startswith("/"):
+        raise RegisterError(f"{where}: notebook must be a path below notebooks/.")
+    if not isinstance(item.get("claims") or [], list) or not isinstance(item.get("cost") or {}, Mapping):
+        raise RegisterError(f"{where}: claims must be a list, and cost a mapping of profiles to words.")
     if item["section"] not in SECTIONS:
         raise RegisterError(f"{where}: section must be one of {', '.join(SECTIONS)}.")
     source = item["source"]
-    if not isinstance(source, Mapping) or source.get("paper") not in PAPERS:
+    if not isinstance(source, Mapping) or source.get("paper") not in tuple(PAPERS):
         raise RegisterError(f"{where}: source.paper must be one of {', '.join(PAPERS)}.")
     claims = tuple(_claim(c, where) for c in item.get("claims") or ())
     _unique([c.id for c in claims], f"claim of {where}")
@@ -208,10 +222,12 @@ def _claim(item: Any, where: str) -> Claim:
     where = f"{where}, claim {item['id']!r}"
     known = {f.name for f in fields(Claim)} - {"exceptions"}
     if set(item) - known:
-        raise RegisterError(f"{where}: unknown keys {sorted(set(item) - known)}.")
-    profiles = tuple(item.get("profiles", PROFILES))
-    if set(profiles) - set(PROFILES):
+        raise RegisterError(f"{where}: unknown keys {sorted(map(str, set(item) - known))}.")
+    _texts(item, ("id", "sentence", "quantity", "paper", "varies", "unjudged", "history"), where)
+    profiles = item.get("profiles", PROFILES)
+    if not isinstance(profiles, (list, tuple)) or not profiles or not all(p in PROFILES for p in profiles):
         raise RegisterError(f"{where}: profiles must be among {', '.join(PROFILES)}.")
+    profiles = tuple(profiles)
     if set(profiles) != set(PROFILES) and not item.get("unjudged"):
         raise RegisterError(f"{where}: unjudged must say why the other profiles do not judge it.")
     if item.get("varies", "") not in ("", *VARIES):
@@ -223,6 +239,12 @@ def _claim(item: Any, where: str) -> Claim:
                  _tolerance(item.get("tolerance", TOLERANCE), where), item.get("varies", ""),
                  _tolerance(item["spread"], where) if "spread" in item else 0.0, str(item.get("unjudged", "")),
                  str(item.get("history", "")))
+
+
+def _texts(item: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
+    for key in keys:
+        if item.get(key) is not None and not isinstance(item[key], str):
+            raise RegisterError(f"{where}: {key} must be text, but it is {item[key]!r}.")
 
 
 def _tolerance(value: Any, where: str) -> float:

@@ -113,6 +113,8 @@ def new_element(root: Path, name: str, section: str = "central-flows", title: st
     taken = {e.id for e in Register.load(root)} | {f.stem for f in (root / "notebooks").rglob("*.ipynb")}
     if name in taken:
         raise InputError(f"The book has an element or a notebook {name!r} already; choose another name.")
+    if not all(letter.isprintable() or letter.isspace() for letter in title):
+        raise InputError(f"A title is plain text, but it is {title!r}")
     title = " ".join(title.split()) or name.replace("-", " ").capitalize()
     words = {"id": name, "section": section, "notebook": f"{section}/{name}.ipynb"}
     cells = [_cell(number, kind, tag, text.substitute(words, title=title))

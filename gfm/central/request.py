@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -15,6 +13,7 @@ from torch import Tensor
 from gfm.central.minibatch import Minibatch
 from gfm.central.processes import PROCESSES
 from gfm.central.rivals import Rival
+from gfm.checks import writable
 from gfm.errors import InputError, UnknownNameError
 from gfm.optimizers import GradientDescent, Optimizer
 from gfm.problem import Problem
@@ -92,8 +91,6 @@ def start_of(problem: Problem, w0: Tensor | None) -> Tensor:
     if not isinstance(w0, Tensor):
         raise InputError(f"w0 must be a torch tensor of shape ({problem.p},), but it is a {type(w0).__name__}")
     problem.check(w0)
-    if w0.device != problem.device:
-        raise InputError(f"w0 is on {w0.device} but the module is on {problem.device}; move one of them")
     if not torch.isfinite(w0).all():
         raise InputError("w0 contains NaN or infinity")
     return w0
@@ -144,15 +141,6 @@ def checkpoint_path(checkpoint: str | Path | None) -> Path | None:
     """
     if checkpoint is None:
         return None
-    if not isinstance(checkpoint, (str, os.PathLike)):
-        raise InputError(f"checkpoint must be a path, but it is {checkpoint!r}")
-    path = Path(checkpoint)
-    if path.is_dir():
-        raise InputError(f"the checkpoint {path} is a folder; name a file in it")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as failure:
-        raise InputError(f"no checkpoint can be written to {path.parent}: {failure.strerror or failure}") from failure
+    path = writable("checkpoint", checkpoint)
+    path.parent.mkdir(parents=True, exist_ok=True)
     return path

@@ -53,7 +53,7 @@ class Run:
     notes: list[str] = field(default_factory=list)
 
     def __getitem__(self, process: str) -> Series:
-        if process not in self.series:
+        if not isinstance(process, str) or process not in self.series:
             raise UnknownNameError(f"no process {process!r} in this run; it has {', '.join(self.series)}")
         return self.series[process]
 
@@ -112,7 +112,9 @@ class Run:
         Raises:
             InputError: The path does not end in .npz or cannot be written.
         """
-        path = Path(path)
+        path = place("path", path)
+        if path.is_dir():
+            raise InputError(f"{path} is a folder: name a file for the run")
         if path.suffix != ".npz":
             raise InputError(f"a run is saved as .npz, but the path is {path.name!r}")
         arrays, info = self.to_arrays()

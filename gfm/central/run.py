@@ -28,7 +28,7 @@ from gfm.central.processes import PROCESSES, Central
 from gfm.central.result import Run, Series
 from gfm.central.rivals import Rival
 from gfm.central.settings import Settings
-from gfm.checks import MOST_SEED, number, whole
+from gfm.checks import MOST, MOST_SEED, number, whole
 from gfm.errors import InputError, NumericalError
 from gfm.optimizers import Optimizer, check_rule
 from gfm.optimizers.base import diagonal
@@ -102,7 +102,8 @@ def run(
         raise InputError(f"{type(optimizer).__name__} has no learning rate: give it lr, a number or a schedule")
     if not (callable(progress) or isinstance(progress, bool)):
         raise InputError(f"progress must be True, False or a function of (done, steps), but it is {progress!r}")
-    steps, warmup, seed = whole("steps", steps, 1), whole("warmup", warmup, 0), whole("seed", seed, 0, MOST_SEED)
+    steps, warmup = whole("steps", steps, 1, MOST), whole("warmup", warmup, 0, MOST)
+    seed = whole("seed", seed, 0, MOST_SEED)
     keep_weights = whole("keep_weights", keep_weights, 0)
     checkpoint_every = whole("checkpoint_every", checkpoint_every, 1)
     checkpoint_seconds = number(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gfm.checks import checked
 from gfm.data.dataset import Dataset
 from gfm.data.places import cache, locate
 from gfm.data.selection import image_dataset
@@ -23,6 +24,7 @@ MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 ROW = 1 + 3 * 32 * 32
 
 
+@checked
 def cifar10(
     n: int = 1000,
     classes: int = 4,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import torch
 
+from gfm.checks import checked
 from gfm.data.dataset import Dataset
 from gfm.data.selection import image_dataset
 
 __all__ = ["digits"]
 
 
+@checked
 def digits(
     n: int = 500, classes: int = 4, *, targets: str = "one_hot", noise: float = 0.0, seed: int = 0,
     dtype: torch.dtype = torch.float32,

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gfm.checks import checked
 from gfm.data.dataset import Dataset
 from gfm.data.places import cache, locate
 from gfm.data.selection import image_dataset
@@ -29,6 +30,7 @@ MD5 = {
 }
 
 
+@checked
 def mnist(
     n: int = 1000,
     classes: int = 10,

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from gfm.checks import named_folder, place
 from gfm.errors import UnreadableFileError
 
 __all__ = ["FOLDER_VARIABLE", "cache", "locate"]
@@ -27,11 +28,11 @@ def locate(
         UnreadableFileError: The given folder contains no such file, or the download fails or does not match its
             checksum.
     """
-    named = folder if folder is not None else os.environ.get(FOLDER_VARIABLE)
+    named = named_folder(FOLDER_VARIABLE) if folder is None else place("folder", folder)
     if named:
-        for place in (Path(named), Path(named) / inner):
-            if (place / marker).is_file():
-                return place
+        for found in (named, named / inner):
+            if (found / marker).is_file():
+                return found
         if folder is not None:
             raise UnreadableFileError(
                 f"The folder {str(named)!r} holds no {marker} of {name}, nor does its subfolder "

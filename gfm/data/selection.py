@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from gfm.checks import number
+from gfm.checks import number, one_of
 from gfm.data.dataset import Dataset, one_hot
 from gfm.errors import InputError
 
@@ -94,8 +94,7 @@ def target_tensor(labels: np.ndarray, targets: str, classes: int, dtype: torch.d
     Raises:
         InputError: ``targets`` is unknown, or "signs" is used for other than two classes.
     """
-    if targets not in TARGETS:
-        raise InputError(f"targets must be one of {', '.join(TARGETS)}, not {targets!r}.")
+    one_of("targets", targets, TARGETS)
     if targets == "signs" and classes != 2:
         raise InputError(f"targets='signs' is for two classes, not {classes}.")
     indices = torch.from_numpy(labels.astype(np.int64))

@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from gfm.checks import Whole, checked, whole
 from gfm.data.dataset import IGNORE, Dataset
-from gfm.errors import InputError
 
 __all__ = ["sorting"]
 
 
+@checked
 def sorting(
-    n: int = 1000, *, length: int = 8, vocabulary: int = 4, n_test: int | None = None, seed: int = 0
+    n: int = 1000, *, length: int = 8, vocabulary: int = 4, n_test: Whole | None = None, seed: int = 0
 ) -> Dataset:
     """Sequences of ``length`` random tokens followed by the same tokens sorted.
 
@@ -26,16 +27,12 @@ def sorting(
     Raises:
         InputError: n, n_test, length or vocabulary is too small.
     """
+    whole("length", length, 2)
+    whole("vocabulary", vocabulary, 2)
     n_test = n if n_test is None else n_test
-    if n < 1 or n_test < 0 or length < 2 or vocabulary < 2:
-        raise InputError(
-            "The sorting task needs n of at least 1, n_test of at least 0, and a length and a "
-            f"vocabulary of at least 2, not n={n}, n_test={n_test}, length={length}, "
-            f"vocabulary={vocabulary}."
-        )
     tokens = np.random.default_rng(seed).integers(vocabulary, size=(n + n_test, length))
-    whole = np.concatenate((tokens, np.sort(tokens, axis=1)), axis=1).astype(np.int64)
-    inputs, targets = whole[:, :-1].copy(), whole[:, 1:].copy()
+    both = np.concatenate((tokens, np.sort(tokens, axis=1)), axis=1).astype(np.int64)
+    inputs, targets = both[:, :-1].copy(), both[:, 1:].copy()
     targets[:, : length - 1] = IGNORE
     x, y = torch.from_numpy(inputs), torch.from_numpy(targets)
     return Dataset(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from gfm.checks import checked, number, whole
 from gfm.data.dataset import Dataset
 from gfm.data.selection import target_tensor
-from gfm.errors import InputError
 
 __all__ = ["moons", "waves"]
 
 
+@checked
 def moons(
     n: int = 128, *, noise: float = 0.1, targets: str = "signs", seed: int = 0, dtype: torch.dtype = torch.float64
 ) -> Dataset:
@@ -29,8 +30,7 @@ def moons(
     Raises:
         InputError: n is below 2, noise is negative, or ``targets`` is unknown.
     """
-    if n < 2 or noise < 0:
-        raise InputError(f"n must be at least 2 and noise at least 0, not {n} and {noise}.")
+    whole("n", n, 2)
     rng = np.random.default_rng(seed)
     drawn = [_half_circles(n // 2, noise, rng) for _ in range(2)]
     (x, y), (tx, ty) = [(torch.from_numpy(a).to(dtype), target_tensor(b, targets, 2, dtype)) for a, b in drawn]
@@ -46,6 +46,7 @@ def _half_circles(each: int, noise: float, rng: np.random.Generator) -> tuple[np
     return (points + noise * rng.standard_normal(points.shape))[order], labels[order]
 
 
+@checked
 def waves(
     n: int = 128,
     dims: int = 8,
@@ -62,10 +63,10 @@ def waves(
     same size.
 
     Raises:
-        InputError: n is below 2, or dims or terms is below 1.
+        InputError: n is below 2, dims or terms is below 1, or the frequency is not positive.
     """
-    if n < 2 or dims < 1 or terms < 1:
-        raise InputError(f"n={n}, dims={dims}, terms={terms}: need n >= 2, dims and terms >= 1.")
+    whole("n", n, 2)
+    number("frequency", frequency, lambda x: x > 0, "a positive number")
     rng = np.random.default_rng(seed)
     directions = rng.standard_normal((dims, terms)) / np.sqrt(dims)
     phases = rng.uniform(0, 2 * np.pi, terms)

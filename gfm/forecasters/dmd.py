@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gfm.errors import InputError
+from gfm.checks import whole
 from gfm.forecasting.base import Forecaster, register
 from gfm.trajectories import Trajectories
 
@@ -22,7 +22,7 @@ class DynamicModes(Forecaster):
         rank: number of singular values kept; with stochastic gradients the others are noise.
 
     Raises:
-        InputError: ``rank`` is below 1.
+        InputError: ``rank`` is no whole number of at least 1.
     """
 
     name = "dmd"
@@ -32,9 +32,7 @@ class DynamicModes(Forecaster):
 
     def __init__(self, observed: int | None = None, rank: int = 3) -> None:
         super().__init__(observed)
-        if rank < 1:
-            raise InputError(f"rank must be at least 1; got {rank}.")
-        self.rank = rank
+        self.rank = whole("rank", rank, 1)
 
     def _forecast(self, prefix: Trajectories, horizon: int) -> np.ndarray:
         out = np.empty((prefix.runs, horizon, prefix.parameters))

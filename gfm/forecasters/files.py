@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from gfm.checks import place
-from gfm.errors import InputError, UnknownNameError
+from gfm.checks import MOST, known, place, whole
+from gfm.errors import InputError
 from gfm.forecasters import available, load
 from gfm.trajectories import Trajectories
 from gfm.trajectories.checkpoints import read_checkpoints
@@ -93,8 +93,9 @@ def forecast_files(
         raise InputError(f"{_option(without[0])} is for what is learned from longer runs: give them with --train.")
     kinds = available()
     method = "gfm" if method is None else method
-    if model is None and method not in kinds:
-        raise UnknownNameError(f"Unknown forecaster {method!r}: choose one of {', '.join(kinds)}.")
+    if model is None:
+        known("forecaster", method, kinds)
+    whole("horizon", horizon, 1, MOST)
     prefix = read(observed, resample, **reading)
     stride, last = prefix.stride, prefix.weights.shape[1] - 1
     if model is not None:

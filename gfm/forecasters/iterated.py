@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gfm.forecasting.base import Forecaster
 from gfm.forecasting.report import FitReport
 from gfm.forecasting.series import from_series, to_series
-from gfm.forecasting.training import Training, train_module
+from gfm.forecasting.training import Training, chosen, train_module
 from gfm.nets.seeding import seeding
 from gfm.trajectories import Trajectories
 
@@ -31,7 +31,7 @@ class IteratedForecaster(Forecaster):
 
     def __init__(self, observed: int | None = None, training: Training | None = None) -> None:
         super().__init__(observed)
-        self.training = training or self.defaults
+        self.training = chosen(training, self.defaults)
 
     @abstractmethod
     def _network(self, series: Tensor) -> nn.Module:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from torch import Tensor, cat, nn
 from torch.nn import functional as F
 
-from gfm.errors import InputError
+from gfm.checks import amount
 from gfm.forecasters.direct import DirectForecaster
 from gfm.forecasting.base import register
 from gfm.forecasting.training import Training
@@ -70,7 +70,7 @@ class LFD2(_Linear):
     readable and its weight is unknown, so both are our completion.
 
     Raises:
-        InputError: ``penalty`` is negative.
+        InputError: ``penalty`` is no number of at least 0.
     """
 
     name = "lfd-2"
@@ -80,9 +80,7 @@ class LFD2(_Linear):
 
     def __init__(self, observed: int | None = None, training: Training | None = None, penalty: float = 0.1) -> None:
         super().__init__(observed, training)
-        if penalty < 0:
-            raise InputError(f"penalty must not be negative; got {penalty}.")
-        self.penalty = penalty
+        self.penalty = amount("penalty", penalty)
 
     def _module(self) -> nn.Module:
         return _Chosen([0, -1], self.horizon)

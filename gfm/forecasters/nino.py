@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gfm.checks import MOST, whole
 from gfm.errors import InputError
 from gfm.forecasters.direct import DirectForecaster
 from gfm.forecasting.base import register
@@ -172,9 +173,7 @@ class WNNPlus(DirectForecaster):
 
     def __init__(self, observed: int | None = None, training: Training | None = None, width: int = 64) -> None:
         super().__init__(observed, training)
-        if width < 1:
-            raise InputError(f"width must be at least 1; got {width}.")
-        self.width = width
+        self.width = whole("width", width, 1, MOST)
 
     def _fit(self, train: Trajectories, validation: Trajectories | None, report) -> None:
         if self.n + 1 < STATES:

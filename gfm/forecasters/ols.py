@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gfm.checks import MOST, counts
 from gfm.errors import InputError
 from gfm.forecasting.base import Forecaster, register
 from gfm.forecasting.report import FitReport
@@ -31,7 +32,7 @@ class OLS(Forecaster):
 
     def __init__(self, observed: int | None = None, columns: Sequence[int] | None = None) -> None:
         super().__init__(observed)
-        self.columns = None if columns is None else tuple(columns)
+        self.columns = None if columns is None else counts("columns", columns, -MOST)
 
     def _features(self, weights: np.ndarray) -> np.ndarray:
         series = to_series(weights).astype(np.float64)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from gfm.autograd import with_gradients
-from gfm.checks import whole
+from gfm.checks import MOST, enough_memory, whole
 from gfm.errors import GfmError, InputError
 from gfm.forecasting.report import FitReport
 from gfm.forecasting.training import usable
@@ -92,9 +92,9 @@ class Forecaster(ABC):
                 model is on the CPU in any case.
 
         Raises:
-            InputError: ``train`` or ``validation`` is not a Trajectories, ``train`` is too short for ``observed``, the
-                two differ in their numbers of states or parameters, ``max_weights`` is below 1 or given to a forecaster
-                that looks at all weights together, or the device is unknown or not available.
+            InputError: ``train`` or ``validation`` is not a Trajectories, ``train`` is too short for ``observed`` or
+                has uneven steps, the two differ in their numbers of states or parameters, ``max_weights`` is below 1
+                or given to a forecaster that looks at all weights together, or the device is unknown or not available.
         """
         where = usable(device)
         for part in (train,) if validation is None else (train, validation):
@@ -118,6 +118,8 @@ class Forecaster(ABC):
                 raise InputError(f"{self.name!r} looks at all weights together and cannot be fitted to some of them: "
                                  "leave out max_weights.")
             some = np.sort(np.random.default_rng(0).choice(train.parameters, max_weights, replace=False))
+        if self.learns():
+            _ = train.stride  # refuses uneven steps
         self.n, self.horizon = n, steps - n
         self.parameters = train.parameters
         self.report = None
@@ -144,12 +146,12 @@ class Forecaster(ABC):
 
         Raises:
             GfmError: The forecaster has not been fitted.
-            InputError: The prefix or the horizon does not fit the fitted forecaster.
+            InputError: The prefix, the distance of its states, or the horizon does not fit the fitted forecaster.
         """
         _ = self.fitted
         tensor = prefix if hasattr(prefix, "detach") else None
         data = prefix if isinstance(prefix, Trajectories) else _as_trajectories(prefix)
-        horizon = self.horizon if horizon is None else whole("horizon", horizon, 1)
+        horizon = self.horizon if horizon is None else whole("horizon", horizon, 1, MOST)
         if self.bounded and horizon > self.horizon:
             raise InputError(
                 f"{self.name!r} was fitted for {self.horizon} steps ahead and cannot forecast "
@@ -160,6 +162,9 @@ class Forecaster(ABC):
                 f"The prefix must hold the states 0..{self.n} ({self.n + 1} states), as in the fit; "
                 f"got {data.weights.shape[1]}."
             )
+        if data is prefix and self.learns() and self.spacing != (data.stride,):
+            raise InputError(f"The prefix differs from the runs to which {self.name!r} was fitted: its states are "
+                             f"{data.stride} steps apart, not {self.spacing[0]}; resample one of them.")
         if not self.coordinatewise and data.parameters != self.parameters:
             raise InputError(
                 f"{self.name!r} was fitted on {self.parameters} parameters and looks at all of them "
@@ -170,7 +175,8 @@ class Forecaster(ABC):
                 f"{self.name!r} looks at all weights together, but the prefix has other tensors than the fitted runs, "
                 "or in another order."
             )
-        out = with_gradients(self._forecast)(data, horizon)
+        with enough_memory(f"A forecast of {horizon} states"):
+            out = with_gradients(self._forecast)(data, horizon)
         if tensor is None:
             return out.astype(data.weights.dtype, copy=False)
         return torch.as_tensor(out, dtype=tensor.dtype, device=tensor.device)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from gfm.checks import MOST_SEED, number, one_of, whole
+from gfm.checks import MOST_SEED, instance, number, one_of, whole
 from gfm.errors import InputError, NumericalError
 from gfm.forecasting.report import FitReport
 
-__all__ = ["SCHEDULES", "Training", "train_module", "usable"]
+__all__ = ["SCHEDULES", "Training", "chosen", "train_module", "usable"]
 
 SCHEDULES = ("constant", "one-cycle", "plateau")
 FALL = 0.3
@@ -56,6 +56,15 @@ class Training:
             whole(name, getattr(self, name), 1)
         whole("seed", self.seed, 0, MOST_SEED)
         one_of("schedule", self.schedule, SCHEDULES)
+
+
+def chosen(training: Training | None, usual: Training) -> Training:
+    """``training``, or the usual one for None.
+
+    Raises:
+        InputError: It is something else.
+    """
+    return usual if training is None else instance("training", training, Training, "a Training(...)")
 
 
 def train_module(

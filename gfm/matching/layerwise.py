@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gfm.checks import number, whole
+from gfm.checks import MOST_SEED, instance, number, whole
 from gfm.errors import InputError, NumericalError
 from gfm.forecasting.base import Forecaster, register
 from gfm.forecasting.report import FitReport
@@ -57,7 +57,7 @@ class Tuning:
     def __post_init__(self) -> None:
         whole("steps", self.steps, 1)
         whole("rounds", self.rounds, 0)
-        whole("seed", self.seed, 0)
+        whole("seed", self.seed, 0, MOST_SEED)
         number("rate", self.rate, lambda rate: 0 < rate < np.inf, "a positive number")
 
 
@@ -74,6 +74,7 @@ def windows(runs: Trajectories, states: int, stride: int = 1) -> Trajectories:
     Raises:
         InputError: A number is out of range, the runs are shorter than a window, or recorded at uneven distances.
     """
+    instance("runs", runs, Trajectories, "gfm.Trajectories")
     whole("states", states, 2)
     whole("stride", stride, 1)
     length = runs.weights.shape[1]

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gfm.errors import InputError
+from gfm.checks import MOST, counts, flag, instance, whole
 from gfm.forecasting.base import Forecaster, register
 from gfm.forecasting.report import FitReport
 from gfm.forecasting.series import from_series, to_series
-from gfm.forecasting.training import Training, train_module
+from gfm.forecasting.training import Training, chosen, train_module
 from gfm.matching.field import perceptron
 from gfm.matching.integrate import integrate
 from gfm.matching.loss import flow_matching_loss
@@ -21,6 +21,8 @@ from gfm.matching.path import IncrementPath
 from gfm.trajectories import Trajectories
 
 __all__ = ["MemorylessFlow"]
+
+USUAL = Training(rate=1e-2, batch=100, epochs=400, patience=150, schedule="one-cycle")
 
 
 @register
@@ -40,7 +42,7 @@ class MemorylessFlow(Forecaster):
         training: how the network is trained.
 
     Raises:
-        InputError: ``samples`` is below 1.
+        InputError: An option is of another kind, or out of range.
     """
 
     name = "gfm-memoryless"
@@ -58,10 +60,11 @@ class MemorylessFlow(Forecaster):
         training: Training | None = None,
     ) -> None:
         super().__init__(observed)
-        if samples < 1:
-            raise InputError("samples must be at least 1.")
-        self.path, self.hidden, self.samples, self.time = path or IncrementPath(), tuple(hidden), samples, time
-        self.training = training or Training(rate=1e-2, batch=100, epochs=400, patience=150, schedule="one-cycle")
+        usual = IncrementPath() if path is None else path
+        self.path = instance("path", usual, IncrementPath, "an IncrementPath(...)")
+        self.hidden, self.samples = counts("hidden", hidden), whole("samples", samples, 1, MOST)
+        self.time = flag("time", time)
+        self.training = chosen(training, USUAL)
 
     def _fit(self, train: Trajectories, validation: Trajectories | None, report: FitReport) -> None:
         series = torch.from_numpy(to_series(train.weights).astype(np.float64))

@@ -34,7 +34,7 @@ def mlp(dims: Sequence[int], activation: str = "gelu", *, bias: bool = True) -> 
         InputError: There are fewer than two widths, or one is below 1.
         UnknownNameError: The activation is unknown.
     """
-    if len(dims) < 2 or any(int(d) != d or d < 1 for d in dims):
+    if len(dims) < 2:
         raise InputError(f"dims must be two or more whole widths of at least 1, not {tuple(dims)}.")
     layers: list[nn.Module] = [nn.Flatten()]
     for inputs, outputs in pairwise(map(int, dims)):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from gfm.checks import known
+from gfm.checks import annotated, counts, known
 from gfm.errors import InputError
 from gfm.nets.seeding import Network
 
@@ -114,6 +114,8 @@ def build(
     known("size", size, SIZES)
     architecture = _NETWORKS[name]
     if data is not None:
+        if not hasattr(data, "inputs") or not hasattr(data, "outputs"):
+            raise InputError(f"data must be a data set, but it is {data!r}")
         input_shape = input_shape or tuple(data.inputs.shape[1:])
         outputs = outputs or data.outputs
         vocabulary = vocabulary or data.vocabulary
@@ -121,8 +123,9 @@ def build(
             dtype = data.inputs.dtype
     if input_shape is None or outputs is None:
         raise InputError(f"To build {name!r}, give a data set, or input_shape and outputs.")
+    input_shape = counts("input_shape", input_shape)
     _check_shapes(name, architecture.takes, input_shape, vocabulary)
-    shapes = {"vocabulary": vocabulary} if architecture.takes == "tokens" else {"input_shape": tuple(input_shape)}
+    shapes = {"vocabulary": vocabulary} if architecture.takes == "tokens" else {"input_shape": input_shape}
     settings: dict[str, Any] = {**shapes, "outputs": outputs, **architecture.sizes[size], **options}
     if activation is not None:
         if "activation" not in inspect.signature(architecture.builder).parameters:
@@ -131,9 +134,10 @@ def build(
     keywords = architecture.keywords()
     for option in options:
         known(f"{name} option", option, keywords)
+    annotated(inspect.signature(architecture.builder), settings)
     if "steps" in keywords:  # the longest sequence that the network can take
         settings.setdefault("steps", input_shape[0])
-    return architecture.builder(**settings, dtype=dtype or torch.float32, seed=seed)
+    return architecture.builder(**settings, dtype=torch.float32 if dtype is None else dtype, seed=seed)
 
 
 def _check_shapes(name: str, takes: str, input_shape: tuple[int, ...], vocabulary: int | None) -> None:

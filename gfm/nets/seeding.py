@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from gfm.checks import MOST_SEED, whole
+from gfm.checks import MOST_SEED, annotated, enough_memory, floating, whole
 
 __all__ = ["seeded", "seeding"]
 
@@ -35,20 +35,23 @@ def seeded(build: Callable[..., Network]) -> Callable[..., Network]:
     """``build`` with two more keywords, ``dtype`` (float32) and ``seed`` (0) of the initial weights.
 
     The weights are drawn in float32 on the CPU and then converted, so that a seed gives the same weights in every
-    dtype. The caller's random state and default dtype are not changed.
+    dtype. The caller's random state and default dtype are not changed. Arguments are held against their annotations.
     """
+    own = inspect.signature(build)
 
     @wraps(build)
     def built(*arguments, dtype: torch.dtype = torch.float32, seed: int = 0, **options) -> Network:
+        annotated(own, own.bind(*arguments, **options).arguments)
+        floating("dtype", dtype)
         default = torch.get_default_dtype()
-        with seeding(seed), torch.device("cpu"):
+        with seeding(seed), torch.device("cpu"), enough_memory(f"The network {build.__name__}"):
             torch.set_default_dtype(torch.float32)
             try:
                 return build(*arguments, **options).to(dtype)
             finally:
                 torch.set_default_dtype(default)
 
-    own, more = inspect.signature(build), inspect.signature(built, follow_wrapped=False).parameters
+    more = inspect.signature(built, follow_wrapped=False).parameters
     built.__signature__ = own.replace(  # type: ignore[attr-defined]
         parameters=[*own.parameters.values(), more["dtype"], more["seed"]]
     )

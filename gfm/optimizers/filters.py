@@ -26,6 +26,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gfm.checks import flag, number
 from gfm.errors import InputError
 from gfm.optimizers.stability import edge_of_stability
 
@@ -54,8 +55,14 @@ class Filter:
     corrected: bool = False
 
     def __post_init__(self) -> None:
-        numbers = [*self.n, *self.d]
-        if not (self.n and self.d and self.d[0] and all(math.isfinite(x) for x in numbers)):
+        flag("corrected", self.corrected)
+        for name in ("n", "d"):
+            value = getattr(self, name)
+            if not isinstance(value, (tuple, list)):
+                raise InputError(f"{name} must be a tuple of coefficients, but it is {value!r}")
+            what = f"a filter needs finite coefficients: each of {name}"
+            object.__setattr__(self, name, tuple(number(what, x, math.isfinite, "a finite number") for x in value))
+        if not (self.n and self.d and self.d[0]):
             raise InputError(f"a filter needs finite coefficients, d_0 not zero, but they are {self.n} and {self.d}")
         if not all(math.isfinite(q) and q > 0 for q in (self._at(1.0), self._at(-1.0))):
             raise InputError("a filter must pass gradients, constant or of alternating sign, with a positive factor")

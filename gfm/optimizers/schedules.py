@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gfm.checks import whole
+from gfm.checks import number, whole
 from gfm.errors import UnknownNameError
-from gfm.optimizers.base import Schedule, check_lr
+from gfm.optimizers.base import Schedule
 
 __all__ = ["SCHEDULES", "Cosine", "Drop", "WarmUp", "named"]
 
@@ -18,11 +18,20 @@ LEAST = 0.1
 
 
 @dataclass(frozen=True)
-class WarmUp:
-    """Rises linearly from a tenth of ``peak`` to ``peak`` over the first fifth of ``steps``, then stays constant."""
+class _Planned:
+    """A learning rate that is planned for so many steps from its ``peak``."""
 
     peak: float
     steps: int
+
+    def __post_init__(self) -> None:
+        number("peak", self.peak, lambda lr: 0 < lr < math.inf, "a positive number")
+        whole("steps", self.steps, 1)
+
+
+@dataclass(frozen=True)
+class WarmUp(_Planned):
+    """Rises linearly from a tenth of ``peak`` to ``peak`` over the first fifth of ``steps``, then stays constant."""
 
     def __call__(self, t: float) -> float:
         """The learning rate at step ``t``."""
@@ -30,7 +39,7 @@ class WarmUp:
 
 
 @dataclass(frozen=True)
-class Cosine:
+class Cosine(_Planned):
     """Falls from ``peak`` to a tenth of it along half a cosine over ``steps``.
 
     Example:
@@ -39,9 +48,6 @@ class Cosine:
         [1.0, 0.55, 0.1]
     """
 
-    peak: float
-    steps: int
-
     def __call__(self, t: float) -> float:
         """The learning rate at step ``t``."""
         share = (1 + math.cos(math.pi * min(1.0, t / self.steps))) / 2
@@ -49,7 +55,7 @@ class Cosine:
 
 
 @dataclass(frozen=True)
-class Drop:
+class Drop(_Planned):
     """Stays at ``peak`` for the first half of ``steps``, then at half of it.
 
     Example:
@@ -57,9 +63,6 @@ class Drop:
         >>> [schedule(t) for t in (0, 49, 50, 100)]
         [1.0, 1.0, 0.5, 0.5]
     """
-
-    peak: float
-    steps: int
 
     def __call__(self, t: float) -> float:
         """The learning rate at step ``t``."""
@@ -80,6 +83,6 @@ def named(name: str, lr: float, steps: int) -> Schedule:
     """
     if not isinstance(name, str) or name not in SCHEDULES:
         raise UnknownNameError(f"unknown schedule {name!r}; choose one of {', '.join(SCHEDULES)}")
-    peak, steps = check_lr(lr), whole("steps", steps, 1)
+    peak, steps = number("lr", lr, lambda x: 0 < x < math.inf, "a positive number"), whole("steps", steps, 1)
     schedule = SCHEDULES[name]
     return peak if schedule is None else schedule(peak, steps)

@@ -284,13 +284,15 @@ class Problem:
         return (*found, pairs.residuals) if return_residuals else found
 
     def check(self, w: Tensor, name: str = "the weight vector") -> None:
-        """Check that a vector, called ``name`` in messages, has shape (p,) and the problem's dtype.
+        """Check that a vector, called ``name`` in messages, has shape (p,) and the problem's dtype and device.
 
         Raises:
             InputError: It is not a tensor, or has another shape or dtype.
         """
         if not isinstance(w, Tensor):
             raise InputError(f"{name} must be a torch tensor, but it is a {type(w).__name__}")
+        if w.device != self.device or w.layout != torch.strided:
+            raise InputError(f"{name} is {w.layout} on {w.device}, but the module is dense and on {self.device}")
         if w.shape != (self.p,) or w.dtype != self.dtype:
             raise InputError(
                 f"{name} must have shape ({self.p},) and dtype {self.dtype}, "

@@ -130,12 +130,14 @@ def check_data(inputs: Tensor, targets: Tensor, dtype: torch.dtype, device: torc
     for name, tensor in (("inputs", inputs), ("targets", targets)):
         if not isinstance(tensor, Tensor):
             raise InputError(f"{name} must be a torch tensor, but they are a {type(tensor).__name__}")
+        if tensor.layout != torch.strided or tensor.is_quantized:
+            raise InputError(f"{name} must be an ordinary dense tensor, but they are {tensor.layout}, {tensor.dtype}")
         if tensor.numel() == 0 or tensor.ndim == 0:
             raise InputError(f"{name} are empty; at least one example is needed")
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise InputError(f"{name} contain NaN or infinity; remove those examples")
         if tensor.device != device:
             raise InputError(f"{name} are on {tensor.device} but the module is on {device}; move one of them")
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise InputError(f"{name} contain NaN or infinity; remove those examples")
     if inputs.shape[0] != targets.shape[0]:
         raise InputError(f"there are {inputs.shape[0]} inputs but {targets.shape[0]} targets")
     if inputs.is_floating_point() and inputs.dtype != dtype:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gfm import device
+from gfm.checks import instance, named_folder, place
 from gfm.errors import InputError, NotStoredError, UnreadableFileError
 from gfm.files import locked, replacing, sha
 from gfm.store import provenance as origin
@@ -71,7 +72,8 @@ class Store:
         Raises:
             UnreadableFileError: A file is missing, incomplete, altered or of another entry; the message says which.
         """
-        return read_entry(self.entry(name, key), name, key)
+        entry = self.entry(instance("name", name, str, "text"), instance("key", key, str, "text"))
+        return read_entry(place("The entry", entry), name, key)
 
     def find(self, name: str, key: str) -> tuple[Result | None, str]:
         """The stored result and where it was found, or None and the reason why there is none."""
@@ -138,7 +140,8 @@ def obtain(experiment: Experiment, store: Store | Path | str | None = None,
         InputError: The store cannot be written to.
     """
     if not isinstance(store, Store):
-        store = Store() if store is None else Store(Path(store), ())
+        store = Store() if store is None else Store(place("store", store), ())
+    instance("experiment", experiment, Experiment, "an Experiment")
     try:
         name, key = experiment.name, key_of(experiment)
     except OSError as error:  # the key holds the data's fingerprint
@@ -214,9 +217,7 @@ def project(start: Path | None = None) -> Path | None:
 
 
 def _default_folder() -> Path:
-    if os.environ.get("GFM_STORE"):
-        return Path(os.environ["GFM_STORE"]).expanduser()
-    return (project() or Path.cwd()) / "build" / "store"
+    return named_folder("GFM_STORE") or (project() or Path.cwd()) / "build" / "store"
 
 
 def _default_committed() -> tuple[Path, ...]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from gfm.autograd import ordinary
+from gfm.checks import flag
 from gfm.errors import InputError
 
 __all__ = ["Batches", "FromLoader", "FromTensors", "Rows", "drawing"]
@@ -87,17 +88,27 @@ class FromTensors:
         batch: examples per step; None for all.
         runs: number of runs.
         seed: of the order of the examples.
+        per_run: whether the first axis is that of the runs.
 
     Raises:
-        InputError: They do not hold the same number of examples, or none.
+        InputError: They do not hold the same number of examples, or none; or ``per_run`` is None, and both readings
+            are possible.
     """
 
-    def __init__(self, inputs: Tensor, targets: Tensor, batch: int | None, runs: int, seed: int) -> None:
+    def __init__(
+        self, inputs: Tensor, targets: Tensor, batch: int | None, runs: int, seed: int, per_run: bool | None = None
+    ) -> None:
         for name, value in (("inputs", inputs), ("targets", targets)):
             if not isinstance(value, Tensor) or not value.ndim:
                 raise InputError(f"{name} must be a tensor (n, ...); or give a DataLoader of both and targets=None.")
         self.inputs, self.targets, self.runs, self.size = ordinary(inputs), ordinary(targets), runs, batch
-        self.own = inputs.shape[0] == runs and targets.shape[0] == runs and targets.ndim > 1
+        if per_run is None and inputs.shape[0] == targets.shape[0] == runs and min(inputs.ndim, targets.ndim) > 1:
+            raise InputError(f"inputs and targets of {runs} rows for {runs} runs are one data set per run, or one "
+                             "that all share: say per_run=True or per_run=False.")
+        self.own = per_run is not None and flag("per_run", per_run)
+        if self.own and (inputs.ndim < 2 or targets.ndim < 2 or not inputs.shape[0] == targets.shape[0] == runs):
+            raise InputError(f"With per_run=True, inputs and targets must be ({runs}, n, ...), but they are "
+                             f"{tuple(inputs.shape)} and {tuple(targets.shape)}.")
         count = inputs.shape[1] if self.own else inputs.shape[0]
         if count == 0 or targets.shape[1 if self.own else 0] != count:
             raise InputError("inputs and targets must hold the same number of examples, at least one.")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gfm.checks import place
+from gfm.checks import instance, one_of, place
 from gfm.errors import InputError, UnreadableFileError
 from gfm.trajectories.finding import find, only_checkpoint
 from gfm.trajectories.layout import Layout, fitted, in_module_order, plain_dtype, renamed, shapes_in
@@ -77,8 +77,11 @@ def read_checkpoints(
             their tensors or do not fit ``module``, or hold tensors that cannot be weights (complex, sparse, NaN,
             quantized).
     """
-    if order not in (None, "file"):
-        raise InputError(f"order must be 'file' or None; got {order!r}.")
+    if order is not None:
+        one_of("order", order, ("file",))
+    instance("pattern", pattern, str, "a glob pattern")
+    if key is not None:
+        instance("key", key, str, "the name of an entry")
     found = find(place("folder", folder), pattern, step)
     reference = None if module is None else _of_module(module)
     vectors: list[np.ndarray] = []

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import torch
 
 from gfm.checks import whole
 from gfm.errors import InputError
@@ -17,7 +18,9 @@ __all__ = ["concat", "continued", "resampled"]
 
 def concat(parts: Iterable[Trajectories]) -> Trajectories:
     """See :meth:`Trajectories.concat`."""
-    parts = list(parts) if isinstance(parts, Iterable) else [parts]
+    if not isinstance(parts, Iterable) or type(parts) is torch.Tensor:
+        parts = []
+    parts = list(parts)
     if not parts or not all(isinstance(part, Trajectories) for part in parts):
         raise InputError("concat takes a list of Trajectories, at least one.")
     first, meta = parts[0], parts[0].meta
@@ -84,6 +87,8 @@ def resampled(data: Trajectories, stride: int) -> Trajectories:
 def continued(data: Trajectories, forecast: Any) -> Trajectories:
     """See :meth:`Trajectories.continued`."""
     found = as_array(forecast, "The forecast")
+    if found.dtype.kind != "f":
+        raise InputError(f"A forecast must be floating point; got {found.dtype}.")
     if found.ndim != 3 or found.shape[::2] != (data.runs, data.parameters) or not found.shape[1]:
         raise InputError(
             f"A forecast of shape ({data.runs}, horizon, {data.parameters}) is needed; got {found.shape}."

@@ -77,7 +77,7 @@ def find(folder: Path, pattern: str = "*", step: str | None = None) -> Found:
 
     try:
         entries = sorted(e for e in folder.glob(pattern) if not e.name.startswith("."))
-    except (ValueError, NotImplementedError, TypeError, AttributeError) as error:
+    except (ValueError, NotImplementedError, OSError) as error:  # OSError: a name too long
         raise InputError(f"pattern={pattern!r} is no glob pattern of paths below the folder ({error}).") from None
     files = _units(entries)
     if not any(map(numbered, files)):

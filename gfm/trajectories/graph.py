@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from torch import nn
 
+from gfm.checks import instance
+
 __all__ = ["edges_of"]
 
 # Layers that treat channels separately, so that neurons keep their order.
@@ -29,7 +31,7 @@ def edges_of(module: nn.Module) -> list[list[int]] | None:
         None for any other module: one with weights elsewhere, with grouped or transposed convolutions, or whose
         layers do not fit together in the order in which the module lists them.
     """
-    layers = _layers(module)
+    layers = _layers(instance("module", module, nn.Module, "a torch.nn.Module"))
     if not layers:
         return None
     edges: list[np.ndarray] = []

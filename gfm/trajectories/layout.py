@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Self, TypeVar
 import torch
 from torch import Tensor, nn
 
+from gfm.checks import counts, instance
 from gfm.errors import InputError
 from gfm.problem.flat import trainable
 
@@ -43,8 +45,13 @@ class Layout:
     tied: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in ("names", "shapes"):
+            instance(name, getattr(self, name), (tuple, list), "a tuple with one entry per tensor")
+        instance("tied", self.tied, Mapping, "a mapping of names to names")
+        for name in (*self.names, *self.tied, *self.tied.values()):
+            instance("each of names", name, str, "text")
         object.__setattr__(self, "names", tuple(self.names))
-        object.__setattr__(self, "shapes", tuple(tuple(int(n) for n in shape) for shape in self.shapes))
+        object.__setattr__(self, "shapes", tuple(counts("each of shapes", shape, 0, math.inf) for shape in self.shapes))
         object.__setattr__(self, "tied", dict(self.tied))
         known = [*self.names, *self.tied]
         if len(self.names) != len(self.shapes) or len(set(known)) != len(known):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,8 +15,8 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.utils.data import DataLoader
 
 from gfm.autograd import with_gradients
-from gfm.checks import MOST_SEED, number, whole
-from gfm.errors import InputError, NumericalError, UnknownNameError
+from gfm.checks import MOST, MOST_SEED, counts, flag, function, instance, known, number, whole, writable
+from gfm.errors import InputError, NumericalError
 from gfm.trajectories import resume
 from gfm.trajectories.arrays import as_array
 from gfm.trajectories.batches import Batches, FromLoader, FromTensors, drawing
@@ -55,6 +56,7 @@ def record(
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 100,
     schedule: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler] | None = None,
+    per_run: bool | None = None,
     **options: Any,
 ) -> Trajectories:
     """Train ``runs`` networks at once and keep their weights.
@@ -66,7 +68,7 @@ def record(
 
     Args:
         build: makes a module; called once per run, with torch's generator seeded by (seed, run).
-        inputs: (n, ...) shared by all runs, or (runs, n, ...) with one data set per run; or a ``DataLoader`` of pairs
+        inputs: (n, ...) shared by all runs, or (runs, n, ...) with ``per_run``; or a ``DataLoader`` of pairs
             (inputs, targets), over which each run makes its own passes, with every random draw seeded by seed, run,
             pass and batch. Its workers are not used.
         targets: likewise; None with a ``DataLoader``.
@@ -90,6 +92,8 @@ def record(
         checkpoint_every: steps between checkpoints.
         schedule: makes a scheduler of torch for an optimizer, as in ``lambda method: CosineAnnealingLR(method, 200)``;
             it is stepped after every optimizer step.
+        per_run: whether inputs and targets hold one data set per run. It must be said, True or False, where they have
+            as many rows as there are runs.
         **options: further arguments of the optimizer's class.
 
     Returns:
@@ -105,28 +109,30 @@ def record(
         NumericalError: A run diverges.
         UnreadableFileError: The checkpoint is broken or belongs to another call.
     """
-    if optimizer not in OPTIMIZERS:
-        raise UnknownNameError(f"No optimizer {optimizer!r} here; use one of {list(OPTIMIZERS)}.")
+    known("optimizer", optimizer, OPTIMIZERS)
+    function("build", None if isinstance(build, nn.Module) else build, "a function that makes a module")
+    function("loss", loss, "a function of (outputs, targets)")
+    states = flag("states", states)
+    if progress is not None:
+        function("progress", progress, "a function of (step, steps)")
     lr = number("lr", lr, lambda rate: 0 < rate < math.inf, "a positive number")
-    runs, steps, checkpoint_every = (whole(name, value, 1) for name, value in (
+    runs, steps, checkpoint_every = (whole(name, value, 1, MOST) for name, value in (
         ("runs", runs), ("steps", steps), ("checkpoint_every", checkpoint_every)))
     batch = None if batch is None else whole("batch", batch, 1)
     seed = whole("seed", seed, 0, MOST_SEED // _APART - 1)
-    for name, value in options.items():
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            number(name, value, math.isfinite, "a finite number")
+    chosen = _options(optimizer, lr, options)
     wanted = _wanted(every, steps)
-    cls, defaults, names = OPTIMIZERS[optimizer]
-    chosen = {**defaults, **options}
+    checkpoint = None if checkpoint is None else writable("checkpoint", checkpoint)
+    cls, _, names = OPTIMIZERS[optimizer]
     rates = None
     if schedule is not None:
         rates = rates_of(schedule, lambda tensors: cls(tensors, lr=lr, **chosen), steps)
-    batches = _batches(inputs, targets, batch, runs, seed)
+    batches = _batches(inputs, targets, batch, runs, seed, per_run)
     modules = []
     with torch.random.fork_rng(devices=[]):
         for run in range(runs):
             torch.manual_seed(_APART * seed + run)
-            modules.append(build())
+            modules.append(instance("What build returns", build(), nn.Module, "a torch.nn.Module"))
     weights, stacked = stack_module_state(modules)
     leaves = {name: value.detach().clone().requires_grad_() for name, value in weights.items()}
     buffers = {name: value.detach().clone() for name, value in stacked.items()}
@@ -139,6 +145,8 @@ def record(
     def one(parameters: dict[str, Tensor], held: dict[str, Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, dict]:
         state = {**parameters, **held}
         value = loss(functional_call(template, state, (x,)), y)
+        if not isinstance(value, Tensor) or value.ndim:
+            raise InputError("loss must return a tensor with one number, the mean over the batch.")
         return value, {name: state[name] for name in held}  # changed in place, or set anew by the module
 
     losses = vmap(one, randomness="different")
@@ -148,7 +156,6 @@ def record(
     state: dict[str, list[np.ndarray]] = {name: [np.zeros_like(kept[0])] for name in names}
     first = 1
     if checkpoint is not None:
-        checkpoint = Path(checkpoint)
         call = {"optimizer": optimizer, "lr": lr, "runs": runs, "steps": steps, "batch": batches.size, "seed": seed,
                 "wanted": wanted, "states": states, "options": sorted(chosen.items()), "rates": rates,
                 "module": repr(template), "loss": getattr(loss, "__qualname__", type(loss).__name__)}
@@ -224,26 +231,51 @@ def record(
     )
 
 
-def _batches(inputs: Any, targets: Tensor | None, batch: int | None, runs: int, seed: int) -> Batches:
+def _batches(
+    inputs: Any, targets: Tensor | None, batch: int | None, runs: int, seed: int, per_run: bool | None
+) -> Batches:
     if not isinstance(inputs, DataLoader):
         if targets is None:
             raise InputError("targets=None needs a DataLoader of pairs (inputs, targets) as inputs.")
-        return FromTensors(inputs, targets, batch, runs, seed)
-    if targets is not None or batch is not None:
-        raise InputError("A DataLoader has its own targets and batches: give targets=None and no batch.")
+        return FromTensors(inputs, targets, batch, runs, seed, per_run)
+    if targets is not None or batch is not None or per_run:
+        raise InputError("A DataLoader has its own targets and batches: give targets=None, no batch and no per_run.")
     return FromLoader(inputs, runs, seed)
 
 
 def _wanted(every: int | Sequence[int], steps: int) -> tuple[int, ...]:
     """The steps after 0 whose states are kept."""
-    if isinstance(every, (int, np.integer)):
-        if every < 1:
-            raise InputError(f"every must be at least 1; got {every}.")
+    if not isinstance(every, (Sequence, np.ndarray)):
+        whole("every", every, 1)
         return tuple(range(int(every), steps + 1, int(every)))
-    given = np.unique(np.asarray(every))
-    if given.size == 0 or given.dtype.kind not in "iu" or given[0] < 0 or given[-1] > steps or given[-1] < 1:
+    given = sorted(set(counts("every", every, 0)))
+    if not given or given[-1] > steps or given[-1] < 1:
         raise InputError(f"every must be a whole number, or steps between 1 and {steps}.")
-    return tuple(int(step) for step in given if step > 0)
+    return tuple(step for step in given if step > 0)
+
+
+def _options(optimizer: str, lr: float, options: dict[str, Any]) -> dict[str, Any]:
+    """The optimizer's usual options and the given ones, after a trial.
+
+    Raises:
+        InputError: The optimizer does not take one.
+    """
+    cls, defaults, _ = OPTIMIZERS[optimizer]
+    usual = inspect.signature(cls).parameters
+    for name, value in options.items():
+        if name not in usual:
+            known_ones = ", ".join(sorted(usual.keys() - {"params"}))
+            raise InputError(f"{optimizer} has no option {name!r}; it has {known_ones}.")
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            number(name, value, math.isfinite, "a finite number")
+        if isinstance(value, bool) and not isinstance(usual[name].default, (bool, type(None))):
+            raise InputError(f"{name} must be a number, but it is {value!r}")
+    chosen = {**defaults, **options}
+    try:
+        cls([torch.zeros(1)], lr=lr, **chosen)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{optimizer} cannot be made with {chosen}: {error}") from error
+    return chosen
 
 
 def _flat(tensors: dict[str, Tensor], runs: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gfm.checks import place
+from gfm.checks import flag, place
 from gfm.errors import InputError, UnreadableFileError
 from gfm.files import check_archive, understood
 from gfm.trajectories.archive import header_of, write_archive
@@ -54,7 +54,7 @@ def save(data: Trajectories, path: str | Path) -> Path:
 
 def load(path: str | Path, memory_map: bool = False) -> Trajectories:
     """Read a file written by :func:`save`; see :meth:`Trajectories.load`."""
-    path = place("path", path)
+    path, memory_map = place("path", path), flag("memory_map", memory_map)
     if not path.is_file():
         raise UnreadableFileError(f"There is no file of trajectories at {path}.")
     if suffix_of(path.name):

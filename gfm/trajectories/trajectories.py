@@ -71,8 +71,11 @@ class Trajectories:
         for name, value, kind in (("meta", meta, "a mapping"), ("states", states, "a mapping by name"),
                                   ("buffers", buffers, "a mapping by name"),
                                   ("groups", groups, "one label per parameter")):
-            if value is not None and not isinstance(value, Iterable if name == "groups" else Mapping):
+            wanted = Iterable if name == "groups" else Mapping
+            if value is not None and (not isinstance(value, wanted) or hasattr(value, "detach")):
                 raise InputError(f"{name} must be {kind}, not {type(value).__name__}.")
+            if isinstance(value, Mapping) and not all(isinstance(key, str) for key in value):
+                raise InputError(f"{name} must have names (texts) as keys, but they are {list(value)}.")
         if layout is not None:
             if not isinstance(layout, Layout):
                 raise InputError(f"layout must be a Layout, not {type(layout).__name__}: Layout.of(module), say.")
@@ -127,6 +130,8 @@ class Trajectories:
     # -- parts of it -----------------------------------------------------------------------------
     def __getitem__(self, runs: slice | Sequence[int] | np.ndarray) -> Trajectories:
         """The chosen runs (a slice or a list of run numbers), with everything else kept."""
+        if isinstance(runs, (bool, np.bool_)):
+            raise InputError("Runs are chosen by a slice or by a list of whole numbers.")
         if isinstance(runs, (int, np.integer)):
             runs = [int(runs)]
         elif not isinstance(runs, slice):

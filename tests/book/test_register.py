@@ -77,7 +77,7 @@ ONE_CLAIM = ("- {{id: a, title: t, section: both, source: {{paper: ours}}, claim
 
 
 @pytest.mark.parametrize("text, word", [
-    ("- {id: a", "not YAML"),
+    ("- {id: a", "cannot be read"),
     ("{}", "must be a list"),
     ("- {id: a}", "missing"),
     ("- {id: a, title: t, section: x, source: {paper: ours}}", "section"),
@@ -88,7 +88,7 @@ ONE_CLAIM = ("- {{id: a, title: t, section: both, source: {{paper: ours}}, claim
     (ONE_CLAIM.format("varies: weather"), "varies must be one of"),
     (ONE_CLAIM.format("tolerance: 2"), "a tolerance is relative"),
     (ONE_CLAIM.format("tolerance: yes"), "a tolerance is relative"),
-    ("- &e {id: a, title: t, section: both, source: {paper: ours}}\n- *e", "twice"),
+    ("- &e {id: a, title: t, section: both, source: {paper: ours}}\n- *e", "alias"),
 ])
 def test_a_wrong_register_is_refused_with_its_place(tmp_path, text, word):
     (tmp_path / "book").mkdir()

@@ -45,8 +45,8 @@ BAD = [
     (scheduled(lambda t: 0.1 if t < 3 else -1.0), "gives -1.0 at step 3"), (scheduled(lambda t: -1), "at step 0"),
     (scheduled(lambda t: None), "no number at step 0"), (scheduled(lambda t: 1 / t), "ZeroDivisionError"),
     (scheduled(lambda a, b: 0.1), "no number"), (scheduled(lambda t: NAN), "gives nan"),
-    ({"checkpoint": 3}, "must be a path"), ({"checkpoint": "."}, "is a folder"),
-    ({"checkpoint": __file__ + "/run.checkpoint"}, "no checkpoint can be written"),
+    ({"checkpoint": 3}, "must be the path of a file"), ({"checkpoint": "."}, "is a folder"),
+    ({"checkpoint": __file__ + "/run.checkpoint"}, "checkpoint cannot be written"),
     ({"checkpoint_every": 0}, "checkpoint_every"), ({"checkpoint_seconds": "a"}, "checkpoint_seconds"),
     ({"checkpoint_seconds": NAN}, "checkpoint_seconds"),
 ]

@@ -24,7 +24,7 @@ def recorded(optimizer="Adam", **options):
         return nn.Sequential(nn.Linear(1, 3), nn.Tanh(), nn.Linear(3, 1)).double()
 
     return record(build, X, Y, lambda a, b: (a - b).square().mean(), optimizer, lr=0.01, runs=20, steps=24,
-                  **{"states": True, **options})
+                  per_run=True, **{"states": True, **options})
 
 
 def other_averages(prefix):
@@ -60,7 +60,9 @@ def test_an_aware_model_refuses_what_does_not_tell_the_optimizers_state(cls):
     with pytest.raises(InputError, match="'momentum' .*states=True, or use optimizer_state=False"):
         cls(6, SHORT, optimizer_state=True).fit(recorded(states=False))
     model = cls(6, SHORT, optimizer_state=True).fit(recorded())
-    for other in (recorded("RMSprop"), recorded("AdamW"), recorded(every=4)):
+    with pytest.raises(InputError, match="differs .* 4 steps apart, not 1"):
+        model.forecast(recorded(every=4).prefix(6))
+    for other in (recorded("RMSprop"), recorded("AdamW")):
         with pytest.raises(InputError, match=f"^The {cls.title} knows the optimizer .* differs: Adam"):
             model.forecast(other.prefix(6))
     with pytest.raises(InputError, match="differs"):

@@ -27,7 +27,8 @@ def mean_square(outputs, targets):
 
 
 def recorded(optimizer, steps=6, states=True):
-    return record(build, X, Y, mean_square, optimizer, lr=0.01, runs=40, steps=steps, states=states)
+    return record(build, X, Y, mean_square, optimizer, lr=0.01, runs=40, steps=steps, states=states,
+                  per_run=True)
 
 
 def true_gradient(weights, run):

@@ -22,7 +22,7 @@ generator = torch.Generator().manual_seed(0)
 X = torch.randn(5, 12, 1, dtype=torch.float64, generator=generator)
 Y = X * torch.randn(5, 1, 1, dtype=torch.float64, generator=generator)
 NAN = float("nan")
-options = {"lr": 0.02, "runs": 5, "steps": 7, "seed": 3}
+options = {"lr": 0.02, "runs": 5, "steps": 7, "seed": 3, "per_run": True}
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -63,7 +63,7 @@ def test_mini_batches_cover_an_epoch_and_are_seeded():
     assert (full.weights == record(build, X, Y, mean_square, "SGD", **options).weights).all()
     one, two = (record(build, X, Y, mean_square, "SGD", batch=8, **options) for _ in range(2))
     assert (one.weights == two.weights).all() and (one.weights != full.weights).any()
-    shared = record(build, X[0], Y[0], mean_square, "SGD", batch=8, **options)
+    shared = record(build, X[0], Y[0], mean_square, "SGD", batch=8, **options | {"per_run": False})
     assert shared.weights.shape == (5, 8, 13)
 
 

@@ -16,7 +16,7 @@ from gfm.trajectories import OPTIMIZERS, record
 generator = torch.Generator().manual_seed(1)
 X = torch.randn(3, 10, 1, generator=generator)
 Y = torch.sin(X)
-options = {"lr": 0.02, "runs": 3, "steps": 50, "batch": 4, "seed": 5, "every": 7, "states": True}
+options = {"lr": 0.02, "runs": 3, "steps": 50, "batch": 4, "seed": 5, "every": 7, "states": True, "per_run": True}
 
 
 def build():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gfm.book.paths import PROFILES
-from gfm.checks import known
+from gfm.checks import known, place
 from gfm.errors import InputError, UnknownNameError, UnreadableFileError
 from gfm.files import parse_yaml, read_json, read_yaml
 
@@ -32,7 +32,13 @@ class Notebook:
         self.path, self.name = _find(root, name)
         try:
             self.cells = read_json(self.path, "a notebook")["cells"]
-        except (KeyError, TypeError) as error:
+            for cell in self.cells:
+                source_of(cell)
+                if cell["cell_type"] not in ("code", "markdown", "raw") or not isinstance(cell.get("metadata"), dict):
+                    raise ValueError("a cell of another kind")
+                if not isinstance(cell["metadata"].get("tags", []), list):
+                    raise ValueError("tags that are no list")
+        except (ValueError, KeyError, TypeError) as error:
             raise UnreadableFileError(f"{self.name} is not a notebook.") from error
         self.defaults = self._parameters()
 
@@ -88,14 +94,24 @@ def profile_parameters(root: Path, notebook: Notebook, profile: str) -> dict[str
         return {}
     file = root / "notebooks" / "profiles.yml"
     table = (read_yaml(file) if file.is_file() else None) or {}
-    entry = (table.get(notebook.name) or {}).get(profile)
+    entry = _mapping(_mapping(table, "").get(notebook.name), notebook.name).get(profile)
     if entry is None:
         raise NoSuchProfile(f"{notebook.name} has no profile {profile!r} in notebooks/profiles.yml.")
-    for name, value in entry.items():
+    for name, value in _mapping(entry, f"{notebook.name}, {profile}").items():
+        if name == "profile":
+            raise InputError(f"notebooks/profiles.yml: {notebook.name}, {profile} may not set the profile itself.")
         if name not in notebook.defaults:
             raise UnknownNameError(f"notebooks/profiles.yml gives {notebook.name} a parameter {name!r} that it lacks.")
         _check_type(name, value, notebook.defaults[name])
+        _check_value(name, value)
     return {"profile": profile, **entry}
+
+
+def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+    if value is not None and not isinstance(value, Mapping):
+        raise UnreadableFileError(f"notebooks/profiles.yml{': ' * bool(where)}{where} must map names to what stands "
+                                  f"below them, but it is {value!r}.")
+    return value or {}
 
 
 def source_of(cell: Mapping[str, Any]) -> str:
@@ -109,6 +125,9 @@ def joined(text: str | list[str]) -> str:
 
 
 def _find(root: Path, name: str | Path) -> tuple[Path, str]:
+    if not isinstance(name, (str, Path)) or not str(name).strip():
+        raise UnreadableFileError(f"There is no notebook {name!r}; `gfm status` lists them.")
+    place("The notebook", f"{name}.ipynb")
     folder = (root / "notebooks").resolve()
     for candidate in (Path.cwd() / name, folder / name, folder / f"{name}.ipynb"):
         if candidate.is_file():
@@ -116,7 +135,7 @@ def _find(root: Path, name: str | Path) -> tuple[Path, str]:
             if not path.is_relative_to(folder):
                 raise UnreadableFileError(f"{name} does not lie in the project's folder notebooks/.")
             return path, path.relative_to(folder).as_posix()
-    matches = sorted(folder.rglob(f"{Path(name).stem}.ipynb")) if str(name).strip() else []
+    matches = sorted(file for file in folder.rglob("*.ipynb") if file.stem == Path(name).stem)
     if len(matches) == 1 and "/" not in str(name):
         return matches[0], matches[0].relative_to(folder).as_posix()
     raise UnreadableFileError(f"There is no notebook {str(name)!r}; `gfm status` lists them.")

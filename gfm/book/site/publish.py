@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gfm.book.site.addresses import addresses, root_of
 from gfm.book.site.links import check_site
+from gfm.checks import place
 from gfm.errors import InputError
 
 __all__ = ["SUMS", "checksums", "publish"]
@@ -37,10 +38,10 @@ def publish(root: Path, site: Path, target: Path) -> list[str]:
         InputError: There are no pages, faults were found in them, ``target`` holds something that was not published
             by this function, or it lies inside the built pages.
     """
-    html = site / "html"
+    html, target = site / "html", place("the folder", target).resolve()
     if not (html / "index.html").is_file() or not (site / "built.sha256").is_file():
         raise InputError("There are no pages without faults to be published: run `gfm build` first.")
-    if target.resolve() == site.resolve() or site.resolve() in target.resolve().parents:
+    if target == site.resolve() or site.resolve() in target.parents:
         raise InputError(f"{target} lies inside the pages that were built: name a folder elsewhere.")
     partial = target.with_name(f"{target.name}.partial")
     for folder in (target, partial):

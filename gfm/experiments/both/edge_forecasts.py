@@ -90,7 +90,8 @@ class _EdgeRuns(Experiment):
         """(runs, margin + steps + 1 + margin, p) weights, with what the smoothing needs on either side."""
         data, steps = self.examples(), self.start + self.steps + self.margin
         recorded = record(
-            self.module, data.inputs, data.targets, _loss, "SGD", self.lr, runs, steps, seed=1000 + self.replicate
+            self.module, data.inputs, data.targets, _loss, "SGD", self.lr, runs, steps, seed=1000 + self.replicate,
+            per_run=False,
         )
         return recorded.weights[:, self.start - self.margin :]
 

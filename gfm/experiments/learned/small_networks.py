@@ -65,7 +65,7 @@ def small_networks(
 
     return record(
         build, inputs, inputs * tasks, mean_square, optimizer, RATE, runs, steps,
-        batch=BATCH, states=True, seed=replicate,
+        batch=BATCH, states=True, seed=replicate, per_run=True,
     )
 
 

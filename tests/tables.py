@@ -1,0 +1,24 @@
+"""A plugin: at the end of the output stands how many bad calls were tried at which door, and what became of them."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "faults"))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The counts come with the tests' reports, also from the workers of xdist."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, rows in getattr(report, "user_properties", ()):
+                if name == "bad calls" and report.when == "teardown":  # once for each test
+                    counts.update({(door, verdict): n for door, verdict, n in rows})
+    if counts:
+        from bad_calls import table
+
+        terminalreporter.section("bad calls")
+        terminalreporter.write_line(table(counts))
