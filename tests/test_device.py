@@ -121,6 +121,7 @@ ON_THE_PROCESSOR = {
     "optimizers/methods.py": {
         "torch.as_tensor(value, dtype=torch.float64)": 1, "torch.tensor(float(value))": 1, "torch.as_tensor(value)": 1},
     "trajectories/batches.py": {"torch.arange(self.runs)": 1, "torch.arange(self.count)": 1},  # order of examples
+    "trajectories/record.py": {"torch.zeros(1)": 1},  # a weight to try the options on
     "trajectories/rates.py": {"torch.zeros(1, requires_grad=True)": 1},  # a weight to try a schedule on
 }
 

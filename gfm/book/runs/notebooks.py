@@ -216,8 +216,9 @@ _MAY_BE_EMPTY = {"hidden", "activations"}
 
 def _check_value(name: str, value: Any) -> None:
     """Refuse, before a kernel starts, a number or a name with which no run can begin."""
-    values = value if isinstance(value, (list, tuple)) else [value]
-    if name in _POSITIVE and any(isinstance(v, (int, float)) and v <= 0 for v in values):
+    values = value if (several := isinstance(value, (list, tuple))) else [value]
+    low = [v for v in values if isinstance(v, (int, float)) and (v < 0 or v == 0 and not several)]
+    if name in _POSITIVE and low:  # in a list a zero may stand for a value that the notebook finds
         raise InputError(f"Parameter {name!r} must be above zero, not {value!r}.")
     texts = [v for v in values if isinstance(v, str)]
     if name in _NAMED and texts:
