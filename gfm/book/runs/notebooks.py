@@ -103,7 +103,7 @@ def profile_parameters(root: Path, notebook: Notebook, profile: str) -> dict[str
         if name not in notebook.defaults:
             raise UnknownNameError(f"notebooks/profiles.yml gives {notebook.name} a parameter {name!r} that it lacks.")
         _check_type(name, value, notebook.defaults[name])
-        _check_value(name, value)
+        _check_value(name, value, zeros=True)
     return {"profile": profile, **entry}
 
 
@@ -214,11 +214,14 @@ _NAMED = {"data", "net", "loss", "optimizer", "dtype", "activation"}
 _MAY_BE_EMPTY = {"hidden", "activations"}
 
 
-def _check_value(name: str, value: Any) -> None:
-    """Refuse, before a kernel starts, a number or a name with which no run can begin."""
+def _check_value(name: str, value: Any, zeros: bool = False) -> None:
+    """Refuse, before a kernel starts, a number or a name with which no run can begin.
+
+    In a profile's list a zero may stand for a value that the notebook finds (``zeros``).
+    """
     values = value if (several := isinstance(value, (list, tuple))) else [value]
-    low = [v for v in values if isinstance(v, (int, float)) and (v < 0 or v == 0 and not several)]
-    if name in _POSITIVE and low:  # in a list a zero may stand for a value that the notebook finds
+    low = [v for v in values if isinstance(v, (int, float)) and (v < 0 or v == 0 and not (several and zeros))]
+    if name in _POSITIVE and low:
         raise InputError(f"Parameter {name!r} must be above zero, not {value!r}.")
     texts = [v for v in values if isinstance(v, str)]
     if name in _NAMED and texts:
