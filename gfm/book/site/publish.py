@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,16 +10,16 @@ from gfm.book.site.addresses import addresses, root_of
 from gfm.book.site.links import check_site
 from gfm.checks import place
 from gfm.errors import InputError
+from gfm.files import digest_of, replacing
 
 __all__ = ["SUMS", "checksums", "publish"]
 
 SUMS = "SHA256SUMS"
-_MARK = ".being-published"  # in a folder whose copy has not ended; a killed run leaves it
 
 
 def checksums(folder: Path, files: Iterable[Path]) -> str:
     """The SHA-256 checksums of files below a folder, as ``sha256sum -c`` reads them."""
-    lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder).as_posix()}\n"
+    lines = [f"{digest_of(file)}  {file.relative_to(folder).as_posix()}\n"
              for file in sorted(files)]
     return "".join(lines)
 
@@ -43,20 +41,14 @@ def publish(root: Path, site: Path, target: Path) -> list[str]:
         raise InputError("There are no pages without faults to be published: run `gfm build` first.")
     if target == site.resolve() or site.resolve() in target.parents:
         raise InputError(f"{target} lies inside the pages that were built: name a folder elsewhere.")
-    partial = target.with_name(f"{target.name}.partial")
-    for folder in (target, partial):
-        if folder.exists() and (foreign := _foreign(folder)):
-            raise InputError(f"{folder} holds something else than a published book ({foreign}): "
-                             "name another folder, or empty it.")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    (partial / _MARK).touch()
-    shutil.copytree(html, partial, dirs_exist_ok=True)
-    (partial / ".nojekyll").touch()  # GitHub Pages would leave out folders such as _static
-    (partial / _MARK).unlink()
-    (partial / SUMS).write_text(checksums(partial, _files(partial)), encoding="utf-8")
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(partial, target)
+    if target.exists() and (foreign := _foreign(target)):
+        raise InputError(f"{target} holds something else than a published book ({foreign}): "
+                         "name another folder, or empty it.")
+    with replacing(target) as partial:
+        shutil.copytree(html, partial)
+        (partial / ".nojekyll").touch()  # GitHub Pages would leave out folders such as _static
+        (partial / SUMS).write_text(checksums(partial, _files(partial)), encoding="utf-8")
+        shutil.rmtree(target, ignore_errors=True)
     return check_site(target, root_of(addresses(root)[0]))
 
 
@@ -69,8 +61,6 @@ def _foreign(folder: Path) -> str:
     if not folder.is_dir():
         return "a file"
     files = {file.relative_to(folder).as_posix() for file in _files(folder)}
-    if _MARK in files:
-        return ""
     sums = folder / SUMS
     listed = sums.read_text(encoding="utf-8", errors="replace").splitlines() if SUMS in files else []
     return min(files - {SUMS} - {line[66:] for line in listed}, default="")
