@@ -223,6 +223,8 @@ def _check_value(name: str, value: Any, zeros: bool = False) -> None:
     low = [v for v in values if isinstance(v, (int, float)) and (v < 0 or v == 0 and not (several and zeros))]
     if name in _POSITIVE and low:
         raise InputError(f"Parameter {name!r} must be above zero, not {value!r}.")
+    if any(isinstance(v, int) and v < 0 for v in values):
+        raise InputError(f"Parameter {name!r} counts something and cannot be negative, but it is {value!r}.")
     texts = [v for v in values if isinstance(v, str)]
     if name in _NAMED and texts:
         known = _names(name)
