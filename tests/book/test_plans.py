@@ -179,6 +179,11 @@ def test_numbers_with_which_no_run_can_begin(name, value):
         _check_value(name, value)
 
 
+def test_a_count_of_any_name_is_not_negative():
+    with pytest.raises(InputError, match="cannot be negative"):
+        _check_value("sweep", -4)
+
+
 @pytest.mark.parametrize(("failures", "message"), [(2, None), (3, "before replying"), (1, "mid-run")])
 def test_a_kernel_that_did_not_come_up_is_started_again(project, monkeypatch, failures, message):
     """Two that start at once may choose the same port; one that died later is not run twice."""
