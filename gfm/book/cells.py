@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import chdir, redirect_stdout
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import chdir, contextmanager, redirect_stdout
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from io import StringIO
@@ -127,14 +127,27 @@ def asked(notebook: Notebook, parameters: Mapping[str, Any]) -> list[Experiment]
 
     module = ModuleType("notebook")  # what a notebook's own classes belong to
     names = vars(module)
-    with (mock.patch.dict(sys.modules, notebook=module), chdir(notebook.path.parent), redirect_stdout(StringIO()),
-          mock.patch("gfm.book.Element", Reader)):
+    with _known(module), chdir(notebook.path.parent), redirect_stdout(StringIO()), \
+            mock.patch("gfm.book.Element", Reader):
         for part in notebook.cells:
             if part["cell_type"] == "code":
                 _read(source_of(part), names, notebook.name, found)
                 if "parameters" in part.get("metadata", {}).get("tags", ()):
                     names.update(parameters)
     return found
+
+
+@contextmanager
+def _known(module: ModuleType) -> Iterator[None]:
+    """Context in which Python knows the module by its name; what is imported meanwhile stays imported."""
+    before = sys.modules.get(module.__name__)
+    sys.modules[module.__name__] = module
+    try:
+        yield
+    finally:
+        del sys.modules[module.__name__]
+        if before is not None:
+            sys.modules[module.__name__] = before
 
 
 def _shows_nothing(*arguments: Any, **options: Any) -> Any:

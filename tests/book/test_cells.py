@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,14 @@ def notebook(tmp_path, *code):
     shutil.copy(ROOT / "book" / "elements.yml", tmp_path / "book")
     (folder / "own.ipynb").write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
     return Notebook(tmp_path, "own")
+
+
+def test_what_a_notebook_imports_stays_imported(tmp_path, monkeypatch):
+    """Parts of torch cannot be imported twice in one process."""
+    (tmp_path / "imported_once.py").write_text("", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    asked(notebook(tmp_path, "import imported_once\nelement.obtain(FilterRuns('valley', steps=n))"), {})
+    assert sys.modules.pop("imported_once") and "notebook" not in sys.modules
 
 
 def test_what_needs_a_result_is_left_out_and_what_follows_is_read(tmp_path):
