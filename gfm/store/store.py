@@ -18,7 +18,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gfm import device
 from gfm.checks import instance, named_folder, place
 from gfm.errors import InputError, NotStoredError, UnreadableFileError
 from gfm.files import locked, replacing, sha
@@ -168,13 +167,12 @@ def obtain(experiment: Experiment, store: Store | Path | str | None = None,
 
 def _compute(experiment: Experiment, key: str, context: Context) -> Result:
     start = time.perf_counter()
-    with device.noted() as used:
-        result = experiment.compute(context)
+    result = experiment.compute(context)
     known = {"experiment": experiment.name, "key": key, "parameters": experiment.parameters(),
              "data": experiment.data_fingerprint(), "source": _source_digest(experiment),
              "seconds": round(time.perf_counter() - start, 3), "when": origin.now(),
              "threads": origin.threads(), "machine": origin.machine(),
-             "device": ", ".join(sorted(used)) or "cpu", "versions": origin.versions()}
+             "device": ", ".join(sorted(context.devices)) or "cpu", "versions": origin.versions()}
     return Result(result.arrays, result.info, known)
 
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from gfm import central, nets
 from gfm import data as datasets
 from gfm.data import Dataset
-from gfm.device import chosen
 from gfm.matching import Conditioning, GradientFlowMatching
 from gfm.matching.matched import MatchedFlow
 from gfm.nowcasting import Nowcaster, Rule, merged
@@ -146,7 +145,7 @@ class EdgeForecast(_EdgeRuns):
             context.progress(len(paths), len(TITLES))
         places, derived = paths["derived"][:, blocks[:-1]], np.diff(paths["derived"][:, blocks], axis=1)
         for name in LEARNED:
-            paths[name], field, costs[name] = self._learned(name, weights, places)
+            paths[name], field, costs[name] = self._learned(name, weights, places, context.device())
             arrays[f"field/{name}"] = _cosine(field, derived)
             context.progress(len(paths), len(TITLES))
         for name, path in paths.items():
@@ -185,14 +184,15 @@ class EdgeForecast(_EdgeRuns):
             states = self.inner(weights if kind == "raw" else (weights + np.roll(weights, 1, axis=1)) / 2)
         return states[:runs], states[runs:, : observed + 1], cost
 
-    def _learned(self, kind: str, weights: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    def _learned(
+        self, kind: str, weights: np.ndarray, places: np.ndarray, device: torch.device
+    ) -> tuple[np.ndarray, np.ndarray, float]:
         """Paths after the observed states, the field at places on the central flow, and the cost of all records."""
         known, seen, cost = self._records(kind, weights)
         last = seen.shape[1] - 1
         model = GradientFlowMatching(last, view="coordinate", conditioning=Conditioning("auto", optimizer_state=False))
         model.training = replace(model.training, epochs=self.epochs, seed=self.replicate)
-        model.fit(Trajectories(known[: self.fitted]), validation=Trajectories(known[self.fitted :]),
-                  device=chosen())
+        model.fit(Trajectories(known[: self.fitted]), validation=Trajectories(known[self.fitted :]), device=device)
         prefix, waited = Trajectories(seen), self.observed - last
         path = np.concatenate([seen[:, -1:], model.forecast(prefix)], axis=1)[:, waited:]
         assert isinstance(model.flow, MatchedFlow)

@@ -10,7 +10,6 @@ import numpy as np
 
 from gfm.checks import known
 from gfm.data.least_squares import LeastSquaresSet, least_squares, shared_least_squares
-from gfm.device import chosen
 from gfm.forecasters import Forecaster, Residual, available
 from gfm.store.experiment import Context, Experiment, Result
 from gfm.trajectories import Trajectories
@@ -126,7 +125,7 @@ class LeastSquaresForecast(Experiment):
             model = make_forecaster(
                 self.forecaster, self.observed, self.epochs, seed=sample, over_affine=self.over_affine
             )
-            add_report(info, model.fit(train, validation=validation, device=chosen()))
+            add_report(info, model.fit(train, validation=validation, device=context.device()))
             forecast = model.forecast(test.prefix(self.observed))
             truth = test.weights[:, self.observed + 1 :]
             errors.append(np.square(forecast - truth).mean(axis=(0, 2)))

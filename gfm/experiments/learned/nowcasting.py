@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from gfm.checks import one_of
 from gfm.data import Dataset
-from gfm.device import chosen
 from gfm.experiments.learned.image_tasks import SETS, network, task
 from gfm.experiments.learned.least_squares import make_forecaster
 from gfm.experiments.learned.nowcast_run import (
@@ -144,7 +143,9 @@ class Nowcasting(Experiment):
         data = task(self.data)
         one_of("method", self.method, (*FITLESS, TUNED, *available()))
         started = time.perf_counter()
-        model, work = (None, 0.0) if self.method in FITLESS else self._fit(task(self.fitted_on or self.data))
+        model, work = None, 0.0
+        if self.method not in FITLESS:
+            model, work = self._fit(task(self.fitted_on or self.data), context.device())
         seconds = time.perf_counter() - started
         out: dict[str, list] = {name: [] for name in ("steps", "cost", "looks", "jumps", "at", "error")}
         for seed in range(self.first, self.first + self.seeds):
@@ -163,7 +164,7 @@ class Nowcasting(Experiment):
         return SETS[self.data].threshold if self.threshold is None else self.threshold
 
     # -- fitting ---------------------------------------------------------------------------------
-    def _fit(self, data: Dataset) -> tuple[Forecaster, float]:
+    def _fit(self, data: Dataset, device: torch.device) -> tuple[Forecaster, float]:
         """The fitted forecaster, and the work in training steps."""
         name = LayerwiseFlow.name if self.method == TUNED else self.method
         options = OPTIONS.get(name, {})
@@ -185,11 +186,11 @@ class Nowcasting(Experiment):
         held = max(len(windows) // 4, 1)
         work = float(self.fitted_runs * self.fitted_steps)
         if isinstance(model, LayerwiseFlow):
-            model.fit(fitted, device=chosen())
+            model.fit(fitted, device=device)
             if self.method == TUNED:
                 work += self._tune(model, fitted.prefix(self.seen), data)
         else:
-            model.fit(*fitted.split(len(windows) - held, held), device=chosen())
+            model.fit(*fitted.split(len(windows) - held, held), device=device)
         return model, work
 
     def _tune(self, model: LayerwiseFlow, windows: Trajectories, data: Dataset) -> float:

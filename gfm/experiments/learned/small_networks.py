@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gfm.device import chosen
 from gfm.experiments.learned.least_squares import add_report, make_forecaster
 from gfm.forecasting.training import Training
 from gfm.matching import Conditioning
@@ -161,7 +160,7 @@ class NetworkForecast(Experiment):
             model = make_forecaster(
                 self.forecaster, OBSERVED, self.epochs, seed=replicate, over_affine=self.over_affine, **options
             )
-            add_report(info, model.fit(train, validation=validation, device=chosen()))
+            add_report(info, model.fit(train, validation=validation, device=context.device()))
             truth = test.weights[:, OBSERVED + 1 :]
             forecast = model.forecast(test.prefix(OBSERVED))
             errors.append(np.square(forecast - truth).mean(axis=(0, 2)))
