@@ -114,7 +114,7 @@ class Stochastic(Process):
         seen: Observation = {"minibatch_loss": float(loss)}
         if t % self.settings.eigen_every == 0:
             point = self.problem.at(self.w, self.tracker.width)
-            seen |= self._seen(point, self.tracker.refresh(point, self.optimizer.edge(self.state)))
+            seen |= self.observation(point, self.tracker.refresh(point, self.optimizer.edge(self.state)))
         return seen
 
     def advance(self) -> None:

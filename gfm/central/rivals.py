@@ -100,7 +100,7 @@ class Rival(Flow):
         measure = t % self.settings.eigen_every == 0
         point = self.problem.at(self.w, self.tracker.width if measure else 1)
         spectrum = self.tracker.refresh(point, self.optimizer.edge(self.state)) if measure else None
-        seen = self._seen(point, spectrum)
+        seen = self.observation(point, spectrum)
         del point
         before = self.problem.costs.copy()
         self._point = ends = self.ends()
@@ -120,7 +120,7 @@ class Rival(Flow):
         assert ends is not None  # from ``observe``
         self._point = None
         before = self.problem.costs.copy()
-        count = self._count(0.9 * self.stiffness(self.lr * ends.s))
+        count = self.substeps_for(0.9 * self.stiffness(self.lr * ends.s))
         for substep in range(count):
             if substep:
                 ends = self.ends()
@@ -155,7 +155,7 @@ class Rival(Flow):
         turned = torch.add(self.u, u_rate, alpha=dt)
         self.u = turned / turned.norm()
         self.a = max(self.a * math.exp(dt * growth), 0.5 * self.lr * abs(float(self.u @ ends.mean)), self.least)
-        self._move(w_rate, self.optimizer.rates(self.state, ends.mean), dt)
+        self.move(w_rate, self.optimizer.rates(self.state, ends.mean), dt)
 
     def _spend(self, before: Costs) -> None:
         now = self.problem.costs.since(before)

@@ -33,6 +33,7 @@ from gfm.errors import InputError, NumericalError
 from gfm.optimizers import Optimizer, check_rule
 from gfm.optimizers.base import diagonal
 from gfm.problem import Problem
+from gfm.randomness import seeding
 
 __all__ = ["run"]
 
@@ -129,8 +130,7 @@ def run(
         "threads": torch.get_num_threads(),
         **({} if minibatch is None else {"minibatch": asdict(minibatch)}),
     }
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeding(seed, problem.device):
         w, state = w0.detach().clone(), optimizer.init(w0)
         if warmup:
             with _costing(problem, costs["warmup"]):

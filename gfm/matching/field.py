@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gfm.nets.mlp import mlp
-from gfm.nets.seeding import seeding
+from gfm.randomness import seeding
 
 __all__ = ["LEAST", "STATES", "NetworkField", "numbers_in", "perceptron"]
 

@@ -81,9 +81,10 @@ class Flow(Protocol):
 
 
 def pieces(prefix: Trajectories, bytes_per_weight: int, memory: int) -> Iterator[tuple[slice, slice, Trajectories]]:
-    """Some weights of some runs after others, with their optimizer states: as many at a time as fit the memory.
+    """Divide trajectories of the coordinate view, whose weights are independent of each other, to fit the memory.
 
-    Weights of the coordinate view are independent of each other. At least one (some kilobytes) is taken at a time.
+    Yields:
+        Numbers of the runs and of the weights, and these with their optimizer states: at least one weight of one run.
     """
     p = prefix.parameters
     chunk = max(int(memory // bytes_per_weight), 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -17,12 +17,26 @@ from gfm.checks import annotated, counts, known
 from gfm.errors import InputError
 from gfm.nets.seeding import Network
 
-if TYPE_CHECKING:
-    from gfm.data import Dataset
-
 __all__ = ["SIZES", "Architecture", "available", "build", "network"]
 
 SIZES = ("tiny", "book", "paper")
+
+
+class _Shaped(Protocol):
+    """A data set, as far as its shapes are concerned."""
+
+    @property
+    def inputs(self) -> torch.Tensor:
+        """(n, ...)."""
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs of a network for it."""
+
+    @property
+    def vocabulary(self) -> int | None:
+        """Number of different tokens, if the inputs are tokens."""
+
 
 _NETWORKS: dict[str, Architecture] = {}
 
@@ -77,7 +91,7 @@ def available(takes: str | None = None) -> dict[str, Architecture]:
 
 def build(
     name: str,
-    data: Dataset | None = None,
+    data: _Shaped | None = None,
     *,
     size: str = "book",
     activation: str | None = None,

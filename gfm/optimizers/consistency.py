@@ -56,7 +56,7 @@ class _Check(Methods):
     def all(self, flows: bool) -> None:
         """Every comparison."""
         w = self.w
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad():
             start = self.call("init", w)
             self.check_state(start, "init")
             before = self.call("update", start, self.g)

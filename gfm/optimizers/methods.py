@@ -11,6 +11,7 @@ from torch import Tensor
 from gfm.errors import InputError
 from gfm.optimizers.base import Optimizer, State
 from gfm.problem.supported import explained
+from gfm.randomness import seeding
 
 __all__ = ["Methods", "close", "same", "size"]
 
@@ -34,8 +35,8 @@ class Methods:
         found = []
         with explained(f"{self.name}.{method} fails"):
             for _ in range(2):
-                torch.manual_seed(0)
-                found.append(getattr(self.rule, method)(*arguments))
+                with seeding(0, self.w.device):
+                    found.append(getattr(self.rule, method)(*arguments))
         if not all(map(same, given, kept)):
             raise InputError(f"{self.name}.{method} changes its arguments in place; it must return new tensors")
         if not same(*map(numbers, found)):

@@ -22,7 +22,8 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from gfm.errors import InputError
 from gfm.problem.inspection import Loss, fixed_value, gradient_and_rerun, narrowest, operations
-from gfm.problem.supported import explained, same_random_numbers
+from gfm.problem.supported import explained
+from gfm.randomness import seeding
 
 if TYPE_CHECKING:
     from gfm.problem import Problem
@@ -64,7 +65,7 @@ def check_problem(problem: Problem, few: int) -> torch.dtype:
         """The loss of the few examples, computed in the dtype of ``w``."""
         return problem.piece_loss(w, inputs, targets)
 
-    with same_random_numbers(problem.device):
+    with seeding(None, problem.device):
         for count in (few, 64):  # more if too few of them count in the loss
             rows = torch.linspace(0, problem.n - 1, min(count, problem.n)).round().long().to(problem.device)
             inputs, targets = problem.inputs[rows], problem.targets[rows]
@@ -113,7 +114,7 @@ def _widest(loss: Loss, w: Tensor, exact: bool) -> tuple[Tensor, torch.dtype]:
         try:
             if narrowest(loss, w.double()) == torch.float64:
                 return w.double(), torch.float64
-        except Exception:  # noqa: BLE001  a user's code may raise anything; it computes only in its own dtype
+        except Exception:  # a user's code may raise anything; it computes only in its own dtype
             return w, own
     return w, own
 
@@ -245,7 +246,7 @@ def check_whole(problem: Problem) -> None:
         said, value = float(point.slope @ along), float(point.value)
         _compare(point, 0, said, value, lambda z: float(evaluate(z, False)[0]), along)
 
-    with same_random_numbers(problem.device), explained("the loss of all examples cannot be differentiated"):
+    with seeding(None, problem.device), explained("the loss of all examples cannot be differentiated"):
         value, slope = problem.value_and_gradient(problem.w0)
         product = problem.hvp(problem.w0, torch.ones_like(problem.w0) / problem.p**0.5)
         for name, found in (("loss", value), ("gradient of the loss", slope), ("Hessian of the loss", product)):

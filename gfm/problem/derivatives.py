@@ -92,7 +92,11 @@ class Derivatives:
         return leaf, values[0].detach(), slopes
 
     def graphs(self) -> Iterator[tuple[Tensor, Tensor, float]]:
-        """Leaf, slopes and weight of each piece of the full batch: the kept graph, or a new graph for each piece."""
+        """Graphs of the loss: the one that is kept, or a new one for each piece of the full batch.
+
+        Yields:
+            Leaf (p,), slopes (p,) and share in the loss of each piece.
+        """
         if self.whole:
             yield self._leaf, self._slopes, 1.0
             return

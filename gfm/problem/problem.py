@@ -154,9 +154,11 @@ class Problem:
             return self.objective.outputs(w, self.inputs if inputs is None else inputs)
 
     def pieces(self, examples: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, float]]:
-        """Inputs, targets and share in the loss of each piece of the data, or of the ``examples`` (m,) by number.
+        """The pieces of the data, or of the ``examples`` (m,) by number.
 
-        The shares, n_piece / n unless the loss says otherwise, add up to 1.
+        Yields:
+            Inputs, targets and share in the loss of each piece; the shares, n_piece / n unless the loss says otherwise,
+            add up to 1.
 
         Raises:
             InputError: The data were changed in place since the problem was made.

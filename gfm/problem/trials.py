@@ -9,8 +9,8 @@ from torch import Tensor
 
 from gfm.problem.feed_forward import FeedForward
 from gfm.problem.output_derivatives import in_closed_form
-from gfm.problem.supported import same_random_numbers
 from gfm.problem.sweeps import Sweeps
+from gfm.randomness import seeding
 
 if TYPE_CHECKING:
     from gfm.problem import Problem
@@ -66,11 +66,11 @@ def many_vectors(problem: Problem) -> bool:
 
     size = problem.w0.square().mean().sqrt()
     leaf = (problem.w0 + 0.1 * size * V.flip(0)).requires_grad_()
-    with same_random_numbers(problem.device):
+    with seeding(None, problem.device):
         one = derivatives(torch.stack([loss(row) for row in leaf]), leaf)
         try:
             together = derivatives(torch.func.vmap(loss)(leaf), leaf)
-        except Exception:  # noqa: BLE001  torch raises many kinds of errors here
+        except Exception:  # torch raises many kinds of errors here
             return False
     return _alike(one, together)
 

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from gfm.autograd import ordinary
 from gfm.checks import flag
 from gfm.errors import InputError
+from gfm.randomness import seeding
 
 __all__ = ["Batches", "FromLoader", "FromTensors", "Rows", "drawing"]
 
@@ -226,13 +227,10 @@ def drawing(
     They are torch's (of the CPU, and of ``device``), NumPy's and Python's, and the further ``generators``.
     """
     seed = int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:4], "big")
-    device = torch.device(device)
     python, numpy, others = random.getstate(), np.random.get_state(), [own.get_state() for own in generators]
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        for own in (torch.default_generator, *generators):
+    with seeding(seed, device):
+        for own in generators:
             own.manual_seed(seed)
-        if device.type == "cuda":
-            torch.cuda.default_generators[device.index or 0].manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed)
         try:

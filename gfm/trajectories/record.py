@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from gfm.autograd import with_gradients
 from gfm.checks import MOST, MOST_SEED, counts, flag, function, instance, known, number, whole, writable
 from gfm.errors import InputError, NumericalError
+from gfm.randomness import seeding
 from gfm.trajectories import resume
 from gfm.trajectories.arrays import as_array
 from gfm.trajectories.batches import Batches, FromLoader, FromTensors, drawing
@@ -129,9 +130,8 @@ def record(
         rates = rates_of(schedule, lambda tensors: cls(tensors, lr=lr, **chosen), steps)
     batches = _batches(inputs, targets, batch, runs, seed, per_run)
     modules = []
-    with torch.random.fork_rng(devices=[]):
-        for run in range(runs):
-            torch.manual_seed(_APART * seed + run)
+    for run in range(runs):
+        with seeding(_APART * seed + run):
             modules.append(instance("What build returns", build(), nn.Module, "a torch.nn.Module"))
     weights, stacked = stack_module_state(modules)
     leaves = {name: value.detach().clone().requires_grad_() for name, value in weights.items()}

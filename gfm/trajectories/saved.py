@@ -152,8 +152,8 @@ def _safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str] | None]:
 
     try:
         with safe_open(file, framework="pt") as opened:
-            return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata()  # noqa: SIM118
-    except Exception as error:  # noqa: BLE001  safetensors raises several kinds of errors for a broken file
+            return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata()
+    except Exception as error:  # safetensors raises several kinds of errors for a broken file
         raise UnreadableFileError(f"{_name(file)} is no complete .safetensors file ({_line(error)}).") from None
 
 
@@ -162,7 +162,7 @@ def _torch(file: Path) -> Any:
         check_archive(file, whole=True)  # torch looks at no checksum
         with torch.serialization.safe_globals(_PLAIN_DATA):
             return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  torch raises many kinds of errors for a broken file
+    except Exception as error:  # torch raises many kinds of errors for a broken file
         found = re.search(r"GLOBAL (\S+)", str(error))
         if found:
             raise UnreadableFileError(

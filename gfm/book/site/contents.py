@@ -55,7 +55,11 @@ def index_entries(register: Register) -> dict[str, str]:
 
 
 def _codes(register: Register, file: str, exact: bool) -> Iterator[str]:
-    """Codes such as A4 or G14 of the elements that a notebook shows; if not exact, A4 for the claim A4-worst."""
+    """Which codes a notebook is found by.
+
+    Yields:
+        Codes such as A4 or G14 of the elements that it shows; if not exact, A4 for the claim A4-worst.
+    """
     for entry in register.shown_in(file):
         claims = [c.id for c in entry.claims if re.match(r"[A-Z]\d", c.id)]
         yield from claims if exact else (name.partition("-")[0] for name in claims)

@@ -16,8 +16,8 @@ from torch import Tensor
 from gfm.checks import number, whole
 from gfm.errors import InputError
 from gfm.experiments.central.valley import Valley, ValleyRun
-from gfm.nets.seeding import seeding
 from gfm.optimizers.stability import Edge, edge_of_stability, steady_excess
+from gfm.randomness import seeding
 from gfm.store.experiment import Context, Experiment, Result
 
 __all__ = [

@@ -17,8 +17,8 @@ from gfm.central.stationary.program import first_term
 from gfm.checks import number, whole
 from gfm.curvature import dense_hessian
 from gfm.errors import InputError
-from gfm.nets.seeding import seeding
 from gfm.problem import Problem
+from gfm.randomness import seeding
 from gfm.store.experiment import Context, Experiment, Result
 
 __all__ = ["MOST", "MaxNormDescent", "max_norm_sharpness"]

@@ -170,7 +170,7 @@ class FlowRun(Experiment):
         rule, w0, spent = self._start(problem)
         run = partial(
             central.run, problem, rule, self.steps, processes=self.processes, settings=self.settings,
-            warmup=self.warmup, w0=w0, seed=self.seed, observables=self._observables(problem),
+            warmup=self.warmup, w0=w0, seed=self.seed, observables=self.observables(problem),
             keep_weights=self.keep_weights, progress=context.progress,
             checkpoint=file, checkpoint_every=1, checkpoint_seconds=CHECKPOINT_SECONDS,
         )
@@ -190,7 +190,8 @@ class FlowRun(Experiment):
         """The optimizer, the initial weights (None: the module's own), and the costs of reaching them, by name."""
         return self.rule(), None, {}
 
-    def _observables(self, problem: Problem) -> dict:
+    def observables(self, problem: Problem) -> dict[str, Any]:
+        """Functions of the weights that the run records, by name."""
         if not self.outputs:
             return {}
         test = self.dataset.test_inputs

@@ -20,6 +20,7 @@ from torch.nn.utils import vector_to_parameters
 
 from gfm.errors import GfmError
 from gfm.problem import Problem
+from gfm.randomness import seeding
 
 __all__ = ["COLUMNS", "Case", "Found", "examine", "module_claims", "rows"]
 
@@ -119,15 +120,14 @@ def module_claims(found: Sequence[Found]) -> dict[str, float]:
 
 def examine(case: Case) -> Found:
     """Try a case, and hold what was computed against the module itself."""
-    with torch.random.fork_rng([]), warnings.catch_warnings():
+    with seeding(0), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.manual_seed(0)
         module, (x, y) = case.module(), case.data()
         if x.dtype != torch.float32:
             module.double()
         try:
             problem = Problem(module, x, y, case.loss(module), **case.options)
-        except Exception as failure:  # noqa: BLE001  raw errors are among what is looked for
+        except Exception as failure:  # raw errors are among what is looked for
             return Found(case.name, refusal=str(failure), raw=not isinstance(failure, GfmError) or "\n" in str(failure))
         w, u, v = torch.randn(3, problem.p, dtype=torch.float64)
         w = (problem.w0 + 0.1 * w).to(problem.dtype)

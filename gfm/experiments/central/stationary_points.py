@@ -171,7 +171,7 @@ class StationaryPaths(_OverRun):
             )
             arrays[f"{name}_loss"], arrays[f"{name}_nu_sum"] = path.loss, path.nu_sum
             arrays[f"{name}_distance"] = np.array(np.linalg.norm(path.weights[-1] - end))
-            for observable, function in self._observables(problem).items():
+            for observable, function in self.observables(problem).items():
                 seen = [flat_value(function, _at(problem, row)) for row in path.weights]
                 arrays[f"{name}_{observable}"] = np.array(seen)
         return Result(arrays, _info(problem, started))

@@ -11,7 +11,7 @@ from torch import nn
 
 from gfm.data.least_squares import BATCH, ROWS, SGD_RATE, LeastSquaresSet, least_squares, shared_least_squares
 from gfm.forecasting.series import to_series
-from gfm.nets.seeding import seeding
+from gfm.randomness import seeding
 from gfm.store.experiment import Context, Experiment, Progress, Result
 
 __all__ = ["BayesLimit", "TowerProperty", "TrueDynamics", "mean_dynamics"]

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from gfm.data import Dataset
 from gfm.experiments.learned.image_tasks import network
 from gfm.experiments.learned.schedule_free import ScheduleFree
-from gfm.nets.seeding import seeding
 from gfm.nowcasting import Nowcaster
+from gfm.randomness import seeding
 from gfm.trajectories import Layout, Trajectories, edges_of
 from gfm.trajectories.recent import STEP
 
