@@ -87,4 +87,4 @@ def _left(data: Trajectories, forecast: np.ndarray) -> Trajectories:
     observed = data.weights[:, : n + 1]
     later = observed[:, -1:] + (data.weights[:, n + 1 :] - forecast)
     weights = np.concatenate([observed, later], axis=1)
-    return Trajectories(weights, data.steps, data.groups, data.meta, data.states, data.layout, data.buffers)
+    return data.replaced(weights=weights)

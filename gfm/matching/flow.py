@@ -93,7 +93,5 @@ def pieces(prefix: Trajectories, bytes_per_weight: int, memory: int) -> Iterator
         runs, weights = slice(first, first + rows), slice(start, start + columns)
         states = {name: value[runs, :, weights] for name, value in prefix.states.items()}
         buffers = {name: value[runs] for name, value in prefix.buffers.items()}
-        part = Trajectories(
-            prefix.weights[runs, :, weights], prefix.steps, None, prefix.meta, states, buffers=buffers
-        )
-        yield runs, weights, part
+        part = prefix.weights[runs, :, weights]
+        yield runs, weights, prefix.replaced(weights=part, groups=None, states=states, layout=None, buffers=buffers)

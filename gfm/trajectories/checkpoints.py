@@ -1,4 +1,4 @@
-"""Trajectories from a folder of checkpoints saved during one training run, and checkpoints from trajectories."""
+"""Trajectories from a folder of checkpoints saved during one training run."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from gfm.checks import instance, one_of, place
-from gfm.errors import InputError, UnreadableFileError
-from gfm.trajectories.finding import find, only_checkpoint
+from gfm.errors import InputError
+from gfm.trajectories.finding import find
 from gfm.trajectories.layout import Layout, fitted, in_module_order, plain_dtype, renamed, shapes_in
 from gfm.trajectories.saved import Saved, open_saved
 from gfm.trajectories.trajectories import Trajectories
-from gfm.trajectories.writing import write_like
 
-__all__ = ["read_checkpoints", "save_checkpoint"]
+__all__ = ["read_checkpoints"]
 
 _BUFFER = re.compile(
     r"(^|\.)(running_mean|running_var|num_batches_tracked|inv_freq)$|(^|\.)parametrizations\..*\._[uv]$"
@@ -118,21 +117,6 @@ def read_checkpoints(
         meta["carried along"] = sorted(carried)
     buffers = {name: _stacked(carried[name]) for name in sorted(carried)}
     return Trajectories(weights[None], np.array(found.steps), None, meta, layout=layout, buffers=buffers)
-
-
-def save_checkpoint(
-    data: Trajectories, path: str | Path, like: str | Path, run: int, step: int | None, key: str | None
-) -> Path:
-    """Write one state in the format of the checkpoint ``like``; see :meth:`Trajectories.save_checkpoint`."""
-    source, target, state = place("like", like), place("path", path), data.state_dict(run, step)
-    file = only_checkpoint(source) if source.is_dir() else source
-    if file is None:
-        raise UnreadableFileError(f"{source} holds no checkpoint.")
-    saved = open_saved(file, key)
-    shapes = {name: tuple(value.shape) for name, value in saved.tensors.items() if name not in saved.tied}
-    state = fitted(state, shapes, saved.tied, "the trajectory", saved.name)
-    steps = (int(data.steps[0]), int(data.steps[-1] if step is None else step))
-    return write_like(saved, state, target, steps, source.is_dir())
 
 
 # -- one state -----------------------------------------------------------------------------------

@@ -8,20 +8,61 @@ import shutil
 from argparse import Namespace
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from gfm.errors import InputError
+from gfm.checks import place
+from gfm.errors import InputError, UnreadableFileError
 from gfm.files import replacing
-from gfm.trajectories.saved import INDEX, Saved, holds_tensors, suffix_of
+from gfm.trajectories.finding import only_checkpoint
+from gfm.trajectories.layout import fitted
+from gfm.trajectories.saved import INDEX, Saved, holds_tensors, open_saved, suffix_of
 
-__all__ = ["write_like"]
+if TYPE_CHECKING:
+    from gfm.trajectories.trajectories import Trajectories
+
+__all__ = ["save_checkpoint", "write_like"]
 
 _STATE_OF_TRAINING = re.compile(r"optim|sched|scaler|rng|random|loops|callbacks|ema", re.IGNORECASE)
 _COUNTER = re.compile(r"step|iter|epoch|update", re.IGNORECASE)
 _SETTINGS = (".json", ".txt", ".model", ".jinja", ".yaml", ".yml")  # of a network and its tokenizer
+
+
+def save_checkpoint(  # noqa: D417
+    self: Trajectories, path: str | Path, like: str | Path, run: int = 0, step: int | None = None,
+    key: str | None = None
+) -> Path:
+    """Write one state as a checkpoint that is loaded as the checkpoint ``like`` is.
+
+    It has the nesting, names, dtypes and settings of ``like``, and the further files of its folder (configuration,
+    tokenizer). States of optimizers, losses and counters are left out, except that a counter equal to the first
+    recorded step becomes the new step.
+
+    Args:
+        path: file to write, or folder if ``like`` is one.
+        like: a file, or a folder with one checkpoint (``checkpoint-500``).
+        run: number of the run.
+        step: optimizer step, one of ``steps``; by default the last.
+        key: where the state dict is in ``like``; see :func:`gfm.trajectories.read_checkpoints`.
+
+    Returns:
+        The file or folder written.
+
+    Raises:
+        UnreadableFileError: ``like`` is no checkpoint.
+        InputError: There is no such state, it does not fit ``like``, or ``path`` exists or cannot be written.
+    """
+    source, target, state = place("like", like), place("path", path), self.state_dict(run, step)
+    file = only_checkpoint(source) if source.is_dir() else source
+    if file is None:
+        raise UnreadableFileError(f"{source} holds no checkpoint.")
+    saved = open_saved(file, key)
+    shapes = {name: tuple(value.shape) for name, value in saved.tensors.items() if name not in saved.tied}
+    state = fitted(state, shapes, saved.tied, "the trajectory", saved.name)
+    steps = (int(self.steps[0]), int(self.steps[-1] if step is None else step))
+    return write_like(saved, state, target, steps, source.is_dir())
 
 
 def write_like(saved: Saved, tensors: Mapping[str, Tensor], path: Path, steps: tuple[int, int], folder: bool) -> Path:
