@@ -34,11 +34,16 @@ class UpdateRule:
     Attributes:
         averages: names of the optimizer's averages, as in ``Trajectories.states``.
         squares: whether it needs q beside g.
+        known: torch's options (and its two ``betas``) that the flow takes, and their names here.
+        unknown: torch's options that it does not take, and ``refusal``, the sentence that says so.
         decay: decoupled weight decay, per step and learning rate.
     """
 
     averages: ClassVar[tuple[str, ...]] = ()
     squares: ClassVar[bool] = False
+    known: ClassVar[dict[str, str]] = {}
+    unknown: ClassVar[tuple[str, ...]] = ()
+    refusal: ClassVar[str] = ""
     decay: float = 0.0
 
     @property
@@ -48,8 +53,15 @@ class UpdateRule:
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> UpdateRule:
-        """The rule with torch's options of that optimizer."""
-        return cls()
+        """The rule with torch's options of that optimizer.
+
+        Raises:
+            InputError: One of them is an option that the flow does not know.
+        """
+        if any(options.get(name, 0) for name in cls.unknown):
+            raise InputError(cls.refusal)
+        told = {**options, **dict(zip(("beta1", "beta2"), options.get("betas", ()), strict=False))}
+        return cls(**{name: told[option] for option, name in cls.known.items() if option in told})
 
     def velocity(
         self, averages: tuple[Tensor, ...], g: Tensor, q: Tensor | None, step: Tensor | float, count: float
@@ -73,12 +85,7 @@ class UpdateRule:
 class Descent(UpdateRule):
     """Gradient descent, with or without mini-batches; also the flow of any optimizer whose state is not used."""
 
-    @classmethod
-    def of(cls, options: dict[str, Any]) -> Descent:
-        """The rule with torch's options of that optimizer."""
-        if options.get("momentum", 0):
-            raise InputError("The flow of SGD has no momentum: name the optimizer 'momentum'.")
-        return cls()
+    unknown, refusal = ("momentum",), "The flow of SGD has no momentum: name the optimizer 'momentum'."
 
 
 @dataclass(frozen=True)
@@ -86,19 +93,15 @@ class HeavyBall(UpdateRule):
     """SGD with momentum: a flow of second order."""
 
     averages = ("momentum",)
+    known: ClassVar = {"momentum": "mu"}
+    unknown = ("dampening", "nesterov")
+    refusal = "The flow of momentum knows neither dampening nor Nesterov's form."
     mu: float = 0.9
 
     @property
     def slow(self) -> float:
         """1 - mu: the buffer sums gradients."""
         return 1 - self.mu
-
-    @classmethod
-    def of(cls, options: dict[str, Any]) -> HeavyBall:
-        """The rule with torch's options of that optimizer."""
-        if options.get("dampening", 0) or options.get("nesterov", False):
-            raise InputError("The flow of momentum knows neither dampening nor Nesterov's form.")
-        return cls(mu=options.get("momentum", 0.9))
 
     def velocity(self, averages, g, q, step, count):  # noqa: D102
         (b,) = averages
@@ -113,14 +116,9 @@ class RMSprop(UpdateRule):
 
     averages = ("second",)
     squares = True
+    known: ClassVar = {"alpha": "alpha"}
+    unknown, refusal = ("momentum", "centered"), "The flow of RMSprop knows neither momentum nor centring."
     alpha: float = 0.99
-
-    @classmethod
-    def of(cls, options: dict[str, Any]) -> RMSprop:
-        """The rule with torch's options of that optimizer."""
-        if options.get("momentum", 0) or options.get("centered", False):
-            raise InputError("The flow of RMSprop knows neither momentum nor centring.")
-        return cls(alpha=options.get("alpha", 0.99))
 
     def velocity(self, averages, g, q, step, count):  # noqa: D102
         (s,) = averages
@@ -137,16 +135,10 @@ class Adam(UpdateRule):
 
     averages = ("momentum", "second")
     squares = True
+    known: ClassVar = {"beta1": "beta1", "beta2": "beta2"}
+    unknown, refusal = ("amsgrad",), "The flow of Adam does not know amsgrad."
     beta1: float = 0.9
     beta2: float = 0.999
-
-    @classmethod
-    def of(cls, options: dict[str, Any]) -> Adam:
-        """The rule with torch's options of that optimizer."""
-        if options.get("amsgrad", False):
-            raise InputError("The flow of Adam does not know amsgrad.")
-        beta1, beta2 = options.get("betas", (0.9, 0.999))
-        return cls(beta1=beta1, beta2=beta2)
 
     def velocity(self, averages, g, q, step, count):  # noqa: D102
         m, v = averages
@@ -163,14 +155,12 @@ class Adam(UpdateRule):
         return (averages[1] / (1 - self.beta2**step)).sqrt()
 
 
+@dataclass(frozen=True)
 class AdamW(Adam):
     """Adam with decoupled weight decay."""
 
-    @classmethod
-    def of(cls, options: dict[str, Any]) -> AdamW:
-        """The rule with torch's options of that optimizer."""
-        adam = Adam.of(options)
-        return cls(options.get("weight_decay", 1e-2), adam.beta1, adam.beta2)
+    known: ClassVar = {**Adam.known, "weight_decay": "decay"}
+    decay: float = 1e-2
 
 
 RULES: dict[str, type[UpdateRule]] = {
