@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn.modules.module import register_module_forward_pre_hook
 
 from gfm.errors import InputError
-from gfm.problem.inspection import Loss, fixed_value, gradient_and_rerun, narrowest, operations
+from gfm.problem.inspection import KINKS, WRONG, Loss, fixed_value, gradient_and_rerun, narrowest, operations, seen
 from gfm.problem.supported import explained
 from gfm.randomness import seeding
 
@@ -176,6 +175,9 @@ class _Point:
         row = torch.randn(like.shape[0], generator=self._draw, dtype=torch.float64)
         return (row / row.norm()).to(like)
 
+    def seen(self) -> str:
+        return seen(self.loss, self.w)
+
     def floor(self, order: int) -> float:
         """The size of a derivative along unit directions that is no more than rounding."""
         scale = self.size * self.w.shape[0] ** 0.5
@@ -201,9 +203,9 @@ def _check_at(loss: Loss, w: Tensor, precision: torch.dtype, seed: int) -> None:
         a = point.random(w)
         _symmetric(point, 2, [(a, third), (u, _derivative(Hv, leaf, a)), (v, _derivative(Hu, leaf, a))])
         names = operations(loss(leaf))
-        if wrong := next((name for name in names if name.startswith(_WRONG)), ""):
-            raise InputError(f"torch's third derivatives of {wrong.partition('Backward')[0]} are wrong{_seen(point)}")
-        if any(kink in name for name in names for kink in _KINKS):
+        if wrong := next((name for name in names if name.startswith(WRONG)), ""):
+            raise InputError(f"torch's third derivatives of {wrong.partition('Backward')[0]} are wrong{point.seen()}")
+        if any(kink in name for name in names for kink in KINKS):
             return
     bent = Hv.detach()
     _compare(point, 1, float(u @ bent), float(flat @ u), lambda z: float(_slope(loss, z)[2].detach() @ u), v,
@@ -284,7 +286,7 @@ def _mixed(row: Tensor, other: Tensor) -> Tensor:
 
 def _finite(point: _Point, order: int, derivative: Tensor) -> None:
     if not torch.isfinite(derivative).all():
-        raise InputError(f"torch's {_ORDERS[order]} derivatives of this module are not finite{_seen(point)}")
+        raise InputError(f"torch's {_ORDERS[order]} derivatives of this module are not finite{point.seen()}")
 
 
 def _symmetric(point: _Point, order: int, forms: list[tuple[Tensor, Tensor]]) -> None:
@@ -296,7 +298,7 @@ def _symmetric(point: _Point, order: int, forms: list[tuple[Tensor, Tensor]]) ->
         told = " and ".join(f"{value:.3g}" for value in values)
         raise InputError(
             f"torch's {_ORDERS[order]} derivatives of this module are wrong: taken in another order of directions, the "
-            f"same one is {told}{_seen(point)}"
+            f"same one is {told}{point.seen()}"
         )
 
 
@@ -323,34 +325,5 @@ def _compare(
         found = ("of the loss give", "of its gradient give", "of its Hessian give")[order]
         raise _DifferenceError(
             f"torch's {_ORDERS[order]} derivatives of this module are wrong: {said:.3g} where differences {found} "
-            f"{said + sum(wrong) / len(wrong):.3g}{_seen(point)}"
+            f"{said + sum(wrong) / len(wrong):.3g}{point.seen()}"
         )
-
-
-#: Nodes of torch's graph behind which derivatives of some order are missing or wrong, or weights are hidden.
-_SUSPECTS = ("LayerNorm", "GroupNorm", "BatchNorm", "InstanceNorm", "RmsNorm", "WeightNorm", "Attention", "Checkpoint")
-#: Those of them that are known to be wrong, where differences cannot show it.
-_WRONG = ("NativeLayerNorm", "NativeBatchNorm", "WeightNorm")
-#: Nodes of functions that are not smooth.
-_KINKS = (
-    "Relu", "Abs", "MaxPool", "Hard", "Clamp", "Threshold", "Elu", "Maximum", "Minimum", "Amax", "Amin", "MaxBackward",
-    "MinBackward", "Where", "SmoothL1", "Huber", "L1Loss", "Softshrink", "Sort", "Topk", "Kthvalue", "Median", "Margin",
-)
-
-
-def _seen(point: _Point) -> str:
-    """What a message adds about the graph and the layers: fused operations, and layers without gradients."""
-    hidden: list[str] = []
-    hook = register_module_forward_pre_hook(
-        lambda layer, _: None if torch.is_grad_enabled() else hidden.append(type(layer).__name__)
-    )
-    try:
-        names = operations(point.loss(point.w.clone().requires_grad_()))
-    finally:
-        hook.remove()
-    found = sorted(name.rstrip("0").removesuffix("Backward") for name in names if any(s in name for s in _SUSPECTS))
-    told = [f"its graph contains {', '.join(found)}"] if found else []
-    if hidden:
-        told.append(f"its forward pass runs {hidden[0]} without gradients")
-    advice = "; write it out in plain tensor operations (gfm.nets.norms has the norms)" if found else ""
-    return f" ({' and '.join(told)}){advice}" if told else ""

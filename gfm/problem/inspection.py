@@ -16,9 +16,18 @@ from gfm.errors import InputError
 if TYPE_CHECKING:
     from gfm.problem import Problem
 
-__all__ = ["Loss", "fixed_value", "gradient_and_rerun", "narrowest", "operations"]
+__all__ = ["KINKS", "WRONG", "Loss", "fixed_value", "gradient_and_rerun", "narrowest", "operations", "seen"]
 
 Loss = Callable[[Tensor], Tensor]
+#: Nodes of torch's graph behind which derivatives of some order are missing or wrong, or weights are hidden.
+_SUSPECTS = ("LayerNorm", "GroupNorm", "BatchNorm", "InstanceNorm", "RmsNorm", "WeightNorm", "Attention", "Checkpoint")
+#: Those of them that are known to be wrong, where differences cannot show it.
+WRONG = ("NativeLayerNorm", "NativeBatchNorm", "WeightNorm")
+#: Nodes of functions that are not smooth.
+KINKS = (
+    "Relu", "Abs", "MaxPool", "Hard", "Clamp", "Threshold", "Elu", "Maximum", "Minimum", "Amax", "Amin", "MaxBackward",
+    "MinBackward", "Where", "SmoothL1", "Huber", "L1Loss", "Softshrink", "Sort", "Topk", "Kthvalue", "Median", "Margin",
+)
 
 
 def fixed_value(problem: Problem, loss: Loss, leaf: Tensor) -> Tensor:
@@ -107,3 +116,21 @@ def narrowest(loss: Loss, w: Tensor) -> torch.dtype:
 def operations(value: Tensor) -> set[str]:
     """The names of the operations in the graph behind a tensor."""
     return {type(node).__name__ for node in _nodes(value)}
+
+
+def seen(loss: Loss, w: Tensor) -> str:
+    """What a message adds about the graph and the layers: fused operations, and layers without gradients."""
+    hidden: list[str] = []
+    hook = register_module_forward_pre_hook(
+        lambda layer, _: None if torch.is_grad_enabled() else hidden.append(type(layer).__name__)
+    )
+    try:
+        names = operations(loss(w.clone().requires_grad_()))
+    finally:
+        hook.remove()
+    found = sorted(name.rstrip("0").removesuffix("Backward") for name in names if any(s in name for s in _SUSPECTS))
+    told = [f"its graph contains {', '.join(found)}"] if found else []
+    if hidden:
+        told.append(f"its forward pass runs {hidden[0]} without gradients")
+    advice = "; write it out in plain tensor operations (gfm.nets.norms has the norms)" if found else ""
+    return f" ({' and '.join(told)}){advice}" if told else ""
