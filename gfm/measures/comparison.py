@@ -23,7 +23,8 @@ from gfm.central import Run, Settings
 from gfm.errors import InputError
 from gfm.measures.edge import cycle_length, effective, first_cycle
 
-__all__ = ["SLACK", "Comparison", "alike", "among", "at_edge", "band", "compare", "held", "smooth", "variances"]
+__all__ = ["SLACK", "Comparison", "alike", "among", "at_edge", "band", "compare", "held", "smooth", "swinging",
+           "variances"]
 
 #: Windows of steps at the edge without which nothing is judged.
 WINDOWS = 4
@@ -182,15 +183,22 @@ def variances(compared: Comparison) -> tuple[np.ndarray, np.ndarray]:
     """(steps + 1, k) squared displacements along the eigenvectors of Sigma and the predicted variances, averaged alike.
 
     Squared displacements are (u^T P delta)^2 with U^T P U = 1, in the unit of Sigma's generalised eigenvalues. Both are
-    NaN at steps that do not count and where the prediction is at most ``SLACK`` of the run's largest. Directions with
-    fewer than four windows of steps are left out.
+    NaN at steps that do not count for a direction (see :func:`swinging`); directions without any are left out.
     """
-    central = compared.run["central"]
-    sigma = np.nan_to_num(central.sigma)
-    good = (sigma > SLACK * sigma.max(initial=0.0)) & compared.counts[:, None] & compared.judged
-    enough = good.sum(0) >= WINDOWS * compared.window
+    central, good = compared.run["central"], swinging(compared)
     seen, predicted = alike(central.displacement**2, central.sigma, compared.window)
+    enough = good.any(0)
     return np.where(good, seen, np.nan)[:, enough], np.where(good, predicted, np.nan)[:, enough]
+
+
+def swinging(compared: Comparison) -> np.ndarray:
+    """(steps + 1, k) at which steps each eigenvector of Sigma counts as a direction of the oscillation.
+
+    Its predicted variance exceeds ``SLACK`` of the run's largest, for at least four windows of the steps that count.
+    """
+    sigma = np.nan_to_num(compared.run["central"].sigma)
+    good = (sigma > SLACK * sigma.max(initial=0.0)) & compared.counts[:, None] & compared.judged
+    return good & (good.sum(0) >= WINDOWS * compared.window)
 
 
 def among(values: Iterable[float], statistic: Callable[[np.ndarray], float]) -> float | str:

@@ -12,12 +12,13 @@ import numpy as np
 
 from gfm.central import Run
 from gfm.errors import InputError
-from gfm.measures.comparison import Comparison, at_edge, held, variances
+from gfm.measures.comparison import Comparison, at_edge, held, swinging, variances
 from gfm.measures.edge import effective, effective_top
 
 __all__ = [
     "apart_before_edge", "average", "distance_ratio", "distance_share", "edge_level", "flow_excess", "furthest",
-    "largest_rise", "locked", "median", "prediction_error", "rank", "stopped", "upright", "variance_ratio",
+    "largest_rise", "locked", "median", "offset_share", "prediction_error", "rank", "stopped", "upright",
+    "variance_ratio",
 ]
 
 #: A flow that starts beyond the edge has arrived when it is this close (relative), within its band above the edge.
@@ -162,3 +163,17 @@ def variance_ratio(compared: Comparison) -> np.ndarray:
     seen, predicted = variances(compared)
     known = np.isfinite(seen) & np.isfinite(predicted)
     return np.array([seen[good, i].mean() / predicted[good, i].mean() for i, good in enumerate(known.T) if good.any()])
+
+
+def offset_share(compared: Comparison) -> float:
+    """Share of the squared displacement between optimizer and flow that does not alternate from step to step.
+
+    It is near 0 where the optimizer swings about the flow, and near 1 where it swings about a place beside it, as after
+    a burst that threw it there: the squared displacement then exceeds the variance of the swing. NaN if not judged.
+    """
+    displacement = np.where(swinging(compared), compared.run["central"].displacement, np.nan)
+    offset = (displacement[:-2] + 2.0 * displacement[1:-1] + displacement[2:]) / 4.0
+    both = np.isfinite(offset)
+    if not both.any():
+        return float("nan")
+    return float(np.square(offset[both]).sum() / np.square(displacement[1:-1][both]).sum())

@@ -100,6 +100,16 @@ def test_slack_directions_are_masked_by_their_size():
     assert len(flow.variance_ratio(rule.compare(rare, 5))) == 0
 
 
+def test_the_offset_is_what_does_not_alternate():
+    """A swing of size 3 about a place 4 beside the flow: 16 of 25 of the squared displacement."""
+    run = edge_run()
+    swing = 3.0 * (-1.0) ** np.arange(601)[:, None]
+    for beside, share in ((0.0, 0.0), (4.0, 0.64)):
+        run["central"]["displacement"] = beside + swing
+        assert flow.offset_share(rule.compare(run, 5)) == pytest.approx(share)
+    assert np.isnan(flow.offset_share(rule.compare(edge_run(FIRST + PERIOD - 5), 5)))
+
+
 def test_the_level_is_the_mean_over_the_locked_eigenvalues_also_at_midpoints():
     run = edge_run(eigenvalues=np.tile([2.0, 2.0, 1.2], (601, 1)))
     own = np.stack([tops(600) + 0.1, tops(600) - 0.1, np.full(601, 9.0)], 1)
