@@ -172,7 +172,7 @@ class Register:
         return list(dict.fromkeys(e.notebook for e in self.elements if e.notebook))
 
 
-@lru_cache(maxsize=4)  # whoever lists all notebooks' cells reads it forty times
+@lru_cache(maxsize=4)  # listing the cells of all notebooks reads it forty times
 def _elements(text: str) -> tuple[ElementEntry, ...]:
     try:
         data = parse_yaml(text)

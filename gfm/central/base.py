@@ -105,21 +105,21 @@ class Flow(Process):
         settings = self.settings
         if not self.follows_all:
             return {"tolerance": settings.discrete_tolerance, "grow": False}
-        # A residual of 1e-5 moves the path by a thousandth of what its substeps leave.
+        # A residual of 1e-5 adds a thousandth of the discretisation error.
         usual = max(1e-5, default_tolerance(self.problem.dtype))
         return {"tolerance": usual if settings.tolerance is None else settings.tolerance, "grow": True}
 
     def look(self, time: float, tolerance: float = 0.0) -> tuple[Derivatives, Spectrum]:
-        """The present point, at ``time``, and its tracked eigenpairs."""
+        """The derivatives at the present weights, which are those at ``time``, and the tracked eigenpairs."""
         point = self.problem.at(self.w, self.tracker.width)
         return point, self.tracker.refresh(point, self.optimizer.edge(self.state), time=time, tolerance=tolerance)
 
     def substeps_for(self, rate: float) -> int:
-        """Number of Euler substeps in a step, at least ``rate`` and the rate at which nu relaxes.
+        """Number of Euler substeps in a step: at least ``rate``, and at least the rate at which nu relaxes.
 
-        Euler's method decays without oscillation as long as a substep times the rate of decay is at most 1, and is
-        unstable beyond 2. Exponential steps along the tracked directions would leave those below 0.75 of the threshold
-        to Euler's method: at momentum 0.9, 26 substeps instead of 35.
+        Euler's method decays without oscillation if the substep times the rate of decay is at most 1, and is unstable
+        beyond 2. Exponential steps along the tracked directions would save little, since directions below 0.75 of the
+        threshold would still need Euler's method: at momentum 0.9, 26 substeps instead of 35.
         """
         memory = self.optimizer.memory(self.state)
         return max(self.settings.substeps, math.ceil(max(rate, memory.rate if memory else 0.0)))

@@ -25,12 +25,12 @@ __all__ = ["Central"]
 
 #: Relative residual of eigenvectors used for a single substep, unless the settings give a tolerance.
 _COARSE = 3e-4
-#: Relative rise of the learning rate within a step at the edge that is noted.
+#: A larger relative rise of the learning rate within a step at the edge is noted.
 _STEEP = 0.05
 
 
 class _Start(NamedTuple):
-    """The start of the last step, in case it is repeated; rows: the tracker's, None if they are large."""
+    """The start of the last step, in case it is repeated; ``rows`` are the tracker's, None if they are large."""
 
     w: Tensor
     state: State
@@ -40,8 +40,8 @@ class _Start(NamedTuple):
 class Central(Flow):
     """The central flow, with eigenvectors computed once per step.
 
-    Within the step they turn at the rate at which they turned in the last steps; large ones stay those of its start.
-    Eigenvalues within it are Rayleigh quotients.
+    Within a step the eigenvectors keep turning as in the last steps; if they are large, they are held fixed.
+    Eigenvalues within a step are Rayleigh quotients.
 
     Large tensors are released as early as possible: with millions of weights memory is the limit.
     """
@@ -98,7 +98,7 @@ class Central(Flow):
         rise = _risen(values, self._before)
         self._before = values
         self.control.require(self.substeps_for(0.9 * self.top_rate(spectrum)))
-        # Other directions need no derivatives.
+        # Only directions that may become critical need derivatives.
         dt = self.control.dt
         chosen = (values > min(0.95, self.settings.critical_share) * c) | (values + 2 * rise > c)
         self._tracked = np.flatnonzero(chosen).tolist()

@@ -53,7 +53,7 @@ def process_names(processes: Iterable[str]) -> list[str]:
 
 
 def check_rivals(names: Collection[str], optimizer: Optimizer) -> None:
-    """Refuse the rivals of the central flow for rules other than gradient descent.
+    """Refuse the central flow's rivals unless the optimizer is gradient descent.
 
     Raises:
         InputError: One of them is among ``names``, and the optimizer is another rule.

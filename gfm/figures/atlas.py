@@ -47,7 +47,9 @@ def edges(runs: Runs, nets: Sequence[str]) -> Figure:
 
 
 def levels(runs: Runs, level: Sequence[float]) -> Figure:
-    """Mean sharpness over 2 / lr of every cell as a dot, a row for each network; hollow at 1: no mean is known.
+    """Mean sharpness over 2 / lr of every cell as a dot, with a row for each network.
+
+    A hollow dot at 1 means that the mean is unknown.
 
     Args:
         runs: (network, learning rate) -> run.

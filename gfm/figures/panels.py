@@ -147,7 +147,7 @@ def draw(panels: Sequence[Panel], columns: int = 2, height: float = 2.6, align: 
                 axes.invert_xaxis()
             if panel.legend and axes.get_legend_handles_labels()[0]:
                 axes.legend(loc="best", handlelength=2.4)
-        left = len(panels) % columns  # in the last row, whose widths are not those of the row above
+        left = len(panels) % columns  # in an incomplete last row, which is not aligned with the row above
         lowest = len(panels) - columns - left
         for place, (axes, panel) in enumerate(zip(grid, panels, strict=True)):
             if not shared or place >= lowest:
@@ -174,9 +174,9 @@ def _grid(number: int, columns: int, height: float, shared: bool) -> tuple[Figur
 
 
 def _make_room(figure: Figure) -> None:
-    """Raise the upper end of a y axis where even the best place of the legend covers a curve, and put it there.
+    """Enlarge the y axis if the legend would cover a curve everywhere, and put the legend at the top.
 
-    Axes that cut a curve off at the top stay as they are: more of it would come into sight, not room.
+    Axes that cut a curve off at the top stay as they are: a larger axis would only show more of that curve.
     """
     figure.canvas.draw()
     for axes in figure.axes:

@@ -58,7 +58,7 @@ def variances(run: Run, window: float, name: str = "RMSProp") -> list[Panel]:
 
 
 def weights_predicted(run: Run, window: float, chosen: list[int]) -> list[Panel]:
-    """Squared gradients of single weights, measured and predicted, and their averages nu over the predicted ones."""
+    """Squared gradients of single weights, measured and predicted, and the ratio of nu to the flow's nu."""
     step, seen, flow = steps_of(run), run["discrete"], run["central"]
     panels: list[Panel] = []
     for number, c in enumerate(chosen, 1):
@@ -82,7 +82,7 @@ def rest(points: Mapping[str, np.ndarray], short: Mapping[str, np.ndarray], name
     Args:
         points: of the run shown.
         short: of a run with a shorter memory.
-        names: what tells the two runs from each other.
+        names: of the two runs, for the legend.
     """
     step, dots = points["step"], {"marker": "o", "markersize": 4}
     every = np.concatenate([points["nu_still"][[0, -1]].ravel(), points["nu_seen"][[0, -1]].ravel()])

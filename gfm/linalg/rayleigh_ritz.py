@@ -1,7 +1,7 @@
-"""The parts of the Rayleigh-Ritz method, on few vectors stored as rows (k, p), of which the eigen-solvers consist.
+"""The steps of the Rayleigh-Ritz method on a few vectors stored as rows (k, p); the eigen-solvers consist of them.
 
-An orthonormal basis of a subspace, the eigenpairs of the operator's small matrix in that basis, the Ritz vectors, and
-their residuals.
+They are: an orthonormal basis of a subspace, the eigenpairs of the operator's small matrix in that basis, the Ritz
+vectors, and their residuals.
 """
 
 from __future__ import annotations
@@ -81,7 +81,10 @@ def orthonormal_against(new: Tensor, rows: Tensor) -> Tensor:
 def outside(
     step: Tensor, images: Tensor, basis: tuple[Tensor, ...], basis_images: tuple[Tensor, ...]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The last step's directions made orthonormal and orthogonal to the basis, with images, without new products."""
+    """The last step's directions, orthonormal and orthogonal to the basis, and their images without new products.
+
+    All blocks are rows (k, p); None if nothing remains of the directions.
+    """
     for _ in range(2):
         for block, block_images in zip(basis, basis_images, strict=True):
             overlap = step @ block.T

@@ -1,8 +1,8 @@
 """The optimizer inside the flow: how the weights and the optimizer's averages move, given a gradient.
 
-An optimizer turns gradients into steps by way of averages, so a flow that follows it carries these averages along
-with the weights. With the learning rate a, a gradient g and, where squares are averaged, a square q of its own (the
-mean of a square is not the square of a mean), per step::
+An optimizer turns gradients into steps by way of averages, so the state of a flow that follows it contains these
+averages beside the weights. With the learning rate a, a gradient g and, where squares are averaged, a separate square q
+(the mean of a square is not the square of a mean), per step::
 
     SGD        dw = -a g
     momentum   dw = -a (b + db),                 db = g - (1 - mu) b
@@ -11,8 +11,8 @@ mean of a square is not the square of a mean), per step::
                m' = (m + dm) / (1 - b1^k),       v' = (v + dv) / (1 - b2^k)
 
 One Euler step of this flow is one step of the optimizer. If states are recorded every G steps, the velocities are
-means over G steps with g and q held: exact for heavy-ball momentum and for m; the roots, and the corrections for the
-start from zero, are those of the middle of the G steps.
+means over G steps at constant g and q. They are exact for heavy-ball momentum and for m; roots and bias corrections are
+taken at the middle of the G steps.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class UpdateRule:
 
     @property
     def slow(self) -> float:
-        """Ratio of a lasting gradient to the direction that it leads to."""
+        """Ratio of a constant gradient to the direction that results from it."""
         return 1.0
 
     @classmethod
@@ -73,12 +73,12 @@ class UpdateRule:
             g: (batch,) gradient.
             q: (batch,) square of the gradient, if :attr:`squares`.
             step: number of steps taken so far.
-            count: G, the number of steps that the velocities are means over.
+            count: G, the number of steps over which the velocities are averaged.
         """
         return g, ()
 
     def unit(self, averages: tuple[Tensor, ...], step: Tensor) -> Tensor | None:
-        """(series,) root of the second moment, by which gradients are measured; None if none is kept."""
+        """(series,) root of the second moment, which serves as unit of the gradients; None if there is none."""
         return None
 
 
@@ -112,7 +112,7 @@ class HeavyBall(UpdateRule):
 
 @dataclass(frozen=True)
 class RMSprop(UpdateRule):
-    """RMSprop; its eps is far below the roots that it is added to, and left out."""
+    """RMSprop; its eps is left out, since it is far below the roots to which it is added."""
 
     averages = ("second",)
     squares = True
@@ -131,7 +131,7 @@ class RMSprop(UpdateRule):
 
 @dataclass(frozen=True)
 class Adam(UpdateRule):
-    """Adam and AdamW, with the corrections of the averages' start from zero."""
+    """Adam and AdamW, with bias correction of the averages."""
 
     averages = ("momentum", "second")
     squares = True

@@ -1,7 +1,7 @@
 """Measurements on a lockstep run: the quantities that the claims on central flows bound.
 
-Claim numbers are those of the register (``book/elements.yml``). Whatever holds the optimizer against its flow takes
-a :class:`~gfm.measures.comparison.Comparison`, and is NaN where that is not judged.
+Claim numbers are those of the register (``book/elements.yml``). Functions that compare the optimizer with its flow take
+a :class:`~gfm.measures.comparison.Comparison`, and give NaN where that is not judged.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def furthest(ratios: Iterable[float]) -> float:
 def upright(swing: np.ndarray) -> np.ndarray:
     """(steps + 1,) a swing along an eigenvector, with the sign that makes the largest swing positive.
 
-    Which of the two signs a solver finds depends on the machine.
+    The sign that a solver finds depends on the machine.
     """
     known = swing[np.isfinite(swing)]
     return -swing if len(known) and known.max() < -known.min() else swing
@@ -105,7 +105,7 @@ def flow_excess(run: Run) -> tuple[float, float]:
 def edge_level(compared: Comparison, process: str = "discrete") -> float:
     """A3, B1, C1: time mean of the optimizer's own effective eigenvalues over the steps that count.
 
-    At each step the mean is over as many eigenvalues as its flow holds at the edge; without a flow, over the largest.
+    At each step the mean is over as many eigenvalues as the flow has at the edge; without a flow, the largest is taken.
 
     Args:
         compared: of a run with ``process``.
@@ -144,9 +144,9 @@ def distance_ratio(run: Run) -> float:
 
 
 def distance_share(run: Run) -> float:
-    """Final distance of the optimizer to the central flow, relative to the way that the flow has travelled.
+    """Final distance of the optimizer to the central flow, relative to the length of the flow's path.
 
-    The way is the length of the line through the flow's kept weights.
+    The length is that of the polygon through the flow's kept weights.
 
     Raises:
         InputError: Fewer than two weights of the flow were kept.

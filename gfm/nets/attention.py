@@ -57,7 +57,7 @@ class Attention(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
-        """What each position of ``x`` (n, steps, width) reads from ``memory`` (n, others, width).
+        """The result (n, steps, width) of attending from ``x`` (n, steps, width) to ``memory`` (n, others, width).
 
         ``mask`` (steps, others) is added to the scores before the softmax.
         """

@@ -49,7 +49,7 @@ class Architecture:
         title: its name in figures.
         takes: "anything" (flattened), "images" ``(n, channels, height, width)`` or "tokens" ``(n, T)``.
         sizes: keyword arguments of the builder for "tiny" (tests, the smoke profile), "book" (a
-            gradient in a few milliseconds) and "paper" (the central-flows paper's).
+            gradient takes a few milliseconds) and "paper" (as in the central-flows paper).
     """
 
     builder: Callable[..., nn.Module]
@@ -68,8 +68,8 @@ def network(
 ) -> Callable[[Callable[..., Network]], Callable[..., Network]]:
     """A decorator that registers a builder under ``name``; its defaults are the size "paper".
 
-    The builder's positional arguments are ``input_shape`` (``vocabulary`` if it takes tokens), ``outputs`` and, if
-    it can be chosen, ``activation``; its keywords are the sizes and those of :func:`seeded`.
+    The builder's positional arguments are ``input_shape`` (``vocabulary`` if it takes tokens), ``outputs`` and
+    ``activation`` (if it can be chosen); its keywords are the sizes and those of :func:`seeded`.
     """
 
     def register(builder: Callable[..., Network]) -> Callable[..., Network]:

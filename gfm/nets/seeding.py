@@ -22,7 +22,7 @@ def seeded(build: Callable[..., Network]) -> Callable[..., Network]:
     """``build`` with two more keywords, ``dtype`` (float32) and ``seed`` (0) of the initial weights.
 
     The weights are drawn in float32 on the CPU and then converted, so that a seed gives the same weights in every
-    dtype. The caller's random state and default dtype are not changed. Arguments are held against their annotations.
+    dtype. The caller's random state and default dtype are not changed. Arguments are checked against their annotations.
     """
     own = inspect.signature(build)
 

@@ -36,8 +36,8 @@ class BlockwiseOptimizer(Optimizer):
     """A rule whose preconditioner is block diagonal, with a symmetric positive block for each parameter tensor.
 
     A subclass defines ``init_block``, ``update_block`` and ``inverse_root``; it may have momentum
-    (``filter``). Parameter tensors come as matrices (first dimension, all others); a vector is a column, a single
-    number 1 by 1. The effective eigenvalues are those of P^{-1} H with P as it is in the step. Flows are not derived.
+    (``filter``). Parameter tensors are given as matrices (first dimension, all others); a vector is a column, a single
+    number 1 by 1. The effective eigenvalues are those of P^{-1} H with the P that the step uses. Flows are not derived.
 
     ``gfm.central.run`` gives a rule the layout of the weights; elsewhere use ``rule.with_layout(problem.flat)``.
     """

@@ -113,7 +113,7 @@ class ParameterGroups(Optimizer):
         return self._factor
 
     def decay(self, state: State) -> Tensor | float:
-        """Lr lr_factor weight_decay, and the rule's own, a number or (p,)."""
+        """The groups' decay lr * lr_factor * weight_decay plus the rule's own, a number or (p,)."""
         own, groups = self.rule.decay(state), self.lr_at(state.t) * self._decay
         return groups + self.factor * own if isinstance(own, Tensor) or own else groups
 
@@ -122,7 +122,7 @@ class ParameterGroups(Optimizer):
         return (1.0 / self.factor) * self.rule.preconditioner(state)
 
     def preconditioner_rate(self, state: State, rates: State) -> Tensor | float:
-        """DP/dt of the rule, divided by the factors."""
+        """The rule's dP/dt, divided by the factors, of P's shape."""
         return self.rule.preconditioner_rate(state, rates) / self.factor
 
     def memory(self, state: State) -> Memory | None:

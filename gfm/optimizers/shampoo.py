@@ -43,7 +43,7 @@ class Shampoo(BlockwiseOptimizer):
         object.__setattr__(self, "damping", damping)
 
     def init_block(self, W: Tensor) -> Block:
-        """L (rows, rows) and R (columns, columns)."""
+        """The matrices L (rows, rows) and R (columns, columns)."""
         L, R = (self.damping * torch.eye(size, dtype=W.dtype, device=W.device) for size in W.shape)
         return L, R
 

@@ -1,4 +1,4 @@
-"""A check on a few examples that a new problem's derivatives exist and are right.
+"""A check on a few examples that the derivatives of a new problem exist and are right.
 
 Some operations of torch (fused norms, weight norm, attention kernels) lack second or third derivatives, or have
 wrong ones, and a module may hide weights from autograd (``no_grad``, ``detach``, activation checkpointing). A module's
@@ -7,7 +7,7 @@ weights some way from the module's own: each must be the rate at which the deriv
 and third must be symmetric. They are computed in float64 if the module and its loss can be computed with float64
 weights, buffers and data. Otherwise the first derivative is compared with differences in the module's own dtype, and
 the others are tested for symmetry only if the loss has kinks (ReLU), since steps as large as float32 needs would cross
-them. The first derivative is tested on all examples too.
+them. The first derivative is also tested on all examples.
 """
 
 from __future__ import annotations
@@ -35,10 +35,9 @@ _STEPS = {torch.float64: (1e-6, 1e-7), torch.float32: (2e-2, 1e-2, 5e-3)}
 _VISIBLE = {torch.float64: 2e-4, torch.float32: 1e-2}
 #: Relative rounding of a loss or of a derivative.
 _ROUNDING = {torch.float64: 1e-13, torch.float32: 1e-6}
-#: Derivatives below this share of what the loss would have if it changed by itself over a typical weight are no more
-#: than rounding.
+#: Derivatives smaller than this share of loss per typical weight count as rounding.
 _FLOOR = {torch.float64: 1e-12, torch.float32: 1e-6}
-#: Points that are tried: the long steps of float32 may all meet one kink, and a wrong formula shows at every point.
+#: Number of points tried: the long steps of float32 may all cross one kink, but a wrong formula fails at every point.
 _POINTS = {torch.float64: 1, torch.float32: 3}
 #: Distance from the module's own weights, in units of a typical weight, of the point where derivatives are tested.
 _AWAY = (0.1, 0.01, 0.001)
@@ -65,7 +64,7 @@ def check_problem(problem: Problem, few: int) -> torch.dtype:
         return problem.piece_loss(w, inputs, targets)
 
     with seeding(None, problem.device):
-        for count in (few, 64):  # more if too few of them count in the loss
+        for count in (few, 64):  # more examples if too few of them count in the loss
             rows = torch.linspace(0, problem.n - 1, min(count, problem.n)).round().long().to(problem.device)
             inputs, targets = problem.inputs[rows], problem.targets[rows]
             with explained("the loss cannot be computed"):
@@ -95,14 +94,14 @@ def check_problem(problem: Problem, few: int) -> torch.dtype:
                 check(loss, w, precision)
             except (RuntimeError, NotImplementedError) as failure:
                 problem.objective.plain_attention = "attention" in str(failure)
-                check(loss, w, precision)  # fails again if attention was not the reason
+                check(loss, w, precision)  # raises the error again if attention was not its cause
         with explained("the loss cannot be computed"):
             problem.objective.settle(w0, inputs, targets)
     return precision
 
 
 def _widest(loss: Loss, w: Tensor, exact: bool) -> tuple[Tensor, torch.dtype]:
-    """The weights, in float64 if all of the loss can be computed so, and the precision that the loss then has."""
+    """The weights, in float64 if the whole loss can be computed in it, and the precision that the loss then has."""
     own = narrowest(loss, w)
     if own not in _STEPS:
         raise InputError(
@@ -157,7 +156,7 @@ class _Point:
         self._draw = torch.Generator(device="cpu").manual_seed(seed)
         self.size = float(w.square().mean().sqrt()) or 1.0
         away = self.size * w.shape[0] ** 0.5 * self.random(w)
-        # Not at the start itself, where weights that are exactly zero could hide derivatives or lie on a kink.
+        # Away from the start, where weights that are exactly zero could hide derivatives or lie on a kink.
         for share in _AWAY:
             self.leaf = w + share * away
             if evaluate is None:
@@ -179,7 +178,7 @@ class _Point:
         return seen(self.loss, self.w)
 
     def floor(self, order: int) -> float:
-        """The size of a derivative along unit directions that is no more than rounding."""
+        """The size up to which a derivative along unit directions counts as rounding."""
         scale = self.size * self.w.shape[0] ** 0.5
         return _FLOOR[self.precision] * abs(float(self.value)) / scale ** (order + 1)
 
@@ -224,7 +223,7 @@ def _check_at(loss: Loss, w: Tensor, precision: torch.dtype, seed: int) -> None:
 def check_whole(problem: Problem) -> None:
     """Check on all examples that derivatives up to the second are finite at the start, and the first right near it.
 
-    The first is compared in float64 if the few examples were examined so.
+    The first is compared in float64 if the few examples were examined in float64.
 
     Raises:
         InputError: They are not, or cannot be computed.
@@ -255,7 +254,7 @@ def check_whole(problem: Problem) -> None:
             if not torch.isfinite(found).all():
                 raise InputError(f"the {name} of all examples is not finite at the module's weights")
         doubt = ""
-        for seed in range(_POINTS[precision]):  # one point at which it is right is enough, and costs less
+        for seed in range(_POINTS[precision]):  # one point at which it is right is enough
             if not (doubt := _doubt(check_at, seed)):
                 return
         raise InputError(doubt)
@@ -306,15 +305,16 @@ def _compare(
     point: _Point, order: int, said: float, before: float, form: Callable[[Tensor], float], along: Tensor,
     scale: float | None = None,
 ) -> None:
-    """Hold a derivative along a direction against differences of the form below it, whose value at w is ``before``."""
+    """Compare a derivative along a direction with differences of the form below it, whose value at w is ``before``."""
     noise = _ROUNDING[point.precision] * (abs(before) if scale is None else scale)
     wrong = []
     for step in _STEPS[point.precision]:
         step *= point.size / float(along.abs().max())
-        if not 0.0 < step < inf:  # derivatives beyond all measure
+        if not 0.0 < step < inf:  # the derivatives are too large or too small for differences
             return
         ahead, behind = ((form(point.w + signed * along) - before) / signed for signed in (step, -step))
-        # Without jumps (of the loss, or of a loss without kinks, as in float32) differences on both sides are averaged.
+        # The loss itself does not jump, nor do derivatives without kinks (others are not compared in float32): there
+        # the differences on both sides are averaged.
         averaged = order == 0 or point.precision != torch.float64
         for value in ((ahead + behind) / 2,) if averaged else (ahead, behind):
             if abs(value - said) <= max(_VISIBLE[point.precision] * abs(said), 20 * noise / step, point.floor(order)):

@@ -67,7 +67,7 @@ def fixed_value(problem: Problem, loss: Loss, leaf: Tensor) -> Tensor:
 
 
 def _nodes(value: Tensor) -> set:
-    """The nodes of the graph behind a tensor."""
+    """The nodes of a tensor's graph."""
     todo, done = [value.grad_fn], set()
     while todo:
         node = todo.pop()
@@ -89,7 +89,7 @@ def gradient_and_rerun(value: Tensor, leaf: Tensor) -> tuple[Tensor, str]:
 
 
 class _Narrowed(TorchDispatchMode):
-    """Records the floating dtypes of results that are narrower than what they were computed from."""
+    """Records the floating dtypes of results that are narrower than the tensors from which they were computed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,14 +107,14 @@ def _floating(value: Any) -> bool:
 
 
 def narrowest(loss: Loss, w: Tensor) -> torch.dtype:
-    """The narrowest dtype through which the loss passes on its way from w."""
+    """The narrowest dtype that occurs while the loss is computed from w (p,)."""
     with _Narrowed() as found:
         value = loss(w.detach().clone().requires_grad_())
     return min({w.dtype, value.dtype} | found.seen, key=lambda dtype: dtype.itemsize)
 
 
 def operations(value: Tensor) -> set[str]:
-    """The names of the operations in the graph behind a tensor."""
+    """The names of the operations in a tensor's graph."""
     return {type(node).__name__ for node in _nodes(value)}
 
 

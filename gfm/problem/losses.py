@@ -178,7 +178,7 @@ class CallableLoss(Loss):
 
 
 def _weight_in_torch(function: Callable) -> Callable[[Tensor], float | Tensor] | None:
-    """How torch's mean losses over classes weight their targets: ignored ones not, others by their class."""
+    """The weight of targets in torch's mean losses over classes: 0 for ignored ones, the class's own for others."""
     if not isinstance(function, (nn.CrossEntropyLoss, nn.NLLLoss)) or function.reduction != "mean":
         return None
 
@@ -210,7 +210,7 @@ def resolve(
 
     Raises:
         UnknownNameError: The name is not one of ``available()``.
-        InputError: ``weight`` is given for another loss than a callable, or is none itself.
+        InputError: ``weight`` is given with a named loss, or is not a function.
     """
     if weight is not None and (not callable(weight) or isinstance(loss, (Loss, str))):
         raise InputError("loss_weight must be a function of the targets, and belongs to a callable loss")

@@ -1,4 +1,4 @@
-"""Modules and data that a problem refuses, because its results could not be right."""
+"""Checks for modules and data that a problem refuses, because its results could not be right."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """The module inside a compiled or data-parallel one, which has the same weights and outputs.
+    """The module itself, or the one inside a compiled or data-parallel module, with the same weights and outputs.
 
     Raises:
         InputError: It is no module, is compiled to TorchScript, sharded, or on the meta device.
@@ -166,7 +166,7 @@ def prepared_targets(
     """
     with explained(f"the module cannot take inputs of shape {tuple(inputs.shape)}"):
         with seeding(None, inputs.device):
-            # On a graph, like all later passes: what a module keeps from this one can be found in the graph of those.
+            # With a graph, like all later passes: if a module keeps a tensor of this pass, their graphs contain it.
             try:
                 outputs, again = (objective.outputs(w.clone().requires_grad_(), inputs[:few]).detach() for _ in "12")
             except RuntimeError:
@@ -246,5 +246,5 @@ def explained(what: str) -> Iterator[None]:
         raise
     except Exception as failure:
         lines = str(failure).strip().splitlines() or [type(failure).__name__]
-        kind = "KeyError: " if isinstance(failure, KeyError) else ""  # its message is the key alone
+        kind = "KeyError: " if isinstance(failure, KeyError) else ""  # its message contains only the key
         raise InputError(f"{what}: {kind}{lines[0].rstrip('.')}") from failure

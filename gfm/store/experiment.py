@@ -28,7 +28,7 @@ def _silent(done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Context:
-    """What a computation is given besides its parameters.
+    """What ``compute`` receives besides the parameters.
 
     Attributes:
         progress: to be called from time to time.
@@ -67,7 +67,7 @@ class Result:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def read(self, reader: Callable[[Result], Any]) -> Any:
-        """What ``reader`` makes of the result, as an object of its own kind (a run, for example)."""
+        """``reader`` applied to the result, which gives an object such as a run."""
         return reader(self)
 
 

@@ -58,7 +58,7 @@ class Store:
         """The path of one entry in the writable folder.
 
         Raises:
-            InputError: Name or key lead out of the folder.
+            InputError: The path would lie outside the folder.
         """
         if not all(isinstance(part, str) and part and ".." not in part and not os.path.isabs(part)
                    for part in (name, key)):
@@ -143,7 +143,7 @@ def obtain(experiment: Experiment, store: Store | Path | str | None = None,
     instance("experiment", experiment, Experiment, "an Experiment")
     try:
         name, key = experiment.name, key_of(experiment)
-    except OSError as error:  # the key holds the data's fingerprint
+    except OSError as error:  # the key includes the data's fingerprint
         if not only_stored:
             raise
         raise NotStoredError(f"{experiment.name} cannot be looked up, since its data are not here ({error})") from error

@@ -1,6 +1,6 @@
 """Batches for runs that are trained side by side: one for each run at every step, from tensors or a ``DataLoader``.
 
-All of them can be continued after an interruption: what they draw depends only on the seed and the step.
+All can be continued after an interruption, since their draws depend only on the seed and the step.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Batches(Protocol):
         ...
 
     def tensors(self) -> dict[str, Tensor]:
-        """Tensors by which the data are recognised."""
+        """Tensors by which a resumed run recognises the data."""
         ...
 
 
@@ -132,18 +132,18 @@ class FromTensors:
 class FromLoader:
     """Batches of a ``DataLoader`` with pairs (inputs, targets); see :class:`Batches`.
 
-    Each run makes its own passes: the loader's sampler and the data set's random transforms draw from torch's, NumPy's
-    or Python's global generators (or the loader's own), seeded by seed, run, pass and batch; their states are restored
-    afterwards. Batches are fetched in this process, without the loader's workers.
+    Each run makes its own passes over the data. The loader's sampler and the data set's random transforms draw from the
+    global generators of torch, NumPy or Python (or the loader's own), which are seeded by seed, run, pass and batch and
+    restored afterwards. Batches are fetched in this process, without the loader's workers.
 
     Args:
-        loader: of a data set whose examples have numbers.
+        loader: of a data set with ``__getitem__`` and ``__len__``.
         runs: number of runs.
         seed: of all draws.
 
     Raises:
-        InputError: The loader is empty, its examples have no numbers, or a batch is no pair of tensors with the same
-            number of examples, or is not the same when it is drawn again.
+        InputError: The loader is empty, its data set is an ``IterableDataset``, or a batch is no pair of tensors with
+            the same number of examples, or is not the same when it is drawn again.
     """
 
     def __init__(self, loader: DataLoader, runs: int, seed: int) -> None:
@@ -222,9 +222,9 @@ class FromLoader:
 def drawing(
     *numbers: object, generators: Sequence[torch.Generator] = (), device: str | torch.device = "cpu"
 ) -> Iterator[None]:
-    """Context in which the global generators are seeded by the numbers (or words); afterwards they are as before.
+    """Context in which random generators are seeded by the numbers (or words); afterwards their states are restored.
 
-    They are torch's (of the CPU, and of ``device``), NumPy's and Python's, and the further ``generators``.
+    They are the global ones of torch (for the CPU and ``device``), NumPy and Python, and the further ``generators``.
     """
     seed = int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:4], "big")
     python, numpy, others = random.getstate(), np.random.get_state(), [own.get_state() for own in generators]

@@ -46,14 +46,14 @@ def read_checkpoints(
 
     **Steps.** The step is the number in the name after a word for steps, then checkpoints, then epochs; without such
     a word it is the only number that differs between the names. Dates, decimals, hashes, versions (``-v1``), losses
-    and seeds are no steps. Where that leaves a choice, the names are refused.
+    and seeds are no steps. Names that are still ambiguous are refused.
 
     **Tensors.** Weights are floating point; those of fewer than 32 bits become float32. The order of the flat vector
-    is that of ``module`` or else of the files. Tensors under several names count once. Buffers (and frozen
+    is that of ``module``, if it is given, or of the files. Tensors under several names count once. Buffers (and frozen
     parameters, if ``module`` is given) are carried along in ``buffers``; ``meta["carried along"]`` names them. Without
     ``module`` these are tensors of whole numbers, single numbers without an axis, masks of zeros and infinities, those
     known by their names, such as ``running_mean``, and those that are equal in all checkpoints while others change,
-    unless they are called a weight or (with one axis) a bias. Numbers and words between the tensors are no weights.
+    unless their names are those of a weight or (with one axis) a bias. Numbers and words among the tensors are ignored.
     Prefixes of wrappers (``module.``, ``_orig_mod.``) make no difference.
 
     Args:
@@ -61,11 +61,11 @@ def read_checkpoints(
         pattern: glob pattern of paths below ``folder``, such as ``"*.pt"`` or ``"*/model.safetensors"``.
         step: regular expression whose one group is the step, such as ``r"it(\d+)"``, searched in the paths.
         key: where the state dict is in each file, if it is in an unusual place or there are several.
-        module: a network whose state dict was saved: its names, order, shapes, buffers and tied tensors hold.
-        order: ``"file"`` accepts files that do not keep the order of the state dict (``.safetensors``) as they are.
-            Without it they are read if numbers of layers, and weights before biases, give the order (then
-            ``meta["order"]`` is ``"names"``, else ``"file"``). A module that registers its tensors in another order
-            has other flat vectors: only ``module`` makes sure of it.
+        module: a network whose state dict was saved; it determines names, order, shapes, buffers and tied tensors.
+        order: ``"file"`` takes the order of the files even if they do not keep that of the state dict
+            (``.safetensors``). Without it such files are read only if the numbers of layers, and weights before biases,
+            determine the order; ``meta["order"]`` is then ``"names"``, otherwise ``"file"``. A module may register its
+            tensors in yet another order: only ``module`` makes sure that flat vectors are the module's.
 
     Returns:
         One run, with a layout, so that :meth:`Trajectories.state_dict` and :meth:`Trajectories.load_into` lead back.
@@ -103,7 +103,7 @@ def read_checkpoints(
     if module is None:
         layout, weights, constant = _changing(layout, weights)
         carried |= constant
-        # the names as in the last file
+        # use the names in the last file
         own = renamed({name: name for name in [*saved.tensors, *saved.tied]}, [*reference.shapes, *layout.tied])
         layout = Layout(tuple(own[name] for name in layout.names), layout.shapes,
                         {own.get(name, name): own[first] for name, first in layout.tied.items()})
@@ -122,12 +122,12 @@ def read_checkpoints(
 # -- one state -----------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class _Reference:
-    """What every checkpoint must hold: shapes by name, of weights (in the layout) and of what is carried along."""
+    """What every checkpoint must contain: the weights' layout, and the shapes of all its tensors by name."""
 
     layout: Layout
     shapes: dict[str, tuple[int, ...]]
     whose: str
-    order: str | None = None  # what it goes by, "file" or "names", where it may differ from the module's
+    order: str | None = None  # how tensors were ordered, 'file' or 'names', if that may differ from the module's order
 
 
 def _of_module(module: nn.Module) -> _Reference:
@@ -154,9 +154,9 @@ def _of_file(saved: Saved, order: str | None) -> _Reference:
 
 
 def _changing(layout: Layout, weights: np.ndarray) -> tuple[Layout, np.ndarray, dict[str, list[np.ndarray]]]:
-    """Layout and weights (states, parameters) without the tensors that stay equal, and these, once for each state.
+    """Layout and weights (states, parameters) without constant tensors, and the constant tensors, once for each state.
 
-    A weight may stay equal too: what is named like one is kept, and everything if nothing changes at all.
+    A weight may be constant too: tensors named like weights are kept, and all are if nothing changes at all.
     """
     parts = dict(zip(layout.names, np.split(weights, np.cumsum(layout.sizes)[:-1], axis=1), strict=True))
     shapes = dict(zip(layout.names, layout.shapes, strict=True))

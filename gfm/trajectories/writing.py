@@ -68,14 +68,14 @@ def save_checkpoint(  # noqa: D417
 def write_like(saved: Saved, tensors: Mapping[str, Tensor], path: Path, steps: tuple[int, int], folder: bool) -> Path:
     """Write ``tensors`` as ``saved`` was written: nesting, dtypes, settings and further files are the same.
 
-    Beside the state dict only settings are kept (words, and mappings that are no state of an optimizer), and counters
-    equal to one of ``steps``, which become the new step: nothing else is known of the new state.
+    Beside the state dict only settings are kept (words, and mappings that are not an optimizer's state), and counters
+    equal to one of ``steps``, which become the new step; nothing else is known about the new state.
 
     Args:
         saved: the checkpoint to resemble; what it holds is changed.
         tensors: the new values, by the names in ``saved``; further names of tied tensors are left out.
         path: file or folder to write.
-        steps: one that ``saved`` may have, and the new one.
+        steps: a step that ``saved`` may contain, and the new step.
         folder: whether the checkpoint is the folder in which ``saved`` lies.
 
     Returns:
@@ -133,12 +133,12 @@ def _write(saved: Saved, tensors: dict[str, Tensor], file: Path, steps: tuple[in
     _prune(state, saved.tensors, steps)
     for name in [*tensors, *saved.tied]:
         state[name] = tensors[saved.tied.get(name, name)]
-    with open(file, "wb") as opened:  # torch itself does not tell why it cannot write
+    with open(file, "wb") as opened:  # torch's own errors do not say why a file cannot be written
         torch.save(content, opened)
 
 
 def _prune(content: Any, kept: Collection[str], steps: tuple[int, int]) -> None:
-    """Leave out of ``content`` what was true of the saved state only."""
+    """Remove from ``content`` what was true only of the saved state."""
     for key, value in list(content.items()):
         if key in kept or isinstance(value, str):
             continue

@@ -68,7 +68,7 @@ def _codes(register: Register, file: str, exact: bool) -> Iterator[str]:
 
 
 def _order(register: Register) -> list[tuple[str, list[str]]]:
-    """Caption and names of each part, the notebooks that the file does not name among them."""
+    """Caption and page names of each part, including the notebooks that the file does not name."""
     order = [(part["caption"], list(part["pages"])) for part in _read(register)["parts"]]
     for entry in register:
         name = _name(entry.notebook) if entry.notebook else None

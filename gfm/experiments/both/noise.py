@@ -50,7 +50,7 @@ class NoisyValley(Experiment):
         lr: learning rate.
         start: the sharpness at the start, y = 0.
         slopes: pairs (b, c).
-        gaps: the predicted gaps 2 / lr - S at rest; each with each pair is a setting, whose noise follows.
+        gaps: the predicted gaps 2 / lr - S at rest, which determine the noise; each gap with each pair is a setting.
         seeds: runs of each setting.
         steps: of each run.
         seed: of the noise.
@@ -113,7 +113,7 @@ class NoisyPath(Experiment):
         vanishing: predicted gaps at rest of the flows that are compared with the central flow.
         seeds: runs of each level.
         steps: of each run.
-        every: steps over which is averaged.
+        every: steps in a stretch.
         seed: of the noise.
 
     Raises:

@@ -24,7 +24,7 @@ from gfm.store.experiment import Context, Experiment, Obtain, Result
 
 __all__ = ["FlowRun", "flow_run", "noted_run", "run_of"]
 
-#: Seconds between checkpoints: about what a killed run loses at most.
+#: Seconds between checkpoints, about the most that a killed run loses.
 CHECKPOINT_SECONDS = 20.0
 
 #: Parameters that are not part of the key at these values, because older results did not have them.
@@ -153,7 +153,7 @@ class FlowRun(Experiment):
                        batch_size=self.batch_size)
 
     def rule(self) -> optimizers.Optimizer:
-        """The optimizer, with those of the run's options that it knows."""
+        """The optimizer, with those of the run's options that it has."""
         rules: dict[str, Any] = optimizers.available()
         known("optimizer", self.optimizer, rules)
         kind = rules[self.optimizer]

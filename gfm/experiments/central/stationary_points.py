@@ -29,7 +29,7 @@ from gfm.store.store import obtain
 
 __all__ = ["LARGER", "StationaryPaths", "StationaryPoints", "remembered"]
 
-#: Multiples of the learning rate at which the limit of large ones is looked at.
+#: Multiples of the learning rate at which the limit of large rates is tested.
 LARGER = (10, 100, 1000, 10000)
 #: Relative duality gap of these programs and of their limit, whose speeds differ by 1e-7 and less.
 _FINE = 1e-11
@@ -124,7 +124,9 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def remembered(average: np.ndarray, before: np.ndarray, now: np.ndarray, steps: int, beta2: float) -> np.ndarray:
-    """What nu's own dynamics make of an average in some steps in which its target goes evenly from before to now.
+    """An ``average`` after ``steps`` of nu's dynamics, while its target moves evenly from ``before`` to ``now``.
+
+    All three have the shape of nu, and so has the result.
 
     Raises:
         InputError: ``steps`` is below 1, or ``beta2`` is not in (0, 1).

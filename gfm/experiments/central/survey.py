@@ -42,7 +42,7 @@ def collect(obtain: Obtain, settings: Mapping[str, Mapping[str, Any]]) -> dict[s
     for title, given in settings.items():
         common = dict(given)
         cells, window = common.pop("cells"), common.pop("window")
-        with suppress(NotStoredError):  # none of this setting's cells, where only stored runs may be used
+        with suppress(NotStoredError):  # only stored runs may be used, and this setting has none
             runs = atlas(obtain, cells, processes=("discrete", "central"), eigen_every=3, **common)
             found[title] = Setting(window, runs)
     return found

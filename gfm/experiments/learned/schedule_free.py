@@ -20,7 +20,7 @@ class ScheduleFree(torch.optim.Optimizer):
         params: the parameters.
         lr: learning rate.
         beta: share of the mean in y.
-        second: decay of the mean square v, corrected for its start from zero.
+        second: decay rate of the mean square v, whose bias from the start at zero is corrected.
         eps: added to its root.
         weight_decay: decoupled, at y.
     """

@@ -29,7 +29,7 @@ OBSERVED = 20
 SEQUENCE = Training(batch=128, epochs=400, patience=9, schedule="plateau")
 """How the sequence models are trained, on thousands of series."""
 RATES = {("lstm", "no"): 1e-2, ("lstm", "yes"): 1e-3, ("transformer", "no"): 1e-2, ("transformer", "yes"): 1e-2}
-"""Their learning rates, blind and aware, chosen by the validation runs of replicates 0 and 1."""
+"""Learning rates without and with the optimizer's state, chosen on the validation runs of replicates 0 and 1."""
 
 
 def half_net(width: int = WIDTH) -> nn.Module:
@@ -85,7 +85,7 @@ def split_sizes(runs: int) -> tuple[int, int, int]:
 
 
 def flow_options(forecaster: str, aware: str, scale: str) -> dict[str, Any]:
-    """The flows' options from the plain words ``aware`` and ``scale``; none for other forecasters."""
+    """A flow's options for the experiment's ``aware`` and ``scale``; none for other forecasters."""
     name = forecaster.partition("/")[0]
     if name not in ("gfm", "affine-flow"):
         return {}
@@ -126,12 +126,12 @@ class NetworkForecast(Experiment):
     Args:
         forecaster: its name.
         aware: ``"auto"``, ``"yes"`` or ``"no"``: whether a flow or a sequence model uses the optimizer's state.
-            For the latter ``"auto"`` means no, with the training of its class.
+            For a sequence model ``"auto"`` means no, and training as its class has it by default.
         scale: the flow's unit of a run's coordinates.
         replicates: how many, from number ``first`` on; independent in tasks, data, initial weights, batches and
             training.
         epochs: maximum number of epochs; None for the forecaster's own.
-        over_affine: whether the forecaster forecasts what the affine flow leaves.
+        over_affine: whether the forecaster forecasts the residuals of the affine flow.
     """
 
     name: ClassVar[str] = "gfm/networks"

@@ -19,7 +19,7 @@ from gfm.trajectories import Trajectories
 __all__ = ["NetworkTransfer"]
 
 OTHERS = 1000
-"""Added to a replicate's number: the forecast networks share nothing with the fitted ones."""
+"""Added to a replicate's number, so that the networks forecast share nothing with the fitted ones."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class NetworkTransfer(Experiment):
     Arrays: errors (forecasters, tests), hold (tests,): mean squared error at step 200.
 
     Args:
-        forecasters: (name, aware, damping) of each: as in :class:`NetworkForecast`, and how much a
-            flow is damped, one of DAMPINGS (one fit serves all of them).
+        forecasters: (name, aware, damping) of each: the first two as in :class:`NetworkForecast`; the damping of a
+            flow is one of DAMPINGS (one fit serves all of them).
         tests: (factor on the initial weights, hidden neurons) of the networks that are forecast; (1, 10) are
             unseen runs of the fitted kind.
         replicate: its number; tasks, data, starts, batches and training are its own.
