@@ -29,5 +29,5 @@ def with_gradients(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def ordinary(tensor: Tensor) -> Tensor:
-    """The tensor, or a copy of one made in inference mode, which autograd refuses. Call this outside that mode."""
+    """The tensor (any shape), or a copy of one made in inference mode, which autograd refuses; call it outside."""
     return tensor.clone() if tensor.is_inference() else tensor

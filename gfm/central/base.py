@@ -25,7 +25,7 @@ Observation = dict[str, float | np.ndarray]
 
 
 class Process(ABC):
-    """A sequence of weights; ``alive`` becomes False when its numbers are no longer finite or it is stopped.
+    """A sequence of weights (p,); ``alive`` becomes False when its numbers are no longer finite or it is stopped.
 
     A subclass with more state than this class extends ``state_dict`` and ``load_state_dict``, so that a resumed
     run continues bit for bit. State dicts are taken between steps, after ``advance`` and before ``observe``, and
@@ -142,5 +142,5 @@ def flat_value(function: Callable[[Tensor], Tensor], w: Tensor) -> np.ndarray:
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:
-    """The tensor as a float64 array on the host."""
+    """The tensor as a float64 array of the same shape on the host."""
     return tensor.detach().double().cpu().numpy()

@@ -36,6 +36,8 @@ __all__ = [
 def gradient_descent_variance(gradient: Tensor, sharpness_gradient: Tensor) -> float:
     """``sigma^2 = 2 <-grad L, grad S> / |grad S|^2``, in squared weights; negative if the sharpness falls anyway.
 
+    Both gradients have shape (p,).
+
     Raises:
         InputError: The shapes differ, or the sharpness has no gradient.
     """
@@ -46,7 +48,7 @@ def gradient_descent_variance(gradient: Tensor, sharpness_gradient: Tensor) -> f
 
 
 def normalised_variance(gradient: Tensor, sharpness: float, lr: float) -> float:
-    """``sigma^2 = lr^2 / 4 - |grad L|^2 / S^2`` of normalised gradient descent, ``w <- w - lr g / |g|``.
+    """``sigma^2 = lr^2 / 4 - |grad L|^2 / S^2`` for ``w <- w - lr g / |g|`` with gradient (p,).
 
     Its effective sharpness ``lr S / |g|`` is held at 2 if the mean squared gradient,
     ``|grad L|^2 + sigma^2 S^2``, equals (lr S / 2)^2.
@@ -63,8 +65,8 @@ def scalar_rmsprop_variance(
 ) -> float:
     """sigma^2 at the edge of stability; 0 if the effective sharpness would fall without oscillation.
 
-    It is the mean squared displacement along u, in squared weights, and increases with ``lr``. ``beta2`` goes from 0
-    (normalised gradient descent) to 1 (gradient descent).
+    It is the mean squared displacement along u, in squared weights, and increases with ``lr``. Both gradients have
+    shape (p,); ``beta2`` goes from 0 (normalised gradient descent) to 1 (gradient descent).
 
     Raises:
         InputError: A value is out of range, the shapes differ, or beta2 = 1 and grad S vanishes.

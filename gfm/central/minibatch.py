@@ -67,7 +67,7 @@ class Batches:
         self._left = torch.empty(0, dtype=torch.long)  # examples that remain in this epoch
 
     def draw(self) -> Tensor:
-        """The next batch."""
+        """The next batch, indices (b,)."""
         if self._order == "random" or not len(self._left):
             sequential = self._order == "sequential"
             self._left = torch.arange(self._n) if sequential else torch.randperm(self._n, generator=self._generator)

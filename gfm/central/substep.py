@@ -201,7 +201,7 @@ def local_flow(
     E = P if share is None else share * P
     c = optimizer.threshold
     state_rate = optimizer.rates(state, point.gradient)
-    # With weight decay or a bias correction, read E for P in lambda, alpha, A, U P U^T and H u = c P u below.
+    # With weight decay or a bias correction, read E for P below, except in P^{-1}.
     if len(U) == 0:
         return Local(optimizer.drift(point.w, state, point.gradient), state_rate, np.zeros(0))
 

@@ -81,7 +81,7 @@ def eigenvalues(run: Run, name: str, most: int, look: dict[str, Any]) -> list[Cu
 
 def averaged(step: np.ndarray, seen: np.ndarray, predicted: np.ndarray, window: float, name: str, *,
              look: dict[str, Any], prediction: str = "central flow: predicted") -> list[Curve]:
-    """The optimizer's values, their average, and what the central flow predicts for it, averaged alike."""
+    """The optimizer's values (steps + 1,), their average, and the central flow's prediction of it, averaged alike."""
     average, predicted = alike(seen, predicted, window)
     return [
         Curve(step, seen, name, look=look),
@@ -93,7 +93,8 @@ def averaged(step: np.ndarray, seen: np.ndarray, predicted: np.ndarray, window: 
 def arrival(run: Run, steps: slice, name: str, scale: np.ndarray | float = 1.0) -> list[Curve]:
     """The squared swing along the first critical direction and its predicted variance where positive, for some steps.
 
-    There are no curves if the flow never had a critical direction.
+    ``scale`` is a number or one for each of these steps, (m,). There are no curves if the flow never had a critical
+    direction.
     """
     central = run["central"]
     if not central.sigma.shape[1]:

@@ -140,7 +140,7 @@ def log(axis: Axis) -> None:
 
 
 def labels_around(figure: Figure, axes: np.ndarray, xlabel: str, ylabel: str, **legend: Any) -> None:
-    """Label a grid of axes below and on the left only, and put the legend of the first beside or below them."""
+    """Label a grid of axes (rows, columns) below and on the left, and put the first one's legend beside or below it."""
     for ax in axes[-1]:
         ax.set_xlabel(xlabel)
     for ax in axes[:, 0]:

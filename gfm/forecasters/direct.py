@@ -20,7 +20,7 @@ __all__ = ["DirectForecaster", "root_mean_square"]
 
 
 def root_mean_square(values: Tensor, dim: int | None = None) -> Tensor:
-    """The root mean square of all values, or along ``dim``; 1 where it is 0, so that it can serve as a unit."""
+    """The root mean square of all values (0-d), or along ``dim``; 1 where it is 0, so that it can serve as a unit."""
     size = values.square().mean().sqrt() if dim is None else values.square().mean(dim).sqrt()
     return torch.where(size > 0, size, 1.0)
 

@@ -28,7 +28,7 @@ def relative(images: Tensor, values: Tensor, rows: Tensor) -> Tensor:
 
 
 def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues, largest first, and eigenvectors (columns) of a small symmetric matrix.
+    """Eigenvalues (k,), largest first, and eigenvectors (k, k; columns) of a small symmetric matrix (k, k).
 
     Raises:
         NumericalError: An entry is not finite.
@@ -51,7 +51,7 @@ def ritz(product: Callable[[Tensor], Tensor], rows: Tensor) -> tuple[Tensor, Ten
 
 
 def orthonormal(rows: Tensor) -> Tensor:
-    """Orthonormal rows close to the given ones (Loewdin), or by QR if those are nearly dependent."""
+    """Orthonormal rows (k, p) close to the given ones (Loewdin), or by QR if those are nearly dependent."""
     if rows.shape[0] == 1:
         return rows / rows.norm()
     lengths = rows.norm(dim=1, keepdim=True)
@@ -63,7 +63,7 @@ def orthonormal(rows: Tensor) -> Tensor:
 
 
 def orthonormal_against(new: Tensor, rows: Tensor) -> Tensor:
-    """Orthonormal rows that span the part of ``new`` orthogonal to ``rows`` (projected twice); changes ``new``."""
+    """Orthonormal rows that span the part of ``new`` (m, p) orthogonal to ``rows`` (k, p); changes ``new``."""
     new /= new.norm(dim=1, keepdim=True).clamp(min=torch.finfo(new.dtype).tiny)
     for _ in range(2):
         new.addmm_(new @ rows.T, rows, alpha=-1)

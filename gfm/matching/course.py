@@ -57,7 +57,7 @@ class Course:
     rule: UpdateRule
 
     def part(self, series: Tensor) -> Course:
-        """Some of the series (without their frame and context)."""
+        """The course of the series with these indices (m,); frame and context stay those of all."""
         names = ("z", "rate", "weight", "decay", "steps")
         return replace(self, **{name: getattr(self, name)[series] for name in names})
 

@@ -26,12 +26,12 @@ ARRIVED = 1e-3
 
 
 def median(values: np.ndarray) -> float:
-    """The median; NaN if there are no values."""
+    """The median of an array of any shape; NaN if there are no values."""
     return float(np.median(values)) if np.size(values) else float("nan")
 
 
 def average(values: np.ndarray) -> float:
-    """The mean; NaN if there are no values."""
+    """The mean of an array of any shape; NaN if there are no values."""
     return float(np.mean(values)) if np.size(values) else float("nan")
 
 

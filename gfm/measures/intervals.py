@@ -115,7 +115,7 @@ def ratio(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]:
 
 
 def ratio_text(ours: np.ndarray, theirs: np.ndarray) -> str:
-    """The ratio as ``"0.91 [0.85, 0.97]"``, without the interval for fewer than three replicates.
+    """The :func:`ratio` of errors (replicates,) as ``"0.91 [0.85, 0.97]"``; no interval for fewer than three.
 
     A value that would be shown as 0.00 becomes ``"below 0.005"``.
     """

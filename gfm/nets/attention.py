@@ -42,6 +42,9 @@ class Attention(nn.Module):
     """Attention with its projections: queries from ``x``, keys and values from ``memory``.
 
     The three projections share one matrix, as in torch's own layer, with Xavier initialisation.
+
+    Raises:
+        InputError: The heads do not divide the width.
     """
 
     def __init__(self, width: int, heads: int):

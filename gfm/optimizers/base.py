@@ -143,7 +143,7 @@ class Optimizer(ABC):
         return self.preconditioner(state) if share is None else share * self.preconditioner(state)
 
     def edge_share(self, state: State) -> Tensor | float | None:
-        """E / P = (1 - decay / 2) times the filter's share of its full response; None if it is 1."""
+        """E / P = (1 - decay / 2) times the filter's share of its full response, a number or (p,); None if it is 1."""
         return self._edge_share(state)[0]
 
     def _edge_share(self, state: State) -> tuple[Tensor | float | None, Tensor | float]:
@@ -177,7 +177,7 @@ class Optimizer(ABC):
         return -diagonal(self.preconditioner(state)) * self.log_lr_slope(state.t)
 
     def edge_rate(self, state: State, rates: State) -> Tensor | float:
-        """The rate dE/dt along ``rates``."""
+        """The rate dE/dt along ``rates``, of E's shape."""
         rate, (share, rising) = self.preconditioner_rate(state, rates), self._edge_share(state)
         return rate if share is None else share * rate + rising * diagonal(self.preconditioner(state))
 

@@ -74,11 +74,11 @@ class BlockwiseOptimizer(Optimizer):
         return [part.reshape(*V.shape[:-1], *((shape[0], -1) if shape else (1, 1))) for part, shape in parts]
 
     def init(self, w: Tensor) -> State:
-        """The state of the filter, and every block's own."""
+        """The state of the filter, and of every block, at weights (p,)."""
         return BlockState(momentum=self.filter.init(w), blocks=tuple(map(self.init_block, self.matrices(w))))
 
     def update(self, state: State, g: Tensor) -> State:
-        """The state after the momentum's and every block's update."""
+        """The state after an update of the momentum and of every block with the gradient (p,)."""
         assert isinstance(state, BlockState)
         moved = super().update(state, g)
         parts = self.matrices(self.direction(moved, g))

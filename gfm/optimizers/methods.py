@@ -29,7 +29,11 @@ class Methods:
         self.g, self.h = draws + 0.5 * draws.sign()
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """The value of a method, after checking that it is the same twice and that the arguments are unchanged."""
+        """The value of a method, after checking that it is the same twice and that the arguments are unchanged.
+
+        Raises:
+            InputError: They are not, or the method fails.
+        """
         given = [numbers(argument) for argument in arguments]
         kept = [[value.clone() for value in values] for values in given]
         found = []
@@ -46,7 +50,11 @@ class Methods:
         return found[0]
 
     def check_state(self, state: object, method: str, like: State | None = None) -> None:
-        """Check that a state can be stored, and moved to another time."""
+        """Check that a state can be stored, and moved to another time.
+
+        Raises:
+            InputError: It cannot.
+        """
         kind = type(state).__name__
         if not isinstance(state, State) or not is_dataclass(state):
             raise InputError(f"{self.name}.{method} must return a gfm.optimizers.State, but it returns a {kind}")
@@ -62,7 +70,11 @@ class Methods:
             raise InputError(f"{self.name}.update returns a {kind}, but init returns a {type(like).__name__}")
 
     def check_step(self, before: State, after: State) -> str:
-        """Check that ``advance`` is ``update`` and ``step``; returns how ``step`` differs from ``drift``, or ''."""
+        """Check that ``advance`` is ``update`` and ``step``; returns how ``step`` differs from ``drift``, or ''.
+
+        Raises:
+            InputError: ``advance`` is something else, or a method returns an unsuitable value.
+        """
         w, h = self.w, self.h
         if after.t - before.t != 1.0:
             raise InputError(f"{self.name}.update must add 1 to the state's t, but it adds {after.t - before.t:g}")
@@ -86,7 +98,7 @@ class Methods:
 
 
 def numbers(value: object) -> list[Tensor]:
-    """The tensors in a method's argument or result."""
+    """The tensors, of any shape, in a method's argument or result."""
     if isinstance(value, State):
         return numbers(tuple(vars(value).values()))
     if isinstance(value, (tuple, list)):
@@ -116,7 +128,7 @@ def close(found: Tensor | float, expected: Tensor | float, least: Tensor | float
 
 
 def size(value: Tensor | float) -> float:
-    """The root mean square, rounded for a message."""
+    """The root mean square of a number or tensor of any shape, rounded for a message."""
     return float(f"{float(torch.as_tensor(value).double().square().mean().sqrt()):.4g}")
 
 

@@ -56,7 +56,7 @@ class Muon(BlockwiseOptimizer):
         return Filter((1.0 - b * b, b * b - b), (1.0, -b))
 
     def init_block(self, W: Tensor) -> Block:
-        """The inverse preconditioner s Q, square, of the smaller side of W; at the start the identity."""
+        """The inverse preconditioner s Q (m, m), m the smaller side of W (rows, columns); at the start the identity."""
         return (torch.eye(min(W.shape), dtype=W.dtype, device=W.device),)
 
     def update_block(self, block: Block, G: Tensor) -> Block:

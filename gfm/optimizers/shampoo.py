@@ -48,7 +48,7 @@ class Shampoo(BlockwiseOptimizer):
         return L, R
 
     def update_block(self, block: Block, G: Tensor) -> Block:
-        """L + G G^T and R + G^T G."""
+        """L + G G^T and R + G^T G for a gradient G (rows, columns)."""
         L, R = block
         return L + G @ G.T, R + G.T @ G
 

@@ -39,7 +39,7 @@ _AT_ONCE = 64 * 2**20
 
 
 def plus(total: Tensor | None, part: Tensor, share: float) -> Tensor:
-    """``total`` + ``share`` * ``part``, computed in place in ``total``; None stands for zero."""
+    """``total`` + ``share`` * ``part``, tensors of one shape, computed in place in ``total``; None stands for zero."""
     if total is None:
         return part if share == 1 else share * part
     return total.add_(part, alpha=share)
@@ -96,7 +96,7 @@ class Derivatives:
         """Graphs of the loss: the one that is kept, or a new one for each piece of the full batch.
 
         Yields:
-            Leaf (p,), slopes (p,) and share in the loss of each piece.
+            Leaf (width, p), slopes (width, p) and share in the loss of each piece.
         """
         if self.whole:
             yield self._leaf, self._slopes, 1.0

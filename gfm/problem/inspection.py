@@ -114,7 +114,7 @@ def narrowest(loss: Loss, w: Tensor) -> torch.dtype:
 
 
 def operations(value: Tensor) -> set[str]:
-    """The names of the operations in a tensor's graph."""
+    """The names of the operations in the graph of a tensor of any shape."""
     return {type(node).__name__ for node in _nodes(value)}
 
 

@@ -164,6 +164,11 @@ class CallableLoss(Loss):
         return value
 
     def prepare(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The targets (n, ...) themselves, after a trial of the function on outputs (n, ...).
+
+        Raises:
+            InputError: It returns neither one number nor one for each example.
+        """
         value = self.function(outputs, targets)
         if not isinstance(value, Tensor) or not (value.numel() == 1 or value.shape == (len(outputs),)):
             found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"

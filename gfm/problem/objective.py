@@ -118,7 +118,7 @@ class Objective:
         self._written = frozenset(name for name, b in copies.items() if b._version != start[name])
 
     def check_weights_kept(self, w: Tensor, inputs: Tensor) -> None:
-        """Check that the module does not change its weights in the forward pass.
+        """Check that the module does not change its weights (p,) in the forward pass on inputs (n, ...).
 
         Raises:
             InputError: It does.
@@ -151,7 +151,7 @@ class Objective:
                 layer.training = not layer.training
 
     def loss_reads_weights(self, w: Tensor, inputs: Tensor, targets: Tensor) -> bool:
-        """Whether the loss depends on the weights other than through the outputs."""
+        """Whether the loss depends on the weights (p,) other than through the outputs, on these examples (n, ...)."""
         inside = self._inside
         if inside.penalty is not None:
             return True
@@ -178,7 +178,7 @@ class _Returns(nn.Module):
 
 
 def selected(result: Any, output: Output | None) -> Tensor:
-    """The outputs among what a module returned.
+    """The outputs (n, ...) among what a module returned.
 
     Raises:
         InputError: The result is no tensor and ``output`` is not given, or does not name a tensor of it.

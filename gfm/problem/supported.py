@@ -123,7 +123,7 @@ def check_module(module: nn.Module) -> None:
 
 
 def check_data(inputs: Tensor, targets: Tensor, dtype: torch.dtype, device: torch.device) -> None:
-    """Refuse data that do not fit a module with this dtype and device.
+    """Refuse data (n, ...) that do not fit a module with this dtype and device.
 
     Raises:
         InputError: The data are not tensors, are empty or not finite, or differ in length, dtype or device.

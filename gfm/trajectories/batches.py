@@ -60,7 +60,7 @@ class Rows:
         self.at = count  # position of the next batch in the epoch; count: a new epoch begins
 
     def next(self) -> Tensor:
-        """The next rows of every run."""
+        """The next rows of every run, (runs, batch)."""
         if self.batch >= self.count:
             return torch.arange(self.count).expand(self.runs, self.count)
         if self.at >= self.count:
@@ -125,7 +125,7 @@ class FromTensors:
         return self.inputs[rows], self.targets[rows]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Both tensors."""
+        """Inputs and targets, (n, ...) or (runs, n, ...)."""
         return {"inputs": self.inputs, "targets": self.targets}
 
 
@@ -164,7 +164,11 @@ class FromLoader:
                              "from the global generators of torch, NumPy or Python.")
 
     def next(self) -> tuple[Tensor, Tensor]:
-        """Inputs and targets (runs, batch, ...) of the next step."""
+        """Inputs and targets (runs, batch, ...) of the next step.
+
+        Raises:
+            InputError: The batches of the runs differ in shape.
+        """
         if self.at == len(self.order[0]):
             self.passes, self.at = self.passes + 1, 0
             self.order = self._orders()
@@ -188,7 +192,7 @@ class FromLoader:
         self.order = self._orders()
 
     def tensors(self) -> dict[str, Tensor]:
-        """The first batch of the first run, which stands for the data set."""
+        """The first batch (batch, ...) of the first run, which represents the data set."""
         return dict(zip(("inputs", "targets"), self.first, strict=True))
 
     def _orders(self) -> list[list[Any]]:

@@ -204,6 +204,6 @@ def in_module_order(names: Sequence[str]) -> list[str] | None:
 
 
 def plain_dtype(value: Tensor) -> Tensor:
-    """``value`` in float32 if it is floating point of a kind that NumPy does not have."""
+    """``value``, of any shape, in float32 if it has a floating dtype that NumPy lacks."""
     known = not value.is_floating_point() or value.dtype in (torch.float16, torch.float32, torch.float64)
     return value if known else value.float()

@@ -19,7 +19,7 @@ from gfm.store.experiment import Context, Experiment, Result
 __all__ = ["NoisyPath", "NoisyValley", "noise_for"]
 
 def noise_for(gap: np.ndarray, lr: float, rise: np.ndarray | float, pull: np.ndarray | float) -> np.ndarray:
-    """The s2 for which the valley's sharpness should come to rest at ``2 / lr - gap``.
+    """The s2 for which the valley's sharpness should come to rest at ``2 / lr - gap``; arguments are numbers or (m,).
 
     Example:
         >>> round(float(noise_for(np.array(2.0), 0.02, 20.0, 0.05)), 6)  # 2 * 98 * 2 * 0.05 / 20

@@ -115,7 +115,12 @@ class FlowRun(Experiment):
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The data set named, in the experiment's dtype."""
+        """The data set named, in the experiment's dtype.
+
+        Raises:
+            InputError: A value is impossible, or ``noise`` is given for a data set that has none.
+            UnknownNameError: There is no such data set.
+        """
         options = {
             "n": self.n, "classes": self.classes, "targets": self.targets, "noise": self.noise,
             "dtype": self.torch_dtype,

@@ -33,7 +33,7 @@ _STENCIL = (45 / 60, -9 / 60, 1 / 60)
 
 
 def rows(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    """Twelve examples of four numbers and three classes."""
+    """Twelve examples: inputs (12, 4), and indices (12,) of three classes."""
     return torch.randn(12, 4, dtype=torch.float64).to(dtype), torch.randint(0, 3, (12,))
 
 

@@ -76,7 +76,11 @@ class StationaryPoints(_OverRun):
     every: int = 50
 
     def compute(self, context: Context) -> Result:
-        """Compare the flow's nu with the stationary nu at each checkpoint."""
+        """Compare the flow's nu with the stationary nu at each checkpoint.
+
+        Raises:
+            InputError: ``every`` or ``first`` does not fit ``keep_weights``, or not every second moment was recorded.
+        """
         started = time.perf_counter()
         every, first = whole("every", self.every, 1), whole("first", self.first, 0)
         if self.keep_weights > 0 and every % self.keep_weights:
@@ -153,7 +157,11 @@ class StationaryPaths(_OverRun):
     length: int = 20
 
     def compute(self, context: Context) -> Result:
-        """Follow both stationary flows from ``start``, and measure how far each ends from the optimizer."""
+        """Follow both stationary flows from ``start``, and measure how far each ends from the optimizer.
+
+        Raises:
+            InputError: No weights were kept at ``start`` or at ``start + length``.
+        """
         started = time.perf_counter()
         run, problem = self.run(), self.problem(context.device(self.torch_dtype))
         kept = run["central"].weights_steps.astype(int)

@@ -113,7 +113,7 @@ class Averaged(Companion):
             self.last = [*self.last, run.flat()][-int(self.length) :]
 
     def evaluated(self, run: TrainingRun) -> Tensor | None:
-        """The average."""
+        """The average (weights,)."""
         return self.mean if self.moving else torch.stack(self.last).mean(0)
 
 
@@ -176,7 +176,7 @@ class TrainingRun:
 
     @torch.no_grad()
     def put(self, weights: Tensor) -> None:
-        """Continue from other weights; the optimizer's state is kept."""
+        """Continue from other weights (weights,); the optimizer's state is kept."""
         parts = weights.to(torch.float32).split([p.numel() for p in self.net.parameters()])
         for parameter, part in zip(self.net.parameters(), parts, strict=True):
             parameter.copy_(part.view(parameter.shape))
@@ -200,7 +200,7 @@ class TrainingRun:
 
     @torch.no_grad()
     def test(self, weights: Tensor | None = None) -> tuple[float, float]:
-        """Loss and accuracy on the test images, at the given weights or the network's own."""
+        """Loss and accuracy on the test images, at the given weights (weights,) or the network's own."""
         targets = self.task.test_targets
         assert targets is not None
         here = self.flat()

@@ -57,5 +57,5 @@ class ScheduleFree(torch.optim.Optimizer):
         return loss
 
     def averages(self) -> list[torch.Tensor]:
-        """The means x of all parameters, or the parameters themselves before the first step."""
+        """The means x of all parameters, in their shapes; before the first step the parameters themselves."""
         return [self.state[y].get("x", y.detach()) for group in self.param_groups for y in group["params"]]

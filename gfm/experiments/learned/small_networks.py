@@ -38,7 +38,7 @@ def half_net(width: int = WIDTH) -> nn.Module:
 
 
 def mean_square(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean over examples and outputs of the squared difference."""
+    """Mean over examples and outputs of the squared difference of two (n, outputs), 0-d."""
     return (outputs - targets).square().mean()
 
 
