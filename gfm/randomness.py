@@ -1,4 +1,4 @@
-"""Torch's global random generators, seeded for a while and put back afterwards."""
+"""Torch's global random generators, seeded within a context and restored afterwards."""
 
 from __future__ import annotations
 

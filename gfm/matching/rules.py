@@ -34,8 +34,8 @@ class UpdateRule:
     Attributes:
         averages: names of the optimizer's averages, as in ``Trajectories.states``.
         squares: whether it needs q beside g.
-        known: torch's options (and its two ``betas``) that the flow takes, and their names here.
-        unknown: torch's options that it does not take, and ``refusal``, the sentence that says so.
+        known: torch's options that the flow takes (``betas`` as ``beta1`` and ``beta2``) -> their names here.
+        unknown: torch's options that it does not take; ``refusal`` is the sentence that says so.
         decay: decoupled weight decay, per step and learning rate.
     """
 

@@ -23,7 +23,7 @@ SIZES = ("tiny", "book", "paper")
 
 
 class _Shaped(Protocol):
-    """A data set, as far as its shapes are concerned."""
+    """The shapes of a data set."""
 
     @property
     def inputs(self) -> torch.Tensor:

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["KINKS", "WRONG", "Loss", "fixed_value", "gradient_and_rerun", "narrowest", "operations", "seen"]
 
 Loss = Callable[[Tensor], Tensor]
-#: Nodes of torch's graph behind which derivatives of some order are missing or wrong, or weights are hidden.
+#: Nodes of torch's graph whose derivatives of some order are missing or wrong, or which hide weights.
 _SUSPECTS = ("LayerNorm", "GroupNorm", "BatchNorm", "InstanceNorm", "RmsNorm", "WeightNorm", "Attention", "Checkpoint")
-#: Those of them that are known to be wrong, where differences cannot show it.
+#: The ones known to be wrong even where finite differences cannot show it.
 WRONG = ("NativeLayerNorm", "NativeBatchNorm", "WeightNorm")
 #: Nodes of functions that are not smooth.
 KINKS = (
@@ -119,7 +119,7 @@ def operations(value: Tensor) -> set[str]:
 
 
 def seen(loss: Loss, w: Tensor) -> str:
-    """What a message adds about the graph and the layers: fused operations, and layers without gradients."""
+    """Words for a message on the graph of a loss of w (p,): fused operations, and layers without gradients."""
     hidden: list[str] = []
     hook = register_module_forward_pre_hook(
         lambda layer, _: None if torch.is_grad_enabled() else hidden.append(type(layer).__name__)

@@ -131,7 +131,7 @@ def select_weights(self: Trajectories, numbers: Sequence[int] | np.ndarray) -> T
     """The chosen weights in all runs and states, with their optimizer states, labels and edges; no layout.
 
     Args:
-        numbers: of the weights, counted from 0; the new weights are in this order.
+        numbers: (m,) of the weights, counted from 0; the new weights are in this order.
 
     Raises:
         InputError: They are not whole numbers, there are none, or there is no such weight.

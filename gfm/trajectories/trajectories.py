@@ -131,7 +131,14 @@ class Trajectories:
 
     # -- parts of it -----------------------------------------------------------------------------
     def __getitem__(self, runs: slice | Sequence[int] | np.ndarray) -> Trajectories:
-        """The chosen runs (a slice or a list of run numbers), with everything else kept."""
+        """The chosen runs, with everything else kept.
+
+        Args:
+            runs: a slice, or a list or array (m,) of run numbers.
+
+        Raises:
+            InputError: It is something else, or there is no such run.
+        """
         if isinstance(runs, (bool, np.bool_)):
             raise InputError("Runs are chosen by a slice or by a list of whole numbers.")
         if isinstance(runs, (int, np.integer)):

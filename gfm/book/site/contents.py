@@ -55,7 +55,7 @@ def index_entries(register: Register) -> dict[str, str]:
 
 
 def _codes(register: Register, file: str, exact: bool) -> Iterator[str]:
-    """Which codes a notebook is found by.
+    """The codes by which a notebook is found.
 
     Yields:
         Codes such as A4 or G14 of the elements that it shows; if not exact, A4 for the claim A4-worst.

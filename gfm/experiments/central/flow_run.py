@@ -196,7 +196,11 @@ class FlowRun(Experiment):
         return self.rule(), None, {}
 
     def observables(self, problem: Problem) -> dict[str, Any]:
-        """Functions of the weights that the run records, by name."""
+        """Functions of the weights that the run records, by name.
+
+        Raises:
+            InputError: Outputs are to be recorded, but the data set has no test inputs.
+        """
         if not self.outputs:
             return {}
         test = self.dataset.test_inputs
