@@ -25,8 +25,11 @@ from gfm.trajectories import Trajectories, edges_of
 
 __all__ = ["ForecastCost", "TrainingCost", "grown", "image_net", "training_operations"]
 
+CHANNELS = (16, 32, 32)
+"""Of the small network; (32, 64, 140) has 101,006 weights."""
 
-def image_net(channels: tuple[int, int, int] = (16, 32, 32), classes: int = 10, inputs: int = 1) -> nn.Sequential:
+
+def image_net(channels: tuple[int, int, int] = CHANNELS, classes: int = 10, inputs: int = 1) -> nn.Sequential:
     """Three 3x3 convolutions with ReLU, the first two followed by pooling, then a spatial mean and a linear layer.
 
     14,378 weights for one input channel and ten classes, 14,666 for three, as in NiNo's smallest networks.
@@ -40,10 +43,10 @@ def image_net(channels: tuple[int, int, int] = (16, 32, 32), classes: int = 10, 
     )
 
 
-def training_operations(size: int, batch: int) -> int:
+def training_operations(size: int, batch: int, channels: tuple[int, int, int] = CHANNELS) -> int:
     """Multiplications and additions of one training step: three times those of a forward pass."""
     total, places = 0, size * size
-    for layer in image_net():
+    for layer in image_net(channels):
         if isinstance(layer, nn.Conv2d):
             total += layer.weight.numel() * places
         elif isinstance(layer, nn.AvgPool2d):
@@ -76,23 +79,28 @@ def grown(work: Callable[[], object]) -> int | None:
 
 @dataclass(frozen=True)
 class ForecastCost(Experiment):
-    """A fit on synthetic runs of exponentials, and timed forecasts of a network of 14,378 weights.
+    """A fit on synthetic runs of exponentials, and timed forecasts of an image network's weights.
 
     The fit uses 60 runs of 8 weights, or 6 of the whole network for forecasters that treat all weights together.
 
     Info: parameters, fit (seconds), forecast (median seconds of five), memory (peak bytes of the forecast,
     including its result; None if the system does not report it), operations (multiplications and additions for
-    the forecast of the last state, from the shapes; None if not counted).
+    the forecast of the last state, from the shapes; None if not counted), weights, and result (bytes of the forecast).
     """
 
     name: ClassVar[str] = "gfm/cost"
 
     forecaster: str = "gfm/coordinate"
-    weights: int = 14_378
+    channels: tuple[int, int, int] = CHANNELS
     observed: int = 20
     steps: int = 200
     epochs: int = 10
     repeats: int = 5
+
+    @property
+    def weights(self) -> int:
+        """Number of weights of the network."""
+        return sum(p.numel() for p in image_net(self.channels).parameters())
 
     def compute(self, context: Context) -> Result:
         """Fit once and time five forecasts of the whole network."""
@@ -103,7 +111,7 @@ class ForecastCost(Experiment):
         t = np.arange(self.steps + 1)[None, :, None]
         runs = rng.normal(size=(count, 1, width)) * (1 - rate) ** t + rng.normal(size=(count, 1, width))
         runs += 0.002 * np.cumsum(rng.normal(size=runs.shape), axis=1)
-        data = Trajectories(runs, meta={} if model.coordinatewise else {"edges": edges_of(image_net())})
+        data = Trajectories(runs, meta={} if model.coordinatewise else {"edges": edges_of(image_net(self.channels))})
         train, val = data.split(2 * count // 3, count // 3)
         model.fit(train, val)
         shape = (1, self.observed + 1, self.weights)
@@ -117,6 +125,8 @@ class ForecastCost(Experiment):
             "fit": model.fitted.seconds,
             "forecast": median(seconds),
             "memory": memory,
+            "weights": self.weights,
+            "result": 8 * self.weights * (self.steps - self.observed),
             "operations": self._operations(model),
         }
         return Result({"seconds": np.array(seconds)}, info)
@@ -137,7 +147,7 @@ class ForecastCost(Experiment):
 
 @dataclass(frozen=True)
 class TrainingCost(Experiment):
-    """Median seconds of one training step (AdamW) of the network of 14,378 weights.
+    """Median seconds of one training step (AdamW) of an image network.
 
     Info: step (seconds), operations.
     """
@@ -146,6 +156,7 @@ class TrainingCost(Experiment):
 
     size: int = 28
     batch: int = 128
+    channels: tuple[int, int, int] = CHANNELS
     steps: int = 12
 
     def compute(self, context: Context) -> Result:
@@ -153,7 +164,7 @@ class TrainingCost(Experiment):
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(self.batch, 1, self.size, self.size, generator=generator)
         y = torch.randint(10, (self.batch,), generator=generator)
-        net = image_net()
+        net = image_net(self.channels)
         optimizer = torch.optim.AdamW(net.parameters(), 1e-3)
 
         def step() -> None:
@@ -163,5 +174,5 @@ class TrainingCost(Experiment):
 
         seconds = timeit.repeat(step, number=1, repeat=self.steps)
         context.progress(1, 1)
-        info = {"step": median(seconds[2:]), "operations": training_operations(self.size, self.batch)}
+        info = {"step": median(seconds[2:]), "operations": training_operations(self.size, self.batch, self.channels)}
         return Result({"seconds": np.array(seconds)}, info)
