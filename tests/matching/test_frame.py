@@ -7,6 +7,7 @@ import pytest
 
 from gfm import Trajectories
 from gfm.errors import InputError
+from gfm.forecasting.series import from_series
 from gfm.matching import AffineFlow, Conditioning, Frame, Solver
 from gfm.matching.frame import units_of
 
@@ -36,6 +37,16 @@ def test_the_frame_goes_in_and_out_again():
         inside = frame.inward(weights)
         np.testing.assert_allclose(inside[:, 10], 0, atol=1e-12)
         np.testing.assert_allclose(frame.outward(inside), weights)
+
+
+def test_a_context_holds_where_a_weight_was_where_it_is_and_one_in_the_runs_unit():
+    weights = runs()[:, :11]
+    frame, unit = Frame.of(weights, "run"), units_of(weights, "run")
+    whole = from_series(frame.context("prefix"), 5)
+    np.testing.assert_allclose(whole[:, :10], (weights[:, :10] - weights[:, 10:]) / unit[:, None])
+    np.testing.assert_allclose(whole[:, 10], weights[:, 10] / unit)
+    np.testing.assert_allclose(whole[:, 11:], np.broadcast_to(1 / unit[:, None], (12, 1, 5)))
+    np.testing.assert_array_equal(from_series(frame.context("ends"), 5), whole[:, [0, 10, 11]])
 
 
 def test_a_layers_forecast_scales_with_the_layer():
