@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
+import numpy as np
 import pytest
 from commands import Ended, gfm
+
+from gfm import Trajectories, cli
+from gfm.book import reports
 
 ROOT = Path(__file__).parent.parent
 
@@ -51,6 +60,43 @@ def test_what_makes_no_sense_is_one_sentence_and_code_2(project, arguments, word
     assert run.returncode == 2 and word in run.stderr and not run.stdout
     assert run.stderr.startswith("gfm: ") and run.stderr.count("\n") == 1 and "Traceback" not in run.stderr
     assert sorted(p for p in project.rglob("*")) == before
+
+
+@pytest.mark.parametrize("arguments, word", [
+    (["forecast", "runs.npz", "runs", "--horizon", "2"], "runs.npz"),
+    (["forecast", "runs.npz", "./runs.npz", "--horizon", "2", "--train", "more.npz"], "runs.npz"),
+    (["forecast", "runs.npz", "out.npz", "--horizon", "2", "--train", "more.npz", "--save-model", "more.npz"], "more"),
+])
+def test_a_forecast_never_writes_over_what_it_reads(tmp_path, arguments, word):
+    for name in ("runs", "more"):
+        Trajectories(np.cumsum(np.ones((3, 6, 4)), axis=1)).save(tmp_path / f"{name}.npz")
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    run = gfm(tmp_path, *arguments)
+    assert run.returncode == 2 and word in run.stderr and "name another file" in run.stderr
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("happens, code, told", [
+    (lambda: os.kill(os.getpid(), signal.SIGTERM), 143, ""),
+    (mock.Mock(side_effect=KeyboardInterrupt), 130, ""),
+    (lambda: open("/nowhere/file"), 2, "gfm: The system refused: No such file or directory (/nowhere/file).\n"),
+], ids=["terminated", "interrupted", "refused"])
+def test_how_a_command_ends_that_cannot_go_on(project, monkeypatch, happens, code, told):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(reports, "status", happens)
+    run = gfm(project, "status")
+    assert (run.returncode, run.stdout, run.stderr) == (code, "", told)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_terminal_that_knows_only_ascii_gets_question_marks(project, monkeypatch):
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(reports, "status", lambda: print("1.5·10⁻⁷", file=screen))
+    with mock.patch.object(sys, "argv", ["gfm", "status"]), contextlib.chdir(project), \
+            contextlib.redirect_stdout(screen), pytest.raises(SystemExit) as end:
+        cli.main()
+    screen.flush()
+    assert not end.value.code and screen.buffer.getvalue() == b"1.5?10??\n"
 
 
 def test_outside_a_project(tmp_path):

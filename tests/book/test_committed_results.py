@@ -56,6 +56,27 @@ def test_what_cannot_be_kept(project, monkeypatch, ran):
     assert not (project / "book" / "results").exists()
 
 
+def test_what_is_kept_again_counts_once(project, monkeypatch, ran):
+    shutil.copytree(ran / "build", project / "build", dirs_exist_ok=True)
+    register = Register.load(project)
+    size = sum(file.stat().st_size for file in committed.keep(register, NAME, "book").files)
+    monkeypatch.setattr(committed, "MOST_BYTES", int(1.5 * size))
+    committed.keep(register, NAME, "book")
+    with pytest.raises(InputError, match="MB are kept"):
+        committed.keep(register, NAME, "smoke")  # beside the other
+
+
+@pytest.mark.parametrize(("size", "left_out"), [(5_000_000, 0), (5_000_001, 1)])
+def test_a_single_result_may_have_5_megabytes(project, ran, size, left_out):
+    shutil.copytree(ran / "build", project / "build", dirs_exist_ok=True)
+    register = Register.load(project)
+    known = (project / "build/store").rglob("result.json")
+    (entry,) = (file.parent for file in known if '"steps": 60' in file.read_text())
+    more = size - sum(file.stat().st_size for file in entry.iterdir())
+    (entry / "more").write_bytes(bytes(more))
+    assert len(committed.keep(register, NAME, "book").left_out) == left_out
+
+
 def test_a_large_result_is_left_out_and_what_was_made_from_it_kept(project, monkeypatch, ran, no_sphinx):
     shutil.copytree(ran / "build", project / "build", dirs_exist_ok=True)
     monkeypatch.setattr(committed, "MOST_OF_ONE", 100)

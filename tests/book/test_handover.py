@@ -1,6 +1,7 @@
 """What crosses from a build to a notebook's kernel, and what its outputs say of themselves."""
 
 import json
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,6 +32,18 @@ def test_progress_is_read_where_it_was_written(tmp_path):
     report(1, 4)
     report(2, 4)  # too soon after the first to be written
     assert handover.percent() == " 25 %"
+
+
+def test_progress_is_written_twice_a_second_at_most(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    handover = Handover(progress_file=str(tmp_path / "p"))
+    report = handover.reporter()
+    shown = []
+    for now[0], done, total in ((100.0, 1, 4), (100.4, 2, 4), (100.6, 3, 4), (102.0, 0, 0)):
+        report(done, total)
+        shown.append(handover.percent())
+    assert shown == [" 25 %", " 25 %", " 75 %", " 0 %"]
 
 
 def test_an_element_records_what_it_obtains_and_nobody_else_s(project, monkeypatch):

@@ -10,7 +10,7 @@ from sealed import rewritten
 
 from gfm.book.building import bring_up_to_date
 from gfm.book.register import Register
-from gfm.book.runs import execute
+from gfm.book.runs import execute, records
 from gfm.book.runs.notebooks import Notebook, _check_value, profile_parameters
 from gfm.book.runs.plans import plan, run_all
 from gfm.errors import InputError, UnknownNameError, UnreadableFileError
@@ -77,6 +77,41 @@ def test_profiles_change_parameters_only_where_they_exist(project):
         profile_parameters(project, notebook, "book")
 
 
+@pytest.mark.parametrize("text, word", [
+    ("{tau: true}", "a finite number"), ("{tau: .inf}", "a finite number"), ("{steep: 1}", "true or false"),
+    ("{label: 3}", "text"), ("{shape: [a]}", "a list of finite numbers"), ("{steps: 0}", "above zero"),
+    ("{profile: paper}", "may not set the profile"),
+])
+def test_a_profiles_values_are_of_the_defaults_kind(project, text, word):
+    (project / "notebooks/profiles.yml").write_text(f"{NAME}: {{book: {text}}}")
+    with pytest.raises(InputError, match=word):
+        profile_parameters(project, Notebook(project, NAME), "book")
+
+
+def test_a_profiles_list_may_leave_a_value_to_the_notebook(project):
+    notebook = Notebook(project, NAME)
+    notebook.defaults["lrs"] = [0.1]
+    (project / "notebooks/profiles.yml").write_text(f"{NAME}: {{book: {{lrs: [0.2, 0]}}}}")
+    assert profile_parameters(project, notebook, "book") == {"profile": "book", "lrs": [0.2, 0]}
+    with pytest.raises(InputError, match="above zero"):
+        notebook.convert([("lrs", "[0.2, 0]")])  # not on the command line
+
+
+def test_a_name_must_mean_one_notebook(project):
+    (project / "notebooks/other").mkdir()
+    shutil.copy(project / "notebooks" / NAME, project / "notebooks/other/toy.ipynb")
+    with pytest.raises(UnreadableFileError, match="no notebook 'toy'"):
+        Notebook(project, "toy")
+    assert Notebook(project, "other/toy").name == "other/toy.ipynb"
+
+
+def test_magics_are_no_code_to_be_read(project):
+    notebook = Notebook(project, NAME)
+    notebook.cells = [{"cell_type": "code", "source": ["%matplotlib inline\n", "x = 1\n", "  !ls\n", "y = 2"]},
+                      {"cell_type": "markdown", "source": "words"}, {"cell_type": "code", "source": "z = 3"}]
+    assert notebook.code() == "\nx = 1\n\ny = 2\nz = 3"
+
+
 @pytest.mark.parametrize("text, word", [("{", "not a notebook"), ('{"cells": []}', "parameters")])
 def test_files_that_are_no_notebook(project, text, word):
     (project / "notebooks" / "bad.ipynb").write_text(text)
@@ -134,6 +169,46 @@ def test_changed_source_and_missing_outputs_are_named(copy):
     (copy / "build/smoke/verdicts/toy.json").unlink()
     assert "verdicts of toy" in plan(Register.load(copy), NAME, "smoke").why
     assert plan(Register.load(copy), NAME, "paper").why == "it has not been run"
+
+
+def test_a_record_names_modules_that_are_used_no_longer_and_one_of_an_older_kind_is_none(copy):
+    record = copy / "build/book/run/part/toy.run.json"
+    rewritten(record, lambda known: known["modules"].update({"gfm.left": "0"}))
+    assert plan(Register.load(copy), NAME, "book").why == "the source of gfm.left has changed"
+    rewritten(record, lambda known: known.pop("register"))
+    assert plan(Register.load(copy), NAME, "book").why == "it has not been run"
+
+
+def test_a_run_agrees_with_its_record_while_all_that_it_wrote_is_whole(tmp_path):
+    run, figures = tmp_path / "book/run/part/toy.ipynb", tmp_path / "book/figures/toy"
+    for file in (run, figures / "one.svg", figures / ".two.svg.partial"):  # the last is half written: no part of it
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("whole")
+    assert not records.agrees(run, {})  # no record yet
+    records.write(run, {"text": "a", "seconds": 1.0}, [])
+    assert set(records.read(run)["wrote"]) == {"run/part/toy.ipynb", "figures/toy/one.svg"}
+    assert records.agrees(run, {"text": "a"})
+    assert not records.agrees(run, {"text": "b"}) and not records.agrees(run, {"text": "a", "parameters": {}})
+    (figures / "one.svg").write_text("half")
+    assert not records.agrees(run, {"text": "a"})
+    assert records.damage(run) == "figures/toy/one.svg: missing or damaged since the run"
+    run.unlink()
+    assert records.damage(run) == "run/part/toy.ipynb and 1 more: missing or damaged since the run"
+
+
+def test_what_differs_between_runs_is_taken_out_of_a_notebook():
+    tags, times = ["hide-input"], {"start_time": "2026-01-01T00:00:00"}
+    cells = [
+        {"cell_type": "code", "metadata": {"tags": [], "papermill": times, "execution": times, "scrolled": True},
+         "outputs": [{"output_type": "display_data", "execution_count": 3}, {"output_type": "stream"}]},
+        {"cell_type": "code", "id": "a1b2", "metadata": {"tags": ["injected-parameters"]}},
+        {"cell_type": "markdown", "id": "c3d4", "metadata": {"tags": tags, "collapsed": False}},
+    ]
+    found = execute.clean({"cells": cells, "metadata": {"papermill": times, "language_info": {"version": "3.12.3"}}})
+    assert found["metadata"] == {"kernelspec": execute._KERNEL, "language_info": {"name": "python"}}
+    assert [cell["metadata"] for cell in found["cells"]] == [{}, {"tags": ["injected-parameters"]}, {"tags": tags}]
+    assert found["cells"][0]["outputs"] == [{"output_type": "display_data"}, {"output_type": "stream"}]
+    assert [cell.get("id") for cell in found["cells"]] == [None, "injected-parameters", "c3d4"]
 
 
 def test_overridden_parameters_never_reach_a_profile(copy):
