@@ -43,7 +43,7 @@ def number(name: str, value: object, holds: Callable[[float], bool], words: str)
         InputError: The value is not a number, or ``holds`` is false.
     """
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real) or not holds(_float(value)):
-        raise InputError(f"{name} must be {words}, but it is {_shown(value)}")
+        raise InputError(f"{name} must be {words}, but it is {_shown(value)}.")
     return _float(value)
 
 
@@ -78,7 +78,7 @@ def whole(name: str, value: object, least: int, most: float = math.inf) -> int:
     """
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral) or not least <= int(value) <= most:
         to = f" and at most {most}" if most < math.inf else ""
-        raise InputError(f"{name} must be a whole number of at least {least}{to}, but it is {_shown(value)}")
+        raise InputError(f"{name} must be a whole number of at least {least}{to}, but it is {_shown(value)}.")
     return int(value)
 
 
@@ -89,7 +89,7 @@ def counts(name: str, value: Any, least: int = 1, most: float = MOST) -> tuple[i
         InputError: It is not.
     """
     if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, (str, bytes)):
-        raise InputError(f"{name} must be whole numbers, as in (3, 4), but it is {_shown(value)}")
+        raise InputError(f"{name} must be whole numbers, as in (3, 4), but it is {_shown(value)}.")
     return tuple(whole(f"each of {name}", one, least, most) for one in value)
 
 
@@ -100,7 +100,7 @@ def instance(name: str, value: object, kind: type[T] | tuple[type[T], ...], word
         InputError: It is not.
     """
     if not isinstance(value, kind):
-        raise InputError(f"{name} must be {words}, but it is {_shown(value)}")
+        raise InputError(f"{name} must be {words}, but it is {_shown(value)}.")
     return value
 
 
@@ -111,7 +111,7 @@ def function(name: str, value: T, words: str = "a function") -> T:
         InputError: It cannot.
     """
     if not callable(value):
-        raise InputError(f"{name} must be {words}, but it is {_shown(value)}")
+        raise InputError(f"{name} must be {words}, but it is {_shown(value)}.")
     return value
 
 
@@ -124,7 +124,7 @@ def floating(name: str, value: Any) -> Any:
     import torch  # the command line uses this module, and loads torch only where it computes
 
     if not isinstance(value, torch.dtype) or not value.is_floating_point:
-        raise InputError(f"{name} must be a floating dtype such as torch.float64, but it is {_shown(value)}")
+        raise InputError(f"{name} must be a floating dtype such as torch.float64, but it is {_shown(value)}.")
     return value
 
 
@@ -186,7 +186,7 @@ def annotated(signature: inspect.Signature, given: Mapping[str, Any]) -> None:
                 counts(name, value)
             case "tuple[int, int, int]":
                 if len(counts(name, value)) != 3:
-                    raise InputError(f"{name} must be three whole numbers, but it is {_shown(value)}")
+                    raise InputError(f"{name} must be three whole numbers, but it is {_shown(value)}.")
 
 
 def flag(name: str, value: object) -> bool:
@@ -196,7 +196,7 @@ def flag(name: str, value: object) -> bool:
         InputError: The value is anything else.
     """
     if not isinstance(value, (bool, np.bool_)):
-        raise InputError(f"{name} must be True or False, but it is {_shown(value)}")
+        raise InputError(f"{name} must be True or False, but it is {_shown(value)}.")
     return bool(value)
 
 
@@ -215,7 +215,7 @@ def place(name: str, value: object) -> Path:
                 return Path(value)
         except ValueError:  # a null character, or text that cannot be encoded
             pass
-    raise InputError(f"{name} must be the path of a file or folder, but it is {_shown(value)}")
+    raise InputError(f"{name} must be the path of a file or folder, but it is {_shown(value)}.")
 
 
 def named_folder(variable: str) -> Path | None:
@@ -231,9 +231,9 @@ def named_folder(variable: str) -> Path | None:
     place(variable, text)
     folder = Path(os.path.expanduser(text))
     if not folder.is_absolute():
-        raise InputError(f"The environment variable {variable} must be an absolute path, but it is {text!r}")
+        raise InputError(f"The environment variable {variable} must be an absolute path, but it is {text!r}.")
     if next(above for above in (folder, *folder.parents) if above.exists()).is_file():
-        raise InputError(f"The environment variable {variable} must name a folder, but {text!r} is or lies in a file")
+        raise InputError(f"The environment variable {variable} must name a folder, but {text!r} is or lies in a file.")
     return folder
 
 
@@ -245,14 +245,14 @@ def writable(name: str, value: object) -> Path:
     """
     path = place(name, value)
     if path.is_dir():
-        raise InputError(f"{name} must be a file, but {path} is a folder; name a file in it")
+        raise InputError(f"{name} must be a file, but {path} is a folder; name a file in it.")
     above = next(folder for folder in path.absolute().parents if folder.exists())
     try:
         with tempfile.TemporaryFile(dir=above):
             return path
     except OSError as error:
         why = error.strerror or error
-        raise InputError(f"{name} cannot be written to {path}: {why}; name another place") from error
+        raise InputError(f"{name} cannot be written to {path}: {why}; name another place.") from error
 
 
 def one_of(name: str, value: object, known: Collection) -> None:
@@ -262,7 +262,7 @@ def one_of(name: str, value: object, known: Collection) -> None:
         InputError: The value is not known.
     """
     if not any(isinstance(value, type(one)) and value == one for one in known):  # an array equals nothing as a whole
-        raise InputError(f"{name} must be one of {', '.join(map(repr, known))}, but it is {_shown(value)}")
+        raise InputError(f"{name} must be one of {', '.join(map(repr, known))}, but it is {_shown(value)}.")
 
 
 def known(kind: str, name: object, names: Collection[str]) -> None:

@@ -229,8 +229,8 @@ def dense_hessian(problem: Problem, w: Tensor, *, limit: int = 5000) -> Tensor:
     """
     if problem.p > limit:
         raise InputError(
-            f"a dense Hessian of {problem.p} weights needs {problem.p**2} numbers; raise limit above "
-            f"{limit} if that is meant"
+            f"A dense Hessian of {problem.p} weights needs {problem.p**2} numbers; raise limit above "
+            f"{limit} if that is meant."
         )
     width = min(problem.p, 64)
     point = problem.at(w, width)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "GfmError", "InputError", "UnknownNameError", "UnreadableFileError", "NotStoredError", "NumericalError",
-    "RegisterError",
+    "RegisterError", "said",
 ]
 
 #: The most characters of a message.
@@ -18,6 +18,11 @@ class GfmError(Exception):
         """The message on one line; the middle of a very long one is left out, since it may contain long values."""
         text = " ".join(str(self.args[0] if self.args else "").split())
         return text if len(text) <= LONGEST else f"{text[: LONGEST - 150]} ... {text[-140:]}"
+
+
+def said(error: Exception) -> str:
+    """The first line of an error's message without its period, to be part of another message."""
+    return (str(error).strip() or type(error).__name__).partition("\n")[0].rstrip(". ")
 
 
 class InputError(GfmError, ValueError):

@@ -40,8 +40,8 @@ def merged(along: Sequence[float] = (0.0, 1.0, 2.0, 4.0)) -> Rule:
         InputError: They are no numbers, or there are none.
     """
     if not isinstance(along, (Sequence, np.ndarray)) or isinstance(along, (str, bytes)) or not len(along):
-        raise InputError(f"along must be a sequence of numbers, such as (0.0, 1.0), but it is {along!r}")
-    shares = np.array([number("each of along", share, math.isfinite, "a finite number") for share in along])[:, None]
+        raise InputError(f"along must be a sequence of numbers, such as (0.0, 1.0), but it is {along!r}.")
+    shares = np.array([number("Each of along", share, math.isfinite, "a finite number") for share in along])[:, None]
 
     def rule(window: Trajectories) -> np.ndarray:
         states = window.weights[0].astype(np.float64)

@@ -1,10 +1,14 @@
-"""Lint and types: the settings in ``pyproject.toml`` hold for the project, and catch what breaks them."""
+"""Lint, types and the voice of messages: the settings in ``pyproject.toml`` hold, and catch what breaks them."""
 
+import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from gfm import errors
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = ROOT / "pyproject.toml"
@@ -46,3 +50,67 @@ def test_a_wrong_type_is_seen(tmp_path):
     done = tool("mypy", "--config-file", SETTINGS, "--cache-dir", tmp_path / "cache", bad)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "return-value" in done.stdout and "arg-type" in done.stdout, done.stdout
+
+
+def kin_of_errors(trees: list[ast.Module]) -> set[str]:
+    """Names of the package's exceptions, and of classes derived from them."""
+    kin = set(errors.__all__)
+    classes = [n for tree in trees for n in ast.walk(tree) if isinstance(n, ast.ClassDef)]
+    while new := {c.name for c in classes if {ast.unparse(base) for base in c.bases} & kin} - kin:
+        kin |= new
+    return kin
+
+
+def names_in(tree: ast.Module) -> set[str]:
+    """Names of a module's arguments, fields, attributes and functions, with which a message may begin."""
+    kinds = {ast.arg: "arg", ast.Attribute: "attr", ast.FunctionDef: "name", ast.keyword: "arg"}
+    names = {getattr(n, kinds[type(n)]) for n in ast.walk(tree) if type(n) in kinds}
+    names |= {n.target.id for n in ast.walk(tree) if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)}
+    return names - {"a", "all", "an", "no", "of", "second", "the", None} | {"torch"}
+
+
+def parts_of(message: ast.expr) -> list[str]:
+    """The text of a literal message, in the places between values; '' stands for a value at either end."""
+    if isinstance(message, ast.BinOp):
+        return parts_of(message.left) + parts_of(message.right)
+    values = message.values if isinstance(message, ast.JoinedStr) else [message]
+    return [v.value if isinstance(v, ast.Constant) else "" for v in values]
+
+
+def unlike_sentences(tree: ast.Module, kin: set[str]) -> list[str]:
+    """The literal messages of exceptions in a module that do not begin or do not end as a sentence does."""
+    wrong, names = [], names_in(tree)
+    for node in ast.walk(tree):
+        call = node.exc if isinstance(node, ast.Raise) else None
+        if not (isinstance(call, ast.Call) and ast.unparse(call.func) in kin and call.args):
+            continue
+        message = call.args[0]
+        if isinstance(message, (ast.JoinedStr, ast.BinOp)) or isinstance(getattr(message, "value", None), str):
+            parts = parts_of(message)
+            first = re.match(r"\w*", parts[0])[0]
+            code = parts[0][len(first):].startswith(("/", "=", "[", "(", "."))
+            begins = code or "_" in first or first in names or not first[:1].islower()
+            if not begins or not parts[-1].endswith((".", "?")) or parts[-1].endswith(".."):
+                wrong.append(f"line {node.lineno}: {ast.unparse(message)}")
+    return wrong
+
+
+def test_messages_of_exceptions_are_sentences():
+    """They begin with a capital letter, or with a name of the code or a value, and end with a period."""
+    trees = {p.relative_to(ROOT).as_posix(): ast.parse(p.read_text()) for p in sorted((ROOT / "gfm").rglob("*.py"))}
+    kin = kin_of_errors(list(trees.values()))
+    wrong = [f"{name}, {message}" for name, tree in trees.items() for message in unlike_sentences(tree, kin)]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("message", "right"),
+    [
+        ("'n must be positive.'", True), ("'The network is unknown.'", True), ("f'{n} is too large.'", True),
+        ("'a/file.yml lacks n.'", True), ("f'Is n={n} meant?'", True), ("'the network is unknown.'", False),
+        ("'It is unknown'", False), ("f'It is {n}'", False), ("f'It is {n}..'", False), ("'It is' + f' {n}.'", True),
+    ],
+)
+def test_messages_unlike_sentences_are_found(message, right):
+    tree = ast.parse(f"def f(n):\n    raise InputError({message})\n")
+    assert (unlike_sentences(tree, {"InputError"}) == []) == right

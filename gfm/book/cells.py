@@ -22,7 +22,7 @@ from unittest import mock
 from gfm.book.element import Element
 from gfm.book.register import Register
 from gfm.book.runs.notebooks import NoSuchProfile, Notebook, profile_parameters, source_of
-from gfm.errors import InputError, UnknownNameError
+from gfm.errors import InputError, UnknownNameError, said
 from gfm.store import Experiment, Store, key_of
 
 __all__ = ["Cell", "asked", "cell", "cells"]
@@ -167,7 +167,7 @@ class _Unknown:
         return _Unknown()
 
     def __bool__(self) -> bool:
-        raise InputError("this needs a result")
+        raise InputError("This needs a result.")
 
     __iter__ = __len__ = __bool__
 
@@ -186,7 +186,7 @@ def _read(code: str, names: dict[str, Any], where: str, found: Sequence[Experime
             exec(compile(ast.Module([node], []), where, "exec"), names)
         except Exception as error:
             if not found:  # no result has been asked for yet, so none can be missing
-                raise InputError(f"{where} cannot be read: {type(error).__name__}: {error}") from error
+                raise InputError(f"{where} cannot be read: {type(error).__name__}: {said(error)}.") from error
             for target in ast.walk(node):
                 if isinstance(target, ast.Name) and isinstance(target.ctx, ast.Store):
                     names[target.id] = _Unknown()

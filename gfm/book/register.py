@@ -12,7 +12,7 @@ from typing import Any
 
 from gfm.book.paths import PROFILES, project_root
 from gfm.checks import number
-from gfm.errors import RegisterError, UnknownNameError
+from gfm.errors import RegisterError, UnknownNameError, said
 from gfm.files import parse_yaml
 from gfm.measures.intervals import readable
 
@@ -59,7 +59,7 @@ class Bound:
             low, high = spec.get("between", (-math.inf, math.inf))
             given = [*spec.get("between", ()), *(spec[key] for key in ("at_least", "at_most") if key in spec)]
             for value in given:
-                number("a bound's value", value, math.isfinite, "a finite number")
+                number("A bound's value", value, math.isfinite, "a finite number")
             low = max(float(low), float(spec.get("at_least", -math.inf)))
             high = min(float(high), float(spec.get("at_most", math.inf)))
         except (TypeError, ValueError, OverflowError) as error:
@@ -182,7 +182,7 @@ def _elements(text: str) -> tuple[ElementEntry, ...]:
     try:
         data = parse_yaml(text)
     except ValueError as error:
-        raise RegisterError(f"book/elements.yml cannot be read: {error}") from error
+        raise RegisterError(f"book/elements.yml cannot be read: {said(error)}.") from error
     if not isinstance(data, list):
         raise RegisterError("book/elements.yml must be a list of elements.")
     elements = tuple(_element(item, number) for number, item in enumerate(data, 1))

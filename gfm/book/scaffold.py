@@ -114,7 +114,7 @@ def new_element(root: Path, name: str, section: str = "central-flows", title: st
     if name in taken:
         raise InputError(f"The book has an element or a notebook {name!r} already; choose another name.")
     if not all(letter.isprintable() or letter.isspace() for letter in title):
-        raise InputError(f"A title is plain text, but it is {title!r}")
+        raise InputError(f"A title is plain text, but it is {title!r}.")
     title = " ".join(title.split()) or name.replace("-", " ").capitalize()
     words = {"id": name, "section": section, "notebook": f"{section}/{name}.ipynb"}
     cells = [_cell(number, kind, tag, text.substitute(words, title=title))

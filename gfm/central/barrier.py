@@ -77,9 +77,9 @@ def barrier_flow(
     """
     number("lr", lr, lambda x: 0 < x < math.inf, "positive and finite")
     if not (noise > 0).all():
-        raise InputError("the barrier needs noise of positive variance; without noise there is the central flow")
+        raise InputError("The barrier needs noise of positive variance; without noise there is the central flow.")
     if not (sharpness(w) < 2.0 / lr).all():
-        raise InputError("the flow with a barrier starts where the sharpness is below 2 / lr")
+        raise InputError("The flow with a barrier starts where the sharpness is below 2 / lr.")
 
     def rate(_: Tensor, v: Tensor) -> Tensor:
         variance = barrier_variance(sharpness(v), lr, noise)

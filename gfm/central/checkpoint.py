@@ -104,11 +104,11 @@ def read(path: Path, call: Fingerprint, device: torch.device) -> dict[str, Any] 
         content = torch.load(io.BytesIO(read_sealed(path)), weights_only=True)
         current, known = content["format"] == _FORMAT, Fingerprint(**content["fingerprint"]).same(call)
     except Exception as failure:
-        raise UnreadableFileError(f"{path} is not a readable checkpoint; remove it to start anew") from failure
+        raise UnreadableFileError(f"{path} is not a readable checkpoint; remove it to start anew.") from failure
     if not current:
-        raise UnreadableFileError(f"{path} was written by another version of gfm; remove it to start anew")
+        raise UnreadableFileError(f"{path} was written by another version of gfm; remove it to start anew.")
     if not known:
-        raise UnreadableFileError(f"{path} is a checkpoint of another run; remove it or choose another path")
+        raise UnreadableFileError(f"{path} is a checkpoint of another run; remove it or choose another path.")
     content["seen"] = _mapped(content["seen"], lambda value: value.numpy() if isinstance(value, Tensor) else value)
     content["processes"] = _mapped(content["processes"], lambda value: _moved(value, device))
     return content

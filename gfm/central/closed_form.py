@@ -43,7 +43,7 @@ def gradient_descent_variance(gradient: Tensor, sharpness_gradient: Tensor) -> f
     """
     steepness = _squares(gradient, sharpness_gradient)
     if steepness == 0:
-        raise InputError("the sharpness has no gradient here, so no oscillation can hold it in place")
+        raise InputError("The sharpness has no gradient here, so no oscillation can hold it in place.")
     return -2.0 * float(gradient @ sharpness_gradient) / steepness
 
 
@@ -76,7 +76,7 @@ def scalar_rmsprop_variance(
     _squares(gradient, sharpness_gradient)  # refuses other shapes
     by_weights, by_memory = _answers(sharpness_gradient, sharpness, lr, beta2)
     if by_weights + by_memory == 0:
-        raise InputError("the sharpness has no gradient here, so no oscillation can hold it in place")
+        raise InputError("The sharpness has no gradient here, so no oscillation can hold it in place.")
     # Multiplied out, so that a vanishing grad S is not a special case.
     pull = -beta2 * float(gradient @ sharpness_gradient)
     pull += by_memory * normalised_variance(gradient, sharpness, lr)
@@ -115,7 +115,7 @@ def penalty_share(sharpness_gradient: Tensor, sharpness: float, lr: float, beta2
     _positive(sharpness=sharpness, lr=lr)
     steepness = _squares(sharpness_gradient, sharpness_gradient)
     if not math.isfinite(steepness):
-        raise InputError("the gradient of the sharpness is not finite here, so it has no share")
+        raise InputError("The gradient of the sharpness is not finite here, so it has no share.")
     by_weights, by_memory = _answers(sharpness_gradient, sharpness, lr, beta2)
     return by_weights / (by_weights + by_memory)
 
@@ -128,8 +128,8 @@ def _answers(sharpness_gradient: Tensor, sharpness: float, lr: float, beta2: flo
 def _squares(gradient: Tensor, sharpness_gradient: Tensor) -> float:
     if gradient.shape != sharpness_gradient.shape or gradient.ndim != 1:
         raise InputError(
-            f"both gradients must have shape (p,), but they have {tuple(gradient.shape)} and "
-            f"{tuple(sharpness_gradient.shape)}"
+            f"Both gradients must have shape (p,), but they have {tuple(gradient.shape)} and "
+            f"{tuple(sharpness_gradient.shape)}."
         )
     return float(sharpness_gradient @ sharpness_gradient)
 

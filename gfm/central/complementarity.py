@@ -63,9 +63,9 @@ def solve(A: np.ndarray, B: np.ndarray) -> Solution:
     k = A.shape[0]
     m = half_size(k)
     if A.shape != (k, k) or B.shape != (m, m):
-        raise InputError(f"A of shape {A.shape} needs B of shape ({m}, {m}), but it has shape {B.shape}")
+        raise InputError(f"A of shape {A.shape} needs B of shape ({m}, {m}), but it has shape {B.shape}.")
     if not (np.isfinite(A).all() and np.isfinite(B).all()):
-        raise InputError("the complementarity problem has entries that are not finite")
+        raise InputError("The complementarity problem has entries that are not finite.")
     if k == 1:
         solved = bool(A[0, 0] >= 0 or B[0, 0] > 0)
         X = np.maximum(-A / B, 0.0) if B[0, 0] > 0 else np.zeros((1, 1))

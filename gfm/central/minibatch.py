@@ -54,7 +54,7 @@ class Minibatch:
         if self.batch_size is None:
             return max(1, min(32, n // 2))
         if self.batch_size > n:
-            raise InputError(f"batch_size asks for {self.batch_size} examples in a batch, but there are only {n}")
+            raise InputError(f"batch_size asks for {self.batch_size} examples in a batch, but there are only {n}.")
         return self.batch_size
 
 

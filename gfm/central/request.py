@@ -14,7 +14,7 @@ from gfm.central.minibatch import Minibatch
 from gfm.central.processes import PROCESSES
 from gfm.central.rivals import Rival
 from gfm.checks import writable
-from gfm.errors import InputError, UnknownNameError
+from gfm.errors import InputError, UnknownNameError, said
 from gfm.optimizers import GradientDescent, Optimizer
 from gfm.problem import Problem
 from gfm.randomness import seeding
@@ -43,12 +43,12 @@ def process_names(processes: Iterable[str]) -> list[str]:
     try:
         names = [processes] if isinstance(processes, str) else list(processes)
     except TypeError as failure:
-        raise InputError(f"processes must be names of processes, but they are {processes!r}") from failure
+        raise InputError(f"processes must be names of processes, but they are {processes!r}.") from failure
     for name in names:
         if not isinstance(name, str) or name not in PROCESSES:
-            raise UnknownNameError(f"unknown process {name!r}; choose from {', '.join(PROCESSES)}")
+            raise UnknownNameError(f"Unknown process {name!r}; choose from {', '.join(PROCESSES)}.")
     if not names or len(set(names)) != len(names):
-        raise InputError("processes must name at least one process, and each only once")
+        raise InputError("processes must name at least one process, and each only once.")
     return names
 
 
@@ -61,7 +61,7 @@ def check_rivals(names: Collection[str], optimizer: Optimizer) -> None:
     rivals = [name for name in names if issubclass(PROCESSES[name], Rival)]
     if rivals and type(optimizer) is not GradientDescent:
         raise InputError(
-            f"the process {rivals[0]!r} follows gradient descent only, not {type(optimizer).__name__}; leave it out"
+            f"The process {rivals[0]!r} follows gradient descent only, not {type(optimizer).__name__}; leave it out."
         )
 
 
@@ -72,10 +72,10 @@ def minibatch_of(names: Collection[str], minibatch: Minibatch | None, problem: P
         InputError: ``minibatch`` is no ``Minibatch``, does not fit the problem, or its process is not asked for.
     """
     if minibatch is not None and not isinstance(minibatch, Minibatch):
-        raise InputError(f"minibatch must be a gfm.central.Minibatch, but it is a {type(minibatch).__name__}")
+        raise InputError(f"minibatch must be a gfm.central.Minibatch, but it is a {type(minibatch).__name__}.")
     if "minibatch" not in names:
         if minibatch is not None:
-            raise InputError("minibatch is given, but processes does not name the process \"minibatch\"")
+            raise InputError("minibatch is given, but processes does not name the process \"minibatch\".")
         return None
     minibatch = Minibatch() if minibatch is None else minibatch
     return replace(minibatch, batch_size=minibatch.size(problem.n))
@@ -90,10 +90,10 @@ def start_of(problem: Problem, w0: Tensor | None) -> Tensor:
     if w0 is None:
         return problem.w0
     if not isinstance(w0, Tensor):
-        raise InputError(f"w0 must be a torch tensor of shape ({problem.p},), but it is a {type(w0).__name__}")
+        raise InputError(f"w0 must be a torch tensor of shape ({problem.p},), but it is a {type(w0).__name__}.")
     problem.check(w0)
     if not torch.isfinite(w0).all():
-        raise InputError("w0 contains NaN or infinity")
+        raise InputError("w0 contains NaN or infinity.")
     return w0
 
 
@@ -107,24 +107,24 @@ def observables_at(observables: Observables | None, w: Tensor) -> Observables:
         return {}
     if not isinstance(observables, Mapping):
         raise InputError(
-            f"observables must map names to functions of the weights, but they are a {type(observables).__name__}"
+            f"observables must map names to functions of the weights, but they are a {type(observables).__name__}."
         )
     for name, function in observables.items():
         if not isinstance(name, str) or not name or "/" in name:
-            raise InputError(f"an observable's name must be text without '/', but it is {name!r}")
+            raise InputError(f"An observable's name must be text without '/', but it is {name!r}.")
         if name in RESERVED or name.startswith("predicted_"):
-            raise InputError(f"a run uses the name {name!r} itself; give the observable another one")
+            raise InputError(f"A run uses the name {name!r} itself; give the observable another one.")
         if not callable(function):
-            raise InputError(f"observable {name!r} must be a function of the weights, but it is {function!r}")
+            raise InputError(f"Observable {name!r} must be a function of the weights, but it is {function!r}.")
         try:
             with torch.no_grad(), seeding(None, w.device):
                 value = function(w.detach().clone())
         except Exception as failure:
-            why = f"{type(failure).__name__}: {failure}"
-            raise InputError(f"observable {name!r} fails at the start: {why}") from failure
+            why = f"{type(failure).__name__}: {said(failure)}"
+            raise InputError(f"Observable {name!r} fails at the start: {why}.") from failure
         if not isinstance(value, Tensor) or value.is_complex() or not torch.isfinite(value).all():
             raise InputError(
-                f"observable {name!r} must give a finite real tensor, but at the start it gives {value!r:.60}"
+                f"Observable {name!r} must give a finite real tensor, but at the start it gives {value!r:.60}."
             )
     return {name: partial(_on_copy, function) for name, function in observables.items()}
 

@@ -26,7 +26,7 @@ class Series(dict[str, np.ndarray]):
     """
 
     def __missing__(self, name: str) -> np.ndarray:
-        raise UnknownNameError(f"{name!r} was not measured; measured were {', '.join(sorted(self))}")
+        raise UnknownNameError(f"{name!r} was not measured; measured were {', '.join(sorted(self))}.")
 
     def __getattr__(self, name: str) -> np.ndarray:
         if name not in self:
@@ -62,7 +62,7 @@ class Run:
             UnknownNameError: The run does not have it.
         """
         if not isinstance(process, str) or process not in self.series:
-            raise UnknownNameError(f"no process {process!r} in this run; it has {', '.join(self.series)}")
+            raise UnknownNameError(f"No process {process!r} in this run; it has {', '.join(self.series)}.")
         return self.series[process]
 
     @property
@@ -100,9 +100,9 @@ class Run:
             UnreadableFileError: The data are not a complete stored run.
         """
         if not isinstance(info, Mapping):
-            raise UnreadableFileError("this is not a stored run (its description is no mapping); run it again")
+            raise UnreadableFileError("This is not a stored run (its description is no mapping); run it again.")
         if info.get("format") != _FORMAT:
-            raise UnreadableFileError(f"this is not a stored run (format {info.get('format')!r}); run it again")
+            raise UnreadableFileError(f"This is not a stored run (format {info.get('format')!r}); run it again.")
         try:
             parts: dict[str, dict[str, np.ndarray]] = {p: {} for p in [*info["processes"], "distance"]}
             for name, array in arrays.items():
@@ -112,7 +112,7 @@ class Run:
             series = {p: Series(a) for p, a in parts.items()}
             return cls(series, distances, dict(info["settings"]), dict(info["costs"]), list(info["notes"]))
         except (KeyError, TypeError, ValueError) as failure:
-            raise UnreadableFileError(f"this is not a complete stored run ({failure!r}); run it again") from failure
+            raise UnreadableFileError(f"This is not a complete stored run ({failure!r}); run it again.") from failure
 
     def save(self, path: str | Path) -> None:
         """Write one NPZ file atomically; its entry ``info`` is JSON.
@@ -122,9 +122,9 @@ class Run:
         """
         path = place("path", path)
         if path.is_dir():
-            raise InputError(f"{path} is a folder: name a file for the run")
+            raise InputError(f"{path} is a folder: name a file for the run.")
         if path.suffix != ".npz":
-            raise InputError(f"a run is saved as .npz, but the path is {path.name!r}")
+            raise InputError(f"A run is saved as .npz, but the path is {path.name!r}.")
         arrays, info = self.to_arrays()
         with replacing(path) as partial, open(partial, "wb") as file:
             np.savez_compressed(file, allow_pickle=False, info=np.array(json.dumps(info)), **arrays)
@@ -138,7 +138,7 @@ class Run:
             InputError: ``path`` is no path.
         """
         path = place("path", path)
-        with understood(lambda why: f"{path} is not a readable run ({why}); run it again"):
+        with understood(lambda why: f"{path} is not a readable run ({why}); run it again."):
             check_archive(path)
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}

@@ -138,7 +138,7 @@ class Rival(Flow):
         slope = (plus.gradient - minus.gradient) / (2 * self.a)
         s = float(self.u @ slope)
         if not math.isfinite(s):
-            raise NumericalError("the gradients at the ends of its swing are not finite")
+            raise NumericalError("The gradients at the ends of its swing are not finite.")
         return _Ends(plus, minus, (plus.gradient + minus.gradient) / 2, slope, s)
 
     @abstractmethod

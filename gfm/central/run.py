@@ -29,7 +29,7 @@ from gfm.central.result import Run, Series
 from gfm.central.rivals import Rival
 from gfm.central.settings import Settings
 from gfm.checks import MOST, MOST_SEED, number, whole
-from gfm.errors import InputError, NumericalError
+from gfm.errors import InputError, NumericalError, said
 from gfm.optimizers import Optimizer, check_rule
 from gfm.optimizers.base import diagonal
 from gfm.problem import Problem
@@ -96,13 +96,13 @@ def run(
         UnreadableFileError: The checkpoint is broken or belongs to another call.
     """
     if not isinstance(problem, Problem):
-        raise InputError(f"problem must be a gfm.Problem, but it is a {type(problem).__name__}")
+        raise InputError(f"problem must be a gfm.Problem, but it is a {type(problem).__name__}.")
     if not isinstance(optimizer, Optimizer):
-        raise InputError(f"optimizer must be a rule of gfm.optimizers, but it is a {type(optimizer).__name__}")
+        raise InputError(f"optimizer must be a rule of gfm.optimizers, but it is a {type(optimizer).__name__}.")
     if not hasattr(optimizer, "lr"):
-        raise InputError(f"{type(optimizer).__name__} has no learning rate: give it lr, a number or a schedule")
+        raise InputError(f"{type(optimizer).__name__} has no learning rate: give it lr, a number or a schedule.")
     if not (callable(progress) or isinstance(progress, bool)):
-        raise InputError(f"progress must be True, False or a function of (done, steps), but it is {progress!r}")
+        raise InputError(f"progress must be True, False or a function of (done, steps), but it is {progress!r}.")
     steps, warmup = whole("steps", steps, 1, MOST), whole("warmup", warmup, 0, MOST)
     seed = whole("seed", seed, 0, MOST_SEED)
     keep_weights = whole("keep_weights", keep_weights, 0)
@@ -194,14 +194,14 @@ def _fitting(
     """The settings of a run that starts at w (p,), after checking them against problem and optimizer."""
     settings = Settings() if settings is None else settings
     if not isinstance(settings, Settings):
-        raise InputError(f"settings must be gfm.central.Settings, but they are a {type(settings).__name__}")
+        raise InputError(f"settings must be gfm.central.Settings, but they are a {type(settings).__name__}.")
     if substeps is not None:
         settings = replace(settings, substeps=substeps)
     if settings.track > problem.p:
-        raise InputError(f"track asks for {settings.track} eigenpairs, but there are only {problem.p} weights")
+        raise InputError(f"track asks for {settings.track} eigenpairs, but there are only {problem.p} weights.")
     if not settings.curvature_penalty and optimizer.memory(optimizer.update(optimizer.init(w), w)) is None:
         raise InputError(
-            f"{type(optimizer).__name__} adapts no step size, so its flow cannot do without the curvature penalty"
+            f"{type(optimizer).__name__} adapts no step size, so its flow cannot do without the curvature penalty."
         )
     return settings
 
@@ -225,7 +225,7 @@ def _stopping(process: Process, name: str, t: int, notes: Notes) -> Iterator[Non
         yield
     except NumericalError as failure:
         process.alive = False
-        notes.append(f"{name} stopped at step {t}: {failure}")
+        notes.append(f"{name} stopped at step {t}: {said(failure)}")
 
 
 @contextmanager

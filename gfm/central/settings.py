@@ -67,7 +67,7 @@ class Settings:
                 self._set(name, number(name, getattr(self, name), lambda x: 0 < x <= 1, "a number in (0, 1]"))
         self._set("max_effective", number("max_effective", self.max_effective, lambda x: x > 0, "a positive number"))
         if self.track > self.cap:
-            raise InputError(f"track asks for {self.track} eigenpairs at least, but cap allows {self.cap} at most")
+            raise InputError(f"track asks for {self.track} eigenpairs at least, but cap allows {self.cap} at most.")
 
     @staticmethod
     def usual_band(dtype: str, moving: bool) -> float:

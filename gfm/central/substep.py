@@ -158,7 +158,7 @@ class Critical(Local):
         solution = complementarity.solve(A, dt * self.B)
         if not solution.converged and solution.violation > 0.1:
             raise NumericalError(
-                "no oscillation can hold the flow at the edge: the curvature does not fall where it pushes the weights"
+                "No oscillation can hold the flow at the edge: the curvature does not fall where it pushes the weights."
             )
         if not solution.converged:
             warnings.warn(

@@ -12,7 +12,7 @@ from gfm.checks import checked
 from gfm.data.dataset import Dataset
 from gfm.data.places import cache, locate
 from gfm.data.selection import image_dataset
-from gfm.errors import UnreadableFileError
+from gfm.errors import UnreadableFileError, said
 
 __all__ = ["cifar10", "read_batch"]
 
@@ -72,7 +72,7 @@ def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         raw = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
-        raise UnreadableFileError(f"{path.name} of CIFAR-10 cannot be read: {error}.") from None
+        raise UnreadableFileError(f"{path.name} of CIFAR-10 cannot be read: {said(error)}.") from None
     if raw.size == 0 or raw.size % ROW:
         raise UnreadableFileError(
             f"{path} has {raw.size} bytes, no whole number of rows of {ROW}: it is truncated or not "

@@ -88,7 +88,7 @@ class Dataset:
         try:
             device = None if device is None else torch.zeros(0, device=device).device
         except (RuntimeError, TypeError, AssertionError) as error:  # AssertionError: torch without CUDA
-            raise InputError(f"device must be one that is here, such as 'cpu', but it is {device!r}") from error
+            raise InputError(f"device must be one that is here, such as 'cpu', but it is {device!r}.") from error
         moved = {
             name: array.to(device=device, dtype=dtype if array.is_floating_point() else None)
             for name, array in arrays.items()
@@ -105,7 +105,7 @@ def one_hot(indices: Tensor, classes: int, dtype: torch.dtype = torch.float32) -
     """
     instance("indices", indices, Tensor, "a tensor of whole numbers")
     if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
-        raise InputError(f"indices must be whole numbers, but they are {indices.dtype}")
+        raise InputError(f"indices must be whole numbers, but they are {indices.dtype}.")
     if indices.numel() and (int(indices.max()) >= classes or int(indices.min()) < IGNORE):
         raise InputError(f"Class indices must lie in 0..{classes - 1} (or be {IGNORE}, masked).")
     places = torch.arange(classes, device=indices.device)

@@ -15,7 +15,7 @@ from gfm.checks import checked
 from gfm.data.dataset import Dataset
 from gfm.data.places import cache, locate
 from gfm.data.selection import image_dataset
-from gfm.errors import InputError, UnreadableFileError
+from gfm.errors import InputError, UnreadableFileError, said
 
 __all__ = ["mnist", "read_idx"]
 
@@ -88,7 +88,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         with gzip.open(path) as file:
             raw = file.read(_MOST + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise UnreadableFileError(f"{path.name} of MNIST cannot be read: {error}.") from None
+        raise UnreadableFileError(f"{path.name} of MNIST cannot be read: {said(error)}.") from None
     if len(raw) > _MOST:
         raise UnreadableFileError(f"{path} unpacks to more than {_MOST >> 20} MB, as no file of MNIST does.")
     head = 4 + 4 * dimensions

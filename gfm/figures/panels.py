@@ -124,7 +124,7 @@ def draw(panels: Sequence[Panel], columns: int = 2, height: float = 2.6, align: 
         InputError: There are no panels.
     """
     if not panels:
-        raise InputError("there are no panels to draw")
+        raise InputError("There are no panels to draw.")
     columns = min(columns, len(panels))
     shared = len({p.xlabel for p in panels}) == 1
     with style.use():

@@ -63,7 +63,7 @@ def slider(panels: Sequence[Panel], steps: np.ndarray, *, name: str, alt: str,
     for panel in panels:
         for curve in panel.curves:
             if len(curve.x) != frames or len(curve.y) != frames:
-                raise InputError(f"the curve {curve.label!r} needs one point for each of {frames} frames")
+                raise InputError(f"The curve {curve.label!r} needs one point for each of {frames} frames.")
     width = _WIDTH * len(panels)
     parts = [
         f'<svg viewBox="0 0 {width} {_HEIGHT + 26}" role="img" aria-label="{html.escape(alt)}" '
@@ -84,7 +84,7 @@ def slider(panels: Sequence[Panel], steps: np.ndarray, *, name: str, alt: str,
         f"<script>{_SCRIPT.replace('NAME', name)}</script>\n</div>"
     )
     if len(text) > _MOST_BYTES:
-        raise InputError(f"the slider {name!r} takes {len(text) // 1000} kB; give fewer frames (at most 150 kB)")
+        raise InputError(f"The slider {name!r} takes {len(text) // 1000} kB; give fewer frames (at most 150 kB).")
     return text
 
 

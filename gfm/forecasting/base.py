@@ -13,7 +13,7 @@ import torch
 
 from gfm.autograd import with_gradients
 from gfm.checks import MOST, enough_memory, whole
-from gfm.errors import GfmError, InputError
+from gfm.errors import GfmError, InputError, said
 from gfm.forecasting.report import FitReport
 from gfm.forecasting.training import usable
 from gfm.trajectories import Trajectories
@@ -247,4 +247,4 @@ def _as_trajectories(prefix: Any) -> Trajectories:
     try:
         return Trajectories(prefix)
     except InputError as error:
-        raise InputError(f"The prefix is unusable: {error}") from None
+        raise InputError(f"The prefix is unusable: {said(error)}.") from None

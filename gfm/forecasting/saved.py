@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import gfm
 from gfm.checks import place
-from gfm.errors import InputError, UnreadableFileError
+from gfm.errors import InputError, UnreadableFileError, said
 from gfm.files import check_archive, understood
 from gfm.forecasting.base import Forecaster, registered
 from gfm.trajectories.archive import header_of, write_archive
@@ -43,7 +43,7 @@ def save(model: Forecaster, path: str | Path) -> Path:
         state = _packed(model, arrays)
         _unpacked(state, arrays)  # what could not be read back is not written
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-        raise InputError(f"The forecaster {model.name!r} cannot be saved: {_sentence(error)}.") from error
+        raise InputError(f"The forecaster {model.name!r} cannot be saved: {said(error)}.") from error
     header = {
         "schema": SCHEMA,
         "version": gfm.__version__,
@@ -82,9 +82,6 @@ def load(path: str | Path) -> Forecaster:
             raise ValueError("what it holds is not fitted")
     return model
 
-
-def _sentence(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).partition("\n")[0].rstrip(".")
 
 
 # -- objects as JSON and arrays ----------------------------------------------------------------------

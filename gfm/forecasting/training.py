@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from gfm.checks import MOST_SEED, instance, number, one_of, whole
-from gfm.errors import InputError, NumericalError
+from gfm.errors import InputError, NumericalError, said
 from gfm.forecasting.report import FitReport
 
 __all__ = ["SCHEDULES", "Training", "chosen", "train_module", "usable"]
@@ -148,10 +148,9 @@ def usable(device: str | torch.device | None) -> torch.device:
     except (RuntimeError, TypeError):
         where = None
     if where is None or where.type not in ("cpu", "cuda"):
-        raise InputError(f"device must be 'cpu' or 'cuda', or one of several as in 'cuda:1', but it is {device!r}")
+        raise InputError(f"device must be 'cpu' or 'cuda', or one of several as in 'cuda:1', but it is {device!r}.")
     try:
         torch.zeros(1, device=where)
     except (RuntimeError, AssertionError) as error:  # AssertionError: torch without CUDA
-        what = str(error).strip().partition("\n")[0]
-        raise InputError(f"The device {str(where)!r} is not available here: {what}") from error
+        raise InputError(f"The device {str(where)!r} is not available here: {said(error)}.") from error
     return where

@@ -81,7 +81,7 @@ def _improved(product: Product, row: Tensor, before: Tensor, goal: float, larges
     while True:
         value = float(row @ image.T)
         if not np.isfinite(value):
-            raise NumericalError("the operator's products are not finite; the weights have diverged")
+            raise NumericalError("The operator's products are not finite; the weights have diverged.")
         new = torch.add(image, row, alpha=-value)
         new.addmm_(new @ before.T, before, alpha=-1)
         relative = float(new.norm()) / max(abs(value), largest, torch.finfo(row.dtype).tiny)

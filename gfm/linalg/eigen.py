@@ -94,7 +94,7 @@ def lanczos(
         NumericalError: The products are not finite, or fewer than ``k`` pairs are found.
     """
     if not 1 <= k <= p:
-        raise InputError(f"the number of eigenpairs must lie in 1..{p}, but it is {k}")
+        raise InputError(f"The number of eigenpairs must lie in 1..{p}, but it is {k}.")
     tolerance = default_tolerance(like.dtype) if tolerance is None else tolerance
     if p <= 2 * k + 2 or p <= 32:  # ARPACK needs room for its Krylov space
         return dense(matrix(product, p, like=like), k)
@@ -106,7 +106,7 @@ def lanczos(
         x = torch.tensor(v.reshape(1, -1), dtype=like.dtype, device=like.device)
         y = product(x).reshape(-1).to(working).cpu().numpy()
         if not np.isfinite(y).all():
-            raise NumericalError("the operator's products are not finite; the weights have diverged")
+            raise NumericalError("The operator's products are not finite; the weights have diverged.")
         return y
 
     # If p is large, few Krylov vectors in the operator's dtype: more products, but less memory.
@@ -124,7 +124,7 @@ def lanczos(
         values, vectors = stopped.eigenvalues, stopped.eigenvectors
         if len(values) < k:
             raise NumericalError(
-                f"Lanczos found {len(values)} of {k} eigenpairs; ask for fewer or loosen the tolerance"
+                f"Lanczos found {len(values)} of {k} eigenpairs; ask for fewer or loosen the tolerance."
             ) from stopped
     order = np.argsort(-values)
     rows = torch.as_tensor(np.ascontiguousarray(vectors.T)[order], dtype=like.dtype, device=like.device)

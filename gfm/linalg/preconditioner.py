@@ -29,7 +29,7 @@ class MatrixPreconditioner:
 
     def __pow__(self, power: float) -> MatrixPreconditioner:
         if power != 0.5 or self.power != 1.0:
-            raise InputError("of a matrix preconditioner only the square root can be taken")
+            raise InputError("Of a matrix preconditioner only the square root can be taken.")
         return MatrixPreconditioner(self.inverse_root, 0.5)
 
     def __rtruediv__(self, V: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """
     small = matrix.detach().double().cpu().numpy()
     if not np.isfinite(small).all():
-        raise NumericalError("the operator's products are not finite; the weights have diverged")
+        raise NumericalError("The operator's products are not finite; the weights have diverged.")
     values, vectors = np.linalg.eigh((small + small.T) / 2)
     return (
         torch.as_tensor(values[::-1].copy(), dtype=matrix.dtype, device=matrix.device),

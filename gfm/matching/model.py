@@ -211,9 +211,9 @@ class GradientFlowMatching(FlowForecaster):
         damping: str = USUAL.damping,
     ) -> None:
         if not isinstance(network, Network):
-            raise InputError(f"network must be a Network(...), but it is {network!r}")
+            raise InputError(f"network must be a Network(...), but it is {network!r}.")
         paths = path if isinstance(path, tuple) else (path,)
         if not paths or not all(isinstance(one, IncrementPath) for one in paths):
-            raise InputError(f"path must be an IncrementPath(...) or a tuple of them, but it is {path!r}")
+            raise InputError(f"path must be an IncrementPath(...) or a tuple of them, but it is {path!r}.")
         self.paths = paths
         super().__init__(observed, view, FlowOptions(conditioning, solver, network, training=training, damping=damping))

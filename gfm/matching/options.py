@@ -86,9 +86,9 @@ class Network:
         whole("knots", self.knots, 1)
         whole("times", self.times, 1)
         if not isinstance(self.hidden, tuple):
-            raise InputError(f"hidden must be a tuple of widths, but it is {self.hidden!r}")
+            raise InputError(f"hidden must be a tuple of widths, but it is {self.hidden!r}.")
         for width in self.hidden:
-            whole("a width in hidden", width, 1)
+            whole("A width in hidden", width, 1)
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,10 @@ class FlowOptions:
             kinds["network"] = Network
         for name, kind in kinds.items():
             if not isinstance(getattr(self, name), kind):
-                raise InputError(f"{name} must be a {kind.__name__}(...), but it is {getattr(self, name)!r}")
+                raise InputError(f"{name} must be a {kind.__name__}(...), but it is {getattr(self, name)!r}.")
         if not isinstance(self.ridges, tuple) or not self.ridges:
             raise InputError(f"ridges must be a tuple of non-negative numbers, at least one; got {self.ridges!r}.")
         for ridge in self.ridges:
-            number("each of ridges", ridge, lambda value: value >= 0, "a non-negative number")
+            number("Each of ridges", ridge, lambda value: value >= 0, "a non-negative number")
         flag("products", self.products)
         one_of("damping", self.damping, DAMPINGS)

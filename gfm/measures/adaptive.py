@@ -91,7 +91,7 @@ def at_loss(run: Run, level: float) -> int:
     """
     below = np.flatnonzero(run["central"].loss <= level)
     if len(below) == 0:
-        raise InputError(f"the loss of the central process never comes down to {level:g}; run more steps")
+        raise InputError(f"The loss of the central process never comes down to {level:g}; run more steps.")
     return int(below[0])
 
 

@@ -166,7 +166,7 @@ def compare(run: Run, window: float) -> Comparison:
         InputError: The window is not positive.
     """
     if not window > 0:
-        raise InputError(f"a window is a positive number of steps, but it is {window!r}")
+        raise InputError(f"A window is a positive number of steps, but it is {window!r}.")
     steps = np.arange(run.steps + 1)
     flow = at_edge(run) if "central" in run.series else np.ones(len(steps), dtype=bool)
     if not flow.any():

@@ -153,7 +153,7 @@ def distance_share(run: Run) -> float:
     """
     kept = run["central"].get("weights", np.zeros((0, 1)))
     if len(kept) < 2:
-        raise InputError("the way travelled needs the flow's weights; run with keep_weights")
+        raise InputError("The way travelled needs the flow's weights; run with keep_weights.")
     way = np.linalg.norm(np.diff(kept.astype(float), axis=0), axis=1).sum()
     return float(run.distance("discrete", "central")[-1] / way)
 

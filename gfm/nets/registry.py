@@ -129,7 +129,7 @@ def build(
     architecture = _NETWORKS[name]
     if data is not None:
         if not hasattr(data, "inputs") or not hasattr(data, "outputs"):
-            raise InputError(f"data must be a data set, but it is {data!r}")
+            raise InputError(f"data must be a data set, but it is {data!r}.")
         input_shape = input_shape or tuple(data.inputs.shape[1:])
         outputs = outputs or data.outputs
         vocabulary = vocabulary or data.vocabulary

@@ -24,7 +24,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 from torch import Tensor
 
 from gfm.checks import number
-from gfm.errors import InputError
+from gfm.errors import InputError, said
 from gfm.linalg.preconditioner import MatrixPreconditioner, Preconditioner
 from gfm.optimizers.filters import Filter
 from gfm.problem.flat import Flat
@@ -222,10 +222,10 @@ class Optimizer(ABC):
             value = float(self.lr(step))
         except Exception as failure:
             raise InputError(
-                f"the learning-rate schedule gives no number at step {step}: {type(failure).__name__}: {failure}"
+                f"The learning-rate schedule gives no number at step {step}: {type(failure).__name__}: {said(failure)}."
             ) from failure
         if not (value > 0 and math.isfinite(value)):
-            raise InputError(f"the learning-rate schedule gives {value} at step {step}; it must be positive")
+            raise InputError(f"The learning-rate schedule gives {value} at step {step}; it must be positive.")
         return value
 
 
@@ -244,8 +244,8 @@ def diagonal(P: Preconditioner) -> Tensor | float:
     """
     if isinstance(P, MatrixPreconditioner):
         raise InputError(
-            "the flows of rules with a matrix preconditioner are not derived here; run the processes discrete, "
-            "midpoint or minibatch, which have its effective eigenvalues"
+            "The flows of rules with a matrix preconditioner are not derived here; run the processes discrete, "
+            "midpoint or minibatch, which have its effective eigenvalues."
         )
     return P
 

@@ -69,7 +69,7 @@ class BlockwiseOptimizer(Optimizer):
             InputError: The layout of the weights is not known yet.
         """
         if self._flat is None:
-            raise InputError(f"{type(self).__name__} needs the layout of the weights: use with_layout(problem.flat)")
+            raise InputError(f"{type(self).__name__} needs the layout of the weights: use with_layout(problem.flat).")
         parts = zip(V.split(self._flat.sizes, -1), self._flat.shapes, strict=True)
         return [part.reshape(*V.shape[:-1], *((shape[0], -1) if shape else (1, 1))) for part, shape in parts]
 

@@ -69,7 +69,7 @@ class _Check(Methods):
             if flows:
                 self.check_preconditioner(after)
                 if differs:
-                    raise InputError(differs)
+                    raise InputError(f"{differs}.")
                 self.check_filter(start)
                 self.check_rates(before, after)
                 self.check_memory(before)
@@ -81,12 +81,12 @@ class _Check(Methods):
         if (values.ndim and values.shape != self.w.shape) or not bool((values > 0).all()):
             raise InputError(
                 f"{self.name}.preconditioner must be positive, a number or of shape {tuple(self.w.shape)}, but it has "
-                f"shape {tuple(values.shape)} and least value {float(values.min()):g}"
+                f"shape {tuple(values.shape)} and least value {float(values.min()):g}."
             )
         if state.nu is not None and not state.nu.ndim and torch.as_tensor(self.rule.edge(state)).ndim:
             raise InputError(
                 f"{self.name} has one second moment for all weights but a step size or decay for each, for which no "
-                "flow is derived here; run the processes discrete, midpoint or minibatch"
+                "flow is derived here; run the processes discrete, midpoint or minibatch."
             )
 
     def check_filter(self, start: State) -> None:
@@ -97,7 +97,7 @@ class _Check(Methods):
         if rule.threshold != rule.filter.threshold:
             raise InputError(
                 f"{self.name}.threshold is {rule.threshold!r}, but that of its filter is {rule.filter.threshold:.4g}: "
-                "declare the filter, and leave threshold as it is"
+                "declare the filter, and leave threshold as it is."
             )
         for scale in _SCALES:
             state, kept = start, rule.filter.init(self.w)
@@ -109,21 +109,21 @@ class _Check(Methods):
                 if not close(direction, expected):
                     raise InputError(
                         f"{self.name}.direction is {size(direction)} {given}, but its filter makes {size(expected)} of "
-                        "them: declare the linear filter that it applies, or there is no flow"
+                        "them: declare the linear filter that it applies, or there is no flow."
                     )
                 moved = rule.step(self.w, state, g) - self.w
                 drift = rule.drift(self.w, state, rule.direction(state, g))
                 if not close(moved, drift):
                     raise InputError(
                         f"{self.name}.step moves the weights by {size(moved)} {given}, but -P^-1 direction - decay w "
-                        f"is {size(drift)}: define preconditioner, filter or decay to match it"
+                        f"is {size(drift)}: define preconditioner, filter or decay to match it."
                     )
 
     def check_rates(self, before: State, after: State) -> None:
         """The state's rates are its changes in a step, and P follows them."""
         rates = self.call("rates", after, self.h)
         if not isinstance(rates, State) or rates.t != 1.0:
-            raise InputError(f"{self.name}.rates must return a State with t = 1")
+            raise InputError(f"{self.name}.rates must return a State with t = 1.")
         for name, value in vars(after).items():
             rate = getattr(rates, name, None)
             if rate is not None and not isinstance(value, tuple):
@@ -131,15 +131,15 @@ class _Check(Methods):
                 if not close(rate, change):
                     raise InputError(
                         f"{self.name}.rates moves {name} by {size(rate)} in a unit of time, but update moves it by "
-                        f"{size(change)} in a step: define rates to match update"
+                        f"{size(change)} in a step: define rates to match update."
                     )
             elif isinstance(value, Tensor) and self.depends_on(after, name):
                 raise InputError(
                     f"{self.name}.preconditioner depends on the state's {name}, which rates leaves out: define rates, "
-                    "preconditioner_rate and memory to match update"
+                    "preconditioner_rate and memory to match update."
                 )
             elif isinstance(value, tuple):
-                raise InputError(f"the state's field {name} is a tuple, which no flow can move: use one tensor")
+                raise InputError(f"The state's field {name} is a tuple, which no flow can move: use one tensor.")
         h = 1e-3  # a forward difference, since a schedule has a corner at every step
         here, ahead, further = (
             torch.as_tensor(diagonal(self.rule.preconditioner(after.moved(rates, dt))), dtype=self.w.dtype).log()
@@ -150,7 +150,7 @@ class _Check(Methods):
         if not close(found.expand_as(expected), expected, least=1e-6 * diagonal(self.rule.preconditioner(after))):
             raise InputError(
                 f"{self.name}.preconditioner_rate is {size(found)}, but the preconditioner changes by "
-                f"{size(expected)} in a unit of time along rates: define preconditioner_rate to match it"
+                f"{size(expected)} in a unit of time along rates: define preconditioner_rate to match it."
             )
 
     def depends_on(self, state: State, name: str) -> bool:
@@ -169,15 +169,15 @@ class _Check(Methods):
             if not close(P, Q):
                 raise InputError(
                     f"{self.name}.preconditioner goes from {size(P)} to {size(Q)} with another gradient, but memory "
-                    "says that it depends on none: define rates, preconditioner_rate, memory and observed, or no flow"
+                    "says that it depends on none: define rates, preconditioner_rate, memory and observed, or no flow."
                 )
             return
         if small.nu is None or large.nu is None:
-            raise InputError(f"{self.name}.memory is defined, but the state has no nu: average squared gradients there")
+            raise InputError(f"{self.name}.memory is defined, but the state lacks nu: average squared gradients there.")
         if not close(diagonal(rule.preconditioner(replace(small, nu=large.nu))), Q):
             raise InputError(
                 f"{self.name}.preconditioner follows the gradient through more of the state than nu, which memory "
-                "cannot describe: let it depend on nu alone"
+                "cannot describe: let it depend on nu alone."
             )
         with explained(f"{self.name}.observed fails"):
             squares = {
@@ -185,13 +185,13 @@ class _Check(Methods):
                 for key, a, b in (("gg", g, g), ("hh", h, h), ("gh", g, h), ("both", g + h, g + h))
             }
         if not close(squares["both"], squares["gg"] + 2 * squares["gh"] + squares["hh"]):
-            raise InputError(f"{self.name}.observed must be a symmetric product, linear in both gradients; it is not")
+            raise InputError(f"{self.name}.observed must be a symmetric product, linear in both gradients; it is not.")
         nu = large.nu - small.nu
         expected = memory.rate / (1.0 + memory.rate) * (squares["hh"] - squares["gg"]).reshape(nu.shape)
         if not close(expected, nu):
             raise InputError(
                 f"{self.name}.update raises nu by {size(nu)} with a larger gradient, but memory.rate / (1 + "
-                f"memory.rate) times the change of observed is {size(expected)}: define memory and observed to match"
+                f"memory.rate) times the change of observed is {size(expected)}: define memory and observed to match."
             )
         step = 1e-4 * small.nu * (1.0 + 0.5 * torch.cos(torch.arange(nu.numel()).to(nu)).reshape(nu.shape))
         ahead, behind = (diagonal(rule.preconditioner(replace(small, nu=small.nu + s * step))) for s in (1, -1))
@@ -199,5 +199,5 @@ class _Check(Methods):
         if not close(stated, difference, least=1e-8 * P):
             raise InputError(
                 f"{self.name}.memory.sensitivity times a small change of nu is {size(stated)}, but the preconditioner "
-                f"changes by {size(difference)}: define memory to match preconditioner"
+                f"changes by {size(difference)}: define memory to match preconditioner."
             )

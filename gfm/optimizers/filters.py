@@ -60,15 +60,15 @@ class Filter:
         for name in ("n", "d"):
             value = getattr(self, name)
             if not isinstance(value, (tuple, list)):
-                raise InputError(f"{name} must be a tuple of coefficients, but it is {value!r}")
+                raise InputError(f"{name} must be a tuple of coefficients, but it is {value!r}.")
             what = f"a filter needs finite coefficients: each of {name}"
             object.__setattr__(self, name, tuple(number(what, x, math.isfinite, "a finite number") for x in value))
         if not (self.n and self.d and self.d[0]):
-            raise InputError(f"a filter needs finite coefficients, d_0 not zero, but they are {self.n} and {self.d}")
+            raise InputError(f"A filter needs finite coefficients, d_0 not zero, but they are {self.n} and {self.d}.")
         if not all(math.isfinite(q) and q > 0 for q in (self._at(1.0), self._at(-1.0))):
-            raise InputError("a filter must pass gradients, constant or of alternating sign, with a positive factor")
+            raise InputError("A filter must pass gradients, constant or of alternating sign, with a positive factor.")
         if self.corrected and not (len(self.n) <= len(self.d) <= 2 and self._pole >= 0.0):
-            raise InputError("a bias correction is known only for filters with one pole, which is not negative")
+            raise InputError("A bias correction is known only for filters with one pole, which is not negative.")
 
     def _at(self, sign: float) -> float:
         """Q(1) or Q(-1)."""
@@ -118,8 +118,8 @@ class Filter:
         edge, opposite = edge_of_stability(self.n, self.d, decay), (2.0 - decay) / self._at(-1.0)
         if edge.level < (1.0 - 1e-6) * opposite:
             raise InputError(
-                f"the filter does not first oscillate with period two, so that no flow is derived for it: it turns, in "
-                f"{edge.period:.3g} steps, from {edge.level / opposite:.3g} of the threshold {self.threshold:.4g} on"
+                f"The filter does not first oscillate with period two, so that no flow is derived for it: it turns, in "
+                f"{edge.period:.3g} steps, from {edge.level / opposite:.3g} of the threshold {self.threshold:.4g} on."
             )
 
     # --- its state: v_t = g_t - d_1 v_{t-1} - ... for d_0 = 1, newest first -----------------------

@@ -42,10 +42,10 @@ class Methods:
                 with seeding(0, self.w.device):
                     found.append(getattr(self.rule, method)(*arguments))
         if not all(map(same, given, kept)):
-            raise InputError(f"{self.name}.{method} changes its arguments in place; it must return new tensors")
+            raise InputError(f"{self.name}.{method} changes its arguments in place; it must return new tensors.")
         if not same(*map(numbers, found)):
             raise InputError(
-                f"{self.name}.{method} gives two results for the same arguments; what it keeps belongs in the state"
+                f"{self.name}.{method} gives two results for the same arguments; what it keeps belongs in the state."
             )
         return found[0]
 
@@ -57,17 +57,17 @@ class Methods:
         """
         kind = type(state).__name__
         if not isinstance(state, State) or not is_dataclass(state):
-            raise InputError(f"{self.name}.{method} must return a gfm.optimizers.State, but it returns a {kind}")
+            raise InputError(f"{self.name}.{method} must return a gfm.optimizers.State, but it returns a {kind}.")
         if {f.name for f in fields(state)} != set(vars(state)):
-            raise InputError(f"the state {kind} must be a dataclass with a field for everything that it holds")
+            raise InputError(f"The state {kind} must be a dataclass with a field for everything that it holds.")
         for name, value in vars(state).items():
             if not isinstance(value, (Tensor, int, float, type(None))) and not _tensors_only(value):
                 raise InputError(
-                    f"the state's field {name} must be a number, a tensor or a tuple of tensors, but it is a "
-                    f"{type(value).__name__}"
+                    f"The state's field {name} must be a number, a tensor or a tuple of tensors, but it is a "
+                    f"{type(value).__name__}."
                 )
         if like is not None and type(state) is not type(like):
-            raise InputError(f"{self.name}.update returns a {kind}, but init returns a {type(like).__name__}")
+            raise InputError(f"{self.name}.update returns a {kind}, but init returns a {type(like).__name__}.")
 
     def check_step(self, before: State, after: State) -> str:
         """Check that ``advance`` is ``update`` and ``step``; returns how ``step`` differs from ``drift``, or ''.
@@ -77,15 +77,15 @@ class Methods:
         """
         w, h = self.w, self.h
         if after.t - before.t != 1.0:
-            raise InputError(f"{self.name}.update must add 1 to the state's t, but it adds {after.t - before.t:g}")
+            raise InputError(f"{self.name}.update must add 1 to the state's t, but it adds {after.t - before.t:g}.")
         moved = self.call("step", w, after, h)
         if not isinstance(moved, Tensor) or moved.shape != w.shape:
-            raise InputError(f"{self.name}.step must return weights {tuple(w.shape)}, but it returns {_shape(moved)}")
+            raise InputError(f"{self.name}.step must return weights {tuple(w.shape)}, but it returns {_shape(moved)}.")
         at_once, state = self.call("advance", w, before, h)
         if not (close(at_once - w, moved - w) and same(numbers(state), numbers(after))):
             raise InputError(
                 f"{self.name}.advance moves the weights by {size(at_once - w)}, update and step by "
-                f"{size(moved - w)}: define update and step, and leave advance as it is"
+                f"{size(moved - w)}: define update and step, and leave advance as it is."
             )
         with explained(f"{self.name}.preconditioner fails"):
             drift = self.rule.drift(w, after, self.call("direction", after, h))

@@ -68,11 +68,11 @@ class ParameterGroups(Optimizer):
 
     def __init__(self, rule: Optimizer, groups: Mapping[str, Group]):
         if not isinstance(rule, Optimizer) or isinstance(rule, ParameterGroups):
-            raise InputError(f"rule must be a rule without groups, but it is a {type(rule).__name__}")
+            raise InputError(f"rule must be a rule without groups, but it is a {type(rule).__name__}.")
         if not isinstance(groups, Mapping) or not all(
             isinstance(pattern, str) and isinstance(group, Group) for pattern, group in groups.items()
         ):
-            raise InputError(f"groups must map patterns of names to gfm.optimizers.Group, but they are {groups!r}")
+            raise InputError(f"groups must map patterns of names to gfm.optimizers.Group, but they are {groups!r}.")
         self.rule, self.groups, self.lr = rule, dict(groups), rule.lr
         self._factor: Tensor | float | None = None
         self._decay: Tensor | float = 0.0
@@ -86,10 +86,10 @@ class ParameterGroups(Optimizer):
         found = {name: [p for p in self.groups if fnmatchcase(name, p)] for name in flat.names}
         for name, patterns in found.items():
             if len(patterns) > 1:
-                raise InputError(f"the parameter {name} is in two groups, {patterns[0]!r} and {patterns[1]!r}")
+                raise InputError(f"The parameter {name} is in two groups, {patterns[0]!r} and {patterns[1]!r}.")
         for pattern in self.groups:
             if not any(pattern in patterns for patterns in found.values()):
-                raise InputError(f"the group {pattern!r} matches none of the parameters {', '.join(flat.names)}")
+                raise InputError(f"The group {pattern!r} matches none of the parameters {', '.join(flat.names)}.")
         chosen = [self.groups[patterns[0]] if patterns else Group() for patterns in found.values()]
         bound = copy.copy(self)
         bound.rule = self.rule.with_layout(flat)
@@ -109,7 +109,7 @@ class ParameterGroups(Optimizer):
             InputError: The layout of the weights is not known yet.
         """
         if self._factor is None:
-            raise InputError("parameter groups need the layout of the weights: use rule.with_layout(problem.flat)")
+            raise InputError("Parameter groups need the layout of the weights: use rule.with_layout(problem.flat).")
         return self._factor
 
     def decay(self, state: State) -> Tensor | float:

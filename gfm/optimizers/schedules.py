@@ -82,7 +82,7 @@ def named(name: str, lr: float, steps: int) -> Schedule:
         UnknownNameError: The name is none of ``SCHEDULES``.
     """
     if not isinstance(name, str) or name not in SCHEDULES:
-        raise UnknownNameError(f"unknown schedule {name!r}; choose one of {', '.join(SCHEDULES)}")
+        raise UnknownNameError(f"Unknown schedule {name!r}; choose one of {', '.join(SCHEDULES)}.")
     peak, steps = number("lr", lr, lambda x: 0 < x < math.inf, "a positive number"), whole("steps", steps, 1)
     schedule = SCHEDULES[name]
     return peak if schedule is None else schedule(peak, steps)

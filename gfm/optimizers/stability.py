@@ -129,9 +129,9 @@ def steady_excess(n: Sequence[float] = (1.0,), d: Sequence[float] = (1.0,)) -> f
 def _checked(n: Sequence[float], d: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """The coefficients as arrays of one length."""
     if not (np.isfinite([*n, *d]).all() and len(d) and d[0] and (abs(np.roots(d)) < 1).all()):
-        raise InputError("a filter needs finite coefficients, d_0 not zero, and poles inside the unit circle")
+        raise InputError("A filter needs finite coefficients, d_0 not zero, and poles inside the unit circle.")
     if not (len(n) and sum(n) / sum(d) > 0):
-        raise InputError("a filter must answer a constant gradient with a positive step")
+        raise InputError("A filter must answer a constant gradient with a positive step.")
     size = max(len(n), len(d))
     first, second = (np.pad(np.array(x, dtype=float), (0, size - len(x))) for x in (n, d))
     return first, second

@@ -67,35 +67,35 @@ def check_problem(problem: Problem, few: int) -> torch.dtype:
         for count in (few, 64):  # more examples if too few of them count in the loss
             rows = torch.linspace(0, problem.n - 1, min(count, problem.n)).round().long().to(problem.device)
             inputs, targets = problem.inputs[rows], problem.targets[rows]
-            with explained("the loss cannot be computed"):
+            with explained("The loss cannot be computed"):
                 leaf = w0.clone().requires_grad_()
                 value = fixed_value(problem, loss, leaf)
             if torch.isfinite(value):
                 break
         else:
-            raise InputError(f"the loss of {len(rows)} examples is {float(value.detach())} at the module's weights")
+            raise InputError(f"The loss of {len(rows)} examples is {float(value.detach())} at the module's weights.")
         if not value.requires_grad:
             raise InputError(
-                "the loss does not depend on the module's weights: its outputs are detached or computed without "
-                "gradients; take the detach() or no_grad() out of its forward"
+                "The loss does not depend on the module's weights: its outputs are detached or computed without "
+                "gradients; take the detach() or no_grad() out of its forward."
             )
-        with explained("the loss cannot be differentiated"):
+        with explained("The loss cannot be differentiated"):
             slope, again = gradient_and_rerun(value, leaf)
         if again:
             raise InputError(
-                f"the module runs {again} once more in the backward pass (activation checkpointing), when it has its "
-                "own weights again and not those at which the gradient is computed; switch the checkpointing off"
+                f"The module runs {again} once more in the backward pass (activation checkpointing), when it has its "
+                "own weights again and not those at which the gradient is computed; switch the checkpointing off."
             )
         if not torch.isfinite(slope).all():
-            raise InputError(f"the gradient of the loss of {len(rows)} examples is not finite at the module's weights")
+            raise InputError(f"The gradient of the loss of {len(rows)} examples is not finite at the module's weights.")
         w, precision = _widest(loss, w0, problem.p <= problem.exact_limit)
-        with explained("the loss cannot be differentiated often enough"):
+        with explained("The loss cannot be differentiated often enough"):
             try:
                 check(loss, w, precision)
             except (RuntimeError, NotImplementedError) as failure:
                 problem.objective.plain_attention = "attention" in str(failure)
                 check(loss, w, precision)  # raises the error again if attention was not its cause
-        with explained("the loss cannot be computed"):
+        with explained("The loss cannot be computed"):
             problem.objective.settle(w0, inputs, targets)
     return precision
 
@@ -105,8 +105,8 @@ def _widest(loss: Loss, w: Tensor, exact: bool) -> tuple[Tensor, torch.dtype]:
     own = narrowest(loss, w)
     if own not in _STEPS:
         raise InputError(
-            f"the module or its loss computes in {str(own).removeprefix('torch.')} in places (autocast, or a cast), "
-            "which is too coarse for second and third derivatives; compute in float32 or float64"
+            f"The module or its loss computes in {str(own).removeprefix('torch.')} in places (autocast, or a cast), "
+            "which is too coarse for second and third derivatives; compute in float32 or float64."
         )
     if exact:
         try:
@@ -166,7 +166,7 @@ class _Point:
             if torch.isfinite(self.value) and torch.isfinite(self.slope).all():
                 break
         else:
-            raise InputError(f"the loss or its gradient is not finite {_AWAY[-1]:.1%} away from the module's weights")
+            raise InputError(f"The loss or its gradient is not finite {_AWAY[-1]:.1%} away from the module's weights.")
         self.w = self.leaf.detach()
 
     def random(self, like: Tensor) -> Tensor:
@@ -203,7 +203,7 @@ def _check_at(loss: Loss, w: Tensor, precision: torch.dtype, seed: int) -> None:
         _symmetric(point, 2, [(a, third), (u, _derivative(Hv, leaf, a)), (v, _derivative(Hu, leaf, a))])
         names = operations(loss(leaf))
         if wrong := next((name for name in names if name.startswith(WRONG)), ""):
-            raise InputError(f"torch's third derivatives of {wrong.partition('Backward')[0]} are wrong{point.seen()}")
+            raise InputError(f"torch's third derivatives of {wrong.partition('Backward')[0]} are wrong{point.seen()}.")
         if any(kink in name for name in names for kink in KINKS):
             return
     bent = Hv.detach()
@@ -247,12 +247,12 @@ def check_whole(problem: Problem) -> None:
         said, value = float(point.slope @ along), float(point.value)
         _compare(point, 0, said, value, lambda z: float(evaluate(z, False)[0]), along)
 
-    with seeding(None, problem.device), explained("the loss of all examples cannot be differentiated"):
+    with seeding(None, problem.device), explained("The loss of all examples cannot be differentiated"):
         value, slope = problem.value_and_gradient(problem.w0)
         product = problem.hvp(problem.w0, torch.ones_like(problem.w0) / problem.p**0.5)
         for name, found in (("loss", value), ("gradient of the loss", slope), ("Hessian of the loss", product)):
             if not torch.isfinite(found).all():
-                raise InputError(f"the {name} of all examples is not finite at the module's weights")
+                raise InputError(f"The {name} of all examples is not finite at the module's weights.")
         doubt = ""
         for seed in range(_POINTS[precision]):  # one point at which it is right is enough
             if not (doubt := _doubt(check_at, seed)):
@@ -285,7 +285,7 @@ def _mixed(row: Tensor, other: Tensor) -> Tensor:
 
 def _finite(point: _Point, order: int, derivative: Tensor) -> None:
     if not torch.isfinite(derivative).all():
-        raise InputError(f"torch's {_ORDERS[order]} derivatives of this module are not finite{point.seen()}")
+        raise InputError(f"torch's {_ORDERS[order]} derivatives of this module are not finite{point.seen()}.")
 
 
 def _symmetric(point: _Point, order: int, forms: list[tuple[Tensor, Tensor]]) -> None:
@@ -297,7 +297,7 @@ def _symmetric(point: _Point, order: int, forms: list[tuple[Tensor, Tensor]]) ->
         told = " and ".join(f"{value:.3g}" for value in values)
         raise InputError(
             f"torch's {_ORDERS[order]} derivatives of this module are wrong: taken in another order of directions, the "
-            f"same one is {told}{point.seen()}"
+            f"same one is {told}{point.seen()}."
         )
 
 
@@ -325,5 +325,5 @@ def _compare(
         found = ("of the loss give", "of its gradient give", "of its Hessian give")[order]
         raise _DifferenceError(
             f"torch's {_ORDERS[order]} derivatives of this module are wrong: {said:.3g} where differences {found} "
-            f"{said + sum(wrong) / len(wrong):.3g}{point.seen()}"
+            f"{said + sum(wrong) / len(wrong):.3g}{point.seen()}."
         )

@@ -40,14 +40,14 @@ def fixed_value(problem: Problem, loss: Loss, leaf: Tensor) -> Tensor:
     before, value = loss(leaf.detach().clone().requires_grad_()).detach(), loss(leaf)
     if not torch.equal(torch.get_rng_state(), state):
         raise InputError(
-            "the module or its loss draws random numbers, so the loss is not a fixed function of the weights; call "
-            "module.eval() first or take the randomness out"
+            "The module or its loss draws random numbers, so the loss is not a fixed function of the weights; call "
+            "module.eval() first or take the randomness out."
         )
     tolerance = 1e-10 if leaf.dtype == torch.float64 else 1e-5
     if not torch.allclose(before, value.detach(), rtol=tolerance, atol=0, equal_nan=True):
         raise InputError(
-            f"the loss of the same examples is {float(before):.8g} and then {float(value.detach()):.8g}, so it is no "
-            "fixed function of the weights: module or loss keep something from call to call"
+            f"The loss of the same examples is {float(before):.8g} and then {float(value.detach()):.8g}, so it is no "
+            "fixed function of the weights: module or loss keep something from call to call."
         )
     names = {id(q): name for name, q in problem.module.named_parameters()}
     for node in _nodes(value):
@@ -56,12 +56,12 @@ def fixed_value(problem: Problem, loss: Loss, leaf: Tensor) -> Tensor:
             continue
         if id(found) in names:
             raise InputError(
-                f"module, loss or penalty use the parameter {names[id(found)]} as an object that was kept from before, "
-                "so they do not see other weights; read it from the module in every call"
+                f"Module, loss or penalty use the parameter {names[id(found)]} as an object that was kept from before, "
+                "so they do not see other weights; read it from the module in every call."
             )
         if found.shape == leaf.shape and torch.equal(found.detach(), leaf.detach()):
             raise InputError(
-                "module or loss keep a tensor that was computed from the weights of an earlier call; compute it anew"
+                "Module or loss keep a tensor that was computed from the weights of an earlier call; compute it anew."
             )
     return value
 

@@ -31,13 +31,13 @@ class Loss:
             return self._one_hot(outputs, targets)
         if targets.shape != outputs.shape:
             raise InputError(
-                f"the {self.name} loss needs targets of the outputs' shape {tuple(outputs.shape)}, "
-                f"but they have shape {tuple(targets.shape)}"
+                f"The {self.name} loss needs targets of the outputs' shape {tuple(outputs.shape)}, "
+                f"but they have shape {tuple(targets.shape)}."
             )
         if targets.dtype != outputs.dtype:
             raise InputError(
-                f"the targets have dtype {targets.dtype} but the module computes in {outputs.dtype}; "
-                f"convert one of them"
+                f"The targets have dtype {targets.dtype} but the module computes in {outputs.dtype}; "
+                f"convert one of them."
             )
         return targets
 
@@ -45,18 +45,18 @@ class Loss:
         # (..., ) to (..., classes); a masked position (-1) becomes a row of NaN.
         if targets.shape != outputs.shape[:-1]:
             raise InputError(
-                f"the {self.name} loss needs class indices of shape {tuple(outputs.shape[:-1])} for outputs of "
-                f"shape {tuple(outputs.shape)}, but the targets have shape {tuple(targets.shape)}"
+                f"The {self.name} loss needs class indices of shape {tuple(outputs.shape[:-1])} for outputs of "
+                f"shape {tuple(outputs.shape)}, but the targets have shape {tuple(targets.shape)}."
             )
         classes = outputs.shape[-1]
         lowest = -1 if outputs.ndim > 2 else 0  # an example cannot be masked as a whole
         if targets.min() < lowest or targets.max() >= classes:
             raise InputError(
-                f"class indices must lie in 0..{classes - 1} (or -1 for a masked position of a sequence), "
-                f"but they range from {int(targets.min())} to {int(targets.max())}"
+                f"Class indices must lie in 0..{classes - 1} (or -1 for a masked position of a sequence), "
+                f"but they range from {int(targets.min())} to {int(targets.max())}."
             )
         if outputs.ndim > 2 and (targets < 0).flatten(1).all(1).any():
-            raise InputError("every position of an example is masked (-1), so it has no loss; leave such examples out")
+            raise InputError("Every position of an example is masked (-1), so it has no loss; leave such examples out.")
         rows = torch.nn.functional.one_hot(targets.clamp(min=0).long(), classes).to(outputs.dtype)
         rows[targets < 0] = float("nan")
         return rows
@@ -93,8 +93,8 @@ class MeanSquare(Loss):
         """
         if not targets.is_floating_point() and targets.shape == outputs.shape:
             raise InputError(
-                f"the mse loss got integer targets of the outputs' shape {tuple(outputs.shape)}; "
-                f"convert them to {outputs.dtype}"
+                f"The mse loss got integer targets of the outputs' shape {tuple(outputs.shape)}; "
+                f"convert them to {outputs.dtype}."
             )
         return super().prepare(outputs, targets)
 
@@ -117,14 +117,14 @@ class CrossEntropy(Loss):
         """
         if outputs.ndim < 2 or outputs.shape[-1] < 2:
             raise InputError(
-                f"the cross_entropy loss needs one output a class on the last axis, at least two, but the outputs "
-                f"have shape {tuple(outputs.shape)}"
+                f"The cross_entropy loss needs one output a class on the last axis, at least two, but the outputs "
+                f"have shape {tuple(outputs.shape)}."
             )
         rows = super().prepare(outputs, targets)
         if targets.is_floating_point() and ((rows < 0).any() or ((rows.sum(-1) - 1).abs() > 1e-3).any()):
             raise InputError(
-                "target rows of the cross_entropy loss must be probabilities (not negative, with sum 1); give those "
-                "or class indices"
+                "Target rows of the cross_entropy loss must be probabilities (not negative, with sum 1); give those "
+                "or class indices."
             )
         return rows
 
@@ -160,7 +160,7 @@ class CallableLoss(Loss):
             return super().weight(targets)
         value = float(self._weight(targets))
         if not 0 <= value < math.inf:
-            raise InputError(f"loss_weight must give a number of at least 0, but it gives {value}")
+            raise InputError(f"loss_weight must give a number of at least 0, but it gives {value}.")
         return value
 
     def prepare(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -173,8 +173,8 @@ class CallableLoss(Loss):
         if not isinstance(value, Tensor) or not (value.numel() == 1 or value.shape == (len(outputs),)):
             found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
             raise InputError(
-                "a callable loss must return a scalar tensor for (outputs, targets), or one value per example, "
-                f"but it returns {found}"
+                "A callable loss must return a scalar tensor for (outputs, targets), or one value per example, "
+                f"but it returns {found}."
             )
         return targets
 
@@ -218,11 +218,11 @@ def resolve(
         InputError: ``weight`` is given with a named loss, or is not a function.
     """
     if weight is not None and (not callable(weight) or isinstance(loss, (Loss, str))):
-        raise InputError("loss_weight must be a function of the targets, and belongs to a callable loss")
+        raise InputError("loss_weight must be a function of the targets, and belongs to a callable loss.")
     if isinstance(loss, Loss):
         return loss
     if callable(loss):
         return CallableLoss(loss, weight)
     if not isinstance(loss, str) or loss not in _LOSSES:
-        raise UnknownNameError(f"unknown loss {loss!r}; choose one of {', '.join(available())} or a callable")
+        raise UnknownNameError(f"Unknown loss {loss!r}; choose one of {', '.join(available())} or a callable.")
     return _LOSSES[loss]()

@@ -47,7 +47,7 @@ class _Inside(nn.Module):
             return value
         extra = self.penalty(weights)
         if not isinstance(extra, Tensor) or extra.numel() != 1:
-            raise InputError(f"the penalty must return a scalar tensor, but it returns {extra!r:.60}")
+            raise InputError(f"The penalty must return a scalar tensor, but it returns {extra!r:.60}.")
         return value + extra.reshape(())
 
 
@@ -128,15 +128,15 @@ class Objective:
             self._run(w, inputs, None)
         if w._version:
             raise InputError(
-                "the module changes its own weights in the forward pass, so its loss is not a function of the weights "
-                "that it is given; take that out of its forward"
+                "The module changes its own weights in the forward pass, so its loss is not a function of the weights "
+                "that it is given; take that out of its forward."
             )
 
     @contextmanager
     def _as_found(self) -> Iterator[None]:
         """Context with the layers' original modes, and with the same attention kernels with and without a graph."""
         if [id(layer) for layer in self._inside.modules()] != self._layers:
-            raise InputError("layers of the module were exchanged since the problem was made; make a new problem")
+            raise InputError("Layers of the module were exchanged since the problem was made; make a new problem.")
         changed = [layer for layer, training in self._modes if layer.training is not training]
         fast = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)
@@ -186,7 +186,7 @@ def selected(result: Any, output: Output | None) -> Tensor:
     if output is None:
         if isinstance(result, Tensor):
             return result
-        raise InputError(f"the module returns {_described(result)}, not a tensor; {_advice(result)}")
+        raise InputError(f"The module returns {_described(result)}, not a tensor; {_advice(result)}.")
     try:
         if callable(output):
             found = output(result)
@@ -196,10 +196,10 @@ def selected(result: Any, output: Output | None) -> Tensor:
             found = result[output]
     except (AttributeError, IndexError, KeyError, TypeError) as failure:
         raise InputError(
-            f"output={output!r} is not part of what the module returns, which is {_described(result)}"
+            f"output={output!r} is not part of what the module returns, which is {_described(result)}."
         ) from failure
     if not isinstance(found, Tensor):
-        raise InputError(f"output={output!r} selects {_described(found)} of the module's result, not a tensor")
+        raise InputError(f"output={output!r} selects {_described(found)} of the module's result, not a tensor.")
     return found
 
 

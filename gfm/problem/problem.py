@@ -118,13 +118,13 @@ class Problem:
         supported.check_module(module)
         supported.check_data(inputs, targets, self.dtype, self.device)
         if penalty is not None and not callable(penalty):
-            raise InputError(f"penalty must be a function of the parameters by name, but it is {penalty!r}")
+            raise InputError(f"penalty must be a function of the parameters by name, but it is {penalty!r}.")
         weight_decay = number("weight_decay", weight_decay, lambda c: 0 <= c < inf, "a number of at least 0")
         self.n = inputs.shape[0]
         self.batch_size = self.n if batch_size is None else min(whole("batch_size", batch_size, 1), self.n)
         self.w0 = self.flat.flatten(module)
         if not torch.isfinite(self.w0).all():
-            raise InputError("the module's weights contain NaN or infinity; initialise it again")
+            raise InputError("The module's weights contain NaN or infinity; initialise it again.")
         self.row_loss = losses.resolve(loss, loss_weight)
         self.objective = Objective(module, self.flat, self.row_loss, penalty, weight_decay, output)
         self.inputs = ordinary(inputs)
@@ -150,7 +150,7 @@ class Problem:
     def outputs(self, w: Tensor, inputs: Tensor | None = None) -> Tensor:
         """The network's outputs ``(n, ...)`` at weights ``w`` (p,) on ``inputs`` (default: the data)."""
         self.check(w)
-        with supported.explained("the module cannot take these inputs"):
+        with supported.explained("The module cannot take these inputs"):
             return self.objective.outputs(w, self.inputs if inputs is None else inputs)
 
     def pieces(self, examples: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, float]]:
@@ -164,7 +164,7 @@ class Problem:
             InputError: The data were changed in place since the problem was made.
         """
         if (self.inputs._version, self.targets._version) != self._versions:
-            raise InputError("the data were changed in place since the problem was made; make a new problem")
+            raise InputError("The data were changed in place since the problem was made; make a new problem.")
         inputs = self.inputs if examples is None else self.inputs[examples]
         targets = self.targets if examples is None else self.targets[examples]
         if len(inputs) <= self.batch_size:
@@ -212,7 +212,7 @@ class Problem:
             isinstance(examples, Tensor) and examples.ndim == 1 and len(examples) and examples.dtype == torch.long
             and -self.n <= int(examples.min()) and int(examples.max()) < self.n
         ):
-            raise InputError(f"examples must be a tensor of whole numbers (torch.long) below {self.n}, at least one")
+            raise InputError(f"examples must be a tensor of whole numbers (torch.long) below {self.n}, at least one.")
         self.costs.gradients += 1 if examples is None else len(examples) / self.n
         value, slope = self._sums(w, examples=examples)
         assert slope is not None
@@ -243,11 +243,11 @@ class Problem:
             InputError: ``w`` or V is not a tensor, or has another shape or dtype.
         """
         if not isinstance(V, Tensor) or V.ndim != 2:
-            self.check(V, "the direction")
+            self.check(V, "The direction")
         elif V.shape[0] != self.p or V.dtype != self.dtype:
             raise InputError(
-                f"directions must have shape ({self.p}, k) and dtype {self.dtype}, "
-                f"but they have shape {tuple(V.shape)} and dtype {V.dtype}"
+                f"Directions must have shape ({self.p}, k) and dtype {self.dtype}, "
+                f"but they have shape {tuple(V.shape)} and dtype {V.dtype}."
             )
         rows = V[None] if V.ndim == 1 else V.T
         product = self.at(w, rows.shape[0]).hvp(rows)
@@ -274,29 +274,29 @@ class Problem:
             InputError: k is not in 1..p.
             NumericalError: Weights or products are not finite, or the solver does not converge.
         """
-        k = whole("the number of eigenpairs", k, 1)
+        k = whole("The number of eigenpairs", k, 1)
         self.check(w)
         if not torch.isfinite(w).all():
-            raise NumericalError("the weights contain NaN or infinity, so the Hessian has no eigenpairs there")
+            raise NumericalError("The weights contain NaN or infinity, so the Hessian has no eigenpairs there.")
         try:
             pairs = deflation.largest(self.at(w).hvp, self.p, k, like=self.w0, tolerance=tolerance)
         except torch.linalg.LinAlgError as failure:
-            raise NumericalError("the Hessian has no finite eigenpairs here; the weights have diverged") from failure
+            raise NumericalError("The Hessian has no finite eigenpairs here; the weights have diverged.") from failure
         found = (pairs.values, pairs.vectors.T)
         return (*found, pairs.residuals) if return_residuals else found
 
-    def check(self, w: Tensor, name: str = "the weight vector") -> None:
+    def check(self, w: Tensor, name: str = "The weight vector") -> None:
         """Check that a vector, called ``name`` in messages, has shape (p,) and the problem's dtype and device.
 
         Raises:
             InputError: It is not a tensor, or has another shape or dtype.
         """
         if not isinstance(w, Tensor):
-            raise InputError(f"{name} must be a torch tensor, but it is a {type(w).__name__}")
+            raise InputError(f"{name} must be a torch tensor, but it is a {type(w).__name__}.")
         if w.device != self.device or w.layout != torch.strided:
-            raise InputError(f"{name} is {w.layout} on {w.device}, but the module is dense and on {self.device}")
+            raise InputError(f"{name} is {w.layout} on {w.device}, but the module is dense and on {self.device}.")
         if w.shape != (self.p,) or w.dtype != self.dtype:
             raise InputError(
                 f"{name} must have shape ({self.p},) and dtype {self.dtype}, "
-                f"but it has shape {tuple(w.shape)} and dtype {w.dtype}"
+                f"but it has shape {tuple(w.shape)} and dtype {w.dtype}."
             )

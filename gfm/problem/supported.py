@@ -15,7 +15,7 @@ from torch.nn.utils import parametrizations
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from gfm.errors import GfmError, InputError
+from gfm.errors import GfmError, InputError, said
 from gfm.nets.norms import is_fused
 from gfm.problem.losses import CallableLoss
 from gfm.problem.objective import Objective
@@ -48,13 +48,13 @@ def unwrapped(module: nn.Module) -> nn.Module:
         where = f"{path} ({type(part).__name__})" if path else type(part).__name__
         if isinstance(part, torch.jit.ScriptModule):
             raise InputError(
-                f"{where} is compiled to TorchScript, so other weights cannot be put in; give the module itself"
+                f"{where} is compiled to TorchScript, so other weights cannot be put in; give the module itself."
             )
         if type(part).__name__ in ("FullyShardedDataParallel", "DataParallel", "DistributedDataParallel"):
-            raise InputError(f"{where} inside the module spreads it over processes; give the plain module")
+            raise InputError(f"{where} inside the module spreads it over processes; give the plain module.")
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         if tensor.is_meta:
-            raise InputError(f"{name} is on the meta device, so it has no values; load the module's weights first")
+            raise InputError(f"{name} is on the meta device, so it has no values; load the module's weights first.")
     return module
 
 
@@ -96,14 +96,14 @@ def _hooked(layer: nn.Module, kind: type) -> bool:
 
 #: Tests for layers that no problem can contain, each with its error message.
 _UNFIT: dict[Callable[[nn.Module], bool], str] = {
-    _changes: "the module is in train mode and holds dropout, batch norm or the like ({}), so its loss is not a fixed "
-              "function of the weights; call module.eval() first",
-    _renormalises: "the module holds embeddings with max_norm ({}), which change their own weights in every forward "
-                   "pass, so its loss is not a function of the weights that it is given; take max_norm out",
-    _weight_norm: "the module's weights pass through weight_norm ({}), whose second derivatives are wrong in torch; "
-                  "remove it (remove_parametrizations or remove_weight_norm) or write g v / |v| out",
-    is_fused: "the module holds fused norms ({}), whose third derivatives are wrong in torch; replace them with those "
-              "of gfm.nets.norms, which are written out (with the unbiased variance, so the outputs differ a little)",
+    _changes: "The module is in train mode and holds dropout, batch norm or the like ({}), so its loss is not a fixed "
+              "function of the weights; call module.eval() first.",
+    _renormalises: "The module holds embeddings with max_norm ({}), which change their own weights in every forward "
+                   "pass, so its loss is not a function of the weights that it is given; take max_norm out.",
+    _weight_norm: "The module's weights pass through weight_norm ({}), whose second derivatives are wrong in torch; "
+                  "remove it (remove_parametrizations or remove_weight_norm) or write g v / |v| out.",
+    is_fused: "The module holds fused norms ({}), whose third derivatives are wrong in torch; replace them with those "
+              "of gfm.nets.norms, which are written out (with the unbiased variance, so the outputs differ a little).",
 }
 
 
@@ -130,20 +130,20 @@ def check_data(inputs: Tensor, targets: Tensor, dtype: torch.dtype, device: torc
     """
     for name, tensor in (("inputs", inputs), ("targets", targets)):
         if not isinstance(tensor, Tensor):
-            raise InputError(f"{name} must be a torch tensor, but they are a {type(tensor).__name__}")
+            raise InputError(f"{name} must be a torch tensor, but they are a {type(tensor).__name__}.")
         if tensor.layout != torch.strided or tensor.is_quantized:
-            raise InputError(f"{name} must be an ordinary dense tensor, but they are {tensor.layout}, {tensor.dtype}")
+            raise InputError(f"{name} must be an ordinary dense tensor, but they are {tensor.layout}, {tensor.dtype}.")
         if tensor.numel() == 0 or tensor.ndim == 0:
-            raise InputError(f"{name} are empty; at least one example is needed")
+            raise InputError(f"{name} are empty; at least one example is needed.")
         if tensor.device != device:
-            raise InputError(f"{name} are on {tensor.device} but the module is on {device}; move one of them")
+            raise InputError(f"{name} are on {tensor.device} but the module is on {device}; move one of them.")
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise InputError(f"{name} contain NaN or infinity; remove those examples")
+            raise InputError(f"{name} contain NaN or infinity; remove those examples.")
     if inputs.shape[0] != targets.shape[0]:
-        raise InputError(f"there are {inputs.shape[0]} inputs but {targets.shape[0]} targets")
+        raise InputError(f"There are {inputs.shape[0]} inputs but {targets.shape[0]} targets.")
     if inputs.is_floating_point() and inputs.dtype != dtype:
         raise InputError(
-            f"the inputs have dtype {inputs.dtype} but the module computes in {dtype}; convert one of them"
+            f"The inputs have dtype {inputs.dtype} but the module computes in {dtype}; convert one of them."
         )
 
 
@@ -164,7 +164,7 @@ def prepared_targets(
         InputError: The module cannot take the inputs, does not return one row of outputs per example, or returns
             different outputs at each call; or the loss cannot take the targets.
     """
-    with explained(f"the module cannot take inputs of shape {tuple(inputs.shape)}"):
+    with explained(f"The module cannot take inputs of shape {tuple(inputs.shape)}"):
         with seeding(None, inputs.device):
             # With a graph, like all later passes: if a module keeps a tensor of this pass, their graphs contain it.
             try:
@@ -177,17 +177,17 @@ def prepared_targets(
                     objective.outputs(w, part)
     if outputs.shape[:1] != inputs[:few].shape[:1]:
         raise InputError(
-            "the module must return one row of outputs per example, but for inputs of shape "
-            f"{tuple(inputs[:few].shape)} its outputs have shape {tuple(outputs.shape)}"
+            "The module must return one row of outputs per example, but for inputs of shape "
+            f"{tuple(inputs[:few].shape)} its outputs have shape {tuple(outputs.shape)}."
         )
     if not torch.allclose(outputs, again, rtol=1e-3, atol=1e-6, equal_nan=True):
         raise InputError(
-            f"the module gives other outputs each time it sees the same inputs (they differ by up to "
+            f"The module gives other outputs each time it sees the same inputs (they differ by up to "
             f"{float((outputs - again).abs().max()):.2g}), so its loss is not a fixed function of the weights; call "
-            "module.eval() first or take the randomness out"
+            "module.eval() first or take the randomness out."
         )
     loss = objective.loss
-    with explained("the loss cannot be computed on these targets"):
+    with explained("The loss cannot be computed on these targets"):
         if isinstance(loss, CallableLoss):
             loss.prepare(outputs, targets[:few])
             return targets
@@ -207,7 +207,7 @@ def check_pieces(problem: Problem) -> None:
     order = torch.randperm(problem.n, generator=draw).to(problem.device)
     other_size = 2 if problem.batch_size == 1 else problem.batch_size - max(1, problem.batch_size // 3)
     w = (problem.w0 + 0.1 * problem.w0.square().mean().sqrt() * torch.randn(problem.p, generator=draw).to(problem.w0))
-    with explained("the loss of a piece cannot be computed"), seeding(None, problem.device):
+    with explained("The loss of a piece cannot be computed"), seeding(None, problem.device):
         one, other = (
             _in_pieces(problem, w, examples, size)
             for examples, size in ((torch.arange(problem.n).to(order), problem.batch_size), (order, other_size))
@@ -215,9 +215,9 @@ def check_pieces(problem: Problem) -> None:
     tolerance = 1e-9 if problem.dtype == torch.float64 else 1e-4
     if not abs(one - other) <= tolerance * max(abs(one), abs(other)):
         raise InputError(
-            f"with batch_size={problem.batch_size} the loss is {one:.6g}, and {other:.6g} if the same examples are "
+            f"With batch_size={problem.batch_size} the loss is {one:.6g}, and {other:.6g} if the same examples are "
             f"divided otherwise, so it is no mean over examples that can be taken in pieces; give loss_weight=, a loss "
-            "of each example, or no batch_size"
+            "of each example, or no batch_size."
         )
 
 
@@ -245,6 +245,6 @@ def explained(what: str) -> Iterator[None]:
     except GfmError:
         raise
     except Exception as failure:
-        lines = str(failure).strip().splitlines() or [type(failure).__name__]
+
         kind = "KeyError: " if isinstance(failure, KeyError) else ""  # its message contains only the key
-        raise InputError(f"{what}: {kind}{lines[0].rstrip('.')}") from failure
+        raise InputError(f"{what}: {kind}{said(failure)}.") from failure

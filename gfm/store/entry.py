@@ -45,20 +45,20 @@ def read_entry(entry: Path, name: str, key: str) -> Result:
         payload = json.loads((entry / "result.json").read_text(encoding="utf-8"))
         packed = (entry / "arrays.npz").read_bytes()
     except (OSError, ValueError, RecursionError) as error:
-        raise UnreadableFileError(f"{entry.name}: a file is missing or not JSON") from error
+        raise UnreadableFileError(f"{entry.name}: a file is missing or not JSON.") from error
     if not isinstance(payload, dict) or payload.get("schema") != _SCHEMA:
-        raise UnreadableFileError(f"{entry.name}: result.json is not a {_SCHEMA} file")
+        raise UnreadableFileError(f"{entry.name}: result.json is not a {_SCHEMA} file.")
     checksum = payload.pop("checksum", None)
     if checksum != sha(canonical(payload)):
-        raise UnreadableFileError(f"{entry.name}: result.json does not match its checksum")
+        raise UnreadableFileError(f"{entry.name}: result.json does not match its checksum.")
     info, provenance = payload.get("info"), payload.get("provenance")
     if not (isinstance(info, dict) and isinstance(provenance, dict)):
-        raise UnreadableFileError(f"{entry.name}: result.json lacks info or provenance")
+        raise UnreadableFileError(f"{entry.name}: result.json lacks info or provenance.")
     if (payload.get("experiment"), payload.get("key")) != (name, key):
-        raise UnreadableFileError(f"{entry.name}: it belongs to another experiment or key")
+        raise UnreadableFileError(f"{entry.name}: it belongs to another experiment or key.")
     if payload.get("arrays_sha256") != sha(packed):
-        raise UnreadableFileError(f"{entry.name}: arrays.npz does not match its checksum")
-    with understood(lambda why: f"{entry.name}: arrays.npz is not an archive of arrays ({why})"):
+        raise UnreadableFileError(f"{entry.name}: arrays.npz does not match its checksum.")
+    with understood(lambda why: f"{entry.name}: arrays.npz is not an archive of arrays ({why})."):
         check_archive(io.BytesIO(packed))
         with np.load(io.BytesIO(packed), allow_pickle=False) as file:
             arrays = {item: file[item] for item in file.files}

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gfm.checks import instance, named_folder, place
-from gfm.errors import InputError, NotStoredError, UnreadableFileError
+from gfm.errors import InputError, NotStoredError, UnreadableFileError, said
 from gfm.files import locked, replacing, sha
 from gfm.store import provenance as origin
 from gfm.store import source
@@ -81,7 +81,7 @@ class Store:
             try:
                 return self.load(name, key), "stored result, same parameters, data and source"
             except UnreadableFileError as error:
-                why = f"the stored result cannot be trusted ({error})"
+                why = f"the stored result cannot be trusted ({said(error)})"
         identity = key.partition("-")[0]
         for folder in self.committed:
             for entry in sorted((Path(folder) / name).glob(f"{identity}-*")):
@@ -89,7 +89,7 @@ class Store:
                     note = "committed result" + ("" if entry.name == key else " from an earlier source")
                     return read_entry(entry, name, entry.name), note
                 except UnreadableFileError as error:
-                    why = f"the committed result cannot be trusted ({error})"
+                    why = f"the committed result cannot be trusted ({said(error)})"
         parent = self.entry(name, key).parent
         if why == "no stored result" and any(parent.glob(f"{identity}-*")):
             why = "the source of the stored result has changed"
@@ -146,7 +146,8 @@ def obtain(experiment: Experiment, store: Store | Path | str | None = None,
     except OSError as error:  # the key includes the data's fingerprint
         if not only_stored:
             raise
-        raise NotStoredError(f"{experiment.name} cannot be looked up, since its data are not here ({error})") from error
+        why = f"its data are not here ({said(error)})"
+        raise NotStoredError(f"{experiment.name} cannot be looked up, since {why}.") from error
     found, why = store.find(name, key)
     reused = True
     if found is None and only_stored:

@@ -49,9 +49,9 @@ class Layout:
             instance(name, getattr(self, name), (tuple, list), "a tuple with one entry per tensor")
         instance("tied", self.tied, Mapping, "a mapping of names to names")
         for name in (*self.names, *self.tied, *self.tied.values()):
-            instance("each of names", name, str, "text")
+            instance("Each of names", name, str, "text")
         object.__setattr__(self, "names", tuple(self.names))
-        object.__setattr__(self, "shapes", tuple(counts("each of shapes", shape, 0, math.inf) for shape in self.shapes))
+        object.__setattr__(self, "shapes", tuple(counts("Each of shapes", shape, 0, math.inf) for shape in self.shapes))
         object.__setattr__(self, "tied", dict(self.tied))
         known = [*self.names, *self.tied]
         if len(self.names) != len(self.shapes) or len(set(known)) != len(known):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from gfm.errors import InputError
+from gfm.errors import InputError, said
 
 __all__ = ["rates_of"]
 
@@ -56,8 +56,7 @@ def rates_of(
     except InputError:
         raise
     except Exception as error:  # from the caller's function, or from a scheduler made for fewer steps
-        what = str(error).strip().partition("\n")[0]
-        raise InputError(f"The schedule fails within {steps} steps: {what}") from error
+        raise InputError(f"The schedule fails within {steps} steps: {said(error)}.") from error
     for step, rate in enumerate(rates):
         if not 0 <= rate < math.inf:
             raise InputError(f"The schedule's learning rate at step {step} is {rate}; it must be at least 0.")

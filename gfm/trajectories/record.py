@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from gfm.autograd import with_gradients
 from gfm.checks import MOST, MOST_SEED, counts, flag, function, instance, known, number, whole, writable
-from gfm.errors import InputError, NumericalError
+from gfm.errors import InputError, NumericalError, said
 from gfm.randomness import seeding
 from gfm.trajectories import resume
 from gfm.trajectories.arrays import as_array
@@ -180,8 +180,7 @@ def record(
                 value, buffers = losses(leaves, buffers, x, y)
             total = value.sum()
         except (RuntimeError, ValueError) as error:  # from torch: vmap cannot do it, or shapes do not fit
-            what = str(error).strip().partition("\n")[0]
-            raise InputError(f"Module and loss cannot be evaluated for all runs side by side: {what}") from error
+            raise InputError(f"Module and loss cannot be evaluated for runs side by side: {said(error)}.") from error
         if not torch.isfinite(total):
             raise NumericalError(f"Training diverged at step {step}; lower lr={lr}.")
         total.backward()
@@ -269,12 +268,12 @@ def _options(optimizer: str, lr: float, options: dict[str, Any]) -> dict[str, An
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             number(name, value, math.isfinite, "a finite number")
         if isinstance(value, bool) and not isinstance(usual[name].default, (bool, type(None))):
-            raise InputError(f"{name} must be a number, but it is {value!r}")
+            raise InputError(f"{name} must be a number, but it is {value!r}.")
     chosen = {**defaults, **options}
     try:
         cls([torch.zeros(1)], lr=lr, **chosen)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{optimizer} cannot be made with {chosen}: {error}") from error
+        raise InputError(f"{optimizer} cannot be made with {chosen}: {said(error)}.") from error
     return chosen
 
 

@@ -43,8 +43,8 @@ def keep(register: Register, name: str, profile: str) -> Kept:
     notebook = Notebook(register.root, name)
     run = executed(register.root, profile, notebook.name)
     if not run.is_file():
-        raise UnreadableFileError(f"{notebook.name} has not been run under {profile}: "
-                                  f"gfm run {notebook.stem} --profile {profile}")
+        raise UnreadableFileError(f"{notebook.name} has not been run under {profile}; run it with "
+                                  f"`gfm run {notebook.stem} --profile {profile}`.")
     if wrong := records.damage(run):
         raise UnreadableFileError(f"The run of {notebook.name} under {profile} is not whole ({wrong}); run it again.")
     build, target = build_folder(register.root) / profile, register.root / "book" / "results" / profile

@@ -67,7 +67,8 @@ def with_parameters(source: Path, target: Path, parameters: dict[str, Any]) -> N
             )
             break
         except papermill.PapermillExecutionError as error:
-            raise NotebookFailed(f"{source.name}, cell {error.cell_index}: {error.ename}: {error.evalue}") from error
+            what = f"{error.ename}: {error.evalue}".strip(": .\n")
+            raise NotebookFailed(f"{source.name}, cell {error.cell_index}: {what}.") from error
         except RuntimeError as failure:
             if not left or "before replying" not in str(failure):
                 raise

@@ -54,7 +54,7 @@ def benchmarks_page(root: Path) -> str:
                          f"{record['when']}.*")
         except (ValueError, KeyError, TypeError) as failure:
             raise UnreadableFileError(
-                f"{file} is not a stored measurement; run its benchmark with --keep again"
+                f"{file} is not a stored measurement; run its benchmark with --keep again."
             ) from failure
     return "\n\n".join(parts) + "\n"
 
@@ -73,7 +73,7 @@ def cluster_table(root: Path) -> str:
         rows = [[what, f"{e['seconds']} s", e["slurm"], e["snakemake"], e["on"], e["when"][:10]]
                 for what, e in seen.items()]
     except (ValueError, KeyError, TypeError, AttributeError) as failure:
-        raise UnreadableFileError(f"{file} is not a record of make test-cluster; run it again") from failure
+        raise UnreadableFileError(f"{file} is not a record of make test-cluster; run it again.") from failure
     return markdown_table(["tried", "took", "Slurm", "Snakemake", "on", "when"], rows)
 
 

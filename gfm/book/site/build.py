@@ -234,7 +234,7 @@ def _sphinx(source: Path, folder: Path) -> None:
     config = [sys.executable, "-c", start, "config", "sphinx", "."]
     made = subprocess.run(config, cwd=source, capture_output=True, text=True)
     if made.returncode:
-        raise GfmError(f"The book's configuration cannot be read:\n{_tail(made)}")
+        raise GfmError(f"The book's configuration cannot be read:\n{_tail(made).rstrip('.')}.")
     command = [sys.executable, "-m", "sphinx", "-b", "html", "-W", "-n", "--keep-going", "-q",
                "-d", str(folder / "doctrees"), ".", str(folder / "html")]
     shutil.rmtree(folder / "html", ignore_errors=True)
@@ -242,7 +242,7 @@ def _sphinx(source: Path, folder: Path) -> None:
     built = subprocess.run(command, cwd=source, capture_output=True, text=True)
     (folder / "sphinx.log").write_text(built.stdout + built.stderr, encoding="utf-8")
     if built.returncode:
-        raise GfmError(f"The pages cannot be built:\n{_tail(built)}")
+        raise GfmError(f"The pages cannot be built:\n{_tail(built).rstrip('.')}.")
 
 
 def _tail(run: subprocess.CompletedProcess[str]) -> str:

@@ -69,4 +69,5 @@ def _print(program: str, page: Path, file: Path) -> None:
                    f"--print-to-pdf={file}", page.resolve().as_uri()]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     if done.returncode or not file.is_file() or not file.read_bytes().startswith(b"%PDF-"):
-        raise GfmError(f"{page.name} could not be printed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+        told = (done.stderr.strip().splitlines() or ["no message"])[-1].rstrip(".")
+        raise GfmError(f"{page.name} could not be printed: {told}.")

@@ -36,7 +36,7 @@ def publish(root: Path, site: Path, target: Path) -> list[str]:
         InputError: There are no pages, faults were found in them, ``target`` holds something that was not published
             by this function, or it lies inside the built pages.
     """
-    html, target = site / "html", place("the folder", target).resolve()
+    html, target = site / "html", place("The folder", target).resolve()
     if not (html / "index.html").is_file() or not (site / "built.sha256").is_file():
         raise InputError("There are no pages without faults to be published: run `gfm build` first.")
     if target == site.resolve() or site.resolve() in target.parents:

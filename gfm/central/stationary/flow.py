@@ -73,7 +73,7 @@ def stationary_flow(
     curvature_penalty = flag("curvature_penalty", curvature_penalty)
     problem.check(w)
     if not torch.isfinite(w).all():
-        raise InputError("the weights at the start contain NaN or infinity")
+        raise InputError("The weights at the start contain NaN or infinity.")
     loss, nu_sum, weights, gap = [], [], [], 0.0
     found: Stationary | None = None
     for t in range(steps + 1):

@@ -120,7 +120,7 @@ def follow(
         least = min(primal, dual)
         centring = 0.15 if least > 0.8 else 0.4 if least > 0.4 else 0.8
     raise NumericalError(
-        f"the stationary preconditioner was not found to a relative gap of {tolerance:g}; is the Hessian sane?"
+        f"The stationary preconditioner was not found to a relative gap of {tolerance:g}; is the Hessian sane?"
     )
 
 
@@ -144,5 +144,5 @@ def _inverse(matrix: np.ndarray) -> np.ndarray:
     if info == 0:
         lower, info = linalg.lapack.dpotri(lower, lower=1)
     if info != 0:
-        raise NumericalError("2P - H lost its definiteness; the Hessian may hold entries that are not sane")
+        raise NumericalError("2P - H lost its definiteness; the Hessian may hold entries that are not sane.")
     return np.tril(lower) + np.tril(lower, -1).T

@@ -85,9 +85,9 @@ def stationary(
     tolerance = number("tolerance", tolerance, lambda x: 0 < x < 1, "a number in (0, 1)")
     H, gradient = _array("H", H), _array("gradient", gradient)
     if H.ndim != 2 or H.shape[0] != H.shape[1] or gradient.shape != (len(H),):
-        raise InputError(f"a Hessian of shape {H.shape} and a gradient of shape {gradient.shape} do not fit")
+        raise InputError(f"A Hessian of shape {H.shape} and a gradient of shape {gradient.shape} do not fit.")
     if not (np.isfinite(H).all() and np.isfinite(gradient).all()):
-        raise InputError("the Hessian or the gradient holds entries that are not finite")
+        raise InputError("The Hessian or the gradient holds entries that are not finite.")
     return _solve((H + H.T) / 2, gradient / lr, lr, start, tolerance)
 
 
@@ -110,7 +110,7 @@ def _array(name: str, value: object) -> np.ndarray:
     try:
         return np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as failure:
-        raise InputError(f"{name} must be an array of numbers ({failure})") from failure
+        raise InputError(f"{name} must be an array of numbers ({failure}).") from failure
 
 
 def optimisation_speed(P: np.ndarray | float, gradient: np.ndarray) -> float:
@@ -124,7 +124,7 @@ def _solve(H: np.ndarray, ratio: np.ndarray, lr: float, start: Stationary | None
     """Solve for the weights that matter, with H scaled to a largest absolute eigenvalue of 2; ``ratio``: g / lr."""
     alive = (np.abs(H).max(axis=1) > 0) | (ratio != 0)
     if not alive.any():
-        raise InputError("the loss depends on no weight here, so there is nothing to precondition")
+        raise InputError("The loss depends on no weight here, so there is nothing to precondition.")
     H, ratio = H[np.ix_(alive, alive)], np.abs(ratio[alive])
     m = len(H)
     values, vectors = linalg.eigh(H)

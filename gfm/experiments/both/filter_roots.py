@@ -50,7 +50,7 @@ def first_unstable(n: Coefficients, d: Coefficients, decay: float = 0.0, ratio: 
     while not (found := outside(low * chunk)).any() and low < 1e8 * start:
         low *= chunk[-1]
     if not found.any() or low == start and found[0]:
-        raise InputError(f"stability is not lost between the levels {start:.3g} and {low:.3g}")
+        raise InputError(f"Stability is not lost between the levels {start:.3g} and {low:.3g}.")
     high = low * chunk[found.argmax()]
     low = high / ratio
     for _ in range(50):

@@ -172,9 +172,9 @@ class FilterRuns(Experiment):
             whole(name, getattr(self, name), 1)
         number("share", self.share, lambda x: 0 < x < math.inf, "positive and finite")
         if self.problem not in PROBLEMS:
-            raise InputError(f"problem must be one of {', '.join(PROBLEMS)}, not {self.problem}")
+            raise InputError(f"problem must be one of {', '.join(PROBLEMS)}, not {self.problem}.")
         if unknown := set(self.filters) - set(FILTERS):
-            raise InputError(f"filters must be some of {', '.join(FILTERS)}, not {', '.join(sorted(unknown))}")
+            raise InputError(f"filters must be some of {', '.join(FILTERS)}, not {', '.join(sorted(unknown))}.")
 
     def compute(self, context: Context) -> Result:
         """Run all filters, decays and starts in one loop."""
@@ -233,9 +233,9 @@ class SmallDisturbances(Experiment):
         for name in ("rate", "length"):
             number(name, getattr(self, name), lambda x: 0 < x < math.inf, "positive and finite")
         if not self.filters or any(name not in FILTERS or math.isinf(excess_of(name)) for name in self.filters):
-            raise InputError("filters must be names of filters whose excess is finite")
+            raise InputError("filters must be names of filters whose excess is finite.")
         if not (len(self.shares) > 1 and self.shares[0] > 0 and (np.diff(self.shares) > 0).all()):
-            raise InputError("shares must be at least two positive numbers that rise")
+            raise InputError("shares must be at least two positive numbers that rise.")
 
     def compute(self, context: Context) -> Result:
         """Run all in one loop, in S(y) x^2 / 2 + c (y - y*)^2 / 2 with S = exp(y) and the edge at y = 0."""

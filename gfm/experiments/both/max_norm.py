@@ -41,7 +41,7 @@ def max_norm_sharpness(H: np.ndarray) -> float:
         6.0
     """
     if len(H) > MOST:
-        raise InputError(f"all vectors of signs are tried for at most {MOST} weights, not for {len(H)}")
+        raise InputError(f"All vectors of signs are tried for at most {MOST} weights, not for {len(H)}.")
     signs = _signs(len(H))
     return float(((signs @ H) * signs).sum(1).max())
 
@@ -88,7 +88,7 @@ class MaxNormDescent(Experiment):
         for name, least in (("steps", 1), ("every", 2), ("runs", 1), ("hidden", 1)):
             whole(name, getattr(self, name), least)
         if 4 * self.hidden > MOST:
-            raise InputError(f"hidden must be at most {MOST // 4}: all vectors of signs are tried")
+            raise InputError(f"hidden must be at most {MOST // 4}: all vectors of signs are tried.")
 
     def problem(self) -> Problem:
         """The training problem; the runs start from weights of their own."""

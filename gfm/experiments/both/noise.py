@@ -34,9 +34,9 @@ def _checked(run: NoisyValley | NoisyPath) -> None:
     for name in ("seeds", "steps"):
         whole(name, getattr(run, name), 1)
     if not run.gaps or not all(0 < gap < 1 / run.lr for gap in run.gaps):
-        raise InputError("gaps must be positive, and below 1 / lr: more noise than that leaves no place to rest")
+        raise InputError("gaps must be positive, and below 1 / lr: more noise than that leaves no place to rest.")
     if not 0 < run.start < 2 / run.lr:
-        raise InputError("start must be a sharpness below 2 / lr")
+        raise InputError("start must be a sharpness below 2 / lr.")
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class NoisyPath(Experiment):
         _checked(self)
         whole("every", self.every, 1)
         if self.steps % self.every:
-            raise InputError("steps must be a multiple of every")
+            raise InputError("steps must be a multiple of every.")
 
     def compute(self, context: Context) -> Result:
         """The runs of all levels, then the flows."""

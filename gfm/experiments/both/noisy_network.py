@@ -67,11 +67,11 @@ class NoisyNetwork(Experiment):
         for name, least in (("runs", 1), ("steps", 1), ("window", 10), ("hidden", 1)):
             whole(name, getattr(self, name), least)
         if not self.batches:
-            raise InputError("batches must hold at least one batch size")
+            raise InputError("batches must hold at least one batch size.")
         for batch in self.batches:
             whole("batches", batch, 1, EXAMPLES)
         if self.steps % (2 * self.window) or self.steps < 4 * self.window:
-            raise InputError("steps must be a multiple of two windows, with at least two windows in each half")
+            raise InputError("steps must be a multiple of two windows, with at least two windows in each half.")
 
     def losses(self) -> Callable[[Tensor], Tensor]:
         """The loss of each example (48,) as a function of weights (4 hidden,)."""

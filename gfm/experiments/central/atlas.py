@@ -57,12 +57,12 @@ def atlas(obtain: Obtain, cells: Mapping[str, Mapping[str, Any]], **common: Any)
     for net, own in cells.items():
         rates = own.get("lr")
         if not isinstance(rates, (list, tuple)) or not rates:
-            raise InputError(f"the atlas needs a list of learning rates for {net!r}: {{'lr': [0.1, 0.2], ...}}")
+            raise InputError(f"The atlas needs a list of learning rates for {net!r}: {{'lr': [0.1, 0.2], ...}}.")
         for lr in rates:
             with suppress(NotStoredError):
                 runs[net, float(lr)] = noted_run(obtain, **cell(net, **{**common, **own, "lr": float(lr)}))
     if not runs:
-        raise NotStoredError("none of these cells has been run; run one, or leave --stored away")
+        raise NotStoredError("None of these cells has been run; run one, or leave --stored away.")
     return runs
 
 

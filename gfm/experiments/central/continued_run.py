@@ -50,7 +50,7 @@ class ContinuedRun(FlowRun):
     def _start(self, problem: Problem) -> tuple[Optimizer, Tensor, dict[str, dict[str, float]]]:
         rule = self.rule()
         if not isinstance(rule, ScalarRMSProp):
-            raise InputError(f"only runs of scalar_rmsprop can be continued, but the optimizer is {self.optimizer!r}")
+            raise InputError(f"Only runs of scalar_rmsprop can be continued, but the optimizer is {self.optimizer!r}.")
         started = time.perf_counter()
         first = replace(rule, lr=self.start_lr, beta2=self.start_beta2)
         w, state = problem.w0, first.init(problem.w0)

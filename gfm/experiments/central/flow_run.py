@@ -17,7 +17,7 @@ from gfm import data as datasets
 from gfm.checks import known, whole
 from gfm.data import Dataset
 from gfm.device import chosen
-from gfm.errors import InputError, UnreadableFileError
+from gfm.errors import InputError, UnreadableFileError, said
 from gfm.optimizers import schedules
 from gfm.problem import Problem
 from gfm.store.experiment import Context, Experiment, Obtain, Result
@@ -103,7 +103,7 @@ class FlowRun(Experiment):
         own, flow = ({f.name for f in fields(kind)} - {"settings"} for kind in (cls, central.Settings))
         for name in parameters:
             if name not in own | flow:
-                raise InputError(f"a run has no parameter {name!r}; it has {', '.join(sorted(own | flow))}")
+                raise InputError(f"A run has no parameter {name!r}; it has {', '.join(sorted(own | flow))}.")
         parameters = {name: tuple(value) if isinstance(value, list) else value for name, value in parameters.items()}
         settings = central.Settings(**{name: parameters.pop(name) for name in flow & parameters.keys()})
         return cls(**parameters, settings=settings)
@@ -129,7 +129,7 @@ class FlowRun(Experiment):
             options["length"] = self.length
         taken = inspect.signature(datasets.available().get(self.data, datasets.load)).parameters
         if self.noise and "noise" not in taken:
-            raise InputError(f"the data set {self.data!r} has no noise among its labels; leave noise at 0")
+            raise InputError(f"The data set {self.data!r} has no noise among its labels; leave noise at 0.")
         return datasets.load(self.data, **{k: v for k, v in options.items() if k in taken})
 
     @property
@@ -184,7 +184,7 @@ class FlowRun(Experiment):
         except UnreadableFileError as failure:
             if file is None or not file.exists():
                 raise
-            warnings.warn(f"{failure} (it is removed here, and the run starts anew)", stacklevel=2)
+            warnings.warn(f"{said(failure)} (it is removed here, and the run starts anew)", stacklevel=2)
             file.unlink()
             found = run()
         found.costs |= spent
@@ -205,7 +205,7 @@ class FlowRun(Experiment):
             return {}
         test = self.dataset.test_inputs
         if test is None:
-            raise InputError(f"outputs needs test inputs, but the data set {self.data!r} has none")
+            raise InputError(f"outputs needs test inputs, but the data set {self.data!r} has none.")
         return {"outputs": partial(problem.outputs, inputs=test[: self.outputs].to(problem.device))}
 
 

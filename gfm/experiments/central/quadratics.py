@@ -25,7 +25,7 @@ class _Root(nn.Module):
         super().__init__()
         values, vectors = torch.linalg.eigh(H)
         if values[0] < 0:
-            raise InputError("the quadratic needs a positive semidefinite matrix")
+            raise InputError("The quadratic needs a positive semidefinite matrix.")
         self.w = nn.Parameter(w0.clone())
         self.register_buffer("R", values.sqrt()[:, None] * vectors.T)
 
@@ -58,7 +58,7 @@ def quadratic(H: Sequence[Sequence[float]], w0: Sequence[float]) -> Problem:
     matrix = torch.as_tensor(H, dtype=torch.float64)
     start = torch.as_tensor(w0, dtype=torch.float64)
     if matrix.shape != (len(start), len(start)) or not torch.allclose(matrix, matrix.T):
-        raise InputError(f"H must be symmetric with a row for each of {len(start)} weights")
+        raise InputError(f"H must be symmetric with a row for each of {len(start)} weights.")
     one = torch.ones(1, 1, dtype=torch.float64)
     return Problem(_Root(matrix, start), one, torch.zeros(1, len(start), dtype=torch.float64), "mse")
 

@@ -42,9 +42,9 @@ class _OverRun(FlowRun):
     def base(self) -> FlowRun:
         """The run: the same parameters, with every second moment recorded."""
         if self.optimizer != "rmsprop" or self.keep_weights < 1:
-            raise InputError("stationary points need a run of rmsprop that keeps weights (keep_weights of at least 1)")
+            raise InputError("Stationary points need a run of rmsprop that keeps weights (keep_weights of at least 1).")
         if self.schedule != "constant":
-            raise InputError("second moments come to rest at one learning rate; leave schedule at constant")
+            raise InputError("Second moments come to rest at one learning rate; leave schedule at constant.")
         return FlowRun(**{f.name: getattr(self, f.name) for f in fields(FlowRun)})
 
     def run(self) -> Run:
@@ -84,17 +84,17 @@ class StationaryPoints(_OverRun):
         started = time.perf_counter()
         every, first = whole("every", self.every, 1), whole("first", self.first, 0)
         if self.keep_weights > 0 and every % self.keep_weights:
-            raise InputError(f"every must be a multiple of keep_weights, but they are {every} and {self.keep_weights}")
+            raise InputError(f"every must be a multiple of keep_weights, but they are {every} and {self.keep_weights}.")
         run, problem, rule = self.run(), self.problem(context.device(self.torch_dtype)), self.rule()
         nu = run["central"].get("nu_at", np.empty((0, 0)))
         if nu.shape[1] != problem.p:
             raise InputError(
-                f"the run recorded {nu.shape[1]} of {problem.p} second moments; set coordinates to {problem.p} or more"
+                f"The run recorded {nu.shape[1]} of {problem.p} second moments; set coordinates to {problem.p} or more."
             )
         kept = run["central"].weights_steps.astype(int)
         steps = [t for t in kept if t >= first and (t - first) % every == 0]
         if not steps:
-            raise InputError("no weights were kept from first on; it must be a multiple of keep_weights within the run")
+            raise InputError("No weights were kept from first on; it must be a multiple of keep_weights in the run.")
         ten = np.linspace(0, problem.p - 1, 10).round().astype(int)
         rows: list[dict[str, Any]] = []
         found, average, still = None, np.empty(0), np.empty(0)
@@ -167,7 +167,7 @@ class StationaryPaths(_OverRun):
         kept = run["central"].weights_steps.astype(int)
         places = [np.flatnonzero(kept == t) for t in (self.start, self.start + self.length)]
         if not all(len(place) for place in places):
-            raise InputError("no weights were kept at start and start + length; choose multiples of keep_weights")
+            raise InputError("No weights were kept at start and start + length; choose multiples of keep_weights.")
         at_start, at_end = (int(place[0]) for place in places)
         w = _at(problem, run["central"].weights[at_start])
         end = run["discrete"].weights[at_end]

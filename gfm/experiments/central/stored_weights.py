@@ -57,7 +57,7 @@ def closed_form_along(
         InputError: The run is not of Scalar RMSProp with one learning rate and no epsilon, or there are no weights.
     """
     if not len(weights):
-        raise InputError("no weights are given, so there is nothing to compute along them")
+        raise InputError("No weights are given, so there is nothing to compute along them.")
     problem, rule = experiment.problem(), _scalar(experiment)
     lr, beta2 = rule.lr_at(1.0), rule.beta2
     rows = []
@@ -105,9 +105,9 @@ def penalty_shares(experiment: FlowRun, weights: np.ndarray) -> np.ndarray:
 def _scalar(experiment: FlowRun) -> ScalarRMSProp:
     rule = experiment.rule()
     if not isinstance(rule, ScalarRMSProp):
-        raise InputError(f"the closed form is Scalar RMSProp's; the run's optimizer is {type(rule).__name__}")
+        raise InputError(f"The closed form is Scalar RMSProp's; the run's optimizer is {type(rule).__name__}.")
     if callable(rule.lr) or rule.eps:
-        raise InputError("the closed form is for one learning rate and no epsilon; leave schedule and eps as they are")
+        raise InputError("The closed form is for one learning rate and no epsilon; leave schedule and eps as they are.")
     return rule
 
 

@@ -41,7 +41,7 @@ class Valley(nn.Module):
     def __init__(self, run: ValleyRun):
         super().__init__()
         if len(run.start) not in (1, 2):
-            raise InputError("a valley starts at (y,) or (y, z) on its floor")
+            raise InputError("A valley starts at (y,) or (y, z) on its floor.")
         self.run = run
         x = run.bend * np.sin(run.start[0]) + run.offset
         self.w = nn.Parameter(torch.tensor([x, *run.start], dtype=torch.float64))
