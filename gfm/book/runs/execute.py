@@ -111,7 +111,7 @@ def clean(notebook: dict[str, Any]) -> dict[str, Any]:
     return notebook
 
 
-def _stops_with(parent: int) -> None:
+def _stops_with(parent: int, target: Path) -> None:
     """End this process and its kernel at once if it is told to, or if its parent is gone.
 
     A kernel would notice that its own parent is gone, but this process lies between it and the build.
@@ -123,6 +123,8 @@ def _stops_with(parent: int) -> None:
 
         for child in psutil.Process().children(recursive=True):
             child.kill()
+        for part in (".failed.ipynb", ".progress"):
+            target.with_suffix(part).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
         os._exit(STOPPED)
 
@@ -140,8 +142,8 @@ def _stops_with(parent: int) -> None:
 
 def main() -> int:
     """The process that a build starts."""
-    _stops_with(int(sys.argv[3]))
     source, target = map(Path, sys.argv[1:3])
+    _stops_with(int(sys.argv[3]), target)
     try:
         with_parameters(source, target, json.load(sys.stdin))
     except GfmError as error:

@@ -152,9 +152,8 @@ def _run_alone(item: Plan, running: set[subprocess.Popen[str]]) -> Outcome:
     if process.returncode:
         lines = [line for line in told.strip().splitlines() if line.strip()]
         error = lines[-1] if lines else "it ended without a message"
-        if process.returncode < 0 or process.returncode == STOPPED:
-            error = "it was stopped"
-            scratch[1].unlink(missing_ok=True)
+        if process.returncode == STOPPED:
+            return Outcome(item, seconds, "it was stopped")
         write_text(failed, error + "\n")
         return Outcome(item, seconds, error)
     records.write(item.target, {**item.fingerprint, "seconds": seconds}, item.verdicts)

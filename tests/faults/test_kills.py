@@ -1,0 +1,270 @@
+"""Killed, interrupted, told to stop: the next call gives the same bytes, and nothing of the first one goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from book.conftest import make_project
+
+NAME = "part/toy.ipynb"
+RUN = ("run", NAME, "--profile", "smoke")
+BUILD = ("build", "--profile", "smoke", "--jobs", "1")
+pytestmark = pytest.mark.no_cover
+ENDED = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
+
+
+def code(text: str, number: int) -> dict:
+    return {"cell_type": "code", "id": f"more-{number}", "metadata": {}, "execution_count": None, "outputs": [],
+            "source": text}
+
+
+@pytest.fixture
+def slow(tmp_path) -> Path:
+    """The toy with many cells, and a computation that takes two seconds and can be seen to begin."""
+    root = make_project(tmp_path / "project")
+    file = root / "notebooks" / NAME
+    notebook = json.loads(file.read_text().replace(
+        "context.progress(1, 1)", "import time; [context.progress(n, 20) or time.sleep(0.1) for n in range(20)]"))
+    notebook["cells"][-1:-1] = [code(f"import time; time.sleep(0.1); print({n})", n) for n in range(20)]
+    file.write_text(json.dumps(notebook))
+    return root
+
+
+def environment(root: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GFM_", "COV_"))}
+    return kept | {"PYTHONPATH": str(Path(__file__).parents[2]), "GFM_BUILD": str(root / "build"),
+                   "GFM_STORE": str(root / "build" / "store")}
+
+
+def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-m", "gfm.cli", *arguments], cwd=root, env=environment(root), text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def ran(root: Path, *arguments: str, code: int = 0) -> str:
+    process = start(root, *arguments)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == code, out + err
+    assert "Traceback" not in err, err
+    return out + err
+
+
+def descendants(root: Path) -> list[str]:
+    """Processes that a build of this project started: they have its folder in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("GFM_BUILD") == str(root / "build") and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+    return found
+
+
+def gone(root: Path, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while (left := descendants(root)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not left, left
+
+
+def written(root: Path) -> dict[str, bytes | list]:
+    """What a build wrote, without times and with no page; of verdicts the claims, of stored results the arrays."""
+    out: dict[str, bytes | list] = {}
+    for file in sorted((root / "build").rglob("*")):
+        name = file.relative_to(root / "build").as_posix()
+        if not file.is_file() or name.startswith("site/") or file.suffix in (".lock", ".log"):
+            continue
+        if "/verdicts/" in name:
+            out[name] = json.loads(file.read_text())["claims"]
+        elif file.name.endswith(("result.json", ".run.json")):
+            out[name] = sorted(json.loads(file.read_text()))
+        else:
+            out[name] = file.read_bytes()
+    return out
+
+
+def partial(root: Path) -> list[str]:
+    return [f.name for f in root.rglob("*") if f.name.endswith((".partial", ".progress", ".failed.ipynb", ".checkpoint"))]
+
+
+def stop(process: subprocess.Popen[str], root: Path, number: signal.Signals) -> float:
+    """Send the signal; seconds until the process ended."""
+    began = time.monotonic()
+    process.send_signal(number)
+    process.communicate(timeout=20)
+    if process.returncode != 0:  # it had not ended by itself
+        assert process.returncode == ENDED[number], process.returncode
+    gone(root, 5.0)
+    return time.monotonic() - began
+
+
+def wait_for(process: subprocess.Popen[str], what) -> None:
+    end = time.monotonic() + 60
+    while not what() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", ENDED, ids=lambda n: n.name)
+def test_a_notebook_that_is_stopped_stops_at_once_and_runs_again(slow, number):
+    process = start(slow, *RUN)
+    wait_for(process, lambda: any("ipykernel" in line for line in descendants(slow)))
+    time.sleep(2.0)  # some cells are done
+    assert stop(process, slow, number) < 5.0 and process.returncode == ENDED[number]
+    assert not partial(slow) and not list((slow / "build").rglob("toy.ipynb")), "half a run is left"
+    assert not list((slow / "build").rglob("*.run.json"))
+    ran(slow, *RUN)
+    assert not partial(slow)
+    if number == signal.SIGKILL:
+        again = written(slow)
+        shutil.rmtree(slow / "build")
+        ran(slow, *RUN)
+        assert written(slow) == again
+
+
+CHECKPOINTED = """
+import sys, torch
+sys.path.insert(0, sys.argv[2])
+from toys import tiny_problem
+import gfm
+run = gfm.central.run(tiny_problem(width=3), gfm.optimizers.GradientDescent(lr=0.3), 120, checkpoint=sys.argv[1],
+                      checkpoint_every=1, processes=["discrete", "central"],
+                      progress=lambda done, steps: print(done, flush=True))
+for name in ("discrete", "central"):
+    for key, value in sorted(run[name].items()):
+        print(name, key, value.tobytes().hex())
+"""
+
+
+def test_a_run_killed_again_and_again_goes_on_from_its_checkpoint(tmp_path):
+    """Every time a few steps further, until it is done: the numbers are those of a run that nobody stopped."""
+    path, tests = tmp_path / "run.checkpoint", str(Path(__file__).parents[1])
+
+    def begun():
+        return subprocess.Popen([sys.executable, "-c", CHECKPOINTED, str(path), tests], env=environment(tmp_path),
+                                text=True, stdout=subprocess.PIPE)
+
+    def numbers(text):
+        return [line for line in text.splitlines() if not line.isdigit()]
+
+    unbroken = numbers(begun().communicate(timeout=120)[0])
+    seen, moments = [], random.Random(1)
+    for _ in range(4):
+        process = begun()
+        first = process.stdout.readline()  # a whole step was done
+        seen.append(int(first))
+        time.sleep(moments.uniform(0.0, 0.1))
+        process.kill()
+        process.communicate()
+    assert seen == sorted(seen) and seen[-1] > seen[0], seen
+    left = begun().communicate(timeout=120)[0]
+    assert int(left.split()[0]) > 1 and numbers(left) == unbroken
+    assert not list(tmp_path.iterdir()), "a checkpoint or half of one is left"
+
+
+def key(root: Path) -> str:
+    return json.loads(ran(root, "cells", NAME, "--profile", "smoke", "--json"))[0]["key"]
+
+
+def test_a_cell_that_is_killed_is_computed_again(slow):
+    cell = ("cell", key(slow), NAME, "--profile", "smoke")
+    process = start(slow, *cell)
+    wait_for(process, lambda: list((slow / "build/store/.locks").glob("*")))
+    assert stop(process, slow, signal.SIGKILL) < 5.0
+    assert not list((slow / "build").rglob("result.json"))
+    assert "computed" in ran(slow, *cell) and "stored result" in ran(slow, *cell)
+    assert not partial(slow)
+
+
+def test_two_that_run_the_same_notebook_at_once_give_one_result(slow):
+    both = [start(slow, *RUN) for _ in range(2)]
+    for process in both:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, out + err
+    assert not partial(slow)
+    text = (slow / "build/smoke/run" / NAME).read_text()
+    assert json.loads(text)["cells"]
+    from gfm.book.runs import records
+
+    assert not records.damage(slow / "build/smoke/run" / NAME)
+
+
+# -- with pages, which take longer -------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """What a build writes that nobody stopped, and the seconds that it took."""
+    root = make_project(tmp_path_factory.mktemp("unbroken") / "project")
+    began = time.monotonic()
+    ran(root, *BUILD)
+    return written(root), pages(root), time.monotonic() - began
+
+
+def pages(root: Path) -> dict[str, bytes]:
+    html = root / "build/site/html"
+    return {f.relative_to(html).as_posix(): f.read_bytes() for f in html.rglob("*.html")
+            if f.name not in ("status.html", "index.html", "toy.html", "search.html", "genindex.html")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", range(20))
+def test_a_build_killed_at_a_random_moment(unbroken, tmp_path, moment):
+    right, right_pages, seconds = unbroken
+    root = make_project(tmp_path / "project")
+    process = start(root, *BUILD)
+    time.sleep(random.Random(moment).uniform(0.05, 1.0) * seconds)
+    stop(process, root, signal.SIGKILL)
+    ran(root, *BUILD)
+    assert written(root) == right and pages(root) == right_pages
+    assert not partial(root)
+    assert "1 reused" in ran(root, *BUILD)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_a_build_told_to_stop(unbroken, tmp_path, number, share):
+    root = make_project(tmp_path / "project")
+    process = start(root, *BUILD)
+    time.sleep(share * unbroken[2])
+    assert stop(process, root, number) < 6.0
+    assert not partial(root)
+
+
+@pytest.mark.slow
+def test_two_builds_at_once_give_one_result(unbroken, tmp_path):
+    root = make_project(tmp_path / "project")
+    for process in [start(root, *BUILD) for _ in range(2)]:
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, out + err
+    assert written(root) == unbroken[0] and pages(root) == unbroken[1] and not partial(root)
+    assert "Pages reused" in ran(root, *BUILD)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrong, word", [("1 / 0", "ZeroDivisionError"), ("def (", "SyntaxError"),
+                                         ("%%bash\nexit 3", "CalledProcessError"), ("import os; os._exit(9)", "died")])
+def test_one_broken_notebook_does_not_stop_the_book(tmp_path, wrong, word):
+    root = make_project(tmp_path / "project")
+    file = root / "notebooks/part/broken.ipynb"
+    notebook = json.loads((root / "notebooks" / NAME).read_text().replace("toy-", "broken-"))
+    notebook["cells"] = [*notebook["cells"][:3], code(wrong, 0), *notebook["cells"][4:]]
+    file.write_text(json.dumps(notebook))
+    register = root / "book/elements.yml"
+    register.write_text(register.read_text() + "- id: broken\n  title: One that breaks\n  section: both\n"
+                        "  notebook: part/broken.ipynb\n  source: {paper: ours}\n")
+    told = ran(root, *BUILD, code=1)
+    assert word in told and "broken.ipynb" in told
+    html = root / "build/site/html"
+    assert "toy-line" in (html / "notebooks/part/toy.html").read_text()
+    page = (html / "notebooks/part/broken.html").read_text()
+    assert "failed" in page and word in page
