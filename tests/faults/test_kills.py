@@ -95,7 +95,8 @@ def written(root: Path) -> dict[str, bytes | list]:
 
 
 def partial(root: Path) -> list[str]:
-    return [f.name for f in root.rglob("*") if f.name.endswith((".partial", ".progress", ".failed.ipynb", ".checkpoint"))]
+    ends = (".partial", ".progress", ".failed.ipynb", ".checkpoint")
+    return [f.name for f in root.rglob("*") if f.name.endswith(ends)]
 
 
 def stop(process: subprocess.Popen[str], root: Path, number: signal.Signals) -> float:
@@ -115,7 +116,8 @@ def wait_for(process: subprocess.Popen[str], what) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("number", ENDED, ids=lambda n: n.name)
+@pytest.mark.parametrize("number", [pytest.param(n, id=n.name, marks=[pytest.mark.slow] * (n == signal.SIGTERM))
+                                    for n in ENDED])
 def test_a_notebook_that_is_stopped_stops_at_once_and_runs_again(slow, number):
     process = start(slow, *RUN)
     wait_for(process, lambda: any("ipykernel" in line for line in descendants(slow)))
@@ -146,6 +148,7 @@ for name in ("discrete", "central"):
 """
 
 
+@pytest.mark.slow
 def test_a_run_killed_again_and_again_goes_on_from_its_checkpoint(tmp_path):
     """Every time a few steps further, until it is done: the numbers are those of a run that nobody stopped."""
     path, tests = tmp_path / "run.checkpoint", str(Path(__file__).parents[1])
@@ -172,20 +175,28 @@ def test_a_run_killed_again_and_again_goes_on_from_its_checkpoint(tmp_path):
     assert not list(tmp_path.iterdir()), "a checkpoint or half of one is left"
 
 
-def key(root: Path) -> str:
-    return json.loads(ran(root, "cells", NAME, "--profile", "smoke", "--json"))[0]["key"]
+CELL = ("from gfm import book\n"
+        "element = book.Element('toy')\n"
+        "from gfm.experiments.central.flow_run import FlowRun\n"
+        "element.obtain(FlowRun(n=200, size='tiny', hidden=(8,), steps=60))")
 
 
 def test_a_cell_that_is_killed_is_computed_again(slow):
-    cell = ("cell", key(slow), NAME, "--profile", "smoke")
+    file = slow / "notebooks" / NAME
+    notebook = json.loads(file.read_text())
+    notebook["cells"] = [notebook["cells"][1], code(CELL, 0)]
+    file.write_text(json.dumps(notebook))
+    (found,) = json.loads(ran(slow, "cells", NAME, "--profile", "smoke", "--json"))
+    cell = ("cell", found["key"], NAME, "--profile", "smoke")
     process = start(slow, *cell)
     wait_for(process, lambda: list((slow / "build/store/.locks").glob("*")))
-    assert stop(process, slow, signal.SIGKILL) < 5.0
+    assert stop(process, slow, signal.SIGKILL) < 5.0 and process.returncode == -9
     assert not list((slow / "build").rglob("result.json"))
     assert "computed" in ran(slow, *cell) and "stored result" in ran(slow, *cell)
     assert not partial(slow)
 
 
+@pytest.mark.slow
 def test_two_that_run_the_same_notebook_at_once_give_one_result(slow):
     both = [start(slow, *RUN) for _ in range(2)]
     for process in both:
