@@ -249,7 +249,7 @@ def parse_yaml(text: str) -> Any:
                 raise ValueError(f"it is nested more than {_MOST_NESTED} levels deep")
         return yaml.load(text, loader)
     except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from error
+        raise ValueError(f"it is not YAML: {' '.join(str(error).split())}") from error
 
 
 # -- checksums -----------------------------------------------------------------------------------

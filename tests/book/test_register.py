@@ -88,6 +88,7 @@ ONE_CLAIM = ("- {{id: a, title: t, section: both, source: {{paper: ours}}, claim
     (ONE_CLAIM.format("varies: weather"), "varies must be one of"),
     (ONE_CLAIM.format("tolerance: 2"), "a tolerance is relative"),
     (ONE_CLAIM.format("tolerance: yes"), "a tolerance is relative"),
+    ("- {id: a, title: t, section: both, source: {paper: ours}}\n" * 2, "twice"),
     ("- &e {id: a, title: t, section: both, source: {paper: ours}}\n- *e", "alias"),
 ])
 def test_a_wrong_register_is_refused_with_its_place(tmp_path, text, word):

@@ -23,10 +23,8 @@ from typing import Any
 from gfm.errors import GfmError
 from gfm.files import read_json, write_text
 
-__all__ = ["STOPPED", "NotebookFailed", "clean", "environment", "in_place", "with_parameters"]
+__all__ = ["NotebookFailed", "clean", "environment", "in_place", "with_parameters"]
 
-STOPPED = 143
-"""The exit code of a process that was told to stop."""
 _LANGUAGE = {"name": "python"}
 _KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
@@ -121,12 +119,13 @@ def _stops_with(parent: int, target: Path) -> None:
     def stop(*_: Any) -> None:
         import psutil
 
-        for child in psutil.Process().children(recursive=True):
+        own = psutil.Process()
+        for child in own.children(recursive=True):
             child.kill()
         for part in (".failed.ipynb", ".progress"):
             target.with_suffix(part).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
-        os._exit(STOPPED)
+        own.kill()  # an ordinary exit would wait for the kernel
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from gfm.book.paths import build_folder
 from gfm.book.register import Register
 from gfm.book.runs import records
-from gfm.book.runs.execute import STOPPED, environment
+from gfm.book.runs.execute import environment
 from gfm.book.runs.handover import Handover
 from gfm.book.runs.notebooks import Notebook, profile_parameters, source_of
 from gfm.book.verdicts import verdict_file
@@ -114,6 +114,7 @@ def run_all(plans: Sequence[Plan], jobs: int = 2, title: str = "Running") -> lis
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in tuple(running):
+                running.discard(process)
                 process.terminate()
             raise
     return [run.result() for run in runs]
@@ -145,6 +146,7 @@ def _run_alone(item: Plan, running: set[subprocess.Popen[str]]) -> Outcome:
     try:
         told = process.communicate(json.dumps(item.parameters))[1]
     finally:
+        stopped = process not in running
         running.discard(process)
         scratch[0].unlink(missing_ok=True)
     seconds = round(time.perf_counter() - start, 1)
@@ -152,7 +154,7 @@ def _run_alone(item: Plan, running: set[subprocess.Popen[str]]) -> Outcome:
     if process.returncode:
         lines = [line for line in told.strip().splitlines() if line.strip()]
         error = lines[-1] if lines else "it ended without a message"
-        if process.returncode == STOPPED:
+        if stopped:
             return Outcome(item, seconds, "it was stopped")
         write_text(failed, error + "\n")
         return Outcome(item, seconds, error)
