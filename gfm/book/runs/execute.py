@@ -120,8 +120,10 @@ def _stops_with(parent: int, target: Path) -> None:
         import psutil
 
         own = psutil.Process()
-        for child in own.children(recursive=True):
+        children = own.children(recursive=True)
+        for child in children:
             child.kill()
+        psutil.wait_procs(children, timeout=5)  # a kernel may be writing
         for part in (".failed.ipynb", ".progress"):
             target.with_suffix(part).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
