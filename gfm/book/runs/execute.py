@@ -14,14 +14,13 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from gfm.errors import GfmError
-from gfm.files import read_json, write_text
+from gfm.book.orphans import end_with
+from gfm.errors import GfmError, InputError
+from gfm.files import read_json, write_text, writing
 
 __all__ = ["NotebookFailed", "clean", "environment", "in_place", "with_parameters"]
 
@@ -50,17 +49,31 @@ def with_parameters(source: Path, target: Path, parameters: dict[str, Any]) -> N
 
     Raises:
         NotebookFailed: A cell raised an error; the failed notebook is next to the target, as ``.failed.ipynb``.
+        InputError: The target cannot be written to.
     """
     import nbformat
-    import papermill
 
     os.environ.update(environment())
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = target.with_suffix(".failed.ipynb")
+    try:
+        with writing(scratch):
+            _execute(source, scratch, parameters)
+    except InputError:
+        scratch.unlink(missing_ok=True)  # half of it
+        raise
+    ran = nbformat.from_dict(clean(read_json(scratch, "a notebook")))
+    write_text(target, nbformat.writes(ran, version=4).rstrip("\n") + "\n")  # lines split and keys sorted
+    scratch.unlink()
+
+
+def _execute(source: Path, target: Path, parameters: dict[str, Any]) -> None:
+    import papermill
+
     for left in (2, 1, 0):
         try:
             papermill.execute_notebook(
-                str(source), str(scratch), parameters, cwd=str(source.parent), kernel_name="python3",
+                str(source), str(target), parameters, cwd=str(source.parent), kernel_name="python3",
                 progress_bar=False, log_output=False,
             )
             break
@@ -69,9 +82,6 @@ def with_parameters(source: Path, target: Path, parameters: dict[str, Any]) -> N
         except RuntimeError as failure:
             if not left or "before replying" not in str(failure):
                 raise
-    ran = nbformat.from_dict(clean(read_json(scratch, "a notebook")))
-    write_text(target, nbformat.writes(ran, version=4).rstrip("\n") + "\n")  # lines split and keys sorted
-    scratch.unlink()
 
 
 def in_place(source: Path) -> bool:
@@ -129,15 +139,9 @@ def _stops_with(parent: int, target: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         own.kill()  # an ordinary exit would wait for the kernel
 
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.3)
-        stop()
-
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    if parent > 1:
-        threading.Thread(target=watch, daemon=True).start()
+    end_with(parent, stop)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
