@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from gfm.book.runs.execute import environment
 from gfm.book.runs.handover import Handover
 from gfm.book.runs.notebooks import Notebook, profile_parameters, source_of
 from gfm.book.verdicts import verdict_file
-from gfm.errors import GfmError, UnreadableFileError
+from gfm.errors import GfmError, InputError, UnreadableFileError
 from gfm.files import digest_of, locked, sha, write_text
 from gfm.store import source
 
@@ -151,9 +152,9 @@ def _run(item: Plan, running: _Running) -> Outcome:
 
 
 def _run_alone(item: Plan, running: _Running) -> Outcome:
-    record, failed = records.place(item.target), records.failure(item.target)
+    record, failed, log = records.place(item.target), records.failure(item.target), item.target.with_suffix(".log")
     scratch = [Path(item.handover.progress_file), item.target.with_suffix(".failed.ipynb")]
-    for old in (record, failed, *scratch):
+    for old in (record, failed, log, *scratch):
         old.unlink(missing_ok=True)
     command = [sys.executable, "-m", "gfm.book.runs.execute", str(item.notebook.path), str(item.target),
                str(os.getpid())]
@@ -169,13 +170,15 @@ def _run_alone(item: Plan, running: _Running) -> Outcome:
         running.discard(process)
         scratch[0].unlink(missing_ok=True)
     seconds = round(time.perf_counter() - start, 1)
-    write_text(item.target.with_suffix(".log"), told)
+    with suppress(InputError):  # on a full disk; what went wrong is told anyway
+        write_text(log, told)
     if process.returncode:
         lines = [line for line in told.strip().splitlines() if line.strip()]
         error = lines[-1] if lines else "it ended without a message"
         if running.stopped:
             return Outcome(item, seconds, "it was stopped")
-        write_text(failed, error + "\n")
+        with suppress(InputError):
+            write_text(failed, error + "\n")
         return Outcome(item, seconds, error)
     records.write(item.target, {**item.fingerprint, "seconds": seconds}, item.verdicts)
     return Outcome(item, seconds)
