@@ -73,6 +73,8 @@ class Notebook:
             if name not in self.defaults:
                 known = ", ".join(k for k in self.defaults if k != "profile")
                 raise UnknownNameError(f"{self.name} has no parameter {name!r}; it has {known}.")
+            if not text.isascii() and text.encode(errors="replace").decode() != text:  # halves of a letter
+                raise InputError(f"Parameter {name!r}: the terminal's encoding does not know {text!r}; choose UTF-8.")
             out[name] = _typed(name, text, self.defaults[name])
             if out[name] == [] and self.defaults[name] and name not in _MAY_BE_EMPTY:
                 raise InputError(f"Parameter {name!r} needs at least one entry (default {self.defaults[name]!r}).")
