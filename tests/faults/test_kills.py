@@ -15,12 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 from book.conftest import make_project
+from programs import BUILD, NAME, RUN, ended, environment, partial, ran, start
 
 from gfm.book.runs import records
 
-NAME = "part/toy.ipynb"
-RUN = ("run", NAME, "--profile", "smoke")
-BUILD = ("build", "--profile", "smoke", "--jobs", "1")
 pytestmark = pytest.mark.no_cover
 ENDED = {signal.SIGKILL: {-9}, signal.SIGTERM: {143, -15}, signal.SIGINT: {130, -2}}  # or before Python can hear them
 
@@ -65,25 +63,6 @@ def root(tmp_path) -> Path:
     return root
 
 
-def environment(root: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GFM_", "COV_"))}
-    return kept | {"PYTHONPATH": f"{Path(__file__).parents[2]}:{root}", "GFM_BUILD": str(root / "build"),
-                   "GFM_STORE": str(root / "build" / "store")}
-
-
-def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-m", "gfm.cli", *arguments], cwd=root, env=environment(root), text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
-
-
-def ran(root: Path, *arguments: str, code: int = 0) -> str:
-    process = start(root, *arguments)
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == code, out + err
-    assert "Traceback" not in err, err
-    return out + err
-
-
 def descendants(root: Path) -> list[str]:
     """Processes that a build of this project started: they have its folder in their environment."""
     found = []
@@ -117,11 +96,6 @@ def written(root: Path) -> dict[str, bytes | list]:
         else:
             out[name] = file.read_bytes()
     return out
-
-
-def partial(root: Path) -> list[str]:
-    ends = (".partial", ".progress", ".failed.ipynb", ".checkpoint")
-    return [f.name for f in root.rglob("*") if f.name.endswith(ends)]
 
 
 def stop(process: subprocess.Popen[str], root: Path, number: signal.Signals) -> None:
@@ -222,8 +196,7 @@ def test_a_cell_that_is_killed_is_computed_again(root):
 def test_two_that_run_the_same_notebook_at_once_give_one_result(root):
     both = [start(root, *RUN) for _ in range(2)]
     for process in both:
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == 0, out + err
+        ended(process)
     assert not partial(root)
     assert not records.damage(root / "build/smoke/run" / NAME)
 
@@ -273,8 +246,7 @@ def test_a_build_told_to_stop(unbroken, tmp_path, number, share):
 def test_two_builds_at_once_give_one_result(unbroken, tmp_path):
     root = make_project(tmp_path / "project")
     for process in [start(root, *BUILD) for _ in range(2)]:
-        out, err = process.communicate(timeout=300)
-        assert process.returncode == 0, out + err
+        ended(process)
     assert written(root) == unbroken[0] and pages(root) == unbroken[1] and not partial(root)
     assert "Pages reused" in ran(root, *BUILD)
 
