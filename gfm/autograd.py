@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 def with_gradients(function: Callable[P, R]) -> Callable[P, R]:
-    """The function, computing the same under ``torch.no_grad()`` and ``torch.inference_mode()`` as outside."""
+    """Wrap a function that needs gradients, so that it also works in ``torch.no_grad()`` and inference mode."""
 
     @wraps(function)
     def call(*args: P.args, **options: P.kwargs) -> R:
@@ -29,5 +29,5 @@ def with_gradients(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def ordinary(tensor: Tensor) -> Tensor:
-    """The tensor, or a copy if it was made in inference mode, since autograd refuses those. Call it outside."""
+    """The tensor (any shape), or a copy of one made in inference mode, which autograd refuses; call it outside."""
     return tensor.clone() if tensor.is_inference() else tensor

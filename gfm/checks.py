@@ -28,7 +28,7 @@ __all__ = [
 MOST_SEED = 2**64 - 1
 """The largest seed that torch's generators take."""
 MOST = 10**7
-"""The most of anything that is counted, of steps or examples say: more would only fill the memory."""
+"""The largest number of anything counted (steps, examples, ...): more would only fill the memory."""
 Whole = int
 """In the annotations that :func:`checked` reads: a whole number that may be 0."""
 T = TypeVar("T")
@@ -130,7 +130,7 @@ def floating(name: str, value: Any) -> Any:
 
 @contextmanager
 def enough_memory(what: str) -> Iterator[None]:
-    """Context in which arrays that do not fit into memory are the fault of the sizes that were asked for.
+    """Context in which a lack of memory is reported as sizes that are too large.
 
     Raises:
         InputError: NumPy or torch could not get the memory.
@@ -144,7 +144,7 @@ def enough_memory(what: str) -> Iterator[None]:
 
 
 def checked(build: Callable[..., T]) -> Callable[..., T]:
-    """``build`` with its arguments held against their annotations before it runs; see :func:`annotated`."""
+    """``build`` with its arguments checked against their annotations first; see :func:`annotated`."""
     signature = inspect.signature(build)
 
     @wraps(build)
@@ -157,10 +157,10 @@ def checked(build: Callable[..., T]) -> Callable[..., T]:
 
 
 def annotated(signature: inspect.Signature, given: Mapping[str, Any]) -> None:
-    """Hold arguments by name against the annotations of a function whose numbers are sizes and amounts.
+    """Check arguments against the annotations of a function whose numbers are sizes and amounts.
 
-    ``int`` is a whole number from 1 to ``MOST`` (a seed, if it is called so), ``float`` a finite number of at least 0,
-    ``Sequence[int]`` or a tuple of int several sizes. None passes where the annotation says so.
+    An ``int`` must be a whole number from 1 to ``MOST`` (one named ``seed`` may be 0), a ``float`` a finite number of
+    at least 0, a ``Sequence[int]`` or tuple of int several sizes. None is accepted where the annotation has it.
 
     Raises:
         InputError: An argument is of another kind, or out of range.
@@ -213,7 +213,7 @@ def place(name: str, value: object) -> Path:
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
                 return Path(value)
-        except ValueError:  # a null, or what is no text
+        except ValueError:  # a null character, or text that cannot be encoded
             pass
     raise InputError(f"{name} must be the path of a file or folder, but it is {_shown(value)}")
 

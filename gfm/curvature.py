@@ -46,8 +46,9 @@ class Tracker:
     One pair below ``above`` is always kept as a guard. When the guard rises above ``above``, another pair is
     added (by a cold solve, so that none is missed); when two lie well below it, the last is dropped. Starting
     vectors are extrapolated from the last refreshes, or are those of the last one if a block is large
-    (``deflation.LARGE``). Found vectors are first sharpened by one power step, which costs no product: extrapolation
-    would amplify their remaining errors, most of which lie along eigenvectors with small eigenvalues.
+    (``deflation.LARGE``). Before they are stored for that, vectors are sharpened by one power step, which costs no
+    product: their remaining errors lie mostly along eigenvectors with small eigenvalues, and extrapolation would
+    amplify them.
 
     Args:
         above: all eigenvalues above this are tracked (runs use 0.75 of the optimizer's threshold).
@@ -69,7 +70,7 @@ class Tracker:
         self.tolerance, self.check_every = tolerance, check_every
         self.grow, self.lag, self.dense = grow, lag, dense
         self._rows: Tensor | None = None  # (k, p) orthonormal, symmetric form
-        self.past = RowHistory()  # the same at the last refreshes, sharpened and aligned
+        self.past = RowHistory()  # those of the last refreshes, sharpened and aligned
         self.refreshes = 0
         self._warned = False
 
@@ -129,21 +130,18 @@ class Tracker:
         return Spectrum(pairs.values, rows / root, pairs.residuals, spent)
 
     def ahead(self, time: float) -> Tensor | None:
-        """The rows (k, p) of the symmetric form as they are expected at a ``time`` after the last refresh.
-
-        None if their rate is not known.
-        """
+        """The rows (k, p) of the symmetric form expected at ``time``, after the last refresh; None without a rate."""
         past = self.past
         if len(past) < 2 or len(past.newest) != len(self.rows):
             return None
-        # The path's rows are nearly a rotated basis of what the tracked rows span.
+        # The stored rows span nearly the same space as the tracked ones, in a rotated basis.
         moved = past.rate().mul_(time - past.times[0])
         return torch.addmm(self.rows, self.rows @ past.newest.T, moved)
 
     def restart(self, rows: Tensor, time: float) -> None:
-        """Return to an earlier ``time``, at which the tracked rows were ``rows`` (k, p); the next refresh starts there.
+        """Go back to ``time``, when the tracked rows were ``rows`` (k, p).
 
-        Additional pairs found since then are kept.
+        Additional pairs found since then are kept as starting vectors.
         """
         self._rows = torch.cat([rows, self.rows[len(rows) :]])
         self.past.forget(time)
@@ -179,7 +177,7 @@ class Tracker:
         }
         if k * w.numel() <= deflation.LARGE or self._rows is None:
             return deflation.largest(product, w.numel(), k, **options)
-        # Of large rows, only enough to determine their signs is kept while new ones are computed.
+        # Large rows are released while new ones are computed, but for a sample that determines the signs.
         before, self._rows = self._rows[:, ::1000].clone(), None
         self.past.forget()
         pairs = deflation.largest(product, w.numel(), k, **options)
@@ -208,8 +206,8 @@ class Tracker:
     def _remember(self, time: float, pairs: eigen.Eigenpairs, kept: int) -> None:
         """Store the first ``kept`` vectors, sharpened."""
         if pairs.images is None:
-            self.past.forget()  # the rows are the start
-        else:  # the guard is less exact than the others and must not be mixed into them
+            self.past.forget()  # the next refresh starts at the tracked rows
+        else:  # the guard has not converged; keep it out of the rotation
             self.past.add(time, pairs.sharpened()[:kept], self._wanted(kept))
 
     def _aligned(self, rows: Tensor) -> Tensor:

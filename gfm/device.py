@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from gfm.errors import InputError
@@ -13,28 +10,16 @@ from gfm.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["VARIABLE", "chosen", "noted"]
+__all__ = ["VARIABLE", "chosen"]
 
 VARIABLE = "GFM_DEVICE"
 """The environment variable that names the device: auto (the default), cpu, cuda, cuda:1, mps."""
-_USED: ContextVar[set[str] | None] = ContextVar("used", default=None)
-
-
-@contextmanager
-def noted() -> Iterator[set[str]]:
-    """Within the block, the kinds of device that :func:`chosen` gives are collected in the set."""
-    used: set[str] = set()
-    before = _USED.set(used)
-    try:
-        yield used
-    finally:
-        _USED.reset(before)
 
 
 def chosen(dtype: torch.dtype | None = None) -> torch.device:
     """The device of ``GFM_DEVICE`` for computations in this dtype (None: float64).
 
-    ``auto`` is CUDA where there is one, else Apple's GPU (mps) unless the dtype is float64, which it lacks, else the
+    ``auto`` is CUDA if it is available, else Apple's GPU (mps) unless the dtype is float64, which it lacks, else the
     processor. Products of matrices keep their full precision (no TF32), as in the authors' code.
 
     Raises:
@@ -61,7 +46,4 @@ def chosen(dtype: torch.dtype | None = None) -> torch.device:
                          "(--device cpu).")
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    used = _USED.get()
-    if used is not None:
-        used.add(device.type)
     return device

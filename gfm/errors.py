@@ -15,7 +15,7 @@ class GfmError(Exception):
     """Base class of every exception that this package raises on purpose."""
 
     def __str__(self) -> str:
-        """The message on one line, without the middle of a long one: values in it may be of any length."""
+        """The message on one line; the middle of a very long one is left out, since it may contain long values."""
         text = " ".join(str(self.args[0] if self.args else "").split())
         return text if len(text) <= LONGEST else f"{text[: LONGEST - 150]} ... {text[-140:]}"
 

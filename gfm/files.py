@@ -25,7 +25,7 @@ __all__ = ["canonical", "check_archive", "digest_of", "locked", "parse_yaml", "r
            "replacing", "sha", "understood", "write_bytes", "write_json", "write_sealed", "write_text", "writing"]
 
 _SEAL = b"\nsha256:"
-_HOST = f"{zlib.crc32(platform.node().encode()):08x}"  # a partial file of another machine may be in use there
+_HOST = f"{zlib.crc32(platform.node().encode()):08x}"  # in partial files: only this machine's are removed
 _MOST_UNPACKED, _MOST_RATIO, _MOST_NESTED = 1 << 30, 100, 100
 
 
@@ -42,7 +42,7 @@ def writing(path: Path) -> Iterator[None]:
     except UnreadableFileError:  # an OSError too, but about what was read
         raise
     except (OSError, RuntimeError) as caught:
-        error = caught if isinstance(caught, OSError) else caught.__context__  # torch speaks of its own position in it
+        error = caught if isinstance(caught, OSError) else caught.__context__  # torch's own error only tells a position
         if not isinstance(error, OSError):
             raise
         why = error.strerror or str(error) or type(error).__name__
@@ -70,7 +70,7 @@ def replacing(path: Path) -> Iterator[Path]:
             yield partial
             os.replace(partial, path)
         finally:
-            with suppress(OSError):  # a path that cannot even be looked at has been complained about
+            with suppress(OSError):  # if the path cannot be inspected, its error has been raised already
                 _remove(partial)
 
 
@@ -120,13 +120,13 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def write_sealed(path: Path, data: bytes) -> None:
-    """Write bytes and, behind them, their checksum, to be read with :func:`read_sealed`."""
+    """Write bytes followed by their checksum, to be read with :func:`read_sealed`."""
     write_bytes(path, data + _SEAL + sha(data).encode())
 
 
 @contextmanager
 def locked(path: Path, what: Path | None = None, given_up: Callable[[], bool] | None = None) -> Iterator[None]:
-    """Context that one process at a time can be in; the system lets go of the lock if its holder dies.
+    """Context that one process at a time can be in; the system releases the lock if its holder dies.
 
     Args:
         path: the lock's file.
@@ -146,7 +146,7 @@ def locked(path: Path, what: Path | None = None, given_up: Callable[[], bool] | 
 # -- reading -------------------------------------------------------------------------------------
 @contextmanager
 def understood(say: Callable[[str], str]) -> Iterator[None]:
-    """Context in which whatever a library raises for a broken file becomes a sentence.
+    """Context in which any error that a library raises for a broken file becomes a sentence.
 
     Args:
         say: gives the sentence from the reason.
@@ -156,7 +156,7 @@ def understood(say: Callable[[str], str]) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:  # NumPy, zipfile, zlib, torch and JSON raise a dozen kinds, and recursion and memory end
+    except Exception as error:  # libraries raise many kinds of errors, including RecursionError and MemoryError
         told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise UnreadableFileError(say((told.strip() or type(error).__name__).partition("\n")[0].rstrip("."))) from error
 
@@ -207,11 +207,11 @@ def check_archive(file: Any, whole: bool = False) -> None:
     """Look at a ZIP archive before a library unpacks it.
 
     Args:
-        file: its path, or an open file; anything but a ZIP archive is left to the library.
+        file: its path, or an open file; a file that is not a ZIP archive is left to the library.
         whole: verify the checksum of every member, for libraries that do not.
 
     Raises:
-        ValueError: It unpacks to gigabytes, far more than it holds itself.
+        ValueError: It unpacks to gigabytes, many times its own size.
         BadZipFile: A member does not match its checksum.
     """
     if not zipfile.is_zipfile(file):
@@ -232,7 +232,7 @@ def check_archive(file: Any, whole: bool = False) -> None:
 def parse_yaml(text: str) -> Any:
     """The content of a YAML text.
 
-    Aliases are refused, since a few nested ones stand for gigabytes, and deep nesting, at which the parser crashes.
+    Aliases are refused, since a few nested ones can stand for gigabytes; so is deep nesting, which crashes the parser.
 
     Raises:
         ValueError: It is not YAML, or uses what is refused.

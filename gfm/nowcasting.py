@@ -1,4 +1,4 @@
-"""Forecasts in a training loop: from time to time look ahead, and jump there if that lowers the loss."""
+"""Forecasts in a training loop: look ahead from time to time, and jump if that lowers the loss."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from gfm.trajectories.recent import Recent
 __all__ = ["Nowcaster", "Rule", "merged"]
 
 Rule = Callable[[Trajectories], np.ndarray]
-"""From a window, one run with the observed states, to the weights to try, (candidates, p)."""
+"""A function from a window (one run with the observed states) to the weights to try, (candidates, p)."""
 
 MOST_WAITING = 8
-"""How many times the usual distance two looks are apart at most, after looks that led nowhere."""
+"""The largest factor on the waiting time between two looks, after looks without a jump."""
 
 
 def merged(along: Sequence[float] = (0.0, 1.0, 2.0, 4.0)) -> Rule:
-    """The window's mean, and points beyond it along the way from its first half's mean to its second half's.
+    """The window's mean, and points beyond it in the direction from the mean of its first half to that of its second.
 
     Nothing is learned: with the gate this is a line search on the loss along the window's mean displacement.
 
     Args:
-        along: multiples of that way that are added to the mean.
+        along: multiples of that displacement that are added to the mean.
 
     Raises:
         InputError: They are no numbers, or there are none.
@@ -52,7 +52,7 @@ def merged(along: Sequence[float] = (0.0, 1.0, 2.0, 4.0)) -> Rule:
 
 
 class Nowcaster:
-    """Proposes weights further along the way of a training run, and jumps there if they have a lower loss.
+    """Proposes weights further along the path of a training run, and jumps there if they have a lower loss.
 
     It is called once after every step of the optimizer::
 
@@ -67,30 +67,28 @@ class Nowcaster:
     recorded it *looks*: the rule proposes weights, the loss is evaluated at the present weights and at each
     candidate, and the run continues from the best of them. So on the examples of that loss a jump never makes the
     run worse, and a look costs (candidates + 1) forward passes. After a jump a new window begins. After a look
-    that led nowhere the next one waits, twice as long each time and at most eight times as long.
+    without a jump the next look waits twice as long as the last one, up to eight times the usual period.
 
-    "On the examples of that loss" is the condition: on a few noisy ones a lower loss may be luck, so evaluate more
-    than a small batch. At small learning rates much is gained, at the best one or after it has been lowered hardly
-    anything.
+    On a few noisy examples a lower loss may be luck, so evaluate the loss on more than a small batch. Much is gained at
+    small learning rates, but hardly anything at the best one or after the rate has been lowered.
 
-    The optimizer's state and a schedule of the learning rate are left alone: a jump is no step, and there is no look
-    while the rate is zero. What evaluating the loss changes in the model (buffers, gradients, training mode) and
-    in the global random states is put back. Only weights that the optimizer trains are moved. Make a new one when other
-    weights are loaded.
+    The optimizer's state and a schedule of the learning rate are not changed: a jump is no step, and there is no look
+    while the rate is zero. Evaluating the loss may change buffers, gradients and training mode of the model, and the
+    global random states; these are restored. Only weights that the optimizer trains are moved. Make a new nowcaster
+    when other weights are loaded.
 
     Args:
         optimizer: the one that trains ``model``, of any kind; its state is recorded for those of
             ``gfm.trajectories.OPTIMIZERS``.
         model: the module; the weights are its trainable parameters.
-        rule: a fitted forecaster for one of the observed runs' kind, or a function from a window
-            (:class:`gfm.Trajectories` with one run) to (candidates, p) weights. By default :func:`merged`, which
-            learns nothing.
-        seen: number of recorded states after the first of a window; by default as the forecaster was fitted, or 8.
+        rule: a forecaster fitted to runs of this kind, or a function from a window (:class:`gfm.Trajectories` with one
+            run) to (candidates, p) weights. By default :func:`merged`, which learns nothing.
+        seen: number of recorded states after the first one of a window; by default as in the forecaster's fit, or 8.
         every: optimizer steps between recorded states; as in the runs to which a forecaster was fitted.
-        ahead: recorded states ahead to try, for a forecaster; by default as far as it was fitted for.
+        ahead: for a forecaster, the numbers of recorded states ahead to try; by default the farthest of its fit.
         period: least number of steps between two looks; by default ``every``.
-        gate: whether a jump must lower the loss. Without a gate the last candidate is always taken: only for rules
-            that were made for it, such as a flow tuned on the loss of its own jumps.
+        gate: whether a jump must lower the loss. Without a gate the last candidate is always taken; use this only with
+            rules that were made for it, such as a flow tuned on the loss of its own jumps.
 
     Attributes:
         looks, jumps, evaluations: numbers of looks, of jumps, and of losses evaluated, so far.
@@ -146,8 +144,8 @@ class Nowcaster:
 
         Args:
             loss: the training loss at the model's present weights, a scalar, on the same examples whenever it is called
-                within this step; it may compute gradients. Needed for the gate. It is not called unless there is a
-                look, and then several times: what it changes outside the model is not put back.
+                within this step; it may compute gradients. The gate needs it. It is called only if there is a look, and
+                then several times; its effects outside the model are not undone.
 
         Raises:
             InputError: A look needs the loss, the loss is no scalar, the rule's weights do not fit the model, or the
@@ -193,7 +191,7 @@ class Nowcaster:
         return {"recorded": self.recent.state_dict(), **numbers}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what :meth:`state_dict` gave, for the same model, optimizer and options.
+        """Continue from a :meth:`state_dict` of the same model, optimizer and options.
 
         Raises:
             InputError: It is of another model or optimizer, or is no such state.
@@ -251,7 +249,7 @@ class Nowcaster:
         if found.ndim != 2 or found.shape[1] != p or len(found) == 0 or found.dtype.kind not in "fiu":
             raise InputError(f"The rule must give (candidates, {p}) real weights, not {found.dtype} of {found.shape}.")
         largest = torch.finfo(self.parameters[0].dtype).max
-        return found[(np.abs(found) <= largest).all(axis=1)]  # nor what is not a number
+        return found[(np.abs(found) <= largest).all(axis=1)]  # this also drops NaN
 
     def _best(self, candidates: np.ndarray, loss: Callable[[], Tensor | float] | None) -> np.ndarray | None:
         if loss is None:
@@ -283,7 +281,7 @@ class Nowcaster:
 
     @contextmanager
     def _untouched(self):
-        """The weights are put back, and what evaluating the loss changes: buffers, gradients, training mode."""
+        """Context at whose end the weights, and buffers, gradients and training mode of the model, are restored."""
         tensors = [(tensor, tensor.detach().clone()) for tensor in (*self.parameters, *self.model.buffers())]
         owners = [(m, dict(m.named_buffers(recurse=False)), m.training) for m in self.model.modules()]
         gradients = [(parameter, parameter.grad) for parameter in self.parameters]
@@ -298,7 +296,7 @@ class Nowcaster:
             for module, buffers, training in owners:
                 module.training = training
                 for name, buffer in buffers.items():
-                    setattr(module, name, buffer)  # some modules make a new one instead of changing it
+                    setattr(module, name, buffer)  # some modules replace a buffer instead of changing it
             for parameter, gradient in gradients:
                 parameter.grad = gradient
 
@@ -308,7 +306,7 @@ class Nowcaster:
         for parameter, part, moves in zip(self.parameters, parts, self._moves(), strict=True):
             if moves:
                 parameter.copy_(part.view(parameter.shape))
-        torch.clear_autocast_cache()  # else autocast would go on with the old weights
+        torch.clear_autocast_cache()  # otherwise autocast would still use the old weights
 
     def _moves(self) -> list[bool]:
         """Which parameters the optimizer trains at present."""

@@ -134,7 +134,8 @@ def test_derivatives_of_every_network(net, loss):
 def device(monkeypatch):
     """Experiments compute on the pretended accelerator once this is called."""
     def move():
-        monkeypatch.setattr("gfm.device.chosen", lambda dtype=None: DEVICE)
+        monkeypatch.setattr(Context, "device", lambda self, dtype=None: DEVICE)
+        monkeypatch.setattr("gfm.experiments.central.flow_run.chosen", lambda dtype=None: DEVICE)
 
     return move
 

@@ -74,7 +74,7 @@ class Somewhere(Experiment):
 
     def compute(self, context):
         if self.asks:
-            chosen()
+            context.device()
         return Result({})
 
 

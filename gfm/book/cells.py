@@ -1,8 +1,8 @@
 """What a profile needs: the experiments that its notebooks ask for, found by reading the notebooks themselves.
 
-A notebook is read statement by statement, with a stand-in for every result: what would need the numbers is left out,
-and every experiment that is asked for is noted. So what an element needs is declared in one place, its notebook, and
-reading it computes nothing.
+A notebook is read statement by statement. Each result is replaced by a placeholder; statements that need its numbers
+are skipped, and every experiment that is asked for is noted. So the needs of an element are declared in one place, its
+notebook, and reading it computes nothing.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def cells(register: Register, profile: str, notebooks: Iterable[str] = ()) -> li
         for experiment in asked(notebook, parameters):
             try:
                 missing = "it depends on another cell's result" if _unknown(experiment) else ""
-                # copies: an experiment keeps the data that it reads for its key, and a profile has a thousand cells
+                # A copy keeps none of the data that were read for the key: a profile has a thousand cells.
                 kept = experiment if missing else replace(experiment)
                 made = Cell(notebook.name, kept, "" if missing else key_of(replace(experiment)), missing)
             except OSError as error:  # the data cannot be read
@@ -96,7 +96,7 @@ def cells(register: Register, profile: str, notebooks: Iterable[str] = ()) -> li
 
 
 def cell(register: Register, key: str, profile: str, notebooks: Iterable[str] = ()) -> Cell:
-    """The cell with this key, or with a key that begins so.
+    """The cell whose key is ``key``, or begins with it.
 
     Raises:
         UnknownNameError: No cell of the profile, or more than one, has such a key.
@@ -125,7 +125,7 @@ def asked(notebook: Notebook, parameters: Mapping[str, Any]) -> list[Experiment]
 
         judge = say = say_notes = show = table = _shows_nothing
 
-    module = ModuleType("notebook")  # what a notebook's own classes belong to
+    module = ModuleType("notebook")  # the module of the classes that a notebook defines
     names = vars(module)
     with _known(module), chdir(notebook.path.parent), redirect_stdout(StringIO()), \
             mock.patch("gfm.book.Element", Reader):
@@ -155,7 +155,7 @@ def _shows_nothing(*arguments: Any, **options: Any) -> Any:
 
 
 class _Unknown:
-    """Stands in for a result, and for whatever is taken from it; its values cannot be used."""
+    """A placeholder for a result, and for anything taken from it; it has no values."""
 
     def __getattribute__(self, name: str) -> Any:
         return object.__getattribute__(self, name) if name.startswith("__") else _Unknown()
@@ -173,19 +173,19 @@ class _Unknown:
 
 
 def _unknown(value: Any) -> bool:
-    """Whether it is, or holds, what only a result can tell."""
+    """Whether the value is, or contains, a placeholder."""
     if is_dataclass(value):
         value = [getattr(value, f.name) for f in fields(value)]
     return any(map(_unknown, value)) if isinstance(value, (list, tuple)) else isinstance(value, _Unknown)
 
 
 def _read(code: str, names: dict[str, Any], where: str, found: Sequence[Experiment]) -> None:
-    """Run the statements of a cell one by one; what one would assign that needs a result becomes unknown."""
+    """Run the statements of a cell one by one; variables that depend on a result become placeholders."""
     for node in ast.parse(code).body:
         try:
             exec(compile(ast.Module([node], []), where, "exec"), names)
         except Exception as error:
-            if not found:  # no result has been asked for that could be missing
+            if not found:  # no result has been asked for yet, so none can be missing
                 raise InputError(f"{where} cannot be read: {type(error).__name__}: {error}") from error
             for target in ast.walk(node):
                 if isinstance(target, ast.Name) and isinstance(target.ctx, ast.Store):

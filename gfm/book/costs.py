@@ -13,10 +13,10 @@ from gfm.store import Store
 
 __all__ = ["estimates", "makespan"]
 
-#: Parameters in whose ratio the time of a computation grows, all else being equal.
+#: Parameters to which the time of a computation is proportional, all else being equal.
 _PROPORTIONAL = {"steps", "substeps", "n", "runs", "samples", "epochs", "replicates", "repeats", "rounds"}
 
-#: Parameters that must agree, for a run of another problem says nothing about the time.
+#: Parameters that must be equal: the time of another problem tells nothing.
 _PROBLEM = {"data", "net", "size", "hidden", "optimizer"}
 
 
@@ -27,11 +27,11 @@ class _Measured:
 
 
 def estimates(cells: Sequence[Cell]) -> list[float | None]:
-    """Seconds for each cell: what its stored result took, or what a stored relative lets expect; None if there is none.
+    """Seconds for each cell: those of its stored result, or an estimate from a similar stored result; None if neither.
 
-    The relative is the result of the same experiment, on the same network and kind of data, that differs in the
-    fewest parameters; its seconds are multiplied by the ratio of those to which time is proportional (steps, examples,
-    runs ...). That is the right order of magnitude, no more.
+    The similar result is the one of the same experiment, on the same network and kind of data, that differs in the
+    fewest parameters. Its seconds are multiplied by the ratios of the parameters to which time is proportional (steps,
+    examples, runs ...). Only the order of magnitude can be expected to be right.
     """
     known = _measured({cell.experiment.name for cell in cells})
     out: list[float | None] = []
@@ -54,7 +54,7 @@ def _expected(cell: Cell, relatives: Iterable[_Measured]) -> float | None:
 
     def far(relative: _Measured) -> tuple[int, float]:
         differ = [name for name in wanted if relative.parameters.get(name) != wanted[name]]
-        return len(differ), -relative.seconds  # of equals the longer: it is measured better
+        return len(differ), -relative.seconds  # of equally similar results the longest: its time is the most exact
 
     fixed = _PROBLEM & set(wanted)
     alike = (r for r in relatives if all(r.parameters.get(name) == wanted[name] for name in fixed))
@@ -81,7 +81,7 @@ def _measured(names: Iterable[str]) -> dict[str, list[_Measured]]:
                 try:
                     origin = json.loads(file.read_text(encoding="utf-8"))["provenance"]
                     found = _Measured(dict(origin["parameters"]), float(origin["seconds"]))
-                except (OSError, ValueError, KeyError, TypeError):  # not whole: nothing is learned from it
+                except (OSError, ValueError, KeyError, TypeError):  # an incomplete file tells nothing
                     continue
                 out.setdefault(name, []).append(found)
     return out

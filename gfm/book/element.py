@@ -28,7 +28,7 @@ _MOST_BYTES = 200_000
 def below(value: float, bound: float) -> str:
     """A number for reading; if it is more than 100 times smaller than its bound, only that is said.
 
-    The digits of what rounding or a solver leaves differ between machines and carry no meaning.
+    Digits of rounding errors and solver residuals differ between machines and mean nothing.
     """
     for name, one in (("value", value), ("bound", bound)):
         number(name, one, math.isfinite, "a finite number")
@@ -94,7 +94,7 @@ class Element:
         alt, caption = " ".join(alt.split()), caption.strip()
         if len(alt) < 20 or len(caption) < 20:
             raise InputError(f"Figure {name!r} needs an alt text that says its finding, and a caption.")
-        for share in (1.0, 0.85, 0.7, 0.5):  # of the resolution; the SVG has all of it
+        for share in (1.0, 0.85, 0.7, 0.5):  # of the full resolution, for the PNG only
             png = style.image(fig, "png", dpi=share * fig.dpi)
             if len(png) <= _MOST_BYTES:
                 break
@@ -111,7 +111,7 @@ class Element:
             datafiles.write(self.folder / "data" / stem, name, data)
         figure = Figure(name=name, alt=alt, caption=caption, element=self.entry.id, tolerance=float(tolerance),
                         varies=varies or None, data=datafiles.summary(data) if data else None).checked(data or ())
-        if not self.entry.claims:  # nothing will be judged: the run is recorded here
+        if not self.entry.claims:  # without claims ``judge`` is not called, so the run is recorded here
             verdicts.write(self.register.root, self.entry, self.profile, [], self._meta())
         import matplotlib.pyplot as plt
 
@@ -177,8 +177,8 @@ class Element:
         """Compare every claim of the element with its bound, show the verdicts in a table, and store the values.
 
         Args:
-            values: claim id -> measured value; None if it could not be measured ("not run"), or in
-                words why the run does not allow a verdict ("not judged").
+            values: claim id -> measured value; None if it was not measured ("not run"); a text if the run does not
+                allow a verdict ("not judged"), which says why.
                 Ids that are not Python names are passed as ``judge(**{"A2-top": value})``.
 
         Returns:
@@ -219,7 +219,7 @@ class Element:
             "versions": provenance.versions(), "machine": provenance.machine(),
             "threads": provenance.threads(), "commit": provenance.commit(str(self.register.root)),
             "when": provenance.now(),
-            # runs that are not stored may have been left out (gfm run --stored): no verdict on the whole
+            # With ``gfm run --stored``, runs that are not stored are left out: the verdicts may be incomplete.
             **({"partial": True} if self._handover.only_stored else {}),
         }
 

@@ -131,7 +131,7 @@ class ElementEntry:
 
 @dataclass(frozen=True)
 class Register:
-    """All elements, in the order of the book."""
+    """All elements, in the order of the book, and by id."""
 
     elements: tuple[ElementEntry, ...]
     root: Path
@@ -159,6 +159,11 @@ class Register:
         return iter(self.elements)
 
     def __getitem__(self, name: str) -> ElementEntry:
+        """The element with this id.
+
+        Raises:
+            UnknownNameError: There is none.
+        """
         if isinstance(name, str) and (element := next((e for e in self.elements if e.id == name), None)) is not None:
             return element
         raise UnknownNameError(f"The register has no element {name!r}; see book/elements.yml.")
@@ -172,7 +177,7 @@ class Register:
         return list(dict.fromkeys(e.notebook for e in self.elements if e.notebook))
 
 
-@lru_cache(maxsize=4)  # whoever lists all notebooks' cells reads it forty times
+@lru_cache(maxsize=4)  # listing the cells of all notebooks reads it forty times
 def _elements(text: str) -> tuple[ElementEntry, ...]:
     try:
         data = parse_yaml(text)

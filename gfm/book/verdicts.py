@@ -23,7 +23,7 @@ __all__ = ["FAILS", "HOLDS", "NOT_JUDGED", "NOT_RUN", "SHAPE", "VERDICTS", "Stor
 HOLDS, SHAPE, FAILS = "holds", "holds in shape only", "fails"
 NOT_JUDGED, NOT_RUN = "not judged", "not run"
 VERDICTS = SHAPE, HOLDS, FAILS, NOT_JUDGED, NOT_RUN
-"""All of them, a longer one before one that it begins with."""
+"""All verdicts; "holds in shape only" stands before "holds", with which it begins."""
 _SCHEMA = "gfm-verdicts/1"
 
 
@@ -135,7 +135,7 @@ def load(register: Register, element: ElementEntry, profile: str) -> Stored | No
     verdicts = tuple(judge(c, values.get(c.id, (None,))[0], profile) for c in element.claims)
     meta = {k: v for k, v in data.items() if k not in ("schema", "element", "profile", "claims")}
     meta["committed"] = path == places[1]
-    # A claim that is younger than a kept result has not been run there; the others must be as they were.
+    # A claim added after a result was committed has no value in it; the other verdicts must be unchanged.
     asked = [v for v in verdicts if v.claim.id in values or not meta["committed"]]
     stale = [v.claim.id for v in asked if values.get(v.claim.id, (None, None))[1] != v.verdict]
     stale += sorted(set(values) - {c.id for c in element.claims})

@@ -44,7 +44,8 @@ def gap_at_rest(falls: Tensor, steepness: Tensor, sharpness: Tensor, noise: Tens
     """``2 / lr - S = s2 |grad S|^2 / (2 S <-grad L, grad S>)``, where the sharpness is at rest.
 
     Args:
-        falls: (...) <-grad L, grad S>, by which descent raises the sharpness; not positive gives no meaningful gap.
+        falls: (...) <-grad L, grad S>, the rate at which descent raises the sharpness; unless it is positive, the gap
+            has no meaning.
         steepness: (...) |grad S|^2.
         sharpness: (...) S.
         noise: (...) s2.

@@ -25,7 +25,7 @@ Observation = dict[str, float | np.ndarray]
 
 
 class Process(ABC):
-    """A sequence of weights; ``alive`` becomes False when its numbers are no longer finite or it is stopped.
+    """A sequence of weights (p,); ``alive`` becomes False when its numbers are no longer finite or it is stopped.
 
     A subclass with more state than this class extends ``state_dict`` and ``load_state_dict``, so that a resumed
     run continues bit for bit. State dicts are taken between steps, after ``advance`` and before ``observe``, and
@@ -37,13 +37,13 @@ class Process(ABC):
         self.w, self.state = w, state
         self.alive = True
         count = min(settings.coordinates, problem.p)
-        self._chosen = torch.linspace(0, problem.p - 1, count).round().long().to(problem.device)
+        self.coordinates = torch.linspace(0, problem.p - 1, count).round().long().to(problem.device)
         self.tracker = Tracker(
             above=0.75 * optimizer.threshold, initial=settings.track, cap=settings.cap, dense=settings.dense,
-            **self._tracking(),
+            **self.tracking(),
         )
 
-    def _tracking(self) -> dict[str, Any]:
+    def tracking(self) -> dict[str, Any]:
         """Options of the tracker. The optimizer oscillates with period two: every second point is on a smooth path."""
         return {"tolerance": self.settings.discrete_tolerance, "lag": 1 if self.settings.eigen_every % 2 == 0 else 2}
 
@@ -67,7 +67,8 @@ class Process(ABC):
         self.state = type(self.state)(**kept["state"])
         self.tracker.load_state_dict(kept["tracker"])
 
-    def _seen(self, point: Derivatives, spectrum: Spectrum | None) -> Observation:
+    def observation(self, point: Derivatives, spectrum: Spectrum | None) -> Observation:
+        """What every process records at a point; the spectrum is None if nothing is tracked there."""
         seen: Observation = {
             "loss": float(point.loss),
             "gradient_norm2": float(point.gradient @ point.gradient),
@@ -80,9 +81,9 @@ class Process(ABC):
         if self.state.nu is not None:
             seen["nu_mean"] = float(self.state.nu.mean())
         if self.settings.coordinates:
-            seen["gradient2_at"] = to_numpy(point.gradient[self._chosen]) ** 2
+            seen["gradient2_at"] = to_numpy(point.gradient[self.coordinates]) ** 2
             if self.state.nu is not None and self.state.nu.ndim:
-                seen["nu_at"] = to_numpy(self.state.nu[self._chosen])
+                seen["nu_at"] = to_numpy(self.state.nu[self.coordinates])
         if spectrum is not None:
             seen["eigenvalues"] = to_numpy(spectrum.values)
             seen["residuals"] = to_numpy(spectrum.residuals)
@@ -99,35 +100,37 @@ class Flow(Process):
         super().__init__(problem, optimizer, settings, w, state)
         self.state = optimizer.update(state, problem.gradient(w))
 
-    def _tracking(self) -> dict[str, Any]:
+    def tracking(self) -> dict[str, Any]:
+        """Tolerance of the tracked eigenpairs, and whether their number may grow."""
         settings = self.settings
         if not self.follows_all:
             return {"tolerance": settings.discrete_tolerance, "grow": False}
-        # A residual of 1e-5 moves the path by a thousandth of what its substeps leave.
+        # A residual of 1e-5 adds a thousandth of the discretisation error.
         usual = max(1e-5, default_tolerance(self.problem.dtype))
         return {"tolerance": usual if settings.tolerance is None else settings.tolerance, "grow": True}
 
-    def _open(self, time: float, tolerance: float = 0.0) -> tuple[Derivatives, Spectrum]:
-        """The present point, at ``time``, and its tracked eigenpairs."""
+    def look(self, time: float, tolerance: float = 0.0) -> tuple[Derivatives, Spectrum]:
+        """The derivatives at the present weights, which are those at ``time``, and the tracked eigenpairs."""
         point = self.problem.at(self.w, self.tracker.width)
         return point, self.tracker.refresh(point, self.optimizer.edge(self.state), time=time, tolerance=tolerance)
 
-    def _count(self, rate: float) -> int:
-        """Number of Euler substeps in a step, at least ``rate`` and the rate at which nu relaxes.
+    def substeps_for(self, rate: float) -> int:
+        """Number of Euler substeps in a step: at least ``rate``, and at least the rate at which nu relaxes.
 
-        Euler's method decays without oscillation as long as a substep times the rate of decay is at most 1, and is
-        unstable beyond 2. Exponential steps along the tracked directions would leave those below 0.75 of the threshold
-        to Euler's method: at momentum 0.9, 26 substeps instead of 35.
+        Euler's method decays without oscillation if the substep times the rate of decay is at most 1, and is unstable
+        beyond 2. Exponential steps along the tracked directions would save little, since directions below 0.75 of the
+        threshold would still need Euler's method: at momentum 0.9, 26 substeps instead of 35.
         """
         memory = self.optimizer.memory(self.state)
         return max(self.settings.substeps, math.ceil(max(rate, memory.rate if memory else 0.0)))
 
-    def _top(self, spectrum: Spectrum) -> float:
+    def top_rate(self, spectrum: Spectrum) -> float:
         """The largest eigenvalue of P^{-1} H, the rate at which the weights relax; the spectrum is that of E."""
         share = self.optimizer.edge_share(self.state)
         return float(spectrum.values[0]) * (1.0 if share is None else float(torch.as_tensor(share).max()))
 
-    def _move(self, w_rate: Tensor, state_rate: State, dt: float) -> None:
+    def move(self, w_rate: Tensor, state_rate: State, dt: float) -> None:
+        """One Euler substep of ``dt`` of the weights (p,) and the state."""
         self.w = torch.add(self.w, w_rate, alpha=dt)
         self.state = self.state.moved(state_rate, dt)
 
@@ -139,5 +142,5 @@ def flat_value(function: Callable[[Tensor], Tensor], w: Tensor) -> np.ndarray:
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:
-    """The tensor as a float64 array on the host."""
+    """The tensor as a float64 array of the same shape on the host."""
     return tensor.detach().double().cpu().numpy()

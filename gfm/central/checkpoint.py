@@ -21,6 +21,7 @@ from gfm.central.base import Process
 from gfm.errors import UnreadableFileError
 from gfm.files import read_sealed, write_sealed
 from gfm.problem import Problem
+from gfm.randomness import seeding
 
 __all__ = ["Fingerprint", "fingerprint", "read", "write"]
 
@@ -67,8 +68,7 @@ def fingerprint(
     away = torch.randn(problem.p, generator=torch.Generator().manual_seed(0)).to(w)
     away *= 0.1 * (1 + w.norm()) / away.norm()
     values = [float(problem.loss(w + share * away)) for share in (0.0, 1.0, -1.0)]
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with torch.no_grad(), seeding(0, problem.device):
         values += [float(observables[name](w).double().norm()) for name in sorted(observables)]
     return Fingerprint(digest.hexdigest(), values)
 

@@ -36,6 +36,8 @@ __all__ = [
 def gradient_descent_variance(gradient: Tensor, sharpness_gradient: Tensor) -> float:
     """``sigma^2 = 2 <-grad L, grad S> / |grad S|^2``, in squared weights; negative if the sharpness falls anyway.
 
+    Both gradients have shape (p,).
+
     Raises:
         InputError: The shapes differ, or the sharpness has no gradient.
     """
@@ -46,7 +48,7 @@ def gradient_descent_variance(gradient: Tensor, sharpness_gradient: Tensor) -> f
 
 
 def normalised_variance(gradient: Tensor, sharpness: float, lr: float) -> float:
-    """``sigma^2 = lr^2 / 4 - |grad L|^2 / S^2`` of normalised gradient descent, ``w <- w - lr g / |g|``.
+    """``sigma^2 = lr^2 / 4 - |grad L|^2 / S^2`` for ``w <- w - lr g / |g|`` with gradient (p,).
 
     Its effective sharpness ``lr S / |g|`` is held at 2 if the mean squared gradient,
     ``|grad L|^2 + sigma^2 S^2``, equals (lr S / 2)^2.
@@ -63,8 +65,8 @@ def scalar_rmsprop_variance(
 ) -> float:
     """sigma^2 at the edge of stability; 0 if the effective sharpness would fall without oscillation.
 
-    It is the mean squared displacement along u, in squared weights, and increases with ``lr``. ``beta2`` goes from 0
-    (normalised gradient descent) to 1 (gradient descent).
+    It is the mean squared displacement along u, in squared weights, and increases with ``lr``. Both gradients have
+    shape (p,); ``beta2`` goes from 0 (normalised gradient descent) to 1 (gradient descent).
 
     Raises:
         InputError: A value is out of range, the shapes differ, or beta2 = 1 and grad S vanishes.
@@ -84,7 +86,7 @@ def scalar_rmsprop_variance(
 def effective_sharpness_rate(
     gradient: Tensor, sharpness_gradient: Tensor, sharpness: float, lr: float, beta2: float, variance: float
 ) -> float:
-    """D log S_eff / dt per step along the central flow with this variance, at the edge of stability.
+    """``d log S_eff / dt`` per step along the central flow with this variance, at the edge of stability.
 
     S_eff = lr S / sqrt(nu) changes because S changes along dw/dt = -(2 / S)(grad L + variance grad S / 2), and
     because nu = (lr S / 2)^2 changes at the rate ``(1 - beta2) / beta2 (|grad L|^2 + variance S^2 - nu)``.
@@ -102,9 +104,9 @@ def effective_sharpness_rate(
 
 
 def penalty_share(sharpness_gradient: Tensor, sharpness: float, lr: float, beta2: float) -> float:
-    """The share a / (a + b), 0 to 1, of the oscillation's hold on the edge that goes through the weights.
+    """The share a / (a + b), 0 to 1, that the curvature penalty has in holding the effective sharpness at 2.
 
-    It is the penalty's: the oscillation moves the weights to where the sharpness is lower. The rest goes through nu.
+    The penalty moves the weights to where the sharpness is lower; the rest comes from the rise of nu.
 
     Raises:
         InputError: A value is out of range (beta2 must lie in (0, 1)), or grad S is no finite vector.
@@ -119,7 +121,7 @@ def penalty_share(sharpness_gradient: Tensor, sharpness: float, lr: float, beta2
 
 
 def _answers(sharpness_gradient: Tensor, sharpness: float, lr: float, beta2: float) -> tuple[float, float]:
-    """A and b: how strongly the weights and nu answer to a variance."""
+    """The weights a and b: how strongly the network's weights and nu respond to the variance."""
     return 0.5 * beta2 * float(sharpness_gradient @ sharpness_gradient), (1.0 - beta2) * (sharpness / lr) ** 2
 
 

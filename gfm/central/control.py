@@ -1,9 +1,9 @@
 """The step-size control of the central flow: accept a substep, halve it, or take a whole step again.
 
 The flow may exceed the edge of stability by a small band. A substep that ends beyond the band is repeated at
-half length. Within a step the eigenvectors turn as in the last steps. If fresh ones at its end show the flow
-beyond the band, they have turned otherwise, and the step is repeated with new ones in every substep.
-An excess that shorter substeps do not reduce is a jump of the curvature (a kink of the activation); the band
+half length. Within a step the eigenvectors are assumed to turn as in the last steps. If new ones at its end show the
+flow beyond the band, the eigenvectors did not turn as expected, and the step is repeated with new ones in every
+substep. An excess that shorter substeps do not reduce is a jump of the curvature (a kink of the activation); the band
 is then widened for a while, so that no work is wasted on it.
 """
 
@@ -13,13 +13,17 @@ from typing import Any, NamedTuple
 
 __all__ = ["ROUGH", "Control"]
 
-#: How often a step may be repeated, and the largest factor by which its substeps may shrink.
-_RETAKES, _SHRINK = 5, 16
-#: Halving a substep leaves at most about half of the excess; if more than this share remains, it has another cause.
+_RETAKES, _SHRINK = (
+    5,  # how often a step may be repeated
+    16,  # the largest factor by which its substeps may shrink
+)
+#: Halving a substep should halve the excess; if more than this share remains, the excess has another cause.
 _HELPED = 0.7
-#: How far jumps of the curvature may widen the band, as a share of the threshold; how far if even the shortest
-#: substep ends beyond it, which is the most that a flow at the edge may exceed it; the share that remains a step later.
-_JUMP, ROUGH, _LASTING = 2e-3, 2e-2, 0.9
+_JUMP, ROUGH, _LASTING = (
+    2e-3,  # the most by which a jump of the curvature widens the band, as a share of the threshold
+    2e-2,  # the same if even the shortest substep ends beyond the band: a flow at the edge never exceeds it by more
+    0.9,  # the share of the widening that remains one step later
+)
 
 
 class _Halved(NamedTuple):
@@ -59,7 +63,7 @@ class Control:
 
     def _begin(self) -> None:
         self.retaken = 0  # how often this step was repeated
-        self._excess, self._tried = 0.0, self._shrink  # at its last end; the shrinkage before the last doubling
+        self._excess, self._tried = 0.0, self._shrink  # at the step's last end; the shrinkage before the last doubling
         self._quiet = True
         self._halved: _Halved | None = None
 

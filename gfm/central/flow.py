@@ -25,12 +25,12 @@ __all__ = ["Central"]
 
 #: Relative residual of eigenvectors used for a single substep, unless the settings give a tolerance.
 _COARSE = 3e-4
-#: Relative rise of the learning rate within a step at the edge that is noted.
+#: A larger relative rise of the learning rate within a step at the edge is noted.
 _STEEP = 0.05
 
 
 class _Start(NamedTuple):
-    """The start of the last step, in case it is repeated; rows: the tracker's, None if they are large."""
+    """The start of the last step, in case it is repeated; ``rows`` are the tracker's, None if they are large."""
 
     w: Tensor
     state: State
@@ -40,8 +40,8 @@ class _Start(NamedTuple):
 class Central(Flow):
     """The central flow, with eigenvectors computed once per step.
 
-    Within the step they turn at the rate at which they turned in the last steps; large ones stay those of its start.
-    Eigenvalues within it are Rayleigh quotients.
+    Within a step the eigenvectors keep turning as in the last steps; if they are large, they are held fixed.
+    Eigenvalues within a step are Rayleigh quotients.
 
     Large tensors are released as early as possible: with millions of weights memory is the limit.
     """
@@ -81,14 +81,14 @@ class Central(Flow):
         """See ``Process``; first repeats the last step if the control requires it."""
         self.oscillation, self._candidates = None, self._no_rows  # free memory before new eigenvectors are sought
         self._t = t
-        point, spectrum = self._open(t)
+        point, spectrum = self.look(t)
         while self._began is not None and self.control.take_again(float(spectrum.values[0])):
             self.w, self.state, rows = self._began
             if rows is not None:
                 self.tracker.restart(rows, t - 1)
             del point, spectrum  # free their memory for the substeps
             self._advance_afresh(t - 1)
-            point, spectrum = self._open(t)
+            point, spectrum = self.look(t)
         values, c = to_numpy(spectrum.values), self.optimizer.threshold
         if self._before is not None and self._before[0] <= c * (1 + ROUGH) < values[0]:
             warnings.warn(
@@ -97,13 +97,13 @@ class Central(Flow):
             )
         rise = _risen(values, self._before)
         self._before = values
-        self.control.require(self._count(0.9 * self._top(spectrum)))
-        # Other directions need no derivatives.
+        self.control.require(self.substeps_for(0.9 * self.top_rate(spectrum)))
+        # Only directions that may become critical need derivatives.
         dt = self.control.dt
         chosen = (values > min(0.95, self.settings.critical_share) * c) | (values + 2 * rise > c)
         self._tracked = np.flatnonzero(chosen).tolist()
         self._candidates, self._rise = spectrum.U[self._tracked], rise[chosen] * dt
-        seen = self._seen(point, spectrum)
+        seen = self.observation(point, spectrum)
         del spectrum
         self._local = self._derivatives(point, self._rise)
         self._rates = self._local.rates(dt)
@@ -114,7 +114,7 @@ class Central(Flow):
                 "follows at once, the optimizer after some steps", stacklevel=2,
             )
         E = diagonal(self.optimizer.edge(self.state))
-        seen.update(predictions.averages(seen, found, c, E, self._chosen))
+        seen.update(predictions.averages(seen, found, c, E, self.coordinates))
         if self._rates.nu_push is not None:
             seen["nu_push"] = float(self._rates.nu_push.mean())
         seen["substeps"] = 1.0 / dt
@@ -151,7 +151,7 @@ class Central(Flow):
             quotients = local.quotients
             if adaptive and not (frugal and back):
                 back = self.w, self.state, done, before
-            self._move(rates.w, rates.state, dt)
+            self.move(rates.w, rates.state, dt)
             if done + dt > 1.0 - 1e-9:
                 break
             del rates
@@ -180,7 +180,7 @@ class Central(Flow):
         """The step from ``t`` with eigenvectors computed in every substep."""
         before, c, dt = None, self.optimizer.threshold, self.control.dt
         for substep in range(self.control.count):
-            point, spectrum = self._open(t + substep * dt, _COARSE if self.settings.tolerance is None else 0.0)
+            point, spectrum = self.look(t + substep * dt, _COARSE if self.settings.tolerance is None else 0.0)
             values = to_numpy(spectrum.values)
             rise = _risen(values, before)
             chosen = (values > self.settings.critical_share * c) | (values + rise > c)
@@ -189,7 +189,7 @@ class Central(Flow):
             rates = self._derivatives(point, rise[chosen]).rates(dt)
             del point
             self._candidates = self._no_rows
-            self._move(rates.w, rates.state, dt)
+            self.move(rates.w, rates.state, dt)
             del rates
             before = values
 

@@ -26,9 +26,9 @@ class Minibatch:
 
     Args:
         batch_size: number of examples in a batch; None: 32, or half of the examples if they are fewer than 64.
-        order: "shuffled": all examples once in every epoch, in a new random order; "sequential": the same in their
-            own order; the last batch of an epoch contains what is left and may be smaller. "random": in every step
-            different examples, drawn independently of earlier steps.
+        order: "shuffled": all examples once in every epoch, in a new random order; "sequential": the same in the
+            order of the data. In both, the last batch of an epoch may be smaller. "random": the examples of a batch
+            are drawn without replacement, independently of earlier steps.
         seed: of the batches.
 
     Raises:
@@ -64,10 +64,10 @@ class Batches:
     def __init__(self, options: Minibatch, n: int):
         self._n, self._size, self._order = n, options.size(n), options.order
         self._generator = torch.Generator().manual_seed(options.seed)
-        self._left = torch.empty(0, dtype=torch.long)  # what this epoch still has
+        self._left = torch.empty(0, dtype=torch.long)  # examples that remain in this epoch
 
     def draw(self) -> Tensor:
-        """The next batch."""
+        """The next batch, indices (b,)."""
         if self._order == "random" or not len(self._left):
             sequential = self._order == "sequential"
             self._left = torch.arange(self._n) if sequential else torch.randperm(self._n, generator=self._generator)
@@ -114,7 +114,7 @@ class Stochastic(Process):
         seen: Observation = {"minibatch_loss": float(loss)}
         if t % self.settings.eigen_every == 0:
             point = self.problem.at(self.w, self.tracker.width)
-            seen |= self._seen(point, self.tracker.refresh(point, self.optimizer.edge(self.state)))
+            seen |= self.observation(point, self.tracker.refresh(point, self.optimizer.edge(self.state)))
         return seen
 
     def advance(self) -> None:

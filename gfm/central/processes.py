@@ -27,7 +27,7 @@ class Discrete(Process):
         self.gradient = point.gradient
         self.state = self.optimizer.update(self.state, point.gradient)
         spectrum = self.tracker.refresh(point, self.optimizer.edge(self.state)) if measure else None
-        return self._seen(point, spectrum)
+        return self.observation(point, spectrum)
 
     def advance(self) -> None:
         """See ``Process``."""
@@ -62,7 +62,7 @@ class Midpoint(Process):
         measure = t % self.settings.eigen_every == 0
         point = self.problem.at(self.w, self.tracker.width if measure else 1)
         spectrum = self.tracker.refresh(point, self.optimizer.edge(self.state)) if measure else None
-        return self._seen(point, spectrum)
+        return self.observation(point, spectrum)
 
     def advance(self) -> None:
         """See ``Process``."""
@@ -77,23 +77,23 @@ class Stable(Flow):
 
     def observe(self, t: int) -> Observation:
         """See ``Process``."""
-        point, spectrum = self._open(t)
-        self._gradient, self._rate = point.gradient, self._top(spectrum)
-        seen = self._seen(point, spectrum)
+        point, spectrum = self.look(t)
+        self._gradient, self._rate = point.gradient, self.top_rate(spectrum)
+        seen = self.observation(point, spectrum)
         if self._rate > self.settings.max_effective:
             self.alive = False
         return seen
 
     def advance(self) -> None:
         """See ``Process``."""
-        count = self._count(2 * self._rate)
+        count = self.substeps_for(2 * self._rate)
         gradient = self._gradient
         del self._gradient
         for s in range(count):
             if s:
                 gradient = self.problem.gradient(self.w)
             rate = self.optimizer.drift(self.w, self.state, gradient)
-            self._move(rate, self.optimizer.rates(self.state, gradient), 1.0 / count)
+            self.move(rate, self.optimizer.rates(self.state, gradient), 1.0 / count)
 
 
 PROCESSES: dict[str, type[Process]] = {

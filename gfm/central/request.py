@@ -17,6 +17,7 @@ from gfm.checks import writable
 from gfm.errors import InputError, UnknownNameError
 from gfm.optimizers import GradientDescent, Optimizer
 from gfm.problem import Problem
+from gfm.randomness import seeding
 
 __all__ = ["RESERVED", "Observables", "checkpoint_path", "check_rivals", "minibatch_of", "observables_at",
            "process_names", "start_of"]
@@ -52,7 +53,7 @@ def process_names(processes: Iterable[str]) -> list[str]:
 
 
 def check_rivals(names: Collection[str], optimizer: Optimizer) -> None:
-    """Refuse the rivals of the central flow for rules other than gradient descent.
+    """Refuse the central flow's rivals unless the optimizer is gradient descent.
 
     Raises:
         InputError: One of them is among ``names``, and the optimizer is another rule.
@@ -116,7 +117,7 @@ def observables_at(observables: Observables | None, w: Tensor) -> Observables:
         if not callable(function):
             raise InputError(f"observable {name!r} must be a function of the weights, but it is {function!r}")
         try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            with torch.no_grad(), seeding(None, w.device):
                 value = function(w.detach().clone())
         except Exception as failure:
             why = f"{type(failure).__name__}: {failure}"

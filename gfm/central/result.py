@@ -20,7 +20,10 @@ _FORMAT = "gfm-run/1"
 
 
 class Series(dict[str, np.ndarray]):
-    """The measurements of one process: arrays ``(steps + 1, ...)`` by name, also as attributes; NaN if not measured."""
+    """The measurements of one process: arrays ``(steps + 1, ...)`` by name, also as attributes.
+
+    An entry is NaN where it was not measured; a name that was never measured raises UnknownNameError.
+    """
 
     def __missing__(self, name: str) -> np.ndarray:
         raise UnknownNameError(f"{name!r} was not measured; measured were {', '.join(sorted(self))}")
@@ -53,6 +56,11 @@ class Run:
     notes: list[str] = field(default_factory=list)
 
     def __getitem__(self, process: str) -> Series:
+        """The measurements of a process.
+
+        Raises:
+            UnknownNameError: The run does not have it.
+        """
         if not isinstance(process, str) or process not in self.series:
             raise UnknownNameError(f"no process {process!r} in this run; it has {', '.join(self.series)}")
         return self.series[process]
@@ -72,7 +80,7 @@ class Run:
     # --- plain data ---------------------------------------------------------------------------
 
     def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Arrays and a description in plain JSON data that together contain the whole run."""
+        """The arrays (steps + 1, ...) by ``process/name``, and a description in plain JSON data: the whole run."""
         arrays = {f"{p}/{n}": a for p, series in self.series.items() for n, a in series.items()}
         arrays |= {f"distance/{n}": a for n, a in self.distances.items()}
         info = {
@@ -86,7 +94,7 @@ class Run:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], info: Mapping[str, Any]) -> Run:
-        """The inverse of ``to_arrays``.
+        """The inverse of ``to_arrays``, for arrays (steps + 1, ...).
 
         Raises:
             UnreadableFileError: The data are not a complete stored run.

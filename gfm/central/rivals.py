@@ -10,13 +10,13 @@ the mean g = (g+ + g-) / 2 and half the difference d = (g+ - g-) / 2:
            du/dt     = lr (H u - (u^T H u) u)
            d log a / dt = log |1 - lr s|,    s = u^T d / a
 
-Rod Flow's source of Sigma is (lr^2 / 2)(g g^T + d d^T). Its first part is the half step of the smooth motion, the
-second the oscillation, and the equation is linear in them; here Sigma = delta delta^T is the second, kept at rank one
-by projection on the tangent space of such matrices:
+Rod Flow's source of Sigma is (lr^2 / 2)(g g^T + d d^T). The equation is linear, so Sigma has a part for each term: the
+first is half a step of the smooth motion, the second the oscillation. Here Sigma = delta delta^T is the second part,
+kept at rank one by projection on the tangent space of such matrices:
 
     da/dt = (lr^2 s^2 / 4 - 1) a,    du/dt = (lr^2 s / 2)(d / a - s u)
 
-The first part is left as a lower bound: a is at least (lr / 2) |u^T g|.
+Of the first part a lower bound remains: a is at least (lr / 2) |u^T g|.
 
 Source: Rod Flow (arXiv 2602.01480), by its formulas; the rank-one form is ours. Edge Flow (arXiv 2606.18080) is
 reconstructed from its abstract: the symmetrised loss, the Rayleigh flow and the exponential amplitude are named there;
@@ -56,14 +56,14 @@ class _Ends(NamedTuple):
 
 
 class Rival(Flow):
-    """A flow with a swing of its own. ``spent`` counts what its motion took, without what only measures it."""
+    """A flow with a swing of its own. ``spent`` counts the derivatives that move it, not those that only measure it."""
 
     follows_all = False
 
     def __init__(self, problem: Problem, optimizer: Optimizer, settings: Settings, w: Tensor, state: State):
         super().__init__(problem, optimizer, settings, w, state)
         before = problem.costs.copy()
-        # Half of the first step: for lack of another direction, the gradient's; it turns to the top eigenvector.
+        # The swing starts as half of the first step, along the gradient; it turns to the top eigenvector.
         self.least = math.sqrt(torch.finfo(w.dtype).eps)
         gradient = problem.gradient(w)
         size = float(gradient.norm())
@@ -100,7 +100,7 @@ class Rival(Flow):
         measure = t % self.settings.eigen_every == 0
         point = self.problem.at(self.w, self.tracker.width if measure else 1)
         spectrum = self.tracker.refresh(point, self.optimizer.edge(self.state)) if measure else None
-        seen = self._seen(point, spectrum)
+        seen = self.observation(point, spectrum)
         del point
         before = self.problem.costs.copy()
         self._point = ends = self.ends()
@@ -120,7 +120,7 @@ class Rival(Flow):
         assert ends is not None  # from ``observe``
         self._point = None
         before = self.problem.costs.copy()
-        count = self._count(0.9 * self.stiffness(self.lr * ends.s))
+        count = self.substeps_for(0.9 * self.stiffness(self.lr * ends.s))
         for substep in range(count):
             if substep:
                 ends = self.ends()
@@ -143,7 +143,7 @@ class Rival(Flow):
 
     @abstractmethod
     def stiffness(self, level: float) -> float:
-        """The rate at which the centre relaxes in a direction with this learning rate times curvature."""
+        """The rate at which the centre relaxes along a direction where lr times the curvature is ``level``."""
 
     @abstractmethod
     def rates(self, ends: _Ends) -> tuple[Tensor, Tensor, float]:
@@ -155,7 +155,7 @@ class Rival(Flow):
         turned = torch.add(self.u, u_rate, alpha=dt)
         self.u = turned / turned.norm()
         self.a = max(self.a * math.exp(dt * growth), 0.5 * self.lr * abs(float(self.u @ ends.mean)), self.least)
-        self._move(w_rate, self.optimizer.rates(self.state, ends.mean), dt)
+        self.move(w_rate, self.optimizer.rates(self.state, ends.mean), dt)
 
     def _spend(self, before: Costs) -> None:
         now = self.problem.costs.since(before)

@@ -33,6 +33,7 @@ from gfm.errors import InputError, NumericalError
 from gfm.optimizers import Optimizer, check_rule
 from gfm.optimizers.base import diagonal
 from gfm.problem import Problem
+from gfm.randomness import seeding
 
 __all__ = ["run"]
 
@@ -84,10 +85,10 @@ def run(
     Returns:
         A ``Run``. Every series has loss, gradient_norm2, eigenvalues (of P^{-1} H, largest first),
         effective_step and more, and lr if it is scheduled; the central flow and its rivals also have predicted_loss and
-        sigma, and the rivals spent_gradients and spent_products, what their motion took up to a step. The mini-batch
-        process has these of the full batch, every ``eigen_every`` steps, and minibatch_loss in every step.
+        sigma, and the rivals spent_gradients and spent_products, counted from the start. The mini-batch process
+        measures the full batch every ``eigen_every`` steps, and minibatch_loss in every step.
         A process whose numbers are no longer finite stops, is NaN from then on, and is noted. Costs are given by
-        process, the gradient of a mini-batch as its share of a gradient; those of a warm-up are under "warmup".
+        process; a mini-batch of n of N examples counts n/N gradients. Those of a warm-up are under "warmup".
 
     Raises:
         InputError: A value is out of range or of the wrong kind.
@@ -113,7 +114,7 @@ def run(
     request.check_rivals(names, optimizer)
     minibatch = request.minibatch_of(names, minibatch, problem)
     kinds: Mapping[str, Callable[..., Process]] = PROCESSES | {"minibatch": partial(Stochastic, options=minibatch)}
-    rates = [optimizer.lr_at(t) for t in range(1, warmup + steps + 2)]  # refuses a schedule that gives no rate
+    rates = [optimizer.lr_at(t) for t in range(1, warmup + steps + 2)]  # raises if the schedule gives no rate
     optimizer, notes = optimizer.with_layout(problem.flat), Notes()
     with notes.listening(names[0], 0):
         check_rule(optimizer, w0, flows=any(issubclass(PROCESSES[name], Flow) for name in names))
@@ -129,8 +130,7 @@ def run(
         "threads": torch.get_num_threads(),
         **({} if minibatch is None else {"minibatch": asdict(minibatch)}),
     }
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeding(seed, problem.device):
         w, state = w0.detach().clone(), optimizer.init(w0)
         if warmup:
             with _costing(problem, costs["warmup"]):

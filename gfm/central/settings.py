@@ -16,8 +16,8 @@ class Settings:
     """How the flows of a run are computed; values are checked on creation.
 
     Args:
-        substeps: least number of Euler substeps in a step; more are taken where the flow's equations are stiffer (large
-            effective eigenvalues, as momentum allows them, or a short-lived second moment).
+        substeps: least number of Euler substeps in a step; more are taken where the flow's equations are stiffer: at
+            large effective eigenvalues, which momentum allows, or if the second moment has a short memory.
         adaptive: shorten the central flow's substeps if it exceeds the edge; see ``gfm.central.control``.
         refresh_substeps: compute eigenvectors in every substep, not once per step.
         dense: compute them from the full Hessian; exact, for small p.
@@ -31,7 +31,7 @@ class Settings:
         tolerance: relative residual of the central flow's eigenpairs; None: 1e-5 in float64, 1e-4 in float32.
         discrete_tolerance: the same for the other processes, whose paths do not depend on their eigenpairs; the
             error of an eigenvalue is about its square.
-        max_effective: the stable flow stops at a larger effective eigenvalue, because it would need ever more
+        max_effective: the stable flow stops beyond this effective eigenvalue, since it would need more and more
             substeps.
         coordinates: number of evenly spaced weights whose squared gradient and second moment are recorded.
 
@@ -73,7 +73,8 @@ class Settings:
     def usual_band(dtype: str, moving: bool) -> float:
         """The band that ``None`` stands for, relative to the edge.
 
-        A changing preconditioner rotates the eigenvectors within each step: with 1e-4 every step would repeat.
+        With second moments the preconditioner changes and turns the eigenvectors within each step: with a band of 1e-4
+        every step would be repeated.
 
         Args:
             dtype: in which the flow is computed, such as ``"float64"``.

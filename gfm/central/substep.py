@@ -201,6 +201,7 @@ def local_flow(
     E = P if share is None else share * P
     c = optimizer.threshold
     state_rate = optimizer.rates(state, point.gradient)
+    # With weight decay or a bias correction, read E for P below, except in P^{-1}.
     if len(U) == 0:
         return Local(optimizer.drift(point.w, state, point.gradient), state_rate, np.zeros(0))
 
@@ -239,7 +240,7 @@ def local_flow(
     memory = optimizer.memory(state)
     if memory is not None:
         # dnu/dt by X = (1 - beta2) / beta2 (H u_i)(H u_j) with H u = c P u;  beta += c U (dP/dnu)(dnu/dt by X) U^T
-        squares = half * optimizer.observed(rows[i.tolist()], rows[j.tolist()])  # u_i u_j as nu averages it
+        squares = half * optimizer.observed(rows[i.tolist()], rows[j.tolist()])  # u_i u_j, averaged like nu's squares
         nu_push = squares * (c**2 * memory.rate * E**2)
         sensitivity = memory.sensitivity if share is None else memory.sensitivity * share
         B += c * _small((squares * sensitivity) @ nu_push.T)

@@ -87,7 +87,7 @@ class Dataset:
         arrays = {name: array for name in _ARRAYS if (array := getattr(self, name)) is not None}
         try:
             device = None if device is None else torch.zeros(0, device=device).device
-        except (RuntimeError, TypeError, AssertionError) as error:  # the last by a torch without CUDA
+        except (RuntimeError, TypeError, AssertionError) as error:  # AssertionError: torch without CUDA
             raise InputError(f"device must be one that is here, such as 'cpu', but it is {device!r}") from error
         moved = {
             name: array.to(device=device, dtype=dtype if array.is_floating_point() else None)

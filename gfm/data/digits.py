@@ -27,7 +27,7 @@ def digits(
         classes: number of digits, the first ones.
         targets: "one_hot" ``(n, classes)`` for "mse"; "indices" ``(n,)`` for "cross_entropy";
             "signs" ``(n, 1)``, for two classes only; "parity" ``(n, 1)``, +1 for odd digits.
-        noise: share of the training images whose labels are shuffled among themselves. Digits are easy: without
+        noise: share of the training images whose labels are permuted among them. Digits are easy to learn: without
             noise the training loss falls to zero and the sharpness soon stops rising.
         seed: of the order and of the noise.
         dtype: of the images and of floating targets.

@@ -77,8 +77,8 @@ def shared_least_squares(
 ) -> LeastSquaresSet:
     """The published set with one task for all runs: X and w* of run 0.
 
-    Starts and mini-batch rows are those of :func:`least_squares`; only they differ between runs. Arguments and
-    errors are also as there.
+    Only starts and mini-batch rows differ between runs; they are those of :func:`least_squares`, as are arguments and
+    errors.
     """
     inputs, starts, optima, batches = _recipe(dimension, optimizer, sample, runs, steps)
     name = f"least squares, {dimension} weights, {optimizer}, sample {sample}, one shared task"

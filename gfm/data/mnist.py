@@ -79,7 +79,7 @@ def _read_pair(place: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """The array of bytes in a gzipped IDX file.
+    """The array of bytes in a gzipped IDX file, of the shape that its head gives.
 
     Raises:
         UnreadableFileError: The file is missing, truncated, or not IDX of bytes with this number of dimensions.

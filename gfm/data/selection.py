@@ -31,9 +31,9 @@ def image_dataset(
     """The first ``n // classes`` images of each of the first ``classes`` classes as a data set.
 
     All images are normalised by each channel's mean and standard deviation over the chosen images. The training
-    images are shuffled by ``numpy.random.default_rng(seed)``, which then shuffles the labels of a share ``noise`` of
-    them among themselves. The test set consists of the images of ``test`` that
-    belong to these classes or, without ``test``, of the images of ``archive`` that were not chosen.
+    images are shuffled by ``numpy.random.default_rng(seed)``, which then permutes the labels of a share ``noise`` of
+    them. The test set consists of the images of ``test`` that belong to these classes or, without ``test``, of the
+    images of ``archive`` that were not chosen.
 
     Raises:
         InputError: n, classes, targets or noise are impossible.
@@ -67,7 +67,7 @@ def image_dataset(
 
 
 def _first_of_each_class(labels: np.ndarray, n: int, classes: int, name: str) -> np.ndarray:
-    # Places of the examples: class 0's, then class 1's, ...
+    # Positions of the chosen examples: those of class 0, then those of class 1, ...
     known = int(labels.max()) + 1 if len(labels) else 0
     if not 2 <= classes <= known:
         raise InputError(f"{name} has {known} classes: classes={classes} is impossible.")

@@ -175,7 +175,7 @@ def equal_loss(runs: Mapping[str, Run], level: float) -> list[Panel]:
 
 
 def delayed(run: Run, window: float, last: int) -> list[Panel]:
-    """Scalar RMSProp and flows that start with it: the swing that has to grow, and the loss at equal steps and ways.
+    """Scalar RMSProp and flows that start with it: how the swing grows, and the loss at equal steps and distances.
 
     The left panel ends at step ``last``; losses are averaged over the window, a standard deviation in steps.
 

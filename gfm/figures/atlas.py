@@ -47,7 +47,9 @@ def edges(runs: Runs, nets: Sequence[str]) -> Figure:
 
 
 def levels(runs: Runs, level: Sequence[float]) -> Figure:
-    """Mean sharpness over 2 / lr of every cell as a dot, a row for each network; hollow at 1: no mean is known.
+    """Mean sharpness over 2 / lr of every cell as a dot, with a row for each network.
+
+    A hollow dot at 1 means that the mean is unknown.
 
     Args:
         runs: (network, learning rate) -> run.
@@ -105,7 +107,7 @@ def predictions(runs: Runs, nets: Sequence[str], window: float) -> Figure:
 
 
 def eigenvalues_data(run: Run, most: int = 4) -> dict[str, np.ndarray]:
-    """The curves of :func:`eigenvalues`."""
+    """The curves of :func:`eigenvalues` by name, each (steps + 1,)."""
     lr, data = run.settings["lr"], {"step": np.arange(run.steps + 1)}
     for process, label in (("discrete", "gradient descent"), ("central", "the central flow")):
         for i, column in enumerate(run[process].eigenvalues.T[:most] / lr):
@@ -136,7 +138,7 @@ def eigenvalues(run: Run, most: int = 4) -> Figure:
 
 
 def curves(runs: Runs, what: str = "loss") -> dict[str, np.ndarray]:
-    """What was drawn, by network and learning rate, for the figure's data files."""
+    """The curves drawn, each (steps + 1,), by network and learning rate, for the figure's data files."""
     out = {}
     for (net, lr), run in runs.items():
         out[f"{net} lr {lr:g}: loss"] = run["discrete"].loss

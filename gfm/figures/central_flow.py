@@ -66,7 +66,7 @@ def central_flow(run: Run, window: float, output: int = 0) -> Figure:
 
 
 def enlarged_data(run: Run, window: float, span: tuple[int, int]) -> dict[str, np.ndarray]:
-    """The curves of :func:`enlarged`, for steps span[0] to span[1]; squared swings in weights²."""
+    """The curves of :func:`enlarged` by name, each (m,), for steps span[0] to span[1]; squared swings in weights²."""
     take, lr, central = slice(span[0], span[1] + 1), run.settings["lr"], run["central"]
     data = {
         "step": steps_of(run)[take],

@@ -19,8 +19,8 @@ _DOTS = {"linestyle": "", "marker": "o"}
 def oscillation(run: Run, window: float, steps: np.ndarray, variances: np.ndarray) -> list[Panel]:
     """Squared displacement along the first eigenvector of Sigma, its predicted variance, and the closed form.
 
-    The closed form's ``variances`` are given at ``steps``. All are in squared weights: Sigma = X u u^T / P for the
-    unit vector u, and 1 / P is the effective step.
+    The closed form's ``variances`` (m,) are given at ``steps`` (m,). All are in squared weights: Sigma = X u u^T / P
+    for the unit vector u, and 1 / P is the effective step.
     """
     step, flow = steps_of(run), run["central"]
     squared = flow.displacement[:, 0] ** 2 * flow.effective_step
@@ -36,7 +36,7 @@ def oscillation(run: Run, window: float, steps: np.ndarray, variances: np.ndarra
 def limits(
     checked: Mapping[str, Any], rates: np.ndarray, memories: np.ndarray, point: int, lr: float, beta2: float
 ) -> list[Panel]:
-    """The closed form over the learning rate, and over 1 - beta2, at one point of ``closed_form_along``."""
+    """The closed form over learning rates (m,), and over 1 - memories (k,), at one point of ``closed_form_along``."""
     shown = memories < 1
     length = 1 - memories[shown]
     flat, here = np.ones_like(length), checked["variance"][[point]]

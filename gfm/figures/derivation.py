@@ -58,10 +58,10 @@ def swing_slider(x: np.ndarray, sharpness: np.ndarray, predicted: float, edge: f
     ends = (0.0, float(step[-1]))
     panels = [
         Panel("The swing (dotted: ± predicted σ)", "step", "displacement x",
-              [Curve("gradient descent", "discrete", step, x)], ends, (-size, size),
+              [Curve(step, x, "gradient descent")], ends, (-size, size),
               lines={s: np.array([[0, v], [ends[1], v]]) for s, v in (("+ σ", level), ("− σ", -level))}),
         Panel("Its sharpness (dotted: 2 / lr)", "step", "sharpness S",
-              [Curve("gradient descent", "discrete", step, sharpness)], ends, (edge - wide, edge + wide),
+              [Curve(step, sharpness, "gradient descent")], ends, (edge - wide, edge + wide),
               lines={"2 / lr": np.array([[0, edge], [ends[1], edge]])}),
     ]
     return slider(panels, step, name=name, alt=alt, readings={"S": sharpness, "|x|/σ": np.abs(x) / level})

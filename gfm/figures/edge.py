@@ -98,8 +98,8 @@ def cycle(run: Run, found: Cycle, window: tuple[int, int]) -> Figure:
 def _acts(run: Run, found: Cycle) -> list[int]:
     """Where the acts of a cycle begin, and its end: sharpening, blow-up, stabilisation, calm.
 
-    The swing is seen from the step on at which the loss begins to rise to its peak; the sharpness is turned back where
-    it is largest (averaged in pairs of steps, since it fluctuates with the swing).
+    The swing is measured from the step at which the loss starts to rise to its peak: there blow-up begins.
+    Stabilisation begins where the sharpness is largest (averaged over two steps, since it fluctuates with the swing).
     """
     loss, top = run["discrete"].loss, run["discrete"].eigenvalues[:, 0]
     until = slice(found.above, found.below + 1)

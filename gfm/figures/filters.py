@@ -27,7 +27,7 @@ def root_paths(paths: Mapping[str, np.ndarray], edges: Mapping[str, complex]) ->
         for (name, path), look in zip(paths.items(), style.cycle(len(paths), markers=True), strict=True):
             marker = look.pop("marker")
             (line,) = axes.plot(path.real, path.imag, **look, label=name)
-            inside = np.flatnonzero(path.real > -2.0)[-1]  # of the picture
+            inside = np.flatnonzero(path.real > -2.0)[-1]  # the last point within the picture
             axes.annotate("", (path[inside].real, path[inside].imag), (path[inside - 3].real, path[inside - 3].imag),
                           arrowprops={"arrowstyle": "->", "color": line.get_color()})
             axes.plot(edges[name].real, edges[name].imag, marker, color=line.get_color(), markersize=7)

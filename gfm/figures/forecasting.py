@@ -18,7 +18,7 @@ def error_panels(
 ) -> Figure:
     """Error against step, one panel per data set; the learned flow is drawn bold.
 
-    Where the limit is known, errors are drawn over it, on a linear axis; else by themselves, on a logarithmic one.
+    Where the limit is known, errors are divided by it and drawn on a linear axis; otherwise the axis is logarithmic.
 
     Args:
         panels: title -> forecaster -> (samples, horizon) mean squared errors.

@@ -81,7 +81,7 @@ def eigenvalues(run: Run, name: str, most: int, look: dict[str, Any]) -> list[Cu
 
 def averaged(step: np.ndarray, seen: np.ndarray, predicted: np.ndarray, window: float, name: str, *,
              look: dict[str, Any], prediction: str = "central flow: predicted") -> list[Curve]:
-    """The optimizer's values, their average, and what the central flow predicts for it, averaged alike."""
+    """The optimizer's values (steps + 1,), their average, and the central flow's prediction of it, averaged alike."""
     average, predicted = alike(seen, predicted, window)
     return [
         Curve(step, seen, name, look=look),
@@ -93,7 +93,8 @@ def averaged(step: np.ndarray, seen: np.ndarray, predicted: np.ndarray, window: 
 def arrival(run: Run, steps: slice, name: str, scale: np.ndarray | float = 1.0) -> list[Curve]:
     """The squared swing along the first critical direction and its predicted variance where positive, for some steps.
 
-    There are no curves if the flow never had a critical direction.
+    ``scale`` is a number or one for each of these steps, (m,). There are no curves if the flow never had a critical
+    direction.
     """
     central = run["central"]
     if not central.sigma.shape[1]:
@@ -147,7 +148,7 @@ def draw(panels: Sequence[Panel], columns: int = 2, height: float = 2.6, align: 
                 axes.invert_xaxis()
             if panel.legend and axes.get_legend_handles_labels()[0]:
                 axes.legend(loc="best", handlelength=2.4)
-        left = len(panels) % columns  # in the last row, whose widths are not those of the row above
+        left = len(panels) % columns  # in an incomplete last row, which is not aligned with the row above
         lowest = len(panels) - columns - left
         for place, (axes, panel) in enumerate(zip(grid, panels, strict=True)):
             if not shared or place >= lowest:
@@ -174,9 +175,9 @@ def _grid(number: int, columns: int, height: float, shared: bool) -> tuple[Figur
 
 
 def _make_room(figure: Figure) -> None:
-    """Raise the upper end of a y axis where even the best place of the legend covers a curve, and put it there.
+    """Enlarge the y axis if the legend would cover a curve everywhere, and put the legend at the top.
 
-    Axes that cut a curve off at the top stay as they are: more of it would come into sight, not room.
+    Axes that cut a curve off at the top stay as they are: a larger axis would only show more of that curve.
     """
     figure.canvas.draw()
     for axes in figure.axes:

@@ -48,7 +48,7 @@ def dropped(run: Run, drop: int, around: int) -> list[Panel]:
 
 
 def many_data(run: Run, window: float) -> dict[str, np.ndarray]:
-    """The curves of :func:`many`."""
+    """The curves of :func:`many` by name, (steps + 1,) or (steps + 1, k)."""
     lr, central = run.settings["lr"], run["central"]
     seen, predicted = alike(central.displacement**2 * lr, central.sigma * lr, window)
     return {
@@ -119,7 +119,7 @@ def many(run: Run, window: float) -> Figure:
 
 
 def zoom_data(run: Run, window: float, span: tuple[int, int], outputs: Sequence[int]) -> dict[str, np.ndarray]:
-    """The curves of :func:`zoom`, for steps span[0] to span[1]."""
+    """The curves of :func:`zoom` by name, each (m,), for the m steps span[0] to span[1]."""
     take = slice(span[0], span[1] + 1)
     discrete, central = run["discrete"], run["central"]
     data = {"step": np.arange(run.steps + 1)[take]}

@@ -58,7 +58,7 @@ def variances(run: Run, window: float, name: str = "RMSProp") -> list[Panel]:
 
 
 def weights_predicted(run: Run, window: float, chosen: list[int]) -> list[Panel]:
-    """Squared gradients of single weights, measured and predicted, and their averages nu over the predicted ones."""
+    """Squared gradients of single weights, measured and predicted, and the ratio of nu to the flow's nu."""
     step, seen, flow = steps_of(run), run["discrete"], run["central"]
     panels: list[Panel] = []
     for number, c in enumerate(chosen, 1):
@@ -80,9 +80,9 @@ def rest(points: Mapping[str, np.ndarray], short: Mapping[str, np.ndarray], name
     """Cosine between nu and stationary nu over the checkpoints, and one against the other at the first and the last.
 
     Args:
-        points: of the run shown.
-        short: of a run with a shorter memory.
-        names: what tells the two runs from each other.
+        points: the arrays (m, ...) of ``StationaryPoints`` for the run shown.
+        short: the same for a run with a shorter memory.
+        names: of the two runs, for the legend.
     """
     step, dots = points["step"], {"marker": "o", "markersize": 4}
     every = np.concatenate([points["nu_still"][[0, -1]].ravel(), points["nu_seen"][[0, -1]].ravel()])
@@ -105,7 +105,10 @@ def rest(points: Mapping[str, np.ndarray], short: Mapping[str, np.ndarray], name
 
 
 def speeds(found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Panel]:
-    """Optimisation speeds of two other preconditioners over that of stationary RMSProp, at several learning rates."""
+    """Optimisation speeds of two other preconditioners, relative to stationary RMSProp, at several learning rates.
+
+    ``found``: name of the learning rate -> the arrays (m, ...) of ``StationaryPoints``.
+    """
     panels: list[Panel] = []
     for place, (name, points) in enumerate(found.items()):
         panels.append(Panel(name, "speed / RMSProp's", [
@@ -121,7 +124,8 @@ def speeds(found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Panel]:
 def paths(run: Run, found: Mapping[str, np.ndarray], first: int, p: int) -> list[Panel]:
     """Loss, sum of nu and one output: RMSProp, its central flow, the stationary flow and its ablation.
 
-    The output shown is the recorded one that is largest at the end of the central flow.
+    ``found`` has the arrays (length + 1, ...) of ``StationaryPaths``. The output shown is the recorded one that is
+    largest at the end of the central flow.
     """
     length = len(found["full_loss"])
     cut = slice(first, first + length)

@@ -15,7 +15,9 @@ __all__ = ["by_share"]
 def by_share(
     panels: Mapping[str, Mapping[str, np.ndarray]], shares: Sequence[float], titles: Mapping[str, str]
 ) -> Figure:
-    """Error at the last step over the learned flow's, against the observed share of the run, a panel per data set.
+    """Error at the last step relative to the learned flow's, against the observed share of the run.
+
+    There is a panel for each data set.
 
     Args:
         panels: title -> forecaster, "gfm" among them -> (shares, samples) errors.

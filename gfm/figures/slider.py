@@ -15,6 +15,7 @@ import numpy as np
 
 from gfm.errors import InputError
 from gfm.figures import style
+from gfm.figures.panels import Curve
 
 __all__ = ["Curve", "Panel", "slider"]
 
@@ -23,18 +24,8 @@ _MOST_BYTES = 150_000
 
 
 @dataclass(frozen=True)
-class Curve:
-    """A line that grows with the steps: x, y (frames,), with gaps at NaN, in a role of ``gfm.figures.style``."""
-
-    label: str
-    role: str
-    x: np.ndarray
-    y: np.ndarray
-
-
-@dataclass(frozen=True)
 class Panel:
-    """One pair of axes.
+    """One pair of axes, with curves (frames,) that grow with the steps, with gaps at NaN, each in its role.
 
     Attributes:
         xlim, ylim: its limits.

@@ -28,7 +28,7 @@ __all__ = [
     "labels_around", "line", "log", "scale", "shades", "subplots", "use",
 ]
 
-#: Of every figure, in inches: that of the text column, at 96 pixels an inch.
+#: Width of every figure in inches: that of the text column, at 96 pixels per inch.
 WIDTH = 7.8
 #: Sizes of type, in points: labels, notes and legends, titles.
 TEXT, SMALL, TITLE = 9.5, 8.5, 10.5
@@ -140,7 +140,7 @@ def log(axis: Axis) -> None:
 
 
 def labels_around(figure: Figure, axes: np.ndarray, xlabel: str, ylabel: str, **legend: Any) -> None:
-    """Label a grid of axes below and on the left only, and put the legend of the first beside or below them."""
+    """Label a grid of axes (rows, columns) below and on the left, and put the first one's legend beside or below it."""
     for ax in axes[-1]:
         ax.set_xlabel(xlabel)
     for ax in axes[:, 0]:
@@ -195,6 +195,6 @@ def image(figure: Figure, kind: str, **options: Any) -> bytes:
 
     buffer = io.BytesIO()
     metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
-    with mpl.rc_context({"svg.hashsalt": "gfm"}):  # ids in the SVG are else drawn anew each time
+    with mpl.rc_context({"svg.hashsalt": "gfm"}):  # without it the ids in the SVG would differ each time
         figure.savefig(buffer, format=kind, metadata=metadata, **options)
     return buffer.getvalue()

@@ -67,7 +67,7 @@ def overshoot(rows: Sequence[dict[str, Any]]) -> Figure:
 
 
 def _optimizer(row: dict[str, Any]) -> str:
-    """What a setting's title names before the comma."""
+    """The part of a setting's title before the comma."""
     return row["setting"].partition(",")[0]
 
 

@@ -35,9 +35,9 @@ def training_slider(run: Run, name: str, alt: str) -> str:
     ends = (0.0, float(steps[-1]))
     panels = [
         Panel("Training loss (central flow: its predicted average)", "step", "training loss",
-              [Curve(label, p, steps, losses[p]) for p, label in PROCESSES.items()], ends, _around(losses), log=True),
+              [Curve(steps, losses[p], label, p) for p, label in PROCESSES.items()], ends, _around(losses), log=True),
         Panel("Sharpness (dotted: 2 / lr)", "step", "sharpness",
-              [Curve(label, p, steps, top[p]) for p, label in PROCESSES.items()], ends, (0.0, 1.9 * edge),
+              [Curve(steps, top[p], label, p) for p, label in PROCESSES.items()], ends, (0.0, 1.9 * edge),
               lines={"2 / lr": np.array([[0, edge], [steps[-1], edge]])}),
     ]
     readings = {"loss": losses["discrete"], "predicted average": losses["central"], "sharpness": top["discrete"]}

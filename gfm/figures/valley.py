@@ -162,10 +162,10 @@ def valley_slider(run: Run, border: np.ndarray, floor: np.ndarray, name: str, al
     spread = max(abs(top["discrete"] - edge).max(), 0.05 * edge)
     panels = [
         Panel("The valley from above", "weight y (along)", "weight x (across)",
-              [Curve(label, p, w[p][:, 1], w[p][:, 0]) for p, label in style.PROCESSES.items()], ends_y, ends_x,
+              [Curve(w[p][:, 1], w[p][:, 0], label, p) for p, label in style.PROCESSES.items()], ends_y, ends_x,
               areas={_UNSTABLE: corners}, lines={"floor": floor}),
         Panel("Its sharpness (dotted: 2 / lr)", "step", "sharpness",
-              [Curve(label, p, steps, top[p]) for p, label in style.PROCESSES.items()], (0, float(steps[-1])),
+              [Curve(steps, top[p], label, p) for p, label in style.PROCESSES.items()], (0, float(steps[-1])),
               (edge - 1.1 * spread, edge + 1.1 * spread), lines={"2 / lr": np.array([[0, edge], [steps[-1], edge]])}),
     ]
     return slider(

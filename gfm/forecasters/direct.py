@@ -13,14 +13,14 @@ from gfm.forecasting.base import Forecaster
 from gfm.forecasting.report import FitReport
 from gfm.forecasting.series import from_series
 from gfm.forecasting.training import Training, chosen, train_module
-from gfm.nets.seeding import seeding
+from gfm.randomness import seeding
 from gfm.trajectories import Trajectories
 
 __all__ = ["DirectForecaster", "root_mean_square"]
 
 
 def root_mean_square(values: Tensor, dim: int | None = None) -> Tensor:
-    """The root mean square of all values, or along ``dim``; 1 where it is 0, so that it can serve as a unit."""
+    """The root mean square of all values (0-d), or along ``dim``; 1 where it is 0, so that it can serve as a unit."""
     size = values.square().mean().sqrt() if dim is None else values.square().mean(dim).sqrt()
     return torch.where(size > 0, size, 1.0)
 
@@ -36,7 +36,7 @@ class DirectForecaster(Forecaster):
     A training item is a run with all its weights, or a single series. The class variable ``loss`` is ``"l1"`` or
     ``"mse"``. The validation loss is the training loss on the validation runs (on the training runs if there are
     none). A module's buffer ``unit`` is set to the root mean square difference of the observed states from the
-    last one. A subclass may observe more than the states by itself (:meth:`_observed`) and set other units
+    last one. A subclass may let the module see more than the states (:meth:`_observed`) and set other units
     (:meth:`_measure`).
 
     Args:
@@ -48,7 +48,7 @@ class DirectForecaster(Forecaster):
     per_series: ClassVar[bool] = True
     """Whether the module sees series one by one; otherwise (runs, parameters, n+1) at once."""
     by_series: ClassVar[bool] = False
-    """Whether an item of training is a series (the weights of all runs shuffled) and not a run."""
+    """Whether a training item is a series (the weights of all runs are shuffled) instead of a run."""
     defaults: ClassVar[Training] = Training()
 
     def __init__(self, observed: int | None = None, training: Training | None = None) -> None:
@@ -73,11 +73,11 @@ class DirectForecaster(Forecaster):
         return _by_weight(prefix.weights)
 
     def _tensors(self, data: Trajectories) -> tuple[Tensor, Tensor]:
-        """What is observed of whole runs, and the (runs, parameters, horizon) states to be forecast."""
+        """The module's input for whole runs, and the (runs, parameters, horizon) states to be forecast."""
         return self._observed(data.prefix(self.n)), _by_weight(data.weights[:, self.n + 1 :])
 
     def _measure(self, observed: Tensor, later: Tensor) -> None:
-        """Set the module's units by the training runs."""
+        """Set the module's units from the training runs."""
         for name, buffer in self.module.named_buffers():
             if name == "unit":
                 buffer.copy_(root_mean_square(observed - observed[..., -1:]))

@@ -61,12 +61,12 @@ def forecast_files(
             form the prefix.
         horizon: number of recorded steps to forecast.
         method: a name in ``gfm.forecasters.available()``; by default ``"gfm"``, or what ``model`` holds.
-        train: a file (or folder) of longer trajectories to learn from; not needed by rules that learn nothing. Their
-            optimizer states are left out if the observed run has none.
-        resample: optimizer steps between states, for runs that were recorded at uneven distances; interpolated.
+        train: a file (or folder) of longer trajectories to learn from; rules that learn nothing do not need it.
+            Their optimizer states are ignored if the observed run has none.
+        resample: optimizer steps between states after interpolation, for runs that were recorded at uneven distances.
         model: a file of a fitted forecaster (``Forecaster.save``), instead of a method and training data.
         save_model: a file to which the forecaster fitted to ``train`` is written.
-        max_weights: most weights of each run to learn from, see ``Forecaster.fit``.
+        max_weights: the largest number of weights of each run to learn from, see ``Forecaster.fit``.
         device: where a network is trained, likewise.
         **reading: how to read a folder: see :func:`read`.
 
@@ -120,7 +120,7 @@ def forecast_files(
         fitted.fit(longer, max_weights=max_weights, device=device)
     elif not kinds[method].learns():
         padded = np.concatenate([prefix.weights, prefix.weights[:, -1:]], axis=1)
-        fitted = kinds[method](observed=last).fit(Trajectories(padded))  # learns nothing but the length of the prefix
+        fitted = kinds[method](observed=last).fit(Trajectories(padded))  # only the length of the prefix matters
     else:
         raise InputError(f"The forecaster {method!r} learns from whole runs: give them with --train.")
     found = prefix.continued(fitted.forecast(prefix, horizon))

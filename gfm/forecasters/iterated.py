@@ -13,7 +13,7 @@ from gfm.forecasting.base import Forecaster
 from gfm.forecasting.report import FitReport
 from gfm.forecasting.series import from_series, to_series
 from gfm.forecasting.training import Training, chosen, train_module
-from gfm.nets.seeding import seeding
+from gfm.randomness import seeding
 from gfm.trajectories import Trajectories
 
 __all__ = ["IteratedForecaster"]

@@ -26,7 +26,8 @@ DENSE, KERNEL, BIAS = 0, 1, 2  # types of layers' tensors; BIAS is also a norm's
 class _Nowcaster(nn.Module):
     """From five states of every weight to its values at forty future times, relative to the last state.
 
-    Values are standardised over the run's weights and the five states. ``places`` weights enter and leave together.
+    Values are standardised over the run's weights and the five states. The layers take and return ``places`` weights
+    at a time.
     """
 
     columns: Tensor
@@ -68,16 +69,16 @@ class _Nowcaster(nn.Module):
 
 
 class _NeuronNowcaster(_Nowcaster):
-    """The same over the edges between neurons, with values standardised per tensor.
+    """A ``_Nowcaster`` with messages between the edges of a neuron, and with values standardised per tensor.
 
-    The weights of a tensor between the same two neurons (a kernel) are one edge. Every edge has a place for each
-    weight of the largest one; places without a weight are zero on entry, and are left out of the result.
-    In three rounds every edge sees the means over the edges of both its neurons.
+    The weights of a tensor between the same two neurons (a kernel) are one edge. Every edge has as many places as the
+    largest edge has weights; places without a weight are zero in the input and left out of the result. In each of three
+    rounds every edge receives the means over the edges of both its neurons.
 
     Args:
-        n, horizon, width: as before.
-        graph: (parameters, 2) from and to which neuron; None if that is unknown: all weights are then edges from one
-            neuron to itself.
+        n, horizon, width: as for ``_Nowcaster``.
+        graph: (parameters, 2) the neurons that each weight connects (from, to); None if they are unknown: all weights
+            are then edges from one neuron to itself.
         tensor: (parameters,) number of the weight's tensor.
         kinds: (tensors,) their types.
     """
@@ -103,8 +104,8 @@ class _NeuronNowcaster(_Nowcaster):
         self.register_buffer("degree", torch.bincount(self.edges.flatten()).to(torch.float32))
         self.kinds = nn.Embedding(3, width)
         nn.init.zeros_(self.kinds.weight)  # torch's default is larger than the features that it is added to
-        # The five states of a weight are almost equal. A training of some hundred steps does not learn what matters
-        # unless it begins with the first state and, enlarged, the increments.
+        # The five states of a weight are almost equal. Some hundred training steps are enough only if the first layer
+        # is initialised to take the first state and the increments, enlarged.
         increments = torch.eye(STATES) - torch.diag(torch.ones(STATES - 1), -1)
         increments[1:] *= 5.0
         with torch.no_grad():
@@ -149,7 +150,7 @@ def _kernels(graph: np.ndarray | None, tensor: np.ndarray) -> tuple[np.ndarray, 
     if graph is None:
         return tensor, np.zeros((len(tensor), 2), np.int64), np.arange(len(tensor)), np.zeros_like(tensor)
     rows, edge, counts = np.unique(np.column_stack([tensor, graph]), axis=0, return_inverse=True, return_counts=True)
-    edge = edge.reshape(-1)  # of one shape in NumPy 2.0, of another in other versions
+    edge = edge.reshape(-1)  # its shape is different in NumPy 2.0
     order = np.argsort(edge, kind="stable")
     place = np.empty_like(edge)
     place[order] = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -199,8 +200,8 @@ class NiNoStyle(WNNPlus):
 
     The published model has Laplacian positions of the neurons as further inputs and 128 for ``width``, was trained on
     hundreds of large runs of several tasks, and is used every 1,000 steps, without a test of its jumps. This one is
-    trained on a few small runs of one kind, for jumps of some tens of steps; so that few suffice, its first layer
-    begins with the increments between states.
+    trained on a few small runs of one kind, for jumps of some tens of steps. For these few to suffice, its first layer
+    is initialised to take the increments between states.
     """
 
     name = "nino"

@@ -1,4 +1,4 @@
-"""A learned forecaster on top of the affine flow: it forecasts what that flow leaves."""
+"""A learned forecaster on top of the affine flow: it forecasts that flow's residuals."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ FOLDS = 5
 
 @register
 class Residual(Forecaster):
-    """The affine flow's forecast, plus another forecaster's of what it leaves.
+    """The affine flow's forecast, plus a second forecaster's prediction of its residuals.
 
-    The other forecaster is fitted to runs whose later states are w_n + (w - w'), with w' the affine flow's forecast.
-    Residuals of runs to which a flow was fitted are smaller than those of new runs. So each fifth of the training runs
-    is forecast by a flow fitted to the other four; the validation runs, and those to be forecast, by one fitted to all.
+    The second forecaster is fitted to runs whose later states are w_n + (w - w'), with w' the affine flow's forecast.
+    The residuals of runs to which a flow was fitted are smaller than those of new runs. So each fifth of the training
+    runs is forecast by a flow fitted to the other four fifths; the validation runs, and new runs, by one fitted to all.
 
     Args:
         observed: see :class:`Forecaster`.
-        rival: the other forecaster, a :class:`Transformer` by default. The affine flow (coordinate view) uses the
-            optimizer's state if the rival has the option ``optimizer_state`` and it is set.
+        rival: the second forecaster, a :class:`Transformer` by default. The affine flow (coordinate view) uses the
+            optimizer's state if the rival's option ``optimizer_state`` is set.
 
     Raises:
         InputError: ``rival`` is not a forecaster.
@@ -82,9 +82,12 @@ class Residual(Forecaster):
 
 
 def _left(data: Trajectories, forecast: np.ndarray) -> Trajectories:
-    """The runs with what the (runs, horizon, parameters) forecast leaves, from the last observed state on."""
+    """The runs, with later states replaced by the last observed state plus the residual of the forecast.
+
+    The forecast is (runs, horizon, parameters).
+    """
     n = data.weights.shape[1] - forecast.shape[1] - 1
     observed = data.weights[:, : n + 1]
     later = observed[:, -1:] + (data.weights[:, n + 1 :] - forecast)
     weights = np.concatenate([observed, later], axis=1)
-    return Trajectories(weights, data.steps, data.groups, data.meta, data.states, data.layout, data.buffers)
+    return data.replaced(weights=weights)

@@ -1,7 +1,7 @@
 """Sequence models: an LSTM and a Transformer that read the prefix and output the whole future at once.
 
-Both read patches of three states. On validation data this was as good as a token for each state, or better, and takes
-less than half the time.
+Both read patches of three states. On validation data these were at least as good as a token for each state, in less
+than half the time.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ __all__ = ["LSTM", "Transformer"]
 
 PATCH = 3
 TRAINING = Training(rate=1e-2, batch=32, epochs=2000, patience=30, schedule="plateau")
-"""For hundreds of series, as in the least-squares sets; the rate by validation."""
+"""Training on hundreds of series, as in the least-squares sets; the rate was chosen by validation."""
 CLIP = 8.0
-"""Standardised channels are cut here; far outside the fitted range a network's output means nothing."""
+"""Standardised channels are clipped here; far outside the fitted range a network's output means nothing."""
 
 
 def _patches(states: int) -> int:
@@ -37,9 +37,9 @@ def _patches(states: int) -> int:
 class _Reader(nn.Module):
     """Common part: a token for every ``PATCH`` states, the last patch ending with the last state.
 
-    A token holds the values' differences from the last value, their channels, and the last value itself. Differences
+    A token contains the values' differences from the last value, their channels, and the last value itself. Differences
     are divided by their typical size in the training prefixes; channels are standardised, state by state. The head's
-    output, in units of how far the training runs go by each step, is added to the last value.
+    output, in units of the training runs' typical distance at each step, is added to the last value.
 
     Attributes:
         unit: () typical difference of an observed value from the last one.
@@ -105,7 +105,7 @@ class _Block(nn.Module):
         self.inner = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
 
     def forward(self, tokens: Tensor, last: bool) -> Tensor:
-        """All tokens, or with ``last`` only the last one, which is all that the head reads."""
+        """All tokens, or with ``last`` only the last one, since the head reads no other."""
         keys = self.before(tokens)
         kept = slice(-1 if last else 0, None)
         mixed = tokens[:, kept] + self.attention(keys[:, kept], keys, keys, need_weights=False)[0]
@@ -137,8 +137,8 @@ class _Sequence(DirectForecaster):
 
     Args:
         observed, training: see :class:`DirectForecaster`.
-        optimizer_state: whether the model also reads what the optimizer's recorded state tells at each state
-            (:func:`gfm.matching.optimizer_state.state_channels`), as an optimizer-aware flow's field sees it.
+        optimizer_state: whether the model also reads features from the optimizer's state at each recorded step
+            (:func:`gfm.matching.optimizer_state.state_channels`), the same that an optimizer-aware flow's field sees.
 
     Raises:
         InputError: ``optimizer_state`` is not True or False.
@@ -179,7 +179,7 @@ class _Sequence(DirectForecaster):
 class LSTM(_Sequence):
     """An LSTM layer of 64 over the scalar series; a linear head from its last state to all steps.
 
-    With ``optimizer_state=True`` it also reads what the optimizer's recorded state tells at each state.
+    With ``optimizer_state=True`` it also reads features from the optimizer's state at each recorded step.
     """
 
     name = "lstm"
@@ -195,7 +195,7 @@ class LSTM(_Sequence):
 class Transformer(_Sequence):
     """Two encoder layers of width 32 with four heads; a linear head from the last token to all steps.
 
-    With ``optimizer_state=True`` it also reads what the optimizer's recorded state tells at each state.
+    With ``optimizer_state=True`` it also reads features from the optimizer's state at each recorded step.
     On validation data width 32 did as well as 64 on the least-squares sets and better on the small networks.
     """
 

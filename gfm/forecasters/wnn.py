@@ -44,7 +44,7 @@ class _Net(nn.Module):
         unit = 2 * (reach + 1e-5)
         z = (window - first) / unit
         streams = torch.cat([self.values(z), self.differences(z.diff(dim=1))], dim=1)
-        # unlike the published bias network, which adds the raw last value and undoes a factor twice
+        # The published bias network adds the raw last value and undoes a factor twice; here neither is done.
         return (z[:, -1:] + torch.tanh(self.out(streams))) * unit + first
 
 

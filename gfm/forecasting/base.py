@@ -21,7 +21,7 @@ from gfm.trajectories import Trajectories
 __all__ = ["Forecaster", "register", "registered"]
 
 registered: dict[str, type[Forecaster]] = {}
-"""Name -> class, as the modules above enter themselves; ``gfm.forecasters.available`` has imported them all."""
+"""Name -> class of each forecaster whose module is imported; ``gfm.forecasters.available`` imports them all."""
 
 T = TypeVar("T", bound="type[Forecaster]")
 
@@ -82,14 +82,14 @@ class Forecaster(ABC):
 
         Args:
             train: the runs to learn from.
-            validation: runs by which options are chosen and a training is stopped; without them a part of ``train``
-                serves, or all of it.
-            max_weights: most weights of each run that are used, drawn at random by a fixed seed; the same in all runs
-                and in ``validation``. Time and memory of the fit are then those of so many weights. Only forecasters
-                that treat weights one by one take it.
+            validation: runs that decide on options and on when training stops; without them a part of ``train`` is
+                used, or all of it.
+            max_weights: the largest number of weights of each run that are used, drawn at random by a fixed seed; the
+                same in all runs and in ``validation``. Time and memory of the fit grow with this number only. It is
+                accepted only by forecasters that treat weights one by one.
             device: where a network is trained by gradient descent, ``"cpu"`` (the default) or ``"cuda"``. It makes no
                 difference to forecasters, or parts of them, that are fitted in closed form or learn nothing. The fitted
-                model is on the CPU in any case.
+                model is always on the CPU.
 
         Raises:
             InputError: ``train`` or ``validation`` is not a Trajectories, ``train`` is too short for ``observed`` or
@@ -110,7 +110,7 @@ class Forecaster(ABC):
             )
         steps = train.weights.shape[1] - 1
         n = max(steps // 10, 1) if self.observed is None else self.observed
-        if n >= steps:  # an earlier fit stays as it is
+        if n >= steps:  # raised before anything changes: an earlier fit remains
             raise InputError(f"observed={n} leaves nothing to forecast in trajectories of {steps} steps.")
         some = None
         if max_weights is not None and whole("max_weights", max_weights, 1) < train.parameters:
@@ -194,7 +194,7 @@ class Forecaster(ABC):
         """Write the fitted forecaster atomically to ``path`` (.npz), without pickle; returns the path written.
 
         :func:`gfm.forecasters.load` reads it back, and its forecasts are then the same bit for bit (on the same
-        machine). Saved is every attribute: plain values, arrays, tensors, modules, and options of this package.
+        machine). Every attribute is saved: plain values, arrays, tensors, modules, and options of this package.
 
         Raises:
             GfmError: The forecaster has not been fitted.
@@ -227,9 +227,9 @@ class Forecaster(ABC):
         return
 
     def rebuild(self) -> None:
-        """Make the modules that are attributes, with any weights: :meth:`load` reads the saved ones into them.
+        """Create the modules that are attributes; their weights do not matter, since :meth:`load` overwrites them.
 
-        All other attributes have been set before. By default there are no modules.
+        All other attributes are already set. By default there are no modules.
         """
         return
 

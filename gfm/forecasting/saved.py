@@ -31,7 +31,12 @@ SCHEMA = "gfm.forecaster/1"
 
 
 def save(model: Forecaster, path: str | Path) -> Path:
-    """Write a fitted forecaster; see :meth:`Forecaster.save`."""
+    """Write a fitted forecaster; see :meth:`Forecaster.save`.
+
+    Raises:
+        GfmError: It has not been fitted.
+        InputError: An attribute cannot be saved, or ``path`` is a folder or cannot be written to.
+    """
     _ = model.fitted
     arrays: dict[str, np.ndarray] = {}
     try:
@@ -52,7 +57,13 @@ def save(model: Forecaster, path: str | Path) -> Path:
 
 
 def load(path: str | Path) -> Forecaster:
-    """Read what :func:`save` wrote; see :meth:`Forecaster.load`."""
+    """Read what :func:`save` wrote; see :meth:`Forecaster.load`.
+
+    Raises:
+        UnreadableFileError: The file is missing, broken, of another format, or holds a forecaster that is unknown here
+            or not fitted.
+        InputError: ``path`` is no path.
+    """
     path = place("path", path)
     if not path.is_file():
         raise UnreadableFileError(f"There is no file of a fitted forecaster at {path}.")

@@ -18,7 +18,7 @@ __all__ = ["SCHEDULES", "Training", "chosen", "train_module", "usable"]
 
 SCHEDULES = ("constant", "one-cycle", "plateau")
 FALL = 0.3
-"""By this the learning rate is multiplied on a plateau."""
+"""Factor on the learning rate at a plateau."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Training:
         seed: of the initial weights and the order of items.
         decay: AdamW's weight decay.
         schedule: ``"constant"``; ``"one-cycle"``: the learning rate rises to ``rate`` over three tenths of the
-            epochs and then falls to almost zero, so that a short training gets as far as a long one at a constant
+            epochs and then falls to almost zero, so that a short training achieves as much as a long one at a constant
             rate; or ``"plateau"``: it falls to three tenths whenever a third of the patience has passed without a
-            better validation loss, so that training is as long as it needs to be.
+            better validation loss, so that training goes on as long as it helps.
 
     Raises:
         InputError: A number is out of range, or the schedule is unknown.
@@ -59,7 +59,7 @@ class Training:
 
 
 def chosen(training: Training | None, usual: Training) -> Training:
-    """``training``, or the usual one for None.
+    """``training``, or ``usual`` if it is None.
 
     Raises:
         InputError: It is something else.
@@ -80,13 +80,13 @@ def train_module(
 
     Args:
         module: trained in place, on ``report.device``; it ends on the CPU.
-        loss: mean loss of the items with the given indices; it draws random numbers only from the generator. Both are
-            on the CPU, so that every device trains with the same draws.
+        loss: mean loss of the items with the given indices; it draws random numbers only from the generator. Indices
+            and generator are on the CPU, so that every device trains with the same draws.
         items: number of training items.
         validate: the validation loss, computed without gradients.
         training: how to train.
         report: its curve, epochs and parameters are filled in.
-        first: whether the module's state before the training may be the best.
+        first: whether the module's state before training counts as a candidate for the best.
 
     Raises:
         NumericalError: The loss is no longer finite.
@@ -151,7 +151,7 @@ def usable(device: str | torch.device | None) -> torch.device:
         raise InputError(f"device must be 'cpu' or 'cuda', or one of several as in 'cuda:1', but it is {device!r}")
     try:
         torch.zeros(1, device=where)
-    except (RuntimeError, AssertionError) as error:  # the latter by a torch without CUDA
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch without CUDA
         what = str(error).strip().partition("\n")[0]
         raise InputError(f"The device {str(where)!r} is not available here: {what}") from error
     return where

@@ -30,7 +30,7 @@ def largest(
 ) -> Eigenpairs:
     """The ``k`` largest eigenpairs from a cold start: by ``lanczos``, or by ``one_by_one`` if blocks are large.
 
-    Arguments and errors are those of the two functions.
+    Arguments and errors are those of the two functions; the block product maps (m, p) to (m, p).
     """
     if not 1 <= k <= p or k * p <= LARGE:
         return lanczos(product, p, k, like=like, tolerance=tolerance, seed=seed)

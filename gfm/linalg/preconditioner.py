@@ -21,7 +21,7 @@ class MatrixPreconditioner:
         power: 1, or 0.5 for the root of P.
 
     Raises:
-        InputError: Another power than one half is taken, or one of a root.
+        InputError: A power other than one half is taken, or a power of a root.
     """
 
     inverse_root: Callable[[Tensor], Tensor]

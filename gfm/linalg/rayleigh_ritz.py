@@ -1,7 +1,7 @@
-"""The parts of the Rayleigh-Ritz method, on few vectors stored as rows (k, p), of which the eigen-solvers consist.
+"""The steps of the Rayleigh-Ritz method on a few vectors stored as rows (k, p); the eigen-solvers consist of them.
 
-An orthonormal basis of a subspace, the eigenpairs of the operator's small matrix in that basis, the Ritz vectors, and
-their residuals.
+They are: an orthonormal basis of a subspace, the eigenpairs of the operator's small matrix in that basis, the Ritz
+vectors, and their residuals.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def relative(images: Tensor, values: Tensor, rows: Tensor) -> Tensor:
 
 
 def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues, largest first, and eigenvectors (columns) of a small symmetric matrix.
+    """Eigenvalues (k,), largest first, and eigenvectors (k, k; columns) of a small symmetric matrix (k, k).
 
     Raises:
         NumericalError: An entry is not finite.
@@ -51,7 +51,7 @@ def ritz(product: Callable[[Tensor], Tensor], rows: Tensor) -> tuple[Tensor, Ten
 
 
 def orthonormal(rows: Tensor) -> Tensor:
-    """Orthonormal rows close to the given ones (Loewdin), or by QR if those are nearly dependent."""
+    """Orthonormal rows (k, p) close to the given ones (Loewdin), or by QR if those are nearly dependent."""
     if rows.shape[0] == 1:
         return rows / rows.norm()
     lengths = rows.norm(dim=1, keepdim=True)
@@ -63,7 +63,7 @@ def orthonormal(rows: Tensor) -> Tensor:
 
 
 def orthonormal_against(new: Tensor, rows: Tensor) -> Tensor:
-    """Orthonormal rows that span the part of ``new`` orthogonal to ``rows`` (projected twice); changes ``new``."""
+    """Orthonormal rows that span the part of ``new`` (m, p) orthogonal to ``rows`` (k, p); changes ``new``."""
     new /= new.norm(dim=1, keepdim=True).clamp(min=torch.finfo(new.dtype).tiny)
     for _ in range(2):
         new.addmm_(new @ rows.T, rows, alpha=-1)
@@ -81,7 +81,10 @@ def orthonormal_against(new: Tensor, rows: Tensor) -> Tensor:
 def outside(
     step: Tensor, images: Tensor, basis: tuple[Tensor, ...], basis_images: tuple[Tensor, ...]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The last step's directions made orthonormal and orthogonal to the basis, with images, without new products."""
+    """The last step's directions, orthonormal and orthogonal to the basis, and their images without new products.
+
+    All blocks are rows (k, p); None if nothing remains of the directions.
+    """
     for _ in range(2):
         for block, block_images in zip(basis, basis_images, strict=True):
             overlap = step @ block.T

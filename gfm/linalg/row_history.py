@@ -36,9 +36,10 @@ class RowHistory:
         return self.times[0] + 1.0 if self.times else 0.0
 
     def add(self, time: float, rows: Tensor, first: int) -> None:
-        """Add rows (k, p) at ``time``; those of then and later are forgotten, and all if there were fewer rows.
+        """Add rows (k, p) at ``time``.
 
-        The first ``first`` rows and the others are each rotated within their span onto the rows before.
+        Entries at or after ``time`` are dropped; all are, if the number of rows grew. The first ``first`` rows and the
+        others are each rotated within their span to match the previous rows.
         """
         self.forget(time, also=True)
         if self.rows and len(self.newest) < len(rows):
@@ -60,13 +61,13 @@ class RowHistory:
     def rate(self) -> Tensor:
         """Change of the rows (k, p) per unit of time, from the last two changes (or one); a new tensor.
 
-        A cubic's slope would amplify errors: with it the central flow repeats twice as many steps.
+        The slope of a cubic would amplify errors: the central flow would repeat twice as many steps.
         """
         before = min(2, len(self.times) - 1)
         return (self.newest - self.rows[before]).div_(self.times[0] - self.times[before])
 
     def forget(self, after: float = -np.inf, also: bool = False) -> None:
-        """Forget the rows at times beyond ``after`` (by default all), with ``also`` those at this time too."""
+        """Forget the rows at times later than ``after`` (by default all); with ``also``, those at ``after`` too."""
         kept = sum(t < after if also else t <= after for t in self.times)
         gone = len(self.times) - kept
         self.times, self.rows = self.times[gone:], self.rows[gone:]

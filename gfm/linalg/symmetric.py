@@ -47,7 +47,7 @@ def pairs(k: int) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=64)
 def scale(k: int) -> np.ndarray:
-    """The factors (k(k+1)/2,) of the half vector's entries: 1 on the diagonal, sqrt(2) off it; read-only."""
+    """The (k(k+1)/2,) factors of the half vector's entries: 1 on the diagonal, sqrt(2) off it; read-only."""
     i, j = pairs(k)
     factors = np.where(i == j, 1.0, sqrt(2.0))
     factors.flags.writeable = False

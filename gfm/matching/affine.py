@@ -6,7 +6,7 @@ With x = (w - w_n) / s in the frame of a prefix and c its context, the field is
 
 a descent at rate kappa towards the optimum b'c to which the prefix points, and a drive that is linear in the
 whole prefix. The first term has the form of gradient descent on a quadratic: a preconditioned step size
-(kappa) times the displacement to the optimum. One Euler step per optimizer step from x = 0 gives
+(kappa) times the displacement to the optimum. One Euler step per recorded state from x = 0 gives
 x_k = g_k b'c + D_k c, with g_k = 1 - (1-kappa)^k, so kappa, b and D are fitted to the recorded states by
 least squares.
 
@@ -32,10 +32,10 @@ class AffineField:
     """The affine flow x_k = g_k b'c + D_k c.
 
     Args:
-        kappa: rate per step.
+        kappa: rate per recorded state.
         aim: (3,) b, applied to :attr:`Frame.ends`.
         drive: (features, horizon) D, applied to the context given to :meth:`driven`; None for no drive.
-        horizon: number of steps.
+        horizon: number of states ahead.
     """
 
     kappa: float
@@ -45,7 +45,7 @@ class AffineField:
 
     @property
     def size(self) -> int:
-        """Numbers fitted."""
+        """How many numbers were fitted."""
         return 1 + self.aim.size + (0 if self.drive is None else self.drive.size)
 
     def profile(self) -> np.ndarray:

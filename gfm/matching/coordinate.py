@@ -27,8 +27,8 @@ __all__ = ["CoordinateFlow"]
 class CoordinateFlow(Flow):
     """An affine flow in the prefix's frame.
 
-    It is fitted for every unit of the coordinates, context, ridge and use of the optimizer's state that the options
-    leave open, and the held-out runs decide between them.
+    It is fitted for every choice that the options leave open (unit of the coordinates, context, ridge, and whether the
+    optimizer's state is used), and the held-out runs decide between them.
     """
 
     view = "coordinate"
@@ -78,7 +78,10 @@ class CoordinateFlow(Flow):
     def _frame(
         self, prefix: Trajectories, units: np.ndarray | None = None, sizes: np.ndarray | None = None
     ) -> tuple[Frame, np.ndarray]:
-        """The frame of a prefix and the context in it; units and sizes are of whole runs, if the prefix is a part."""
+        """The frame of a prefix and the context in it.
+
+        If the prefix has some of the weights only, ``units`` and ``sizes`` are those of the whole runs.
+        """
         frame = Frame.of(prefix.weights, self.scale, units, prefix.groups)
         context = frame.context(self.context)
         if self.optimizer_state:
@@ -93,8 +96,8 @@ class CoordinateFlow(Flow):
     def forecast(self, prefix: Trajectories, horizon: int, solver: Solver) -> np.ndarray:
         """(runs, horizon, p) states after the prefix, along the field, in the prefix's dtype.
 
-        Weights are independent of each other, so they are integrated in chunks of at least one weight (some
-        kilobytes) that fit the solver's memory.
+        Weights are independent of each other, so they are integrated in chunks that fit the solver's memory, of at
+        least one weight (some kilobytes).
         """
         runs, _, p = prefix.weights.shape
         each = self.bytes_per_weight(horizon)

@@ -40,8 +40,9 @@ class Course:
             that have not moved yet, which are held.
         weight: (series,) squared unit of x, relative to its mean.
         decay: (series, 2) decoupled weight decay per step is decay[0] x + decay[1].
-        steps: (series, states) numbers of the optimizer's steps.
-        factor: of the learning rate by its schedule: its mean over a number of steps from a given one on.
+        steps: (series, states) the optimizer's step count at each state.
+        factor: the schedule's factor on the learning rate, as a function of a step and a number of steps over which its
+            mean is taken.
         rule: the optimizer's part of the flow.
     """
 
@@ -56,7 +57,7 @@ class Course:
     rule: UpdateRule
 
     def part(self, series: Tensor) -> Course:
-        """Some of the series (without their frame and context)."""
+        """The course of the series with these indices (m,); frame and context stay those of all."""
         names = ("z", "rate", "weight", "decay", "steps")
         return replace(self, **{name: getattr(self, name)[series] for name in names})
 
@@ -66,11 +67,11 @@ class Course:
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
     def velocity(self, z: Tensor, g: Tensor, q: Tensor | None, step: Tensor, count: float) -> Tensor:
-        """Velocities per step of the states z (series, times, 1 + averages), for values (series, times) of g and q."""
+        """Velocities per optimizer step of states z (series, times, 1 + averages), given g and q (series, times)."""
         return torch.stack(self.velocities(z, g, q, step, count), dim=-1)
 
     def velocities(self, z: Tensor, g: Tensor, q: Tensor | None, step: Tensor, count: float) -> list[Tensor]:
-        """The same, x and each average by itself; ``step`` may be one for all series."""
+        """The same as a list of (series, times) tensors, one for x and each average; ``step`` may have a single row."""
         d, averages = self.rule.velocity(tuple(z[..., 1:].unbind(-1)), g, q, step, count)
         way = self.rate[:, None] * d
         if self.decays:
@@ -85,7 +86,7 @@ class Course:
 
 @dataclass(frozen=True)
 class Units:
-    """How courses are made: what the fit has chosen, and the common unit of the fitted runs.
+    """How courses are made: the choices of the fit, and the common unit of the fitted runs.
 
     Attributes:
         n: number of the last observed state.
@@ -102,7 +103,7 @@ class Units:
     dtype: torch.dtype
 
     def of_runs(self, data: Trajectories) -> tuple[np.ndarray, np.ndarray]:
-        """What whole runs decide: the units of x, (runs, 1) or (runs, p), and the (runs,) least unit of gradients."""
+        """What depends on whole runs: the units of x, (runs, 1) or (runs, p), and the (runs,) least units of g."""
         return self._lengths(data), self._least(data)
 
     def _lengths(self, data: Trajectories) -> np.ndarray:
@@ -133,7 +134,7 @@ class Units:
         steps = np.repeat(step_counts(data), data.parameters, axis=0).astype(np.float64)
         passed = steps[0, n] - steps[0, 0]
         rule = rule_of(data.meta) if self.optimizer_state else Descent()
-        lr = learning_rate(data) if self.optimizer_state else 1.0  # without the optimizer's state it cancels
+        lr = learning_rate(data) if self.optimizer_state else 1.0  # without the optimizer's state its value cancels
         schedule = factors_of(data)
         averages = [to_series(value).astype(np.float64) for value in averages_of(data, rule).values()]
         unit = rule.unit(tuple(torch.from_numpy(a[:, n]) for a in averages), torch.from_numpy(steps[:, n]))
@@ -151,7 +152,7 @@ class Units:
         context = frame.context(self.context)
         if self.optimizer_state:
             channels = state_channels(prefix, floor)
-            channels[..., 0:-1:2] /= frame.scale[:, None, None]  # those in units of steps
+            channels[..., 0:-1:2] /= frame.scale[:, None, None]  # those times lr, in units of weights
             context = np.hstack([context, channels.reshape(len(context), -1)])
         rate = np.where(still, 0.0, rate)
         weight = np.square(frame.scale) / np.square(frame.scale).mean()
@@ -163,7 +164,9 @@ class Units:
 
 
 def factors_of(data: Trajectories) -> np.ndarray | None:
-    """``meta["schedule"]``: entry k multiplies ``meta["lr"]`` in the step from k to k+1, the last one ever after.
+    """``meta["schedule"]`` (entries,): entry k multiplies ``meta["lr"]`` in the step from k to k+1.
+
+    The last entry holds for all later steps. None if there is no schedule.
 
     Raises:
         InputError: It is not a sequence of finite numbers of at least 0.
@@ -184,7 +187,7 @@ def factors_of(data: Trajectories) -> np.ndarray | None:
 
 
 def _factor(schedule: np.ndarray | None) -> Callable[[Tensor, float], Tensor | float]:
-    """The mean of the schedule's factors over ``count`` steps after ``step`` ones; its last factor stays."""
+    """The mean of the schedule's factors over the ``count`` steps after ``step``; at its end the last factor stays."""
     if schedule is None:
         return lambda step, count: 1.0
     factors = torch.from_numpy(schedule)
@@ -198,7 +201,7 @@ def _factor(schedule: np.ndarray | None) -> Callable[[Tensor, float], Tensor | f
 
 
 def _now(schedule: np.ndarray | None, steps: np.ndarray) -> np.ndarray:
-    """The schedule's factors after these numbers of steps, 1 where they are 0: by them the unit of gradients is set."""
+    """The schedule's factors after these numbers of steps; 1 where they are 0, for they set the unit of gradients."""
     if schedule is None:
         return np.ones(len(steps))
     factors = schedule[np.clip(steps.astype(np.int64), 0, len(schedule) - 1)]

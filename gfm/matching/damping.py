@@ -1,7 +1,7 @@
 """Damping of the flow for runs that slow down faster than those to which it was fitted.
 
 A field fitted to some runs reflects the rate at which *they* slow down. Networks that are wider, or start from larger
-weights, descend faster: they may need 50 steps for what the fitted runs do in 200, so that the flow carries them too
+weights, descend faster: they may need 50 steps for what the fitted runs do in 200, and the flow then moves them too
 far. How fast a run slows down is visible in its own prefix: the size of its gradients, ``|g_k|`` (of its increments,
 where the optimizer's state is not used or states were recorded with gaps), declines as exp(-r k). A descent at rate r
 with speed v at the last observed step covers v (1 - exp(-r h)) / r in h more steps. The flow's displacement is
@@ -22,7 +22,7 @@ __all__ = ["DAMPINGS", "Damping", "choose_damping", "decline"]
 
 DAMPINGS = ("none", "auto", "cautious")
 SLOWEST = 1e-4
-"""Smallest rate per step: below it a descent of some hundred steps is a straight line."""
+"""Smallest rate per step; at lower rates a descent of some hundred steps is practically a straight line."""
 
 
 def decline(squares: np.ndarray) -> np.ndarray:
@@ -55,8 +55,8 @@ def choose_damping(rates: np.ndarray, errors: Callable[[Damping | None], np.ndar
     """The name of the damping to use and the damping, given the fitted runs' rates and the held-out errors under each.
 
     ``"fast"`` damps runs that slow down faster than nine in ten fitted ones; it changes little if runs are alike,
-    and is used unless it raises the held-out error by more than 5 %. ``"all"`` damps those faster than the
-    median, if that is clearly better; ``"none"`` damps no run.
+    and is used unless it raises the held-out error by more than 5 %. ``"all"`` damps those that slow down faster than
+    the median, and is used if that is clearly better; ``"none"`` damps no run.
     """
     dampings: dict[str, Damping | None] = {"none": None}
     dampings |= {n: Damping(float(np.quantile(rates, q))) for n, q in (("fast", 0.9), ("all", 0.5))}

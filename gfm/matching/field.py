@@ -2,9 +2,9 @@
 
     g(x, t | c) = kappa(t, c) x - b(t, c)
 
-A perceptron beside a linear layer reads the context once and gives kappa and b (and q, the square, where the optimizer
-averages squares) at a few times between which they are interpolated. So a forecast needs one pass of the network
-for each weight, however many steps the flow is integrated over.
+The sum of a linear layer and a perceptron maps the context to kappa and b (and to q, the squared gradient, if the
+optimizer averages squares) at a few times, between which they are interpolated. So a forecast needs one pass of the
+network for each weight, however many steps the flow is integrated over.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gfm.nets.mlp import mlp
-from gfm.nets.seeding import seeding
+from gfm.randomness import seeding
 
 __all__ = ["LEAST", "STATES", "NetworkField", "numbers_in", "perceptron"]
 
 STATES = ("linear", "restoring", "none")
 LEAST = 1e-3
-"""Least kappa and q from which a training starts: nearer to 0 a softplus hardly learns."""
+"""Least kappa and q at the start of training: nearer to 0 a softplus hardly learns."""
 
 
 def perceptron(
@@ -48,9 +48,9 @@ class NetworkField(nn.Module):
         hidden: widths of the perceptron's hidden layers; empty for the linear layer alone.
         knots: number of times, equally spaced over the horizon, at which the coefficients are given.
         squares: whether q is given too.
-        state: ``"linear"``: kappa has any sign. Its negative values are right where runs differ in their optimum: the
-            farther a weight has come, the farther away its optimum is to be believed. ``"restoring"``: kappa is
-            positive, an attraction to the aim b / kappa. ``"none"``: kappa is 0, and x is not used.
+        state: ``"linear"``: kappa has any sign. Negative values are right if runs have different optima: the farther a
+            weight has moved, the farther away its optimum probably is. ``"restoring"``: kappa is positive, an
+            attraction to the aim b / kappa. ``"none"``: kappa is 0, and x is not used.
         seed: of the initial weights.
         dtype: of the weights.
     """
@@ -62,14 +62,14 @@ class NetworkField(nn.Module):
         super().__init__()
         self.knots, self.squares, self.state = knots, squares, state
         self.width = 2 + int(squares)
-        with seeding(seed):  # drawn, and then zero
+        with seeding(seed):  # some weights are drawn and then set to zero
             self.linear = nn.Linear(features, knots * self.width, dtype=dtype)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
         self.perceptron = perceptron(features, hidden, knots * self.width, seed, dtype) if hidden else None
 
     def coefficients(self, context: Tensor) -> Tensor:
-        """(batch, knots, 2 or 3): kappa (before its sign is fixed), b and q (likewise) at the knots."""
+        """(batch, knots, 2 or 3): kappa, b and q at the knots; q, and a restoring kappa, before a softplus."""
         out = self.linear(context)
         if self.perceptron is not None:
             out = out + self.perceptron(context)
@@ -81,7 +81,7 @@ class NetworkField(nn.Module):
         Shares (1, times) are those of the whole batch.
         """
         place = (share * (self.knots - 1)).clamp(0, self.knots - 1)
-        if place.numel() == 1 and place.device.type == "cpu":  # views instead of copies; an accelerator would wait
+        if place.numel() == 1 and place.device.type == "cpu":  # views, not copies; an accelerator would have to wait
             at = int(place) if place < self.knots - 1 else max(self.knots - 2, 0)
             before, after = (coefficients[:, k : k + 1] for k in (at, min(at + 1, self.knots - 1)))
             return torch.lerp(before, after, float(place - at))

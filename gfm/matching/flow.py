@@ -1,4 +1,4 @@
-"""The interface of a learned flow: what a model needs from a view of the weights."""
+"""The interface of a learned flow: the methods that a model requires of every view of the weights."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Flow(Protocol):
         return False
 
     def fit(self, train: Trajectories, held: Trajectories, report: FitReport) -> np.ndarray:
-        """Fit the field to ``train``, fill in the report's curve if a network is trained.
+        """Fit the field to ``train``, and fill in the report's curve if a network is trained.
 
         Returns the (runs,) held-out errors by which views are compared.
         """
@@ -66,7 +66,7 @@ class Flow(Protocol):
         return np.square(forecast - truth).mean(axis=(1, 2))
 
     def rebuild(self) -> None:
-        """Make the network anew, with any weights, for a saved flow that has one; everything else is as saved."""
+        """Create the network of a saved flow, if it has one, with any weights; all other attributes are already set."""
         return
 
     @property
@@ -81,9 +81,10 @@ class Flow(Protocol):
 
 
 def pieces(prefix: Trajectories, bytes_per_weight: int, memory: int) -> Iterator[tuple[slice, slice, Trajectories]]:
-    """Some weights of some runs after others, with their optimizer states: as many at a time as fit the memory.
+    """Divide a prefix of the coordinate view, whose weights are independent of each other, into pieces that fit memory.
 
-    Weights of the coordinate view are independent of each other. At least one (some kilobytes) is taken at a time.
+    Yields:
+        The runs and the weights of a piece (at least one weight of one run), and these with their optimizer states.
     """
     p = prefix.parameters
     chunk = max(int(memory // bytes_per_weight), 1)
@@ -92,7 +93,5 @@ def pieces(prefix: Trajectories, bytes_per_weight: int, memory: int) -> Iterator
         runs, weights = slice(first, first + rows), slice(start, start + columns)
         states = {name: value[runs, :, weights] for name, value in prefix.states.items()}
         buffers = {name: value[runs] for name, value in prefix.buffers.items()}
-        part = Trajectories(
-            prefix.weights[runs, :, weights], prefix.steps, None, prefix.meta, states, buffers=buffers
-        )
-        yield runs, weights, part
+        part = prefix.weights[runs, :, weights]
+        yield runs, weights, prefix.replaced(weights=part, groups=None, states=states, layout=None, buffers=buffers)

@@ -67,7 +67,7 @@ class Frame:
         return cls(origin, s, np.hstack([differences, np.stack([origin / s, 1 / s], axis=1)]), parameters)
 
     def context(self, name: str) -> np.ndarray:
-        """The context called ``name``: ``"ends"`` or ``"prefix"``."""
+        """The context (series, features) called ``name``: ``"ends"`` or ``"prefix"``."""
         one_of("context", name, CONTEXTS)
         return getattr(self, name)
 
@@ -76,7 +76,7 @@ class Frame:
         return (to_series(states).astype(np.float64) - self.origin[:, None]) / self.scale[:, None]
 
     def outward(self, series: np.ndarray) -> np.ndarray:
-        """The inverse of :meth:`inward`."""
+        """The inverse of :meth:`inward`: series (series, states) as states (runs, states, parameters)."""
         return from_series(series * self.scale[:, None] + self.origin[:, None], self.parameters)
 
 

@@ -21,8 +21,8 @@ class Solver:
 
     Args:
         method: a fixed-step scheme of torchdiffeq, ``"euler"``, ``"midpoint"`` or ``"rk4"``.
-        substeps: solver steps per optimizer step. With ``"euler"`` and one substep, one step of the flow corresponds
-            to one step of the optimizer; more substeps approximate the continuous curve instead.
+        substeps: solver steps per recorded state. With ``"euler"`` and one substep, one step of the flow leads from one
+            recorded state to the next; more substeps approximate the continuous curve instead.
         dtype: of the integration and the vector view's network, ``"float64"`` or ``"float32"``.
         memory: working memory, in bytes, of a forecast of the coordinate view, in addition to prefix and result;
             weights are integrated in chunks that fit. (The vector view has at most 64 weights.)
@@ -52,7 +52,7 @@ EULER = Solver()
 
 
 def integrate(field: Callable[[Tensor, Tensor], Tensor], start: Tensor, horizon: int, solver: Solver = EULER) -> Tensor:
-    """States at the times 1..horizon of dx/dt = field(t, x), x(0) = start; a unit of time is one optimizer step.
+    """States at the times 1..horizon of dx/dt = field(t, x), x(0) = start; a unit of time is one recorded state.
 
     The dtype is that of ``start``; of the solver only the method and the substeps are used.
 

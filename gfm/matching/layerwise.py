@@ -30,9 +30,9 @@ from gfm.trajectories.recent import STEP
 __all__ = ["LayerwiseFlow", "Tuning", "windows"]
 
 RIDGE = 1e-3
-"""Of the fit, relative to the mean square of the standardised features."""
+"""Ridge penalty of the fit, relative to the mean square of the standardised features."""
 SOME = 300
-"""Most weights of a tensor in a window to which the coefficients are fitted."""
+"""The largest number of weights of a tensor, in each window, to which its coefficients are fitted."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Tuning:
     Args:
         steps: of Adam in each round, at one window each.
         rate: Adam's learning rate, in units of a feature's root mean square; it falls to zero over a round.
-        rounds: further rounds, each with new windows of runs that follow the flow as it is by then.
+        rounds: number of further rounds, each with new windows from runs that jump by the flow as it is at that time.
         seed: of the windows' order and the losses' batches.
 
     Raises:
@@ -62,9 +62,9 @@ class Tuning:
 
 
 def windows(runs: Trajectories, states: int, stride: int = 1) -> Trajectories:
-    """Parts of recorded runs, each of so many neighbouring states, as runs of their own.
+    """Cut recorded runs into windows of ``states`` neighbouring states; each becomes a run of its own.
 
-    They know the optimizer's count of steps at their states, as the averages' correction needs it.
+    It keeps the optimizer's step count at each state, which the bias correction of the averages needs.
 
     Args:
         runs: recorded at even distances.
@@ -103,16 +103,16 @@ class _Window:
 
 @register
 class LayerwiseFlow(Forecaster):
-    """A constant velocity for every weight, linear in what a window shows of it, with coefficients of its tensor.
+    """A constant velocity for every weight, linear in its features, with coefficients that its tensor shares.
 
     The features of a weight are the differences of the observed states from the last one, the last value and, if
     they were recorded, the optimizer's averages and the step that they imply, in units of the root mean square
     movement of the weight's layer. With second moments, each feature is also multiplied by the first two Hermite
-    polynomials of their standardised logarithm. ``fit`` is a ridge regression of the displacement at the end of the
-    fitted runs' futures. What is nearest to the recorded weights need not have the least loss, so :meth:`tune` then
-    changes the coefficients by gradient descent on the training loss at the end of the way.
+    polynomials of their standardised logarithm. ``fit`` is a ridge regression of the displacement from the last
+    observed to the last recorded state. The weights nearest to the recorded ones need not have the least loss, so
+    :meth:`tune` can then change the coefficients by gradient descent on the training loss at the forecast weights.
 
-    It looks at all weights of a network together, those of the fitted runs; ``groups`` name their tensors.
+    It treats all weights of a network together, and only the network of the fitted runs; ``groups`` name its tensors.
     """
 
     name = "layerwise-flow"
@@ -146,18 +146,18 @@ class LayerwiseFlow(Forecaster):
         tuning: Tuning | None = None,
         play: Callable[[Self, int], Trajectories] | None = None,
     ) -> Self:
-        """Minimise the training loss at the end of the way from given windows; returns self.
+        """Minimise the training loss at the weights forecast from given windows; returns self.
 
-        A flow that is used changes the windows that it meets. So a round of tuning may be followed by others,
-        on the windows of all rounds before and those of ``play``.
+        Jumps change the windows that the flow meets later. So the first round of tuning may be followed by others, each
+        on all windows so far and on those of ``play``.
 
         Args:
             prefixes: windows of training runs, each with the n+1 observed states of the fit.
             loss: of the weights (p,), float32, on a batch of its own choice drawn from the generator; a scalar that can
                 be differentiated.
             tuning: see :class:`Tuning`.
-            play: (model, round) -> further windows, met by runs that follow the model; without it all rounds see the
-                given ones.
+            play: (model, round) -> further windows, from runs that jump by the model; without it all rounds use the
+                given windows.
 
         Raises:
             GfmError: The flow has not been fitted.
@@ -183,7 +183,7 @@ class LayerwiseFlow(Forecaster):
         if not isinstance(prefixes, Trajectories):
             raise InputError(f"The windows must be gfm.Trajectories, not {type(prefixes).__name__}; see "
                              "gfm.matching.windows.")
-        self.forecast(prefixes[:1])  # says what does not fit
+        self.forecast(prefixes[:1])  # raises an error if they do not fit
         return self._windows(prefixes)
 
     @torch.enable_grad()
@@ -216,7 +216,7 @@ class LayerwiseFlow(Forecaster):
         return torch.stack([part.mean(0) for part in values.split(self.sizes)])
 
     def _way(self, window: _Window, coefficients: Tensor) -> Tensor:
-        """(p,) the displacement at the end of the way."""
+        """(p,) the displacement forecast for the last state ahead."""
         powers = window.powers.shape[1]
         parts = [
             (features @ row.view(-1, powers) * power).sum(1)

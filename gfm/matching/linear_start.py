@@ -17,9 +17,9 @@ __all__ = ["RIDGES", "linear_starts"]
 RIDGES = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-10, 0.0)
 """Candidate ridges, relative to the mean square of each feature."""
 MOST = 20_000
-"""Most series from which the start is computed."""
+"""The largest number of series from which the start is computed."""
 LEAST_RIDGE = 1e-14
-"""Where the normal equations are singular."""
+"""The least ridge where the normal equations are singular."""
 
 
 def linear_starts(
@@ -27,9 +27,10 @@ def linear_starts(
 ) -> list[tuple[Tensor, Tensor, Tensor | None]]:
     """(kappa, b, q) of the network's linear layer for every one of ``RIDGES``; see :meth:`NetworkField.start`.
 
-    The velocity of x is affine in g, so that two evaluations of the rule give the g that a step shows. The
-    coefficients are piecewise linear in time: the normal equations couple neighbouring knots only. The features of a
-    series are the same at all its steps, so that what depends on the step is summed before it meets them.
+    The velocity of x is affine in g, so two evaluations of the rule determine the g that explains a step. The
+    coefficients are piecewise linear in time, so the normal equations couple neighbouring knots only. The features of a
+    series are the same at all its steps, so the factors that depend on the step are summed before they are multiplied
+    by the features.
 
     Args:
         network: whose linear layer it is.
@@ -43,7 +44,7 @@ def linear_starts(
     course = course.part(some)
     features = torch.cat([context[some], context.new_ones(len(some), 1)], dim=1)
     knots, width = network.knots, features.shape[1] + 1
-    alone, coupled = features.new_zeros(2, knots, 3, len(some))  # at a knot, and of a knot with the following one
+    alone, coupled = features.new_zeros(2, knots, 3, len(some))  # of each knot alone, and of each with the next one
     shown = features.new_zeros(knots, 2, len(some))
     squares = features.new_zeros(2, knots)
     zero, one = features.new_zeros(len(some), 1), features.new_ones(len(some), 1)
@@ -64,7 +65,7 @@ def linear_starts(
             if low + 1 < knots:
                 squares[0, low + 1] += share * mean
                 squares[1, low + 1] += share * course.weight.sum()
-        given = LEAST * z[..., 0] if network.state == "restoring" else zero  # with the kappa of the start
+        given = LEAST * z[..., 0] if network.state == "restoring" else zero  # the attraction with the least kappa
         still, moving = (course.velocity(z, given + g, q, step, count)[..., 0] for g in (zero, one))
         response = ((moving - still) * course.weight.sqrt()[:, None])[:, 0]
         x = z[:, 0, 0] if network.state == "linear" else zero[:, 0]
@@ -85,7 +86,7 @@ def linear_starts(
     q = None
     if network.squares:
         mean = squares[0].sum() / squares[1].sum()
-        q = torch.where(squares[1] > 0, squares[0] / squares[1], mean)  # few steps leave some knots without any
+        q = torch.where(squares[1] > 0, squares[0] / squares[1], mean)  # with few steps some knots get none
     out = []
     for found in gram.solutions(right.ravel(), RIDGES):
         kappa_b = torch.from_numpy(found.reshape(knots, width)).to(features)
@@ -94,21 +95,21 @@ def linear_starts(
 
 
 class _Banded:
-    """A symmetric positive matrix of blocks (width, width) on its diagonal and beside it, as LAPACK keeps bands."""
+    """A symmetric positive matrix of blocks (width, width) on its diagonal and beside it, in LAPACK's band storage."""
 
     def __init__(self, knots: int, width: int) -> None:
         self.width, self.band = width, np.zeros((min(2, knots) * width, knots * width))
 
     def add(self, row: int, column: int, block: Tensor) -> None:
-        """The block at its place in the lower half: entry (i, j) of the matrix is ``band[i - j, j]``."""
+        """Add a block (width, width) in the lower half; entry (i, j) of the matrix is ``band[i - j, j]``."""
         below = (row - column) * self.width + np.arange(self.width)[:, None] - np.arange(self.width)
         i, j = np.nonzero(below >= 0)
         self.band[below[i, j], column * self.width + j] = block.double().numpy()[i, j]
 
     def solutions(self, right: np.ndarray, ridges: Sequence[float]) -> list[np.ndarray]:
-        """The solution with each ridge, relative to the diagonal; where it is too small, with a larger one."""
+        """The solution with each ridge (relative to the diagonal), or with a larger one where it is too small."""
         size = np.sqrt(self.band[0])
-        unseen = size == 0  # what no series shows stays 0
+        unseen = size == 0  # coefficients of which no series tells anything stay 0
         size[unseen] = 1.0
         scaled = self.band / size
         for below in range(len(scaled)):
@@ -120,7 +121,7 @@ class _Banded:
                 try:
                     out.append(solveh_banded(scaled, right, lower=True) / size)
                     break
-                except np.linalg.LinAlgError:  # singular to rounding
+                except np.linalg.LinAlgError:  # singular within rounding
                     ridge = max(10 * ridge, LEAST_RIDGE)
         return out
 

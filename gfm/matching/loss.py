@@ -28,13 +28,13 @@ def flow_matching_loss(
     (Lipman et al. 2023, arXiv 2210.02747, theorem 2).
 
     Args:
-        field: (locations, times in steps) -> the network's output there.
+        field: (locations, times in recorded states) -> the network's output there.
         path: draws a location on each path, and the velocity there.
         x0: (batch, ...) states from which the paths start.
-        x1: (batch, ...) states at which they end, ``path.span`` steps later.
-        start: (batch,) step at which each path starts.
-        target: (locations, velocities per step) -> the output to be matched: the velocity, minus what is known
-            without the network, in the network's unit.
+        x1: (batch, ...) states at which they end, ``path.span`` recorded states later.
+        start: (batch,) time at which each path starts.
+        target: (locations, velocities per recorded state) -> the output to be matched: the velocity, minus the part
+            that is known without the network, in the network's unit.
         generator: source of all random draws.
         weight: (batch,) weight of every path.
     """

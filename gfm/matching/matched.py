@@ -26,9 +26,9 @@ from gfm.trajectories import Trajectories
 __all__ = ["MatchedFlow"]
 
 CLIP = 8.0
-"""Standardised features are cut here; far outside the fitted range a network's output means nothing."""
+"""Standardised features are clipped here; far outside the fitted range a network's output means nothing."""
 AT_ONCE = 50_000
-"""Most series that are integrated at once when starts are compared."""
+"""The largest number of series that are integrated at once when starts are compared."""
 
 
 class MatchedFlow(Flow):
@@ -119,7 +119,7 @@ class MatchedFlow(Flow):
     ) -> list[np.ndarray]:
         """The (runs,) held-out errors of every start.
 
-        All flows are integrated at once, unless they are too many numbers or one of them is unstable.
+        All flows are integrated at once, unless there are too many series or one flow is unstable.
         """
         context, coefficients = self._standardised(unseen.context), []
         for start in starts:
@@ -154,7 +154,7 @@ class MatchedFlow(Flow):
         count = float(course.steps[0, self.n + path.span] - course.steps[0, self.n])
         weights = course.weight[:, None].expand(-1, course.z.shape[2]).clone()
         weights[:, 1:] = (course.rate > 0)[:, None]
-        unit = self._units(course, context, weights, count)  # what the linear start leaves of every velocity
+        unit = self._units(course, context, weights, count)  # of the residuals of the linear start
         course, unseen = course.to(report.device), self._unseen(held)[0].to(report.device)
         context, weights, unit = (part.to(report.device) for part in (context, weights, unit))
         truth = held.weights[:, self.n + 1 :]
@@ -187,7 +187,7 @@ class MatchedFlow(Flow):
 
     @torch.no_grad()
     def _units(self, course: Course, context: Tensor, weights: Tensor, count: float) -> Tensor:
-        """(1 + averages,) root mean square of the velocities that the present network leaves unexplained."""
+        """(1 + averages,) root mean square of the residuals that the present network leaves in the velocities."""
         span, network = self.options.path.span, self.network
         total = course.z.new_zeros(course.z.shape[2])
         coefficients = network.coefficients(context)
@@ -212,7 +212,8 @@ class MatchedFlow(Flow):
         """(runs, horizon, p) states after the prefix, along the flow, in the prefix's dtype.
 
         Raises:
-            InputError: The prefix was recorded at other distances than the fitted runs, or does not tell its schedule.
+            InputError: The prefix was recorded at other intervals than the fitted runs, or lacks the schedule that they
+                have.
         """
         if (self.optimizer_state or self.scheduled) and prefix.stride != self.stride:
             raise InputError(
@@ -231,15 +232,15 @@ class MatchedFlow(Flow):
 
     @torch.no_grad()
     def velocities(self, prefix: Trajectories, states: np.ndarray, later: np.ndarray) -> np.ndarray:
-        """The field of a flow without averages: velocities per recorded state at given places and times.
+        """The field of a flow without averages: velocities per recorded state, (runs, places, p).
 
         Args:
             prefix: observed states.
             states: (runs, places, p) weights.
-            later: (places,) how many states after the last observed one each place is.
+            later: (places,) the time of each place, in recorded states after the last observed one.
 
         Raises:
-            InputError: The flow has averages, which weights do not tell.
+            InputError: The flow has averages, which do not follow from the weights.
         """
         if self.optimizer_state:
             raise InputError("Weights alone do not tell the velocity of a flow that knows the optimizer.")
@@ -258,12 +259,12 @@ class MatchedFlow(Flow):
         """(series, horizon) x along the flow, with the network's coefficients unless others are given."""
         if coefficients is None:
             coefficients = self.network.coefficients(self._standardised(course.context).to(course.z.device))
-        # in memory, what is used at once lies together: most of the time is spent reading and writing
+        # Numbers that are used together lie together in memory: most of the time is spent reading and writing.
         coefficients = coefficients.permute(1, 2, 0).contiguous().permute(2, 0, 1)
         start = course.z[:, self.n].T.contiguous().T
         count = float(course.steps[0, self.n] - course.steps[0, self.n - 1])
         since = course.steps[:, self.n, None]
-        if (since == since[0]).all():  # as nearly always: then everything that depends on time alone is one number
+        if (since == since[0]).all():  # nearly always; then all that depends on time only is one number
             since = since[:1]
 
         def velocity(t: Tensor, z: Tensor) -> Tensor:

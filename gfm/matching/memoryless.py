@@ -89,7 +89,7 @@ class MemorylessFlow(Forecaster):
                 generator,
             )
 
-        def validate() -> float:  # the same held-out places at every epoch
+        def validate() -> float:  # at the same held-out places in every epoch
             return loss(held, torch.Generator().manual_seed(1), held).item()
 
         train_module(self.field, loss, train.runs, validate, self.training, report)

@@ -68,7 +68,7 @@ class FlowForecaster(Forecaster):
             report.notes["held_out"] = held if held else "the training run itself"
         longest = max(self.horizon // 2, 1)
         paths = dict.fromkeys(replace(path, span=min(path.span, longest)) for path in self.paths)
-        partial = train.parameters < self.parameters  # fitted to some of the weights, it must forecast all
+        partial = train.parameters < self.parameters  # a flow fitted to some of the weights must forecast all
         kinds = [flow for flow in self.flows if flow.view == self.view
                  or (self.view == "auto" and flow.suits(train) and (flow.coordinatewise or not partial))]
         best: np.ndarray | None = None
@@ -93,20 +93,20 @@ class FlowForecaster(Forecaster):
         self.coordinatewise = self.flow.coordinatewise
 
     def takes_some(self) -> bool:
-        """Whether no view is asked for that looks at all weights together."""
+        """Whether the options ask for no view that treats all weights together."""
         return all(flow.coordinatewise for flow in self.flows if flow.view == self.view)
 
     def with_damping(self, damping: str) -> Self:
         """The same fitted model under a damping no stronger than the one it was fitted with.
 
-        Damping does not change the fitted flow to which it is applied, so one fit serves all dampings.
+        Damping does not change the fitted flow, so one fit serves all dampings.
 
         Raises:
             GfmError: The model has not been fitted.
             InputError: The damping is unknown, or stronger than the fitted one.
         """
         _ = self.fitted
-        one_of("damping", damping, DAMPINGS[: DAMPINGS.index(self.options.damping) + 1])  # what was fitted
+        one_of("damping", damping, DAMPINGS[: DAMPINGS.index(self.options.damping) + 1])  # as fitted
         other = copy.copy(self)
         other.restraint, other.options = self.restraint.no_more_than(damping), replace(self.options, damping=damping)
         return other
@@ -169,9 +169,9 @@ class GradientFlowMatching(FlowForecaster):
     """Gradient flow matching: a network's field, fitted by conditional flow matching, in the optimizer's flow.
 
     In the coordinate view the network supplies the gradient g(x, t | c) of a weight, given its place x, the time t
-    and the context c of its prefix, and the optimizer's own rule makes a flow of it, with its averages as part of
-    the flow's state (:mod:`gfm.matching.rules`). The velocities of weights and averages are matched to the recorded
-    steps. In the vector view one network sees all weights, without memory.
+    and the context c of its prefix. The optimizer's own rule turns it into a flow whose state includes the optimizer's
+    averages (:mod:`gfm.matching.rules`). The velocities of weights and averages are matched to the recorded steps. In
+    the vector view one network sees all weights, without memory.
 
     Args:
         observed: n, the number of the last observed step (default: a tenth of the steps).
@@ -179,10 +179,10 @@ class GradientFlowMatching(FlowForecaster):
         conditioning: the context, the unit of the coordinates, and whether the flow knows the optimizer.
         network: the network, and how the field depends on the state.
         path: the conditional path, or several, of which a later one is used if it forecasts the held-out runs clearly
-            better: a long one averages over the noise of mini-batches, a short one tells the velocity exactly. Spans
+            better: a long path averages over the noise of mini-batches, a short one gives the exact velocity. Spans
             are limited to half the horizon.
         solver: how the flow is integrated; by default one Euler step per recorded state.
-        training: how the network is trained; an item is the course of one weight in one run.
+        training: how the network is trained; an item is one weight of one run.
         damping: see :class:`FlowOptions`.
 
     Raises:

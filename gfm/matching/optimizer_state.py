@@ -1,14 +1,14 @@
 """Information in the optimizer's state: gradients reconstructed from it, and the size of its second moments.
 
 With an optimizer that keeps averages, a weight's step depends on more than the present gradient. The gradients
-follow from the recorded averages by inverting the update rule::
+follow from the recorded averages, by inverting the update rule::
 
     momentum   b_k = mu b_{k-1} + g_k                 g_k = b_k - mu b_{k-1}
     RMSprop    s_k = a s_{k-1} + (1-a) g_k^2          |g_k|, with the sign opposite to the increment
     Adam       m_k = b1 m_{k-1} + (1-b1) g_k          g_k = (m_k - b1 m_{k-1}) / (1 - b1)
 
 For plain SGD they are proportional to the increments and add no information. Where averages themselves are features,
-Adam's are corrected for their start from zero, by the optimizer's own count of steps.
+the bias of Adam's averages (from their start at zero) is corrected, with the optimizer's own step count.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WITHOUT = "use optimizer_state=False (of a flow: Conditioning(optimizer_state=Fa
 SMALLEST = 1e-3
 """Least unit of a weight's gradients, relative to the root mean square over the run's weights."""
 TINIEST = 1e-150
-"""Least unit of a gradient in a run without any; its square is still a number."""
+"""Least unit of a gradient in a run without gradients; small, but its square does not underflow."""
 
 
 def learning_rate(data: Trajectories) -> float:
@@ -49,7 +49,7 @@ def learning_rate(data: Trajectories) -> float:
 
 
 def knows_optimizer(data: Trajectories) -> bool:
-    """Whether the trajectories tell all that the optimizer-aware field needs."""
+    """Whether the trajectories contain all that the optimizer-aware field needs."""
     try:
         rule_of(data.meta)
         state_features(data)
@@ -145,7 +145,7 @@ def last_averages(prefix: Trajectories) -> np.ndarray:
 
 
 def _at_last(prefix: Trajectories, name: str) -> np.ndarray:
-    """(series, 1) an average at the last state, corrected for its start."""
+    """(series, 1) an average at the last state, corrected for its bias."""
     started = _started(prefix).get(name)
     return to_series(prefix.states[name][:, -1:] / (1.0 if started is None else started[:, -1:]))
 
@@ -155,7 +155,7 @@ def _root_second(prefix: Trajectories) -> np.ndarray:
 
 
 def state_channels(prefix: Trajectories, least: np.ndarray | None = None) -> np.ndarray:
-    """(series, states, channels) what the optimizer's state tells, state by state.
+    """(series, states, channels) features from the optimizer's state at each recorded step.
 
     The channels are the gradient of the step that led to a state (0 for the first; none if the states were recorded
     with gaps) and the optimizer's average of gradients, if it keeps one: each times lr, and each divided by the
@@ -190,7 +190,7 @@ def least_units(prefix: Trajectories, chunk: int = 100_000) -> np.ndarray:
 
 
 def _moving_and_root(prefix: Trajectories) -> tuple[list[np.ndarray], np.ndarray]:
-    """Gradients and their average, as far as there are any, and the root second moment: (runs, states, p) each."""
+    """Gradients and their average, if there are any, and the root second moment: (runs, states, p) each."""
     started = _started(prefix)
     averages = averages_of(prefix, rule_of(prefix.meta))
     averages = {name: value / started.get(name, 1.0) for name, value in averages.items()}
@@ -207,7 +207,7 @@ def _moving_and_root(prefix: Trajectories) -> tuple[list[np.ndarray], np.ndarray
 
 
 def recorded_kind(data: Trajectories) -> tuple[str, str]:
-    """The optimizer, and whether every step was recorded: what an optimizer-aware forecaster is fitted to."""
+    """The optimizer, and whether every step was recorded; an optimizer-aware forecaster is fitted to one such kind."""
     return str(data.meta.get("optimizer")), "at every step" if (np.diff(data.steps) == 1).all() else "with gaps"
 
 
@@ -229,12 +229,12 @@ def refuse_other_kind(fitted: tuple[str, str], prefix: Trajectories, what: str) 
 
 
 def step_counts(data: Trajectories) -> np.ndarray:
-    """(runs, states) how many steps the optimizer had made at each state."""
+    """(runs, states) the number of steps that the optimizer had taken at each state."""
     return np.broadcast_to(data.buffers.get(STEP, data.steps), data.weights.shape[:2])
 
 
 def _started(prefix: Trajectories) -> dict[str, np.ndarray]:
-    """(runs, states, 1) by which Adam's averages fall short, for having started from zero."""
+    """(runs, states, 1) by name: the bias factors 1 - beta^t of Adam's averages; empty for other optimizers."""
     if prefix.meta.get("optimizer") not in ("Adam", "AdamW"):
         return {}
     betas = (prefix.meta.get("options") or {}).get("betas", (0.9, 0.999))

@@ -25,7 +25,7 @@ RIDGES = (0.0, 1e-12, 1e-9, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3
 class Conditioning:
     """How the coordinate view's field depends on the prefix of the weight that it moves.
 
-    Whatever is ``"auto"`` is chosen by the validation forecasts.
+    Options that are ``"auto"`` are chosen by the validation forecasts.
 
     Args:
         context: the part of the prefix that the field uses: ``"prefix"``, all observed states, ``"ends"``, the
@@ -103,9 +103,9 @@ class FlowOptions:
         products: whether a context with the optimizer's state is also multiplied by polynomials of each weight's
             log second moment, so that steep and flat directions have different affine flows (three times the
             coefficients).
-        damping: ``"auto"`` damps runs that slow down faster than the fitted ones (:mod:`gfm.matching.damping`), as
-            other networks may; ``"cautious"`` also shrinks forecasts that go farther than the run's own speed
-            suggests (:mod:`gfm.matching.shrinkage`); ``"none"`` does neither.
+        damping: ``"auto"`` damps runs that slow down faster than the fitted ones, as runs of other networks may
+            (:mod:`gfm.matching.damping`); ``"cautious"`` also shrinks forecasts that go farther than the run's own
+            speed suggests (:mod:`gfm.matching.shrinkage`); ``"none"`` does neither.
 
     Raises:
         InputError: A value is unknown or out of range.

@@ -21,7 +21,7 @@ __all__ = ["IncrementPath"]
 
 @dataclass(frozen=True)
 class IncrementPath:
-    """A straight path from x0 to x1 in ``span`` steps, with Gaussian noise of standard deviation ``noise`` around it.
+    """A straight path from x0 to x1 in ``span`` units of time, with Gaussian noise ``noise`` around it.
 
     The location is (1-t) x0 + t x1 + noise * e, the velocity (x1 - x0) / span (the interpolation of arXiv
     2505.20221; the velocity target is inferred from it).
@@ -31,7 +31,7 @@ class IncrementPath:
             gradients such a point already contains part of the step's own noise, which a regression on the velocity
             would learn as signal; hence the default.
         noise: standard deviation of the Gaussian, in the units of x.
-        span: steps from x0 to x1, so that a unit of time is one optimizer step.
+        span: recorded states from x0 to x1, so that a unit of time is one recorded state.
 
     Raises:
         InputError: ``within`` is unknown, ``noise`` is negative, or ``span`` is below 1.
@@ -53,7 +53,7 @@ class IncrementPath:
 
         Args:
             x0: (batch, ...) states.
-            x1: (batch, ...) states ``span`` steps later.
+            x1: (batch, ...) states ``span`` recorded states later.
             t: (batch,) in [0, 1); by default drawn, or 0 if ``within`` is ``"grid"``.
             generator: of the random draws.
 
@@ -66,7 +66,7 @@ class IncrementPath:
         if x0.shape != x1.shape:
             raise InputError(f"x0 {tuple(x0.shape)} and x1 {tuple(x1.shape)} differ in shape.")
         if t is None:
-            t = torch.zeros(len(x0), dtype=x0.dtype)  # drawn where the generator is
+            t = torch.zeros(len(x0), dtype=x0.dtype)  # on the CPU, like the generator
             if self.within == "linear":
                 t.uniform_(generator=generator)
             t = t.to(x0.device)

@@ -1,4 +1,4 @@
-"""What holds back a flow's forecasts for runs unlike the fitted ones: damping and shrinkage together."""
+"""Damping and shrinkage together: they limit a flow's forecasts of runs unlike the fitted ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Restraint:
     """Factors on a forecast's displacement from the last observed state.
 
     Attributes:
-        optimizer_state: whether the decline of a run is seen in its gradients (otherwise in its increments).
+        optimizer_state: whether the decline of a run is measured by its gradients (otherwise by its increments).
         damping: of runs that slow down faster than the fitted ones, or None.
         shrinkage: of forecasts that go farther than the run's speed suggests, or None.
         name: which damping the held-out forecasts chose.
@@ -55,7 +55,7 @@ class Restraint:
         return cls(optimizer_state, damping, shrinkage, name)
 
     def no_more_than(self, damping: str) -> Self:
-        """The part of it that the option ``damping`` asks for (one of DAMPINGS)."""
+        """The part of the restraint that the option ``damping`` (one of DAMPINGS) allows."""
         return replace(
             self,
             damping=None if damping == "none" else self.damping,
@@ -63,7 +63,7 @@ class Restraint:
         )
 
     def apply(self, prefix: Trajectories, states: np.ndarray) -> np.ndarray:
-        """(runs, horizon, p) forecast states, held back."""
+        """The forecast states (runs, horizon, p) with shortened displacements."""
         last = prefix.weights[:, -1]
         if self.damping is not None:
             states = _shorter(states, last, self.damping.gains(self.rates(prefix), states.shape[1]))

@@ -1,8 +1,8 @@
 """The optimizer inside the flow: how the weights and the optimizer's averages move, given a gradient.
 
-An optimizer turns gradients into steps by way of averages, so a flow that follows it carries these averages along
-with the weights. With the learning rate a, a gradient g and, where squares are averaged, a square q of its own (the
-mean of a square is not the square of a mean), per step::
+An optimizer turns gradients into steps by way of averages, so the state of a flow that follows it contains these
+averages beside the weights. With the learning rate a, a gradient g and, where squares are averaged, a separate square q
+(the mean of a square is not the square of a mean), per step::
 
     SGD        dw = -a g
     momentum   dw = -a (b + db),                 db = g - (1 - mu) b
@@ -11,8 +11,8 @@ mean of a square is not the square of a mean), per step::
                m' = (m + dm) / (1 - b1^k),       v' = (v + dv) / (1 - b2^k)
 
 One Euler step of this flow is one step of the optimizer. If states are recorded every G steps, the velocities are
-means over G steps with g and q held: exact for heavy-ball momentum and for m; the roots, and the corrections for the
-start from zero, are those of the middle of the G steps.
+means over G steps at constant g and q. They are exact for heavy-ball momentum and for m; roots and bias corrections are
+taken at the middle of the G steps.
 """
 
 from __future__ import annotations
@@ -34,22 +34,34 @@ class UpdateRule:
     Attributes:
         averages: names of the optimizer's averages, as in ``Trajectories.states``.
         squares: whether it needs q beside g.
+        known: torch's options that the flow takes (``betas`` as ``beta1`` and ``beta2``) -> their names here.
+        unknown: torch's options that it does not take; ``refusal`` is the sentence that says so.
         decay: decoupled weight decay, per step and learning rate.
     """
 
     averages: ClassVar[tuple[str, ...]] = ()
     squares: ClassVar[bool] = False
+    known: ClassVar[dict[str, str]] = {}
+    unknown: ClassVar[tuple[str, ...]] = ()
+    refusal: ClassVar[str] = ""
     decay: float = 0.0
 
     @property
     def slow(self) -> float:
-        """Ratio of a lasting gradient to the direction that it leads to."""
+        """Ratio of a constant gradient to the direction that results from it."""
         return 1.0
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> UpdateRule:
-        """The rule with torch's options of that optimizer."""
-        return cls()
+        """The rule with torch's options of that optimizer.
+
+        Raises:
+            InputError: One of them is an option that the flow does not know.
+        """
+        if any(options.get(name, 0) for name in cls.unknown):
+            raise InputError(cls.refusal)
+        told = {**options, **dict(zip(("beta1", "beta2"), options.get("betas", ()), strict=False))}
+        return cls(**{name: told[option] for option, name in cls.known.items() if option in told})
 
     def velocity(
         self, averages: tuple[Tensor, ...], g: Tensor, q: Tensor | None, step: Tensor | float, count: float
@@ -61,24 +73,19 @@ class UpdateRule:
             g: (batch,) gradient.
             q: (batch,) square of the gradient, if :attr:`squares`.
             step: number of steps taken so far.
-            count: G, the number of steps that the velocities are means over.
+            count: G, the number of steps over which the velocities are averaged.
         """
         return g, ()
 
     def unit(self, averages: tuple[Tensor, ...], step: Tensor) -> Tensor | None:
-        """(series,) root of the second moment, by which gradients are measured; None if none is kept."""
+        """(series,) root of the second moment, which serves as unit of the gradients; None if there is none."""
         return None
 
 
 class Descent(UpdateRule):
     """Gradient descent, with or without mini-batches; also the flow of any optimizer whose state is not used."""
 
-    @classmethod
-    def of(cls, options: dict[str, Any]) -> Descent:
-        """The rule with torch's options of that optimizer."""
-        if options.get("momentum", 0):
-            raise InputError("The flow of SGD has no momentum: name the optimizer 'momentum'.")
-        return cls()
+    unknown, refusal = ("momentum",), "The flow of SGD has no momentum: name the optimizer 'momentum'."
 
 
 @dataclass(frozen=True)
@@ -86,19 +93,15 @@ class HeavyBall(UpdateRule):
     """SGD with momentum: a flow of second order."""
 
     averages = ("momentum",)
+    known: ClassVar = {"momentum": "mu"}
+    unknown = ("dampening", "nesterov")
+    refusal = "The flow of momentum knows neither dampening nor Nesterov's form."
     mu: float = 0.9
 
     @property
     def slow(self) -> float:
         """1 - mu: the buffer sums gradients."""
         return 1 - self.mu
-
-    @classmethod
-    def of(cls, options: dict[str, Any]) -> HeavyBall:
-        """The rule with torch's options of that optimizer."""
-        if options.get("dampening", 0) or options.get("nesterov", False):
-            raise InputError("The flow of momentum knows neither dampening nor Nesterov's form.")
-        return cls(mu=options.get("momentum", 0.9))
 
     def velocity(self, averages, g, q, step, count):  # noqa: D102
         (b,) = averages
@@ -109,18 +112,13 @@ class HeavyBall(UpdateRule):
 
 @dataclass(frozen=True)
 class RMSprop(UpdateRule):
-    """RMSprop; its eps is far below the roots that it is added to, and left out."""
+    """RMSprop; its eps is left out, since it is far below the roots to which it is added."""
 
     averages = ("second",)
     squares = True
+    known: ClassVar = {"alpha": "alpha"}
+    unknown, refusal = ("momentum", "centered"), "The flow of RMSprop knows neither momentum nor centring."
     alpha: float = 0.99
-
-    @classmethod
-    def of(cls, options: dict[str, Any]) -> RMSprop:
-        """The rule with torch's options of that optimizer."""
-        if options.get("momentum", 0) or options.get("centered", False):
-            raise InputError("The flow of RMSprop knows neither momentum nor centring.")
-        return cls(alpha=options.get("alpha", 0.99))
 
     def velocity(self, averages, g, q, step, count):  # noqa: D102
         (s,) = averages
@@ -133,20 +131,14 @@ class RMSprop(UpdateRule):
 
 @dataclass(frozen=True)
 class Adam(UpdateRule):
-    """Adam and AdamW, with the corrections of the averages' start from zero."""
+    """Adam and AdamW, with bias correction of the averages."""
 
     averages = ("momentum", "second")
     squares = True
+    known: ClassVar = {"beta1": "beta1", "beta2": "beta2"}
+    unknown, refusal = ("amsgrad",), "The flow of Adam does not know amsgrad."
     beta1: float = 0.9
     beta2: float = 0.999
-
-    @classmethod
-    def of(cls, options: dict[str, Any]) -> Adam:
-        """The rule with torch's options of that optimizer."""
-        if options.get("amsgrad", False):
-            raise InputError("The flow of Adam does not know amsgrad.")
-        beta1, beta2 = options.get("betas", (0.9, 0.999))
-        return cls(beta1=beta1, beta2=beta2)
 
     def velocity(self, averages, g, q, step, count):  # noqa: D102
         m, v = averages
@@ -163,14 +155,12 @@ class Adam(UpdateRule):
         return (averages[1] / (1 - self.beta2**step)).sqrt()
 
 
+@dataclass(frozen=True)
 class AdamW(Adam):
     """Adam with decoupled weight decay."""
 
-    @classmethod
-    def of(cls, options: dict[str, Any]) -> AdamW:
-        """The rule with torch's options of that optimizer."""
-        adam = Adam.of(options)
-        return cls(options.get("weight_decay", 1e-2), adam.beta1, adam.beta2)
+    known: ClassVar = {**Adam.known, "weight_decay": "decay"}
+    decay: float = 1e-2
 
 
 RULES: dict[str, type[UpdateRule]] = {

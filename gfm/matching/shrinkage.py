@@ -1,11 +1,10 @@
 """Forecasts that go farther than a run's own speed suggests are shrunk towards the last observed state.
 
-A flow can go much too far for a run unlike the fitted ones, and nothing in the flow shows it. The run's own
-steps do: with speed v at the last observed step, declining as exp(-r k), it covers about v (1 - exp(-r h)) / r
-in h more steps. The share c of this distance that is actually covered is the median over the fitted runs. A
-forecast longer than c times this distance is outside the fitted range: it is cut to that length, and then
-shortened once more by the same factor, because a flow that is wrong about the length is seldom right about the
-direction.
+The forecast of a run unlike the fitted ones can be much too long, and nothing in the flow shows it. The run's own
+steps do: with speed v at the last observed step, declining as exp(-r k), the run covers about v (1 - exp(-r h)) / r
+in h more steps. Let c be the share of this distance that fitted runs actually cover, in the median. A forecast longer
+than c times this distance is outside the fitted range: it is cut to that length, and then shortened once more by the
+same factor, because a flow that is wrong about the length is seldom right about the direction.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ LAST = 5
 
 
 def reaches(squares: np.ndarray, horizon: int) -> np.ndarray:
-    """(2, runs, horizon) how far runs would go, with the rate r of all observed steps or of their last half.
+    """(2, runs, horizon) the distances that runs would cover, with the rate r of all observed steps or the last half.
 
     Args:
         squares: (runs, steps) squared lengths of the observed steps.

@@ -2,7 +2,7 @@
 
 If all runs descend the same loss, the weights determine the future, and the plain field of the
 paper, v(w, t), is well defined. Its affine part has the form v(w) = -K (w - w*) of gradient descent on a
-quadratic; a network of all weights corrects it.
+quadratic; a network that sees all weights adds a correction.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from gfm.trajectories import Trajectories
 __all__ = ["MOST", "AffineVectorField", "VectorFlow"]
 
 MOST = 64
-"""Most weights that are looked at together by the affine field (its K has their square)."""
+"""The largest number of weights of the vector view; the number of entries of K is its square."""
 
 
 @dataclass(frozen=True)
 class AffineVectorField:
-    """v(w) = A w + b per step, that is A = -K and b = K w* in the notation of this module.
+    """v(w) = A w + b per recorded state, with A = -K and b = K w* in the notation of this module.
 
     Args:
         matrix: (p, p) A.
@@ -41,16 +41,16 @@ class AffineVectorField:
     offset: np.ndarray
 
     def __call__(self, weights: np.ndarray) -> np.ndarray:
-        """Velocities (..., p) per step at weights (..., p)."""
+        """Velocities (..., p) per recorded state at weights (..., p)."""
         return weights @ self.matrix.T + self.offset
 
     @classmethod
     def match(cls, weights: np.ndarray, passes: int = 3) -> AffineVectorField:
         """Match the field to all increments of recorded runs (runs, steps+1, p), in closed form.
 
-        The noise of stochastic gradients grows with the distance to the optimum, so after a first plain
-        fit every squared residual is weighted by the inverse of that squared distance (plus a hundredth of its
-        median, for runs that reach the optimum): feasible generalised least squares.
+        The noise of stochastic gradients grows with the distance to the optimum. So after a first plain fit every
+        squared residual is divided by that squared distance plus a hundredth of its median, which matters for runs that
+        reach the optimum (feasible generalised least squares).
         """
         p = weights.shape[2]
         here = weights[:, :-1].reshape(-1, p).astype(np.float64)
@@ -106,7 +106,7 @@ class VectorFlow(Flow):
         return self.affine.matrix.size + self.affine.offset.size + numbers_in(self.network)
 
     def _train(self, train: Trajectories, held: Trajectories, report: FitReport) -> None:
-        """Train a network by conditional flow matching on what the affine field leaves of the velocities."""
+        """Train a network by conditional flow matching on the velocities minus the affine field."""
         asked, path, training = self.options.network, self.options.path, self.options.training
         assert asked is not None
         dtype = self.options.solver.torch_dtype
@@ -147,7 +147,7 @@ class VectorFlow(Flow):
 
     @torch.no_grad()
     def velocity(self, w: Tensor) -> Tensor:
-        """(batch, p) velocity per step at the weights (batch, p)."""
+        """(batch, p) velocity per recorded state at the weights (batch, p)."""
         matrix, offset = self._affine_tensors(w)
         v = w @ matrix.T + offset
         if self.network is not None:
@@ -156,7 +156,7 @@ class VectorFlow(Flow):
 
     def forecast(self, prefix: Trajectories, horizon: int, solver: Solver) -> np.ndarray:
         """(runs, horizon, p) states after the prefix, starting from its last one."""
-        device = "cpu" if self.network is None else self.center.device  # another one during the training alone
+        device = "cpu" if self.network is None else self.center.device  # it differs during training only
         start = torch.from_numpy(prefix.final.astype(np.float64)).to(device, self.options.solver.torch_dtype)
         states = integrate(lambda t, w: self.velocity(w), start, horizon, solver)
         return states.transpose(0, 1).to(torch.float64).cpu().numpy()

@@ -25,7 +25,7 @@ def flow_sharpness(run: Run, process: str) -> np.ndarray:
 
 
 def level_offset(compared: Comparison, process: str = "discrete") -> float:
-    """``|time mean of the optimizer's locked effective eigenvalues / 2 - 1|`` over the steps that count (B1, C1)."""
+    """B1, C1: ``|edge_level / 2 - 1|``, the distance from the edge of the optimizer's eigenvalues in the time mean."""
     return abs(edge_level(compared, process) / 2.0 - 1.0)
 
 
@@ -41,7 +41,7 @@ def arrivals(run: Run) -> list[int]:
 
 
 def step_excess(compared: Comparison) -> float:
-    """Mean of the optimizer's effective step divided by the flow's, both averaged, over the steps that count, minus 1.
+    """Mean ratio of the optimizer's effective step to the flow's, both averaged, over the steps that count, minus 1.
 
     The optimizer's nu oscillates, and the mean of 1 / sqrt(nu) is larger than 1 / sqrt of the mean.
     """
@@ -64,9 +64,9 @@ def at_equal_way(run: Run) -> np.ndarray:
 
 
 def equal_way_error(compared: Comparison) -> float:
-    """Error of the predicted loss as A4, with the flow taken where its cumulated effective step is the optimizer's.
+    """Error of the predicted loss as in A4, but with the flow at equal cumulated effective step.
 
-    Steps beyond the flow's whole way do not count. Infinite if the flow stopped.
+    Steps at which the flow's cumulated step never reaches the optimizer's do not count. Infinite if the flow stopped.
     """
     if stopped(compared.run):
         return float("inf")
@@ -121,7 +121,7 @@ def oscillation_share(compared: Comparison) -> float:
 def spread_ratio(compared: Comparison) -> float:
     """R2: relative standard deviation in time of nu_i over that of g_i^2, the median over weights.
 
-    Both are divided by what the flow has for them: what changes slowly as training goes on is no swing.
+    Both are divided by the flow's values, so that slow drift does not count as a swing.
     """
     if not compared.judged:
         return float("nan")

@@ -1,13 +1,13 @@
 """How a run is compared with its central flow: one rule for every page, fixed before any value is read.
 
-- *Same kernel.* The run and what the flow says of it are averaged with the same Gaussian, over the same steps.
+- *Same kernel.* The run and the flow's predictions are averaged with the same Gaussian, over the same steps.
 - *Window.* The Gaussian's standard deviation is at least one cycle of the run, as measured by :func:`cycle_length`.
 - *Edge.* The flow is at the edge while its top effective eigenvalue is at 2 within the band that its step-size
   control keeps, from below and from above.
-- *Start.* Steps count from the end of the run's own first full cycle at the edge: a flow has its swing at once, while
-  the optimizer's must grow from almost nothing.
+- *Start.* Steps count from the end of the run's own first full cycle at the edge: the flow oscillates at once, while
+  the optimizer's swing must grow from almost nothing.
 - *Length.* There are at least four windows of such steps. Otherwise the comparison is not judged, and says why.
-- *Size.* A direction of the oscillation counts where its predicted variance is not negligible beside the largest.
+- *Size.* A direction of the oscillation counts where its predicted variance is not negligible against the largest.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from gfm.central import Run, Settings
 from gfm.errors import InputError
 from gfm.measures.edge import cycle_length, effective, first_cycle
 
-__all__ = ["SLACK", "Comparison", "alike", "among", "at_edge", "band", "compare", "held", "smooth", "variances"]
+__all__ = ["SLACK", "Comparison", "alike", "among", "at_edge", "band", "compare", "held", "smooth", "swinging",
+           "variances"]
 
-#: Windows of steps at the edge without which nothing is judged.
+#: With fewer windows of steps at the edge nothing is judged.
 WINDOWS = 4
 #: A direction counts where its predicted variance exceeds this share of the largest of the run.
 SLACK = 0.01
-#: Share of the cells of an atlas without which nothing is said about all of them.
+#: Least share of an atlas's cells that must be judged before anything is said about all of them.
 ENOUGH = 0.5
 #: Standard deviations at either end of a run within which an average would be one-sided.
 MARGIN = 2
@@ -38,7 +39,7 @@ MARGIN = 2
 def smooth(values: np.ndarray, window: float) -> np.ndarray:
     """Gaussian average over time (axis 0) of the finite values.
 
-    It is NaN in the first and last 2 windows, where it would be one-sided: everywhere if the series is shorter.
+    It is NaN in the first and last 2 windows, where it would be one-sided, and so everywhere in a short series.
 
     Args:
         values: (steps + 1, ...).
@@ -66,7 +67,7 @@ def alike(seen: np.ndarray, predicted: np.ndarray, window: float) -> tuple[np.nd
 
 
 def band(run: Run) -> float:
-    """How far, relative to the edge, the run's central flow may be from it and still be at it.
+    """The largest distance from the edge, relative to it, at which the run's central flow still counts as at the edge.
 
     It is the band of the flow's step-size control (``gfm.central.Settings.band``).
     """
@@ -77,7 +78,7 @@ def band(run: Run) -> float:
 
 
 def held(run: Run) -> np.ndarray:
-    """(steps + 1, k) which effective eigenvalues of the central flow are at 2, within its band from below and above."""
+    """(steps + 1, k) whether each effective eigenvalue of the central flow is at 2, within its band below and above."""
     with np.errstate(invalid="ignore"):
         return np.abs(effective(run, "central") / 2.0 - 1.0) <= band(run)
 
@@ -89,7 +90,7 @@ def at_edge(run: Run) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A run held against its flow (or, without a flow, against the edge); made by :func:`compare`.
+    """A run compared with its flow (or, without a flow, with the edge); made by :func:`compare`.
 
     Args:
         run: with the process discrete, and central if there is a flow.
@@ -109,7 +110,10 @@ class Comparison:
         return not self.why
 
     def claim(self, value: float) -> float | str:
-        """The value by which a claim is judged, or in words why it is not; infinite values stay (a stopped flow)."""
+        """The value by which a claim is judged, or a text that says why it is not.
+
+        Infinite values (the flow stopped) are judged in any case.
+        """
         return value if self.judged or np.isinf(value) else self.why
 
     def words(self) -> str:
@@ -137,22 +141,22 @@ class Comparison:
         return self.of(self.run["discrete"][what], flow)
 
     def of(self, seen: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The same for any two series (steps + 1, ...); no steps at all if nothing is judged."""
+        """The same (m, ...) averages of any two series (steps + 1, ...); m = 0 if nothing is judged."""
         first, second = alike(seen, predicted, self.window)
         whole = np.isfinite(first).reshape(len(first), -1).all(1)
         good = self.counts & whole & self.judged
         return first[good], second[good]
 
     def during(self, values: np.ndarray) -> np.ndarray:
-        """(m, ...) values (steps + 1, ...) as they are, at the steps that count and are known; none if not judged."""
+        """The values (steps + 1, ...) at the m steps that count and are known, not averaged; m = 0 if not judged."""
         known = np.isfinite(values).reshape(len(values), -1).all(1)
         return values[self.counts & known & self.judged]
 
 
 def compare(run: Run, window: float) -> Comparison:
-    """Hold a run against its flow by the rule of this module.
+    """Compare a run with its flow by the rule of this module.
 
-    A run without a central flow is held against the edge: every step after its first full cycle counts.
+    A run without a central flow is compared with the edge: every step after its first full cycle counts.
 
     Args:
         run: with the process discrete.
@@ -182,21 +186,28 @@ def variances(compared: Comparison) -> tuple[np.ndarray, np.ndarray]:
     """(steps + 1, k) squared displacements along the eigenvectors of Sigma and the predicted variances, averaged alike.
 
     Squared displacements are (u^T P delta)^2 with U^T P U = 1, in the unit of Sigma's generalised eigenvalues. Both are
-    NaN at steps that do not count and where the prediction is at most ``SLACK`` of the run's largest. Directions with
-    fewer than four windows of steps are left out.
+    NaN at steps that do not count for a direction (see :func:`swinging`); directions without any are left out.
     """
-    central = compared.run["central"]
-    sigma = np.nan_to_num(central.sigma)
-    good = (sigma > SLACK * sigma.max(initial=0.0)) & compared.counts[:, None] & compared.judged
-    enough = good.sum(0) >= WINDOWS * compared.window
+    central, good = compared.run["central"], swinging(compared)
     seen, predicted = alike(central.displacement**2, central.sigma, compared.window)
+    enough = good.any(0)
     return np.where(good, seen, np.nan)[:, enough], np.where(good, predicted, np.nan)[:, enough]
 
 
-def among(values: Iterable[float], statistic: Callable[[np.ndarray], float]) -> float | str:
-    """A statistic of the cells that could be judged (not NaN), or in words why there is none.
+def swinging(compared: Comparison) -> np.ndarray:
+    """(steps + 1, k) at which steps each eigenvector of Sigma counts as a direction of the oscillation.
 
-    It takes at least half of the cells: a few that happen to be long enough do not speak for the others.
+    Its predicted variance exceeds ``SLACK`` of the run's largest, for at least four windows of the steps that count.
+    """
+    sigma = np.nan_to_num(compared.run["central"].sigma)
+    good = (sigma > SLACK * sigma.max(initial=0.0)) & compared.counts[:, None] & compared.judged
+    return good & (good.sum(0) >= WINDOWS * compared.window)
+
+
+def among(values: Iterable[float], statistic: Callable[[np.ndarray], float]) -> float | str:
+    """A statistic of the cells that could be judged (not NaN), or a text that says why there is none.
+
+    At least half of the cells must be judged: a few that happen to be long enough do not represent the others.
     """
     values = np.array(list(values), dtype=float)
     known = values[~np.isnan(values)]

@@ -14,7 +14,7 @@ from gfm.central import Run
 __all__ = ["Cycle", "crossings", "cycle_length", "cycles", "effective", "effective_top", "first_cycle", "measured_top",
            "sharpening"]
 
-#: A departure from the edge that is smaller than this, relative to it, belongs to no cycle.
+#: Smaller departures from the edge, relative to it, are not part of a cycle.
 CALM = 0.01
 
 
@@ -57,15 +57,15 @@ def crossings(run: Run) -> np.ndarray:
 def cycles(run: Run) -> list[Cycle]:
     """The run's complete cycles around the edge, in order.
 
-    Each leaves the edge by at least ``CALM`` to both sides: smaller fluctuations around 2 end no cycle. In a run that
-    starts beyond the edge the first begins with the first crossing from below. The averaged pairs of ``crossings``
-    are used here too.
+    Each departs from the edge by at least ``CALM`` on both sides: smaller fluctuations around 2 end no cycle. In a run
+    that starts beyond the edge, the first cycle begins with the first crossing from below. Measurements are averaged in
+    pairs, as in ``crossings``.
     """
     steps, top = measured_top(run)
     calm = (top[1:] + top[:-1]) / 2
     away = np.flatnonzero(np.abs(calm / 2.0 - 1.0) > CALM)
     above = calm > 2.0
-    turns: list[int] = []  # in turn up and down
+    turns: list[int] = []  # alternately up and down
     for before, after in zip(away, away[1:], strict=False):
         if above[before] != above[after] and (turns or above[after]):
             same = above[before:after] == above[after]
@@ -79,10 +79,10 @@ def first_cycle(run: Run) -> Cycle | None:
 
 
 def cycle_length(run: Run) -> float:
-    """Steps of a cycle, from one crossing from below to the next: the median; NaN if the run has no complete cycle.
+    """Median number of steps from one crossing from below to the next; NaN if the run has no complete cycle.
 
-    The first cycle, in which the swing grows from almost nothing, is longer than the others and counts only where it is
-    the only one.
+    The first cycle, in which the swing grows from almost nothing, is longer than the others; it counts only if there is
+    no other.
     """
     lengths = [cycle.again - cycle.above for cycle in cycles(run)]
     return float(np.median(lengths[1:] or lengths)) if lengths else float("nan")

@@ -1,7 +1,7 @@
 """Measurements on a lockstep run: the quantities that the claims on central flows bound.
 
-Claim numbers are those of the register (``book/elements.yml``). Whatever holds the optimizer against its flow takes
-a :class:`~gfm.measures.comparison.Comparison`, and is NaN where that is not judged.
+Claim numbers are those of the register (``book/elements.yml``). Functions that compare the optimizer with its flow take
+a :class:`~gfm.measures.comparison.Comparison`, and give NaN where that is not judged.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import numpy as np
 
 from gfm.central import Run
 from gfm.errors import InputError
-from gfm.measures.comparison import Comparison, at_edge, held, variances
+from gfm.measures.comparison import Comparison, at_edge, held, swinging, variances
 from gfm.measures.edge import effective, effective_top
 
 __all__ = [
     "apart_before_edge", "average", "distance_ratio", "distance_share", "edge_level", "flow_excess", "furthest",
-    "largest_rise", "locked", "median", "prediction_error", "rank", "stopped", "upright", "variance_ratio",
+    "largest_rise", "locked", "median", "offset_share", "prediction_error", "rank", "stopped", "upright",
+    "variance_ratio",
 ]
 
 #: A flow that starts beyond the edge has arrived when it is this close (relative), within its band above the edge.
@@ -25,12 +26,12 @@ ARRIVED = 1e-3
 
 
 def median(values: np.ndarray) -> float:
-    """The median; NaN if there are no values."""
+    """The median of an array of any shape; NaN if there are no values."""
     return float(np.median(values)) if np.size(values) else float("nan")
 
 
 def average(values: np.ndarray) -> float:
-    """The mean; NaN if there are no values."""
+    """The mean of an array of any shape; NaN if there are no values."""
     return float(np.mean(values)) if np.size(values) else float("nan")
 
 
@@ -43,7 +44,7 @@ def furthest(ratios: Iterable[float]) -> float:
 def upright(swing: np.ndarray) -> np.ndarray:
     """(steps + 1,) a swing along an eigenvector, with the sign that makes the largest swing positive.
 
-    Which of the two signs a solver finds depends on the machine.
+    The sign that a solver finds depends on the machine.
     """
     known = swing[np.isfinite(swing)]
     return -swing if len(known) and known.max() < -known.min() else swing
@@ -104,7 +105,7 @@ def flow_excess(run: Run) -> tuple[float, float]:
 def edge_level(compared: Comparison, process: str = "discrete") -> float:
     """A3, B1, C1: time mean of the optimizer's own effective eigenvalues over the steps that count.
 
-    At each step the mean is over as many eigenvalues as its flow holds at the edge; without a flow, over the largest.
+    At each step the mean is over as many eigenvalues as the flow has at the edge; without a flow, the largest is taken.
 
     Args:
         compared: of a run with ``process``.
@@ -143,9 +144,9 @@ def distance_ratio(run: Run) -> float:
 
 
 def distance_share(run: Run) -> float:
-    """Final distance of the optimizer to the central flow, relative to the way that the flow has travelled.
+    """Final distance of the optimizer to the central flow, relative to the length of the flow's path.
 
-    The way is the length of the line through the flow's kept weights.
+    The length is that of the polygon through the flow's kept weights.
 
     Raises:
         InputError: Fewer than two weights of the flow were kept.
@@ -162,3 +163,17 @@ def variance_ratio(compared: Comparison) -> np.ndarray:
     seen, predicted = variances(compared)
     known = np.isfinite(seen) & np.isfinite(predicted)
     return np.array([seen[good, i].mean() / predicted[good, i].mean() for i, good in enumerate(known.T) if good.any()])
+
+
+def offset_share(compared: Comparison) -> float:
+    """Share of the squared displacement between optimizer and flow that does not alternate from step to step.
+
+    It is near 0 where the optimizer swings about the flow, and near 1 where it swings about a place beside it, as after
+    a burst that threw it there: the squared displacement then exceeds the variance of the swing. NaN if not judged.
+    """
+    displacement = np.where(swinging(compared), compared.run["central"].displacement, np.nan)
+    offset = (displacement[:-2] + 2.0 * displacement[1:-1] + displacement[2:]) / 4.0
+    both = np.isfinite(offset)
+    if not both.any():
+        return float("nan")
+    return float(np.square(offset[both]).sum() / np.square(displacement[1:-1][both]).sum())

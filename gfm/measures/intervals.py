@@ -18,7 +18,7 @@ SEEDS = ("claim", "mean", "95 % interval", "least to largest", "seeds")
 def interval(values: np.ndarray) -> tuple[float, float, float]:
     """Mean of (replicates,) values and the ends of its two-sided 95 per cent Student interval.
 
-    The ends are NaN for fewer than three replicates, which say too little about their spread.
+    The ends are NaN for fewer than three replicates, which tell too little about the spread.
 
     Raises:
         InputError: The values are not one-dimensional and finite.
@@ -41,10 +41,10 @@ def worse_end(
     """The end of the interval over seeds by which a claim is judged; with fewer than three values the worst of them.
 
     Args:
-        values: one for each seed, NaN if it could not be measured, or in words why that run is not judged; such seeds
-            are left out.
+        values: one for each seed; NaN if it could not be measured, or a text that says why the run is not judged. Such
+            seeds are left out.
         low: whether small values are bad.
-        around: the value from which both ends are counted, if both large and small values are bad.
+        around: the ideal value, if both large and small values are bad.
 
     Returns:
         The upper (or lower) end, or the one further from ``around``; an infinite value (a stopped flow) if there is
@@ -61,12 +61,12 @@ def worse_end(
 
 
 def by_claim(each: Sequence[Mapping[str, float | str]]) -> dict[str, list[float | str]]:
-    """The values over seeds of each claim, from those of each seed."""
+    """Claim -> its values over the seeds, given claim -> value for each seed."""
     return {name: [one[name] for one in each] for name in each[0]}
 
 
 def seeds_rows(over: Mapping[str, Sequence[float | str]]) -> list[list[str]]:
-    """A row for each claim, under the head ``SEEDS``: of the values that are numbers, and how many these are.
+    """A row for each claim, under the head ``SEEDS``: statistics of the values that are numbers, and their count.
 
     The interval is empty for fewer than three.
     """
@@ -115,9 +115,9 @@ def ratio(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]:
 
 
 def ratio_text(ours: np.ndarray, theirs: np.ndarray) -> str:
-    """The ratio as ``"0.91 [0.85, 0.97]"``, without the interval for fewer than three replicates.
+    """The :func:`ratio` of errors (replicates,) as ``"0.91 [0.85, 0.97]"``; no interval for fewer than three.
 
-    What would be shown as 0.00 is ``"below 0.005"``.
+    A value that would be shown as 0.00 becomes ``"below 0.005"``.
     """
     if ratio(ours, theirs)[0] < 0.005:
         return "below 0.005"

@@ -1,7 +1,7 @@
 """Measurements on the flow's predictions: several eigenvalues, gradients, outputs.
 
-Claim numbers are those of the register. Whatever holds the optimizer against its flow takes a
-:class:`~gfm.measures.comparison.Comparison`, and is NaN where that is not judged.
+Claim numbers are those of the register. Functions that compare the optimizer with its flow take a
+:class:`~gfm.measures.comparison.Comparison`, and give NaN where that is not judged.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ def settled_excess(run: Run, after: int = 20) -> float:
 
 
 def fall_ratio(compared: Comparison, drop: int) -> float:
-    """A5-drop: how far the loss falls when the learning rate drops at a step, over the predicted fall.
+    """A5-drop: the fall of the loss when the learning rate drops, divided by the predicted fall.
 
-    Both are means over the last window before the drop minus means over ten steps soon after it. Between two steps a
-    flow's rate changes evenly, so that it has no swing from the step before the drop on: the window ends before it.
-    NaN if the run is not judged, has not so many steps on either side, or no fall is predicted; infinite if the flow
-    stopped. ``drop`` is the first step with the lower rate, counted from the run's start.
+    A fall is the mean over the last window before the drop minus the mean over ten steps soon after it. The flow's
+    learning rate changes linearly between two steps, so its swing vanishes from the step before the drop on; the window
+    ends before that step. NaN if the run is not judged, has too few steps on either side, or no fall is predicted;
+    infinite if the flow stopped. ``drop`` is the first step with the lower rate, counted from the run's start.
 
     Raises:
         InputError: ``drop`` is not a whole number of at least 0.
@@ -91,10 +91,7 @@ def own_gradient_share(compared: Comparison) -> float:
 
 
 def by_example(run: Run, examples: int) -> list[int]:
-    """One column of the recorded outputs for each of the ``examples`` recorded.
-
-    It is the output that is largest at the end of the flow.
-    """
+    """For each of the ``examples``, the column of the recorded outputs that is largest at the end of the flow."""
     last = run["central"].outputs[-1].reshape(examples, -1)
     return [i * last.shape[1] + int(np.argmax(row)) for i, row in enumerate(np.nan_to_num(last))]
 

@@ -42,6 +42,9 @@ class Attention(nn.Module):
     """Attention with its projections: queries from ``x``, keys and values from ``memory``.
 
     The three projections share one matrix, as in torch's own layer, with Xavier initialisation.
+
+    Raises:
+        InputError: The heads do not divide the width.
     """
 
     def __init__(self, width: int, heads: int):
@@ -57,7 +60,7 @@ class Attention(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
-        """What each position of ``x`` (n, steps, width) reads from ``memory`` (n, others, width).
+        """The result (n, steps, width) of attending from ``x`` (n, steps, width) to ``memory`` (n, others, width).
 
         ``mask`` (steps, others) is added to the scores before the softmax.
         """

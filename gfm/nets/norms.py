@@ -20,7 +20,11 @@ __all__ = ["GroupNorm", "LayerNorm", "RMSNorm", "fused_norms", "is_fused"]
 
 
 class LayerNorm(nn.Module):
-    """``weight * (x - mean) / (std + eps) + bias`` over the last dimension, ``(..., width)``."""
+    """``weight * (x - mean) / (std + eps) + bias`` over the last dimension, ``(..., width)``.
+
+    Raises:
+        InputError: The width is below 2.
+    """
 
     def __init__(self, width: int, eps: float = 1e-6, *, dtype: torch.dtype | None = None):
         super().__init__()
@@ -39,7 +43,11 @@ class LayerNorm(nn.Module):
 
 
 class GroupNorm(nn.Module):
-    """``weight * (x - mean) / sqrt(var + eps) + bias``, ``(n, channels, ...)`` by channel groups."""
+    """``weight * (x - mean) / sqrt(var + eps) + bias``, ``(n, channels, ...)`` by channel groups.
+
+    Raises:
+        InputError: The groups do not divide the channels.
+    """
 
     def __init__(self, groups: int, channels: int, eps: float = 1e-6, *, dtype: torch.dtype | None = None):
         super().__init__()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -17,12 +17,26 @@ from gfm.checks import annotated, counts, known
 from gfm.errors import InputError
 from gfm.nets.seeding import Network
 
-if TYPE_CHECKING:
-    from gfm.data import Dataset
-
 __all__ = ["SIZES", "Architecture", "available", "build", "network"]
 
 SIZES = ("tiny", "book", "paper")
+
+
+class _Shaped(Protocol):
+    """The shapes of a data set."""
+
+    @property
+    def inputs(self) -> torch.Tensor:
+        """(n, ...)."""
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs of a network for it."""
+
+    @property
+    def vocabulary(self) -> int | None:
+        """Number of different tokens, if the inputs are tokens."""
+
 
 _NETWORKS: dict[str, Architecture] = {}
 
@@ -35,7 +49,7 @@ class Architecture:
         title: its name in figures.
         takes: "anything" (flattened), "images" ``(n, channels, height, width)`` or "tokens" ``(n, T)``.
         sizes: keyword arguments of the builder for "tiny" (tests, the smoke profile), "book" (a
-            gradient in a few milliseconds) and "paper" (the central-flows paper's).
+            gradient takes a few milliseconds) and "paper" (as in the central-flows paper).
     """
 
     builder: Callable[..., nn.Module]
@@ -54,8 +68,8 @@ def network(
 ) -> Callable[[Callable[..., Network]], Callable[..., Network]]:
     """A decorator that registers a builder under ``name``; its defaults are the size "paper".
 
-    The builder's positional arguments are ``input_shape`` (``vocabulary`` if it takes tokens), ``outputs`` and, if
-    it can be chosen, ``activation``; its keywords are the sizes and those of :func:`seeded`.
+    The builder's positional arguments are ``input_shape`` (``vocabulary`` if it takes tokens), ``outputs`` and
+    ``activation`` (if it can be chosen); its keywords are the sizes and those of :func:`seeded`.
     """
 
     def register(builder: Callable[..., Network]) -> Callable[..., Network]:
@@ -77,7 +91,7 @@ def available(takes: str | None = None) -> dict[str, Architecture]:
 
 def build(
     name: str,
-    data: Dataset | None = None,
+    data: _Shaped | None = None,
     *,
     size: str = "book",
     activation: str | None = None,

@@ -3,39 +3,26 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import wraps
 from typing import TypeVar
 
 import torch
 from torch import nn
 
-from gfm.checks import MOST_SEED, annotated, enough_memory, floating, whole
+from gfm.checks import annotated, enough_memory, floating
+from gfm.randomness import seeding
 
-__all__ = ["seeded", "seeding"]
+__all__ = ["seeded"]
 
 Network = TypeVar("Network", bound=nn.Module)
-
-
-@contextmanager
-def seeding(seed: int) -> Iterator[None]:
-    """Context in which torch's CPU generator is seeded with ``seed``; the caller's state is restored afterwards.
-
-    Raises:
-        InputError: The seed is not a whole number from 0 to ``MOST_SEED``.
-    """
-    whole("seed", seed, 0, MOST_SEED)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield
 
 
 def seeded(build: Callable[..., Network]) -> Callable[..., Network]:
     """``build`` with two more keywords, ``dtype`` (float32) and ``seed`` (0) of the initial weights.
 
     The weights are drawn in float32 on the CPU and then converted, so that a seed gives the same weights in every
-    dtype. The caller's random state and default dtype are not changed. Arguments are held against their annotations.
+    dtype. The caller's random state and default dtype are not changed. Arguments are checked against their annotations.
     """
     own = inspect.signature(build)
 

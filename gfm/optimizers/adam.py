@@ -16,8 +16,7 @@ __all__ = ["Adam"]
 class Adam(RMSProp):
     """m <- beta1 m + (1 - beta1) g, nu as in RMSProp, both bias-corrected; w <- w - lr m / (sqrt(nu) + eps).
 
-    Its flow is not in the Central Flows paper; like the paper's flows it is derived by averaging the update over
-    the oscillation. With bias correction the threshold is lower in the first steps: 38 (1 - 0.9^t) at beta1 = 0.9.
+    The threshold is 38 at beta1 = 0.9; with bias correction it is lower in the first steps, 38 (1 - 0.9^t).
 
     Args:
         lr: positive number, or a function of the step.
@@ -41,5 +40,5 @@ class Adam(RMSProp):
 
     @property
     def filter(self) -> Filter:
-        """(1 - beta1) / (1 - beta1 / z), bias-corrected if asked for; its threshold is 38 at 0.9."""
+        """(1 - beta1) / (1 - beta1 / z), with bias correction if the option is set."""
         return Filter((1.0 - self.beta1,), (1.0, -self.beta1), corrected=self.bias_correction)

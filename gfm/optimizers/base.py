@@ -4,11 +4,11 @@ All rules have the same form: the state is updated first, then the weights, with
 
     s_t = update(s_{t-1}, g_t),        w_{t+1} = w_t - P(s_t)^{-1} direction(s_t, g_t) - decay(s_t) w_t
 
-P is the preconditioner: a number, one number per weight, or a matrix. The direction is what the rule's ``filter`` makes
-of the gradients: the gradient itself, or a momentum. A rule oscillates along an eigenvector of P^{-1} H once its
-eigenvalue exceeds ``threshold`` (2 without momentum): the edge of stability. With decoupled weight decay it is that of
-``edge`` E = (1 - decay / 2) P instead: from w_{t+1} = -w_t follows H w = threshold E w. While a bias correction
-lengthens the steps of a momentum that has only begun, E is smaller by the same factor.
+P is the preconditioner: a number, one number per weight, or a matrix. The direction is the output of the rule's
+``filter`` of the gradients: the gradient itself, or a momentum. A rule oscillates along an eigenvector of P^{-1} H once
+its eigenvalue exceeds ``threshold`` (2 without momentum): the edge of stability. With decoupled weight decay
+E = (1 - decay / 2) P, the rule's ``edge``, takes the place of P, since w_{t+1} = -w_t implies H w = threshold E w.
+While a bias correction lengthens the first steps of a momentum, E is smaller by the same factor.
 
 Source: Central Flows (arXiv 2410.24206), sections on RMSProp; notation of the authors' code.
 """
@@ -62,7 +62,7 @@ class Memory(NamedTuple):
     """How oscillations affect the preconditioner: they increase nu at ``rate`` times the observed square.
 
     Args:
-        rate: (1 - beta2) / beta2. The flow's nu stands for the average *after* the step's update, and
+        rate: (1 - beta2) / beta2. The flow's nu is the average *after* the step's update, for which
             nu_t - nu_{t-1} = rate * (g_t^2 - nu_t) holds exactly.
         sensitivity: dP / dnu, of nu's shape.
     """
@@ -76,9 +76,8 @@ class Optimizer(ABC):
 
     ``name`` identifies it in runs and on the command line. ``lr`` is a number or a function of the step.
 
-    A rule of one's own defines ``preconditioner`` and, if it has momentum, ``filter``. Second moments and whatever else
-    it keeps need ``init`` and ``update``, functions that change nothing in place and keep nothing outside the state.
-    The flows also need
+    A new rule defines ``preconditioner`` and, if it has momentum, ``filter``. Second moments and other state need
+    ``init`` and ``update``, which change nothing in place and keep nothing outside the state. The flows also need
 
     - ``rates`` and ``preconditioner_rate``, if the preconditioner depends on more of the state than the time t;
     - ``memory`` and ``observed``, if it depends on squared gradients, which nu averages.
@@ -92,7 +91,7 @@ class Optimizer(ABC):
 
     @property
     def filter(self) -> Filter:
-        """What ``direction`` makes of the gradients; by default nothing."""
+        """The linear filter that turns gradients into ``direction``; by default the identity."""
         return Filter()
 
     @property
@@ -110,10 +109,10 @@ class Optimizer(ABC):
 
     @abstractmethod
     def preconditioner(self, state: State) -> Preconditioner:
-        """P: a number, 0-d, (p,) or a matrix; a flow's unit of time is one step."""
+        """P: a number, 0-d, (p,) or a matrix, including the learning rate."""
 
     def decay(self, state: State) -> Tensor | float:
-        """Decoupled weight decay: the share of the weights that a step takes off, a number or (p,)."""
+        """Decoupled weight decay: the share of the weights that a step subtracts, a number or (p,)."""
         return 0.0
 
     def direction(self, state: State, g: Tensor) -> Tensor:
@@ -121,7 +120,7 @@ class Optimizer(ABC):
         return self.filter.output(state.momentum, g, state.t)
 
     def drift(self, w: Tensor, state: State, direction: Tensor) -> Tensor:
-        """-P^{-1} direction - decay w, (p,): the change of w by a step, or a flow's rate without oscillation."""
+        """-P^{-1} direction - decay w, (p,): the change of w in a step, or a flow's rate without oscillation."""
         change: Tensor = (direction / self.preconditioner(state)).neg_()
         decay = self.decay(state)
         return change.sub_(decay * w) if isinstance(decay, Tensor) or decay else change
@@ -136,16 +135,19 @@ class Optimizer(ABC):
         return self.step(w, state, g), state
 
     def edge(self, state: State) -> Preconditioner:
-        """E: an eigenvalue of E^{-1} H beyond ``threshold`` oscillates; P without decay or bias correction."""
+        """E: directions oscillate where an eigenvalue of E^{-1} H exceeds ``threshold``.
+
+        Without weight decay and bias correction it is P; otherwise a number, 0-d, (p,) or a matrix like P.
+        """
         share = self.edge_share(state)
         return self.preconditioner(state) if share is None else share * self.preconditioner(state)
 
     def edge_share(self, state: State) -> Tensor | float | None:
-        """E / P = (1 - decay / 2) times the filter's share of its full response; None if it is 1."""
+        """E / P = (1 - decay / 2) times the filter's share of its full response, a number or (p,); None if it is 1."""
         return self._edge_share(state)[0]
 
     def _edge_share(self, state: State) -> tuple[Tensor | float | None, Tensor | float]:
-        """E / P and its rate; the decay is taken to change with the learning rate alone."""
+        """E / P and its rate, on the assumption that the decay changes with the learning rate only."""
         (started, rising), decay = self.filter.started(state.t), self.decay(state)
         if isinstance(decay, Tensor) or decay:
             left = 1.0 - 0.5 * decay
@@ -153,7 +155,7 @@ class Optimizer(ABC):
         return (None, 0.0) if started == 1.0 else (started, rising)
 
     def with_layout(self, flat: Flat) -> Optimizer:
-        """The rule for the weights of a module laid out like this; itself, if it treats all weights alike."""
+        """The rule for a module with this layout of weights; the rule itself, if it treats all weights alike."""
         return self
 
     def describe(self) -> dict[str, Any]:
@@ -175,7 +177,7 @@ class Optimizer(ABC):
         return -diagonal(self.preconditioner(state)) * self.log_lr_slope(state.t)
 
     def edge_rate(self, state: State, rates: State) -> Tensor | float:
-        """The rate dE/dt along ``rates``."""
+        """The rate dE/dt along ``rates``, of E's shape."""
         rate, (share, rising) = self.preconditioner_rate(state, rates), self._edge_share(state)
         return rate if share is None else share * rate + rising * diagonal(self.preconditioner(state))
 
@@ -192,8 +194,7 @@ class Optimizer(ABC):
     def lr_at(self, t: float) -> float:
         """The learning rate of step number ``t``, counted from 1: a schedule's value at ``t - 1``.
 
-        Between two steps it is interpolated linearly, so that a flow takes a schedule as the optimizer sees it, which
-        may jump from step to step.
+        Between two steps it is interpolated linearly, so that a flow can follow a schedule that jumps at each step.
 
         Raises:
             InputError: The schedule fails, or its value is not a positive number.
@@ -229,8 +230,8 @@ class Optimizer(ABC):
 
 
 def _place(t: float) -> tuple[int, float]:
-    """The whole step, counted from 0, before time ``t``, counted from 1, and the share of the next that has passed."""
-    step = math.floor(max(t - 1.0, 0.0) + 1e-9)  # sums of substeps are rounded
+    """For time ``t`` (counted from 1): the whole step before it (counted from 0), and the share of the next one."""
+    step = math.floor(max(t - 1.0, 0.0) + 1e-9)  # 1e-9: sums of substeps have rounding errors
     share = t - 1.0 - step
     return step, share if share > 1e-9 else 0.0
 

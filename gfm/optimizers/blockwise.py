@@ -36,8 +36,8 @@ class BlockwiseOptimizer(Optimizer):
     """A rule whose preconditioner is block diagonal, with a symmetric positive block for each parameter tensor.
 
     A subclass defines ``init_block``, ``update_block`` and ``inverse_root``; it may have momentum
-    (``filter``). Parameter tensors come as matrices (first dimension, all others); a vector is a column, a single
-    number 1 by 1. The effective eigenvalues are those of P^{-1} H with P as it is in the step. Flows are not derived.
+    (``filter``). Parameter tensors are given as matrices (first dimension, all others); a vector is a column, a single
+    number 1 by 1. The effective eigenvalues are those of P^{-1} H with the P that the step uses. Flows are not derived.
 
     ``gfm.central.run`` gives a rule the layout of the weights; elsewhere use ``rule.with_layout(problem.flat)``.
     """
@@ -74,11 +74,11 @@ class BlockwiseOptimizer(Optimizer):
         return [part.reshape(*V.shape[:-1], *((shape[0], -1) if shape else (1, 1))) for part, shape in parts]
 
     def init(self, w: Tensor) -> State:
-        """The state of the filter, and every block's own."""
+        """The state of the filter, and of every block, at weights (p,)."""
         return BlockState(momentum=self.filter.init(w), blocks=tuple(map(self.init_block, self.matrices(w))))
 
     def update(self, state: State, g: Tensor) -> State:
-        """The state after the momentum's and every block's update."""
+        """The state after an update of the momentum and of every block with the gradient (p,)."""
         assert isinstance(state, BlockState)
         moved = super().update(state, g)
         parts = self.matrices(self.direction(moved, g))

@@ -1,7 +1,7 @@
 """Whether the methods of a rule fit together: its step, its preconditioner, and what the flows need.
 
-A rule that overrides one method and inherits another that no longer fits would give wrong flows without a word. The
-methods are therefore compared at the start of a run, on gradients drawn at random, in float64.
+A rule that overrides one method and inherits another that no longer fits would silently give wrong flows. The methods
+are therefore compared at the start of a run, on random gradients, in float64.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ __all__ = ["check_rule"]
 
 #: Gradients of sizes that differ by these factors show whether a rule is linear in them.
 _SCALES = (1.0, 1e-3, 1e3)
-#: Number of weights on which a rule is tried first; one that fails there may need all of them.
+#: Number of weights on which a rule is tried first; a rule that fails there may need all of them.
 _FEW = 10_000
 #: A step at which no bias correction is left.
 _LATE = 1e9
 
 
 def check_rule(rule: Optimizer, w: Tensor, *, flows: bool = True) -> None:
-    """Check that a rule's methods agree at weights (p,); at the cost of about twenty updates, without a gradient.
+    """Check that a rule's methods agree at weights (p,); this costs about twenty updates and no gradient.
 
-    Without flows, a step other than ``drift`` only gives a warning: the eigenvalues measured are those of the
-    preconditioner that the rule states.
+    Without flows, a step that differs from ``drift`` only gives a warning: the eigenvalues measured are then those of
+    the preconditioner that the rule defines.
 
     Args:
         rule: the rule, with the layout of the weights if it needs one.
@@ -40,7 +40,7 @@ def check_rule(rule: Optimizer, w: Tensor, *, flows: bool = True) -> None:
 
     Raises:
         InputError: Two methods contradict each other, one fails, changes its arguments or keeps a state of its own, the
-            state cannot be stored, or the rule has no flow. The message says what was seen and what to define.
+            state cannot be stored, or the rule has no flow. The message says what was found and what to define.
     """
     if len(w) > _FEW:
         try:
@@ -56,7 +56,7 @@ class _Check(Methods):
     def all(self, flows: bool) -> None:
         """Every comparison."""
         w = self.w
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad():
             start = self.call("init", w)
             self.check_state(start, "init")
             before = self.call("update", start, self.g)
@@ -90,7 +90,7 @@ class _Check(Methods):
             )
 
     def check_filter(self, start: State) -> None:
-        """The direction is what the filter makes of the gradients, of any size; it first oscillates with period two."""
+        """The direction is the filter's output for gradients of any size, and first oscillates with period two."""
         rule, decay = self.rule, torch.as_tensor(self.rule.decay(start)).max()
         with explained(f"{self.name}.filter fails"):
             rule.filter.check(float(decay))
@@ -140,7 +140,7 @@ class _Check(Methods):
                 )
             elif isinstance(value, tuple):
                 raise InputError(f"the state's field {name} is a tuple, which no flow can move: use one tensor")
-        h = 1e-3  # forward: a schedule has a corner at every step
+        h = 1e-3  # a forward difference, since a schedule has a corner at every step
         here, ahead, further = (
             torch.as_tensor(diagonal(self.rule.preconditioner(after.moved(rates, dt))), dtype=self.w.dtype).log()
             for dt in (0.0, h, 2 * h)
@@ -160,7 +160,7 @@ class _Check(Methods):
         return not close(P, Q)
 
     def check_memory(self, before: State) -> None:
-        """How P follows squared gradients: through nu alone, at the rate and with the sensitivity stated."""
+        """P follows squared gradients through nu alone, with the rate and sensitivity that ``memory`` gives."""
         rule, g, h = self.rule, self.g, 2 * self.h
         small, large = rule.update(before, g), rule.update(before, h)
         P, Q = (diagonal(rule.preconditioner(state)) for state in (small, large))

@@ -1,12 +1,12 @@
-"""Linear filters of the gradients: all that a flow must know of momentum.
+"""Linear filters of the gradients: all that a flow needs to know of momentum.
 
 A rule with a filter Q steps by w_{t+1} = (1 - decay) w_t - P^{-1} (Q g)_t / Q(1), where 1 / z delays the gradient by a
 step. At fixed P, an eigenvalue theta of P^{-1} H multiplies its component of w by the roots z of
 
     z - 1 + decay + theta Q(z) / Q(1) = 0
 
-The flow is that of a rule which first leaves the unit circle at z = -1, at theta = (2 - decay) Q(1) / Q(-1). What
-varies slowly is filtered with a delay of -Q'(1) / Q(1) steps.
+A rule has a flow if the first root to leave the unit circle leaves it at z = -1, at theta = (2 - decay) Q(1) / Q(-1).
+Slowly varying gradients pass the filter with a delay of -Q'(1) / Q(1) steps.
 
     rule           Q(z)                                threshold at decay 0
     descent        1                                   2
@@ -15,7 +15,8 @@ varies slowly is filtered with a delay of -Q'(1) / Q(1) steps.
     Adam           (1 - b) / (1 - b / z)               2 (1 + b) / (1 - b)
     NAdam          (1 - b) (1 + b / (1 - b / z))       2 (1 + b) / ((1 - b) (1 + 2 b))
 
-Derived for this book; the first row is that of Central Flows (arXiv 2410.24206).
+Central Flows (arXiv 2410.24206) has the first row; the others are derived for this book in the same way, by averaging
+the update over the oscillation.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ class Filter:
 
     Args:
         n, d: coefficients; d_0 is not zero.
-        corrected: whether the result is divided by its share of the response to a constant gradient, which grows from
-            the first step on: Adam's bias correction; for one pole.
+        corrected: whether Adam's bias correction is applied, for filters with one pole: the result is divided by the
+            share of its response to a constant gradient that it has reached, which grows from the first step on.
 
     Raises:
-        InputError: Coefficients are no numbers, Q is not positive at 1 and -1, or the correction is not known.
+        InputError: Coefficients are not numbers, Q is not positive at 1 and -1, or no correction is known.
 
     Example:
         >>> momentum = Filter((1.0,), (1.0, -0.9))
@@ -76,7 +77,7 @@ class Filter:
 
     @property
     def _pole(self) -> float:
-        """The pole, if there is one only; else 0."""
+        """The pole if there is exactly one, otherwise 0."""
         return -self.d[1] / self.d[0] if len(self.d) == 2 else 0.0
 
     @property
@@ -96,9 +97,9 @@ class Filter:
         return next(ages) - next(ages)
 
     def started(self, t: float) -> tuple[float, float]:
-        """The correction at step ``t``, counted from 1, and its rate: the share of the response to a constant gradient.
+        """The share of the response to a constant gradient reached at step ``t`` (counted from 1), and its rate.
 
-        They are 1 and 0 without a correction.
+        Without bias correction they are 1 and 0.
         """
         if not self.corrected or not self._pole:
             return 1.0, 0.0
@@ -109,7 +110,7 @@ class Filter:
         """Check that the first root to leave the unit circle is -1.
 
         Args:
-            decay: the largest share of the weights that a step takes off.
+            decay: the largest share of the weights that a step subtracts.
 
         Raises:
             InputError: Other roots leave it at a smaller eigenvalue, or a pole is outside it.
@@ -131,7 +132,7 @@ class Filter:
         return through, taps, [-x for x in d[1:]]
 
     def init(self, w: Tensor) -> Tensor | None:
-        """The state at the start: zeros (p,), (rows, p) if it needs several vectors, None for Q = n_0."""
+        """The state at the start for weights (p,): zeros (p,), or (rows, p) for several vectors; None for Q = n_0."""
         _, taps, back = self._parts()
         rows = max(len(taps), len(back))
         if rows == 1 and not back:
@@ -139,7 +140,7 @@ class Filter:
         return torch.zeros_like(w) if rows == 1 else w.new_zeros((rows, len(w)))
 
     def update(self, kept: Tensor | None, g: Tensor) -> Tensor | None:
-        """The state after a gradient (p,)."""
+        """The state, of the shape of ``init``'s, after a gradient (p,)."""
         if kept is None:
             return None
         rows = kept if kept.ndim > 1 else kept[None]
@@ -149,7 +150,7 @@ class Filter:
         return new if kept.ndim == 1 else torch.cat([new[None], rows[:-1]])
 
     def output(self, kept: Tensor | None, g: Tensor, t: float) -> Tensor:
-        """Q g / Q(1), (p,), corrected if asked for, from the state that includes the gradient (p,) of step ``t``."""
+        """Q g / Q(1), (p,), with any bias correction, from the state that includes the gradient (p,) of step ``t``."""
         if kept is None:
             return g
         through, taps, _ = self._parts()

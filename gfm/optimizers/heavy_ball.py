@@ -13,11 +13,7 @@ __all__ = ["HeavyBall"]
 
 @dataclass(frozen=True)
 class HeavyBall(Optimizer):
-    """m <- momentum m + g, w <- w - lr m.
-
-    On slow time scales it is gradient descent with P = (1 - momentum) / lr; at the edge of stability the sharpness is
-    2 (1 + momentum) / lr. Its flow is not in the Central Flows paper; like the paper's flows it is derived by
-    averaging the update over the oscillation.
+    """m <- momentum m + g, w <- w - lr m; at the edge of stability the sharpness is 2 (1 + momentum) / lr.
 
     Args:
         lr: positive number, or a function of the step (0, 1, ...).
@@ -37,9 +33,9 @@ class HeavyBall(Optimizer):
 
     @property
     def filter(self) -> Filter:
-        """1 / (1 - momentum / z); its threshold is 2 (1 + momentum) / (1 - momentum)."""
+        """1 / (1 - momentum / z)."""
         return Filter((1.0,), (1.0, -self.momentum))
 
     def preconditioner(self, state: State) -> float:
-        """P = 1 / (lr Q(1)) = (1 - momentum) / lr, a number."""
+        """P = (1 - momentum) / lr, a number: on slow time scales the rule is gradient descent with this P."""
         return 1.0 / (self.filter.gain * self.lr_at(state.t))

@@ -11,10 +11,11 @@ from torch import Tensor
 from gfm.errors import InputError
 from gfm.optimizers.base import Optimizer, State
 from gfm.problem.supported import explained
+from gfm.randomness import seeding
 
 __all__ = ["Methods", "close", "same", "size"]
 
-#: Relative disagreement that is tolerated.
+#: Tolerated relative difference.
 _TOLERANCE = 1e-3
 
 
@@ -28,14 +29,18 @@ class Methods:
         self.g, self.h = draws + 0.5 * draws.sign()
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """The value of a method, which must be the same twice and leave its arguments as they are."""
+        """The value of a method, after checking that it is the same twice and that the arguments are unchanged.
+
+        Raises:
+            InputError: They are not, or the method fails.
+        """
         given = [numbers(argument) for argument in arguments]
         kept = [[value.clone() for value in values] for values in given]
         found = []
         with explained(f"{self.name}.{method} fails"):
             for _ in range(2):
-                torch.manual_seed(0)
-                found.append(getattr(self.rule, method)(*arguments))
+                with seeding(0, self.w.device):
+                    found.append(getattr(self.rule, method)(*arguments))
         if not all(map(same, given, kept)):
             raise InputError(f"{self.name}.{method} changes its arguments in place; it must return new tensors")
         if not same(*map(numbers, found)):
@@ -45,7 +50,11 @@ class Methods:
         return found[0]
 
     def check_state(self, state: object, method: str, like: State | None = None) -> None:
-        """A state can be stored, and moved to another time."""
+        """Check that a state can be stored, and moved to another time.
+
+        Raises:
+            InputError: It cannot.
+        """
         kind = type(state).__name__
         if not isinstance(state, State) or not is_dataclass(state):
             raise InputError(f"{self.name}.{method} must return a gfm.optimizers.State, but it returns a {kind}")
@@ -61,7 +70,11 @@ class Methods:
             raise InputError(f"{self.name}.update returns a {kind}, but init returns a {type(like).__name__}")
 
     def check_step(self, before: State, after: State) -> str:
-        """``advance``, ``update`` and ``step`` are one rule; how ``step`` differs from ``drift``, in words or none."""
+        """Check that ``advance`` is ``update`` and ``step``; returns how ``step`` differs from ``drift``, or ''.
+
+        Raises:
+            InputError: ``advance`` is something else, or a method returns an unsuitable value.
+        """
         w, h = self.w, self.h
         if after.t - before.t != 1.0:
             raise InputError(f"{self.name}.update must add 1 to the state's t, but it adds {after.t - before.t:g}")
@@ -85,7 +98,7 @@ class Methods:
 
 
 def numbers(value: object) -> list[Tensor]:
-    """The tensors that a method's argument or result holds."""
+    """The tensors, of any shape, in a method's argument or result."""
     if isinstance(value, State):
         return numbers(tuple(vars(value).values()))
     if isinstance(value, (tuple, list)):
@@ -106,7 +119,7 @@ def _tensors_only(value: object) -> bool:
 
 
 def close(found: Tensor | float, expected: Tensor | float, least: Tensor | float = 0.0) -> bool:
-    """Whether values agree coordinate by coordinate, to a share of each, a smaller one of the largest, or ``least``."""
+    """Whether values of one shape agree: within a share of each entry, a smaller one of the largest, or ``least``."""
     found, expected = (torch.as_tensor(value, dtype=torch.float64) for value in (found, expected))
     if found.shape != expected.shape:
         return False
@@ -115,7 +128,7 @@ def close(found: Tensor | float, expected: Tensor | float, least: Tensor | float
 
 
 def size(value: Tensor | float) -> float:
-    """The root mean square, rounded for a message."""
+    """The root mean square of a number or tensor of any shape, rounded for a message."""
     return float(f"{float(torch.as_tensor(value).double().square().mean().sqrt()):.4g}")
 
 

@@ -16,7 +16,7 @@ from gfm.optimizers.filters import Filter
 
 __all__ = ["Muon"]
 
-#: Of the Newton-Schulz iteration X <- a X + b (X X^T) X + c (X X^T)^2 X, positive for every singular value.
+#: a, b, c of the Newton-Schulz iteration X <- a X + b (X X^T) X + c (X X^T)^2 X, positive for every singular value.
 _COEFFICIENTS = 3.4445, -4.7750, 2.0315
 
 
@@ -25,8 +25,8 @@ class Muon(BlockwiseOptimizer):
     """m <- momentum m + (1 - momentum) g, W <- W - lr s NS((1 - momentum) G + momentum M), Nesterov's momentum.
 
     NS orthogonalises a matrix by Newton-Schulz iterations, and s = sqrt(max(1, rows / columns)). NS(D) = Q D with a
-    polynomial Q in D D^T, so that s lr Q is the inverse preconditioner of the step (on the side that is smaller; a
-    vector is divided by its norm). It has discrete processes, not flows.
+    polynomial Q in D D^T, so that s lr Q is the inverse preconditioner of the step, on the smaller side of the matrix
+    (a vector is divided by its norm). It has discrete processes, not flows.
 
     Source: Jordan et al. (2024), Muon, and ``torch.optim.Muon``, which iterates in bfloat16.
 
@@ -56,11 +56,11 @@ class Muon(BlockwiseOptimizer):
         return Filter((1.0 - b * b, b * b - b), (1.0, -b))
 
     def init_block(self, W: Tensor) -> Block:
-        """The inverse preconditioner s Q of the smaller side, at first the identity."""
+        """The inverse preconditioner s Q (m, m), m the smaller side of W (rows, columns); at the start the identity."""
         return (torch.eye(min(W.shape), dtype=W.dtype, device=W.device),)
 
     def update_block(self, block: Block, G: Tensor) -> Block:
-        """S Q from the direction G."""
+        """The product s Q for the direction G (rows, columns)."""
         rows, columns = G.shape
         norm = G.norm().clamp(min=1e-7)
         X = (G if rows <= columns else G.T) / norm

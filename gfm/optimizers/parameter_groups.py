@@ -16,10 +16,11 @@ from gfm.checks import number
 from gfm.errors import InputError
 from gfm.linalg.preconditioner import Preconditioner
 from gfm.optimizers.base import Memory, Optimizer, State
-from gfm.optimizers.filters import Filter
 from gfm.problem.flat import Flat
 
 __all__ = ["Group", "ParameterGroups"]
+
+_OF_THE_RULE = ("filter", "init", "update", "direction", "rates", "observed")
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,8 @@ class ParameterGroups(Optimizer):
             raise InputError("parameter groups need the layout of the weights: use rule.with_layout(problem.flat)")
         return self._factor
 
-    @property
-    def filter(self) -> Filter:
-        """That of the rule."""
-        return self.rule.filter
-
     def decay(self, state: State) -> Tensor | float:
-        """Lr lr_factor weight_decay, and the rule's own, a number or (p,)."""
+        """The groups' decay lr * lr_factor * weight_decay plus the rule's own, a number or (p,)."""
         own, groups = self.rule.decay(state), self.lr_at(state.t) * self._decay
         return groups + self.factor * own if isinstance(own, Tensor) or own else groups
 
@@ -126,7 +122,7 @@ class ParameterGroups(Optimizer):
         return (1.0 / self.factor) * self.rule.preconditioner(state)
 
     def preconditioner_rate(self, state: State, rates: State) -> Tensor | float:
-        """DP/dt of the rule, divided by the factors."""
+        """The rule's dP/dt, divided by the factors, of P's shape."""
         return self.rule.preconditioner_rate(state, rates) / self.factor
 
     def memory(self, state: State) -> Memory | None:
@@ -134,25 +130,8 @@ class ParameterGroups(Optimizer):
         memory = self.rule.memory(state)
         return memory and Memory(memory.rate, memory.sensitivity / self.factor)
 
-    def init(self, w: Tensor) -> State:
-        """That of the rule."""
-        return self.rule.init(w)
-
-    def update(self, state: State, g: Tensor) -> State:
-        """That of the rule."""
-        return self.rule.update(state, g)
-
-    def direction(self, state: State, g: Tensor) -> Tensor:
-        """That of the rule."""
-        return self.rule.direction(state, g)
-
-    def rates(self, state: State, g: Tensor) -> State:
-        """Those of the rule."""
-        return self.rule.rates(state, g)
-
-    def observed(self, a: Tensor, b: Tensor) -> Tensor:
-        """That of the rule."""
-        return self.rule.observed(a, b)
+    def __getattribute__(self, name: str) -> Any:
+        return getattr(self.rule, name) if name in _OF_THE_RULE else super().__getattribute__(name)
 
 
 def _by_weight(values: list[float], flat: Flat) -> Tensor | float:

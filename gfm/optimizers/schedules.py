@@ -19,7 +19,7 @@ LEAST = 0.1
 
 @dataclass(frozen=True)
 class _Planned:
-    """A learning rate that is planned for so many steps from its ``peak``."""
+    """A learning rate with largest value ``peak``, planned for a run of ``steps`` steps."""
 
     peak: float
     steps: int

@@ -63,7 +63,7 @@ class SecondMoment(Optimizer):
         return 1.0 / (1.0 - self.beta2**t) if self.bias_correction else 1.0
 
     def root(self, state: State) -> Tensor:
-        """sqrt(nu_hat), kept above zero even for weights that never had a gradient (and never move)."""
+        """sqrt(nu_hat), of nu's shape, kept above zero even for weights that never had a gradient (and never move)."""
         assert state.nu is not None
         nu_hat = state.nu * self.correction(state.t)
         return nu_hat.clamp(min=torch.finfo(nu_hat.dtype).tiny).sqrt()
@@ -73,7 +73,7 @@ class SecondMoment(Optimizer):
         return (self.root(state) + self.eps) / self.lr_at(state.t)
 
     def rates(self, state: State, g: Tensor) -> State:
-        """The rate of nu per step: (1 - beta2) / beta2 (g^2 - nu)."""
+        """The rate of nu per step, of nu's shape: (1 - beta2) / beta2 (g^2 - nu) for a gradient (p,)."""
         assert state.nu is not None
         return State(1.0, nu=self._rate * (self.square(g) - state.nu))
 
@@ -87,7 +87,7 @@ class SecondMoment(Optimizer):
         return Memory(self._rate, sensitivity)
 
     def preconditioner_rate(self, state: State, rates: State) -> Tensor:
-        """The rate of P per step: through nu, the bias correction and the learning rate."""
+        """The rate of P per step, of P's shape: through nu, the bias correction and the learning rate."""
         assert rates.nu is not None
         moved = self.memory(state).sensitivity * rates.nu
         if self.bias_correction:

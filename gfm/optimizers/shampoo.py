@@ -43,12 +43,12 @@ class Shampoo(BlockwiseOptimizer):
         object.__setattr__(self, "damping", damping)
 
     def init_block(self, W: Tensor) -> Block:
-        """L (rows, rows) and R (columns, columns)."""
+        """The matrices L (rows, rows) and R (columns, columns)."""
         L, R = (self.damping * torch.eye(size, dtype=W.dtype, device=W.device) for size in W.shape)
         return L, R
 
     def update_block(self, block: Block, G: Tensor) -> Block:
-        """L + G G^T and R + G^T G."""
+        """L + G G^T and R + G^T G for a gradient G (rows, columns)."""
         L, R = block
         return L + G @ G.T, R + G.T @ G
 

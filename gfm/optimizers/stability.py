@@ -9,10 +9,10 @@ a real S this must be real, which leaves a few omega: roots of a polynomial in c
 value among them. At z = -1, where most rules leave, it is (2 - decay) / Q(-1).
 
 **At the edge** of a valley S(y) x^2 / 2 + c (y - y*)^2 / 2, S = S* exp(a y), a y* = e, swings x = Re(X z^t) keep y at
-0, where S = S*. The excess e is how far, as a logarithm, S would rise without swings; g = lr Q(1) c is the rate of y. A
-small disturbance y ~ (1 + v)^t changes ln S by a y, and thereby ln X by a y (kappa / v + kappa tau), where kappa and
-kappa tau are the first terms at v = 0 of -lr S Q / (z - 1 + lr S Q), taken at z (1 + v). The force on y is in
-proportion to S X^2, and delayed by the filter:
+0, where S = S*. The excess e is the rise of ln S if there were no swings; g = lr Q(1) c is the rate of y. A small
+disturbance y ~ (1 + v)^t changes ln S by a y, and so ln X by a y (kappa / v + kappa tau), where kappa and kappa tau are
+the first terms at v = 0 of -lr S Q / (z - 1 + lr S Q), taken at z (1 + v). The force on y is proportional to S X^2 and
+delayed by the filter:
 
     v + g (1 - delay v) (1 + e + 2 e Re(kappa / v + kappa tau)) = 0
 
@@ -20,8 +20,8 @@ For small g, 1 + v lies inside the unit circle if
 
     1 + e (1 + 2 Re(kappa (tau - delay - 1)) + Re(kappa Q(z^2) / (Q(1) (z^2 - 1)))) > 0
 
-where the last term is there for a complex z only: y, and so S, also swings at z^2. For a heavy ball with momentum b,
-tau is -delay, and the edge is held steadily below e = 1 / (4 ((1 + b) / (1 - b))^2 - 1), a third without momentum.
+The last term applies only if z is complex: then y and S also oscillate at z^2. For a heavy ball with momentum b, tau
+is -delay, and the edge is held steadily up to e = 1 / (4 ((1 + b) / (1 - b))^2 - 1), which is 1/3 without momentum.
 
 Derived for this book; the first criterion is Nyquist's. The second is for slow g and one direction that swings.
 """
@@ -40,7 +40,7 @@ from gfm.errors import InputError
 
 __all__ = ["Edge", "edge_of_stability", "steady_excess"]
 
-_NEAR = 1e-7  # relative, of rounded roots
+_NEAR = 1e-7  # relative rounding error of computed roots
 
 
 class Edge(NamedTuple):
@@ -48,7 +48,7 @@ class Edge(NamedTuple):
 
     Args:
         level: learning rate times curvature.
-        root: the root on the unit circle, of a pair that with the positive imaginary part.
+        root: the root on the unit circle; of a conjugate pair, the one with positive imaginary part.
     """
 
     level: float
@@ -56,7 +56,7 @@ class Edge(NamedTuple):
 
     @property
     def period(self) -> float:
-        """Steps in which the oscillation at the edge comes round."""
+        """The period, in steps, of the oscillation at the edge."""
         return 2.0 * math.pi / math.atan2(self.root.imag, self.root.real)
 
 
@@ -66,7 +66,7 @@ def edge_of_stability(n: Sequence[float] = (1.0,), d: Sequence[float] = (1.0,), 
     Args:
         n: coefficients of the filter's numerator; a constant gradient gives a positive response.
         d: those of its denominator.
-        decay: share of the weights that a step takes off.
+        decay: share of the weights that a step subtracts.
 
     Raises:
         InputError: The filter is unstable by itself, its response is not positive, or ``decay`` is not in [0, 2).
@@ -76,13 +76,14 @@ def edge_of_stability(n: Sequence[float] = (1.0,), d: Sequence[float] = (1.0,), 
         Edge(level=2.0, root=(-1+0j))
         >>> round(edge_of_stability((1.0,), (1.0, -0.9)).level, 6)  # a heavy ball: 2 (1 + 0.9)
         3.8
-        >>> round(edge_of_stability((0.0, 1.0)).period, 6)  # a gradient that comes a step late
+        >>> round(edge_of_stability((0.0, 1.0)).period, 6)  # a gradient delayed by one step
         6.0
     """
     above, below = _checked(n, d)
     number("decay", decay, lambda x: 0 <= x < 2, "a number in [0, 2)")
     size = len(above)
-    moving, filtered = np.polymul([-1.0, 1.0 - decay], below), np.append(0.0, above)  # times z^(size - 1), in powers
+    # Numerator and filter times z^(size - 1), as polynomials in z.
+    moving, filtered = np.polymul([-1.0, 1.0 - decay], below), np.append(0.0, above)
     # 1 / z is the conjugate of z on the circle, so Im(moving conj(filtered)) is a sum of sines of multiples of omega.
     product = np.convolve(moving, filtered[::-1])
     sines = product[size - 1::-1] - product[size + 1:]
@@ -138,9 +139,10 @@ def _checked(n: Sequence[float], d: Sequence[float]) -> tuple[np.ndarray, np.nda
 
 def _zeros(sines: np.ndarray) -> list[complex]:
     """The z = exp(i omega), omega in (0, pi), at which sum_k sines[k - 1] sin(k omega) is zero."""
-    series = np.zeros(len(sines))  # of cos(k omega), since sin((k + 1) omega) / sin(omega) is
+    series = np.zeros(len(sines))  # coefficients of cos(k omega)
     for k, amount in enumerate(sines):
-        series[k::-2] += 2.0 * amount  # 2 cos(k omega) + 2 cos((k - 2) omega) + ..., which ends in 1 if k is even
+        # sin((k + 1) omega) / sin(omega) = 2 cos(k omega) + 2 cos((k - 2) omega) + ..., which ends in 1 if k is even
+        series[k::-2] += 2.0 * amount
     series[0] /= 2.0
     series[abs(series) < 1e-14 * abs(series).max()] = 0.0
     roots = chebyshev.chebroots(np.trim_zeros(series, "b")) if series.any() else np.zeros(0)

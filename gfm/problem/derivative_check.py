@@ -1,4 +1,4 @@
-"""A check on a few examples that a new problem's derivatives exist and are right.
+"""A check on a few examples that the derivatives of a new problem exist and are right.
 
 Some operations of torch (fused norms, weight norm, attention kernels) lack second or third derivatives, or have
 wrong ones, and a module may hide weights from autograd (``no_grad``, ``detach``, activation checkpointing). A module's
@@ -7,7 +7,7 @@ weights some way from the module's own: each must be the rate at which the deriv
 and third must be symmetric. They are computed in float64 if the module and its loss can be computed with float64
 weights, buffers and data. Otherwise the first derivative is compared with differences in the module's own dtype, and
 the others are tested for symmetry only if the loss has kinks (ReLU), since steps as large as float32 needs would cross
-them. The first derivative is tested on all examples too.
+them. The first derivative is also tested on all examples.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn.modules.module import register_module_forward_pre_hook
 
 from gfm.errors import InputError
-from gfm.problem.inspection import Loss, fixed_value, gradient_and_rerun, narrowest, operations
-from gfm.problem.supported import explained, same_random_numbers
+from gfm.problem.inspection import KINKS, WRONG, Loss, fixed_value, gradient_and_rerun, narrowest, operations, seen
+from gfm.problem.supported import explained
+from gfm.randomness import seeding
 
 if TYPE_CHECKING:
     from gfm.problem import Problem
@@ -35,10 +35,9 @@ _STEPS = {torch.float64: (1e-6, 1e-7), torch.float32: (2e-2, 1e-2, 5e-3)}
 _VISIBLE = {torch.float64: 2e-4, torch.float32: 1e-2}
 #: Relative rounding of a loss or of a derivative.
 _ROUNDING = {torch.float64: 1e-13, torch.float32: 1e-6}
-#: Derivatives below this share of what the loss would have if it changed by itself over a typical weight are no more
-#: than rounding.
+#: Derivatives smaller than this share of loss per typical weight count as rounding.
 _FLOOR = {torch.float64: 1e-12, torch.float32: 1e-6}
-#: Points that are tried: the long steps of float32 may all meet one kink, and a wrong formula shows at every point.
+#: Number of points tried: the long steps of float32 may all cross one kink, but a wrong formula fails at every point.
 _POINTS = {torch.float64: 1, torch.float32: 3}
 #: Distance from the module's own weights, in units of a typical weight, of the point where derivatives are tested.
 _AWAY = (0.1, 0.01, 0.001)
@@ -64,8 +63,8 @@ def check_problem(problem: Problem, few: int) -> torch.dtype:
         """The loss of the few examples, computed in the dtype of ``w``."""
         return problem.piece_loss(w, inputs, targets)
 
-    with same_random_numbers(problem.device):
-        for count in (few, 64):  # more if too few of them count in the loss
+    with seeding(None, problem.device):
+        for count in (few, 64):  # more examples if too few of them count in the loss
             rows = torch.linspace(0, problem.n - 1, min(count, problem.n)).round().long().to(problem.device)
             inputs, targets = problem.inputs[rows], problem.targets[rows]
             with explained("the loss cannot be computed"):
@@ -95,14 +94,14 @@ def check_problem(problem: Problem, few: int) -> torch.dtype:
                 check(loss, w, precision)
             except (RuntimeError, NotImplementedError) as failure:
                 problem.objective.plain_attention = "attention" in str(failure)
-                check(loss, w, precision)  # fails again if attention was not the reason
+                check(loss, w, precision)  # raises the error again if attention was not its cause
         with explained("the loss cannot be computed"):
             problem.objective.settle(w0, inputs, targets)
     return precision
 
 
 def _widest(loss: Loss, w: Tensor, exact: bool) -> tuple[Tensor, torch.dtype]:
-    """The weights, in float64 if all of the loss can be computed so, and the precision that the loss then has."""
+    """The weights, in float64 if the whole loss can be computed in it, and the precision that the loss then has."""
     own = narrowest(loss, w)
     if own not in _STEPS:
         raise InputError(
@@ -113,7 +112,7 @@ def _widest(loss: Loss, w: Tensor, exact: bool) -> tuple[Tensor, torch.dtype]:
         try:
             if narrowest(loss, w.double()) == torch.float64:
                 return w.double(), torch.float64
-        except Exception:  # noqa: BLE001  a user's code may raise anything; it computes only in its own dtype
+        except Exception:  # a user's code may raise anything; it computes only in its own dtype
             return w, own
     return w, own
 
@@ -157,7 +156,7 @@ class _Point:
         self._draw = torch.Generator(device="cpu").manual_seed(seed)
         self.size = float(w.square().mean().sqrt()) or 1.0
         away = self.size * w.shape[0] ** 0.5 * self.random(w)
-        # Not at the start itself, where weights that are exactly zero could hide derivatives or lie on a kink.
+        # Away from the start, where weights that are exactly zero could hide derivatives or lie on a kink.
         for share in _AWAY:
             self.leaf = w + share * away
             if evaluate is None:
@@ -175,8 +174,11 @@ class _Point:
         row = torch.randn(like.shape[0], generator=self._draw, dtype=torch.float64)
         return (row / row.norm()).to(like)
 
+    def seen(self) -> str:
+        return seen(self.loss, self.w)
+
     def floor(self, order: int) -> float:
-        """The size of a derivative along unit directions that is no more than rounding."""
+        """The size up to which a derivative along unit directions counts as rounding."""
         scale = self.size * self.w.shape[0] ** 0.5
         return _FLOOR[self.precision] * abs(float(self.value)) / scale ** (order + 1)
 
@@ -200,9 +202,9 @@ def _check_at(loss: Loss, w: Tensor, precision: torch.dtype, seed: int) -> None:
         a = point.random(w)
         _symmetric(point, 2, [(a, third), (u, _derivative(Hv, leaf, a)), (v, _derivative(Hu, leaf, a))])
         names = operations(loss(leaf))
-        if wrong := next((name for name in names if name.startswith(_WRONG)), ""):
-            raise InputError(f"torch's third derivatives of {wrong.partition('Backward')[0]} are wrong{_seen(point)}")
-        if any(kink in name for name in names for kink in _KINKS):
+        if wrong := next((name for name in names if name.startswith(WRONG)), ""):
+            raise InputError(f"torch's third derivatives of {wrong.partition('Backward')[0]} are wrong{point.seen()}")
+        if any(kink in name for name in names for kink in KINKS):
             return
     bent = Hv.detach()
     _compare(point, 1, float(u @ bent), float(flat @ u), lambda z: float(_slope(loss, z)[2].detach() @ u), v,
@@ -221,7 +223,7 @@ def _check_at(loss: Loss, w: Tensor, precision: torch.dtype, seed: int) -> None:
 def check_whole(problem: Problem) -> None:
     """Check on all examples that derivatives up to the second are finite at the start, and the first right near it.
 
-    The first is compared in float64 if the few examples were examined so.
+    The first is compared in float64 if the few examples were examined in float64.
 
     Raises:
         InputError: They are not, or cannot be computed.
@@ -245,14 +247,14 @@ def check_whole(problem: Problem) -> None:
         said, value = float(point.slope @ along), float(point.value)
         _compare(point, 0, said, value, lambda z: float(evaluate(z, False)[0]), along)
 
-    with same_random_numbers(problem.device), explained("the loss of all examples cannot be differentiated"):
+    with seeding(None, problem.device), explained("the loss of all examples cannot be differentiated"):
         value, slope = problem.value_and_gradient(problem.w0)
         product = problem.hvp(problem.w0, torch.ones_like(problem.w0) / problem.p**0.5)
         for name, found in (("loss", value), ("gradient of the loss", slope), ("Hessian of the loss", product)):
             if not torch.isfinite(found).all():
                 raise InputError(f"the {name} of all examples is not finite at the module's weights")
         doubt = ""
-        for seed in range(_POINTS[precision]):  # one point at which it is right is enough, and costs less
+        for seed in range(_POINTS[precision]):  # one point at which it is right is enough
             if not (doubt := _doubt(check_at, seed)):
                 return
         raise InputError(doubt)
@@ -283,7 +285,7 @@ def _mixed(row: Tensor, other: Tensor) -> Tensor:
 
 def _finite(point: _Point, order: int, derivative: Tensor) -> None:
     if not torch.isfinite(derivative).all():
-        raise InputError(f"torch's {_ORDERS[order]} derivatives of this module are not finite{_seen(point)}")
+        raise InputError(f"torch's {_ORDERS[order]} derivatives of this module are not finite{point.seen()}")
 
 
 def _symmetric(point: _Point, order: int, forms: list[tuple[Tensor, Tensor]]) -> None:
@@ -295,7 +297,7 @@ def _symmetric(point: _Point, order: int, forms: list[tuple[Tensor, Tensor]]) ->
         told = " and ".join(f"{value:.3g}" for value in values)
         raise InputError(
             f"torch's {_ORDERS[order]} derivatives of this module are wrong: taken in another order of directions, the "
-            f"same one is {told}{_seen(point)}"
+            f"same one is {told}{point.seen()}"
         )
 
 
@@ -303,15 +305,16 @@ def _compare(
     point: _Point, order: int, said: float, before: float, form: Callable[[Tensor], float], along: Tensor,
     scale: float | None = None,
 ) -> None:
-    """Hold a derivative along a direction against differences of the form below it, whose value at w is ``before``."""
+    """Compare a derivative along a direction with differences of the form below it, whose value at w is ``before``."""
     noise = _ROUNDING[point.precision] * (abs(before) if scale is None else scale)
     wrong = []
     for step in _STEPS[point.precision]:
         step *= point.size / float(along.abs().max())
-        if not 0.0 < step < inf:  # derivatives beyond all measure
+        if not 0.0 < step < inf:  # the derivatives are too large or too small for differences
             return
         ahead, behind = ((form(point.w + signed * along) - before) / signed for signed in (step, -step))
-        # Without jumps (of the loss, or of a loss without kinks, as in float32) differences on both sides are averaged.
+        # The loss itself does not jump, nor do derivatives without kinks (others are not compared in float32): there
+        # the differences on both sides are averaged.
         averaged = order == 0 or point.precision != torch.float64
         for value in ((ahead + behind) / 2,) if averaged else (ahead, behind):
             if abs(value - said) <= max(_VISIBLE[point.precision] * abs(said), 20 * noise / step, point.floor(order)):
@@ -322,34 +325,5 @@ def _compare(
         found = ("of the loss give", "of its gradient give", "of its Hessian give")[order]
         raise _DifferenceError(
             f"torch's {_ORDERS[order]} derivatives of this module are wrong: {said:.3g} where differences {found} "
-            f"{said + sum(wrong) / len(wrong):.3g}{_seen(point)}"
+            f"{said + sum(wrong) / len(wrong):.3g}{point.seen()}"
         )
-
-
-#: Nodes of torch's graph behind which derivatives of some order are missing or wrong, or weights are hidden.
-_SUSPECTS = ("LayerNorm", "GroupNorm", "BatchNorm", "InstanceNorm", "RmsNorm", "WeightNorm", "Attention", "Checkpoint")
-#: Those of them that are known to be wrong, where differences cannot show it.
-_WRONG = ("NativeLayerNorm", "NativeBatchNorm", "WeightNorm")
-#: Nodes of functions that are not smooth.
-_KINKS = (
-    "Relu", "Abs", "MaxPool", "Hard", "Clamp", "Threshold", "Elu", "Maximum", "Minimum", "Amax", "Amin", "MaxBackward",
-    "MinBackward", "Where", "SmoothL1", "Huber", "L1Loss", "Softshrink", "Sort", "Topk", "Kthvalue", "Median", "Margin",
-)
-
-
-def _seen(point: _Point) -> str:
-    """What a message adds about the graph and the layers: fused operations, and layers without gradients."""
-    hidden: list[str] = []
-    hook = register_module_forward_pre_hook(
-        lambda layer, _: None if torch.is_grad_enabled() else hidden.append(type(layer).__name__)
-    )
-    try:
-        names = operations(point.loss(point.w.clone().requires_grad_()))
-    finally:
-        hook.remove()
-    found = sorted(name.rstrip("0").removesuffix("Backward") for name in names if any(s in name for s in _SUSPECTS))
-    told = [f"its graph contains {', '.join(found)}"] if found else []
-    if hidden:
-        told.append(f"its forward pass runs {hidden[0]} without gradients")
-    advice = "; write it out in plain tensor operations (gfm.nets.norms has the norms)" if found else ""
-    return f" ({' and '.join(told)}){advice}" if told else ""

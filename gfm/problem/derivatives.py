@@ -5,11 +5,12 @@ would cost three to five. For feed-forward networks there is a faster method wit
 Several vectors are multiplied either one after the other or, if operations are so small that launching them
 dominates the cost, by one batched network with a copy of the weights for every vector.
 
-Third derivatives are exact, by a further backward pass. Central differences of batched Hessian-vector products over
-w +- h u are hardly cheaper (one thread; gradient, products and third derivatives of a point, in gradients): with 1 / 3
-directions 10.3 / 49 exact against 10.4 / 43 in a CNN of 544,100 weights, 7.6 / 35 against 8.7 / 35 in a Transformer of
-68,228. And h has to suit the network: with |h u| = eps^(1/3) |w| the oscillation in float32 is right to 1e-5 in a small
-CNN, but off by 1.5 % in a small Transformer, which needs a step 30 times shorter for 1e-5; the exact one has 1e-6.
+Third derivatives are exact, by a further backward pass. Central differences of batched Hessian-vector products at
+w +- h u would hardly be cheaper. With 1 / 3 directions, a point's gradient, products and third derivatives cost (in
+gradients, on one thread) 10.3 / 49 exact and 10.4 / 43 by differences in a CNN of 544,100 weights, 7.6 / 35 and
+8.7 / 35 in a Transformer of 68,228. And h has to suit the network: with |h u| = eps^(1/3) |w| in float32 the
+oscillation has an error of 1e-5 in a small CNN but of 1.5 % in a small Transformer, which needs a step 30 times shorter
+for 1e-5. With exact derivatives the error is 1e-6.
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Derivatives", "Expansion", "SweptExpansion", "plus"]
 
-#: Up to this many bytes in a tensor, pairs of directions are swept together: beyond, allocating memory takes longer
-#: than launching operations for one pair after the other (measured: a factor of two on either side).
+#: Most bytes of a tensor when pairs of directions are swept together: with larger tensors, allocating memory takes
+#: longer than launching operations for one pair after the other (measured: a factor of two on either side).
 _TOGETHER = 192 * 2**10
-#: Bytes of such a tensor up to which vectors are multiplied at once: memory, where the whole Hessian is computed.
+#: Most bytes of such a tensor when vectors are batched; it limits memory for a full Hessian.
 _AT_ONCE = 64 * 2**20
 
 
 def plus(total: Tensor | None, part: Tensor, share: float) -> Tensor:
-    """``total`` + ``share`` * ``part``, computed in place in ``total``; None stands for zero."""
+    """``total`` + ``share`` * ``part``, tensors of one shape, computed in place in ``total``; None stands for zero."""
     if total is None:
         return part if share == 1 else share * part
     return total.add_(part, alpha=share)
@@ -47,8 +48,8 @@ def plus(total: Tensor | None, part: Tensor, share: float) -> Tensor:
 class Derivatives:
     """L near ``w`` (p,): ``loss`` (0-d), ``gradient`` (p,), Hessian products and third derivatives.
 
-    Vectors are rows ``(k, p)``. They are computed by sweeps for a feed-forward network, else on a kept graph. Use
-    ``Problem.at`` to create one.
+    Vectors are rows ``(k, p)``. Derivatives are computed by sweeps for a feed-forward network, otherwise on a kept
+    graph. ``Problem.at`` creates an instance.
     """
 
     @with_gradients
@@ -87,12 +88,16 @@ class Derivatives:
         else:
             values = torch.func.vmap(lambda v: problem.piece_loss(v, inputs, targets))(leaf)
         (slopes,) = torch.autograd.grad(values.sum(), leaf, create_graph=True)
-        if not slopes.requires_grad:  # a loss that is linear in the weights: add zero, but on a graph
+        if not slopes.requires_grad:  # a loss that is linear in the weights: add a zero that has a graph
             slopes = slopes + 0.0 * leaf**3
         return leaf, values[0].detach(), slopes
 
     def graphs(self) -> Iterator[tuple[Tensor, Tensor, float]]:
-        """Leaf, slopes and weight of each piece of the full batch: the kept graph, or a new graph for each piece."""
+        """Graphs of the loss: the one that is kept, or a new one for each piece of the full batch.
+
+        Yields:
+            Leaf (width, p), slopes (width, p) and share in the loss of each piece.
+        """
         if self.whole:
             yield self._leaf, self._slopes, 1.0
             return
@@ -137,7 +142,7 @@ class Derivatives:
 
 
 def _as_it_was(problem: Problem) -> FeedForward | None:
-    """The problem's feed-forward network, if its module still is that one and computes in its own dtype."""
+    """The problem's feed-forward network, if the module is unchanged and computes in its own dtype."""
     network = problem.feed_forward
     if network is None or torch.is_autocast_enabled(problem.device.type):
         return None
@@ -145,7 +150,7 @@ def _as_it_was(problem: Problem) -> FeedForward | None:
 
 
 def _products(slopes: Tensor, leaf: Tensor, V: Tensor, *, graph: bool) -> list[Tensor]:
-    """Products with the rows V (k, p), as many at a time as there are copies; the last turn is padded with zeros."""
+    """Products with the rows V (k, p), as many at a time as there are copies; the last block is padded with zeros."""
     turns: list[Tensor] = []
     for rows in V.split(leaf.shape[0]):
         missing = leaf.shape[0] - rows.shape[0]
@@ -204,8 +209,8 @@ class Expansion:
     def third(self, chosen: list[int] | None = None) -> Tensor:
         """D^3 L[u_i, u_j] for i <= j among the chosen rows: (m, p), pairs in the half vector's order.
 
-        In every round each chosen row is paired with the row a cyclic shift away, so that k // 2 + 1 rounds
-        cover all k (k + 1) / 2 pairs.
+        In each round every chosen row is paired with the one that a cyclic shift gives, so that k // 2 + 1 rounds cover
+        all k (k + 1) / 2 pairs.
         """
         chosen = list(range(self.U.shape[0])) if chosen is None else chosen
         k = len(chosen)
@@ -229,7 +234,7 @@ class SweptExpansion:
 
     def __init__(self, point: Derivatives, U: Tensor):
         assert point.sweeps is not None
-        next(point.problem.pieces())  # refuses data that were changed since
+        next(point.problem.pieces())  # raises an error if the data were changed
         self.point, self._sweeps = point, point.sweeps
         self._swept = self._sweeps.along(U := U.detach())
         decay = point.problem.objective.weight_decay

@@ -9,7 +9,7 @@ from torch.nn.modules import module as modules
 
 __all__ = ["FeedForward"]
 
-#: Elementwise layers. Modules with any other layer, except linear ones, are not handled here.
+#: Elementwise layers. A module with layers other than these and linear ones is not handled here.
 _ELEMENTWISE = (nn.GELU, nn.Tanh, nn.SiLU, nn.Sigmoid, nn.Softplus, nn.Identity)
 
 
@@ -27,9 +27,8 @@ class FeedForward:
     def of(cls, module: nn.Module, inputs: Tensor) -> FeedForward | None:
         """The module as such a list, or None if that is impossible.
 
-        It is impossible if the module has other layers, parameters or buffers, tied or frozen weights, or hooks (any
-        hooks on all modules included), or if its first layer does not receive ``inputs`` (n, ...) as one row per
-        example.
+        It is impossible if the module has other layers, parameters or buffers, tied or frozen weights, or hooks
+        (including global ones), or if its first layer does not receive ``inputs`` (n, ...) as one row per example.
         """
         if type(module) is not nn.Sequential:
             return None
@@ -52,7 +51,7 @@ class FeedForward:
             or "forward" in vars(m)
             for m in module.modules()
         )
-        # In this order, as ``parts`` takes them: weight norm, once removed, leaves the bias before the weight.
+        # The order matters to ``parts``: removing weight norm leaves the bias before the weight.
         own = [id(q) for q in module.parameters()] == [id(q) for q in weights] and next(module.buffers(), None) is None
         free = own and all(isinstance(q, nn.Parameter) and q.requires_grad for q in weights)
         return cls(tuple(stages)) if stages and free and not hooked else None

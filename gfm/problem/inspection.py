@@ -16,9 +16,18 @@ from gfm.errors import InputError
 if TYPE_CHECKING:
     from gfm.problem import Problem
 
-__all__ = ["Loss", "fixed_value", "gradient_and_rerun", "narrowest", "operations"]
+__all__ = ["KINKS", "WRONG", "Loss", "fixed_value", "gradient_and_rerun", "narrowest", "operations", "seen"]
 
 Loss = Callable[[Tensor], Tensor]
+#: Nodes of torch's graph whose derivatives of some order are missing or wrong, or which hide weights.
+_SUSPECTS = ("LayerNorm", "GroupNorm", "BatchNorm", "InstanceNorm", "RmsNorm", "WeightNorm", "Attention", "Checkpoint")
+#: The ones known to be wrong even where finite differences cannot show it.
+WRONG = ("NativeLayerNorm", "NativeBatchNorm", "WeightNorm")
+#: Nodes of functions that are not smooth.
+KINKS = (
+    "Relu", "Abs", "MaxPool", "Hard", "Clamp", "Threshold", "Elu", "Maximum", "Minimum", "Amax", "Amin", "MaxBackward",
+    "MinBackward", "Where", "SmoothL1", "Huber", "L1Loss", "Softshrink", "Sort", "Topk", "Kthvalue", "Median", "Margin",
+)
 
 
 def fixed_value(problem: Problem, loss: Loss, leaf: Tensor) -> Tensor:
@@ -58,7 +67,7 @@ def fixed_value(problem: Problem, loss: Loss, leaf: Tensor) -> Tensor:
 
 
 def _nodes(value: Tensor) -> set:
-    """The nodes of the graph behind a tensor."""
+    """The nodes of a tensor's graph."""
     todo, done = [value.grad_fn], set()
     while todo:
         node = todo.pop()
@@ -80,7 +89,7 @@ def gradient_and_rerun(value: Tensor, leaf: Tensor) -> tuple[Tensor, str]:
 
 
 class _Narrowed(TorchDispatchMode):
-    """Records the floating dtypes of results that are narrower than what they were computed from."""
+    """Records the floating dtypes of results that are narrower than the tensors from which they were computed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,12 +107,30 @@ def _floating(value: Any) -> bool:
 
 
 def narrowest(loss: Loss, w: Tensor) -> torch.dtype:
-    """The narrowest dtype through which the loss passes on its way from w."""
+    """The narrowest dtype that occurs while the loss is computed from w (p,)."""
     with _Narrowed() as found:
         value = loss(w.detach().clone().requires_grad_())
     return min({w.dtype, value.dtype} | found.seen, key=lambda dtype: dtype.itemsize)
 
 
 def operations(value: Tensor) -> set[str]:
-    """The names of the operations in the graph behind a tensor."""
+    """The names of the operations in the graph of a tensor of any shape."""
     return {type(node).__name__ for node in _nodes(value)}
+
+
+def seen(loss: Loss, w: Tensor) -> str:
+    """Words for a message on the graph of a loss of w (p,): fused operations, and layers without gradients."""
+    hidden: list[str] = []
+    hook = register_module_forward_pre_hook(
+        lambda layer, _: None if torch.is_grad_enabled() else hidden.append(type(layer).__name__)
+    )
+    try:
+        names = operations(loss(w.clone().requires_grad_()))
+    finally:
+        hook.remove()
+    found = sorted(name.rstrip("0").removesuffix("Backward") for name in names if any(s in name for s in _SUSPECTS))
+    told = [f"its graph contains {', '.join(found)}"] if found else []
+    if hidden:
+        told.append(f"its forward pass runs {hidden[0]} without gradients")
+    advice = "; write it out in plain tensor operations (gfm.nets.norms has the norms)" if found else ""
+    return f" ({' and '.join(told)}){advice}" if told else ""

@@ -164,6 +164,11 @@ class CallableLoss(Loss):
         return value
 
     def prepare(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The targets (n, ...) themselves, after a trial of the function on outputs (n, ...).
+
+        Raises:
+            InputError: It returns neither one number nor one for each example.
+        """
         value = self.function(outputs, targets)
         if not isinstance(value, Tensor) or not (value.numel() == 1 or value.shape == (len(outputs),)):
             found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
@@ -178,7 +183,7 @@ class CallableLoss(Loss):
 
 
 def _weight_in_torch(function: Callable) -> Callable[[Tensor], float | Tensor] | None:
-    """How torch's mean losses over classes weight their targets: ignored ones not, others by their class."""
+    """The weight of targets in torch's mean losses over classes: 0 for ignored ones, the class's own for others."""
     if not isinstance(function, (nn.CrossEntropyLoss, nn.NLLLoss)) or function.reduction != "mean":
         return None
 
@@ -210,7 +215,7 @@ def resolve(
 
     Raises:
         UnknownNameError: The name is not one of ``available()``.
-        InputError: ``weight`` is given for another loss than a callable, or is none itself.
+        InputError: ``weight`` is given with a named loss, or is not a function.
     """
     if weight is not None and (not callable(weight) or isinstance(loss, (Loss, str))):
         raise InputError("loss_weight must be a function of the targets, and belongs to a callable loss")

@@ -1,8 +1,8 @@
 """The loss of given examples as a function of the weights.
 
 Outputs, loss and penalty are computed while the module holds the given weights, so that a loss that reads
-``module.parameters()`` or calls the module a second time sees these too. Buffers, frozen parameters and the modes of
-all layers are those that the module had when the problem was made, whatever happens to it later.
+``module.parameters()`` or calls the module a second time also sees them. Buffers, frozen parameters and the modes of
+all layers are those that the module had when the problem was made; later changes have no effect.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Objective", "Output", "Penalty"]
 
 #: A function of the trainable parameters by name, to a scalar.
 Penalty = Callable[[Mapping[str, Tensor]], Tensor]
-#: Which part of a module's result holds the outputs: a key or attribute, a place, or a function of the result.
+#: Selects the outputs in a module's result: a key or attribute, a position, or a function of the result.
 Output = str | int | Callable[[Any], Tensor]
 
 
@@ -36,7 +36,7 @@ class _Inside(nn.Module):
         self.module = module
         self.loss, self.penalty, self.output = loss, penalty, output
         function = loss.function if isinstance(loss, CallableLoss) else None
-        self.function = function if isinstance(function, nn.Module) else None  # a part, so that it can be cast
+        self.function = function if isinstance(function, nn.Module) else None  # a submodule, so that it is cast
 
     def forward(self, inputs: Tensor, targets: Tensor | None, weights: dict[str, Tensor]) -> Tensor:
         outputs = selected(self.module(inputs), self.output)
@@ -92,7 +92,7 @@ class Objective:
 
     def _run(self, w: Tensor, inputs: Tensor, targets: Tensor | None) -> Tensor:
         weights = self.flat.views(w)
-        # A buffer into which the module writes is copied for every call, so that each starts from the same one.
+        # A buffer into which the module writes is copied for every call, so that all calls start from the same values.
         tensors = {name: b.clone() if name in self._written else b for name, b in self._buffers.items()}
         tensors.update(self._frozen)
         tensors.update(zip(self._names, weights.values(), strict=True))
@@ -106,7 +106,7 @@ class Objective:
             return torch.func.functional_call(self._inside, tensors, (inputs, targets, weights))
 
     def settle(self, w: Tensor, inputs: Tensor, targets: Tensor) -> None:
-        """Find out which buffers module and loss write into, by one evaluation at ``w`` (p,)."""
+        """Find the buffers into which module and loss write, by one evaluation at ``w`` (p,)."""
         copies = {name: b.clone() for name, b in self._buffers.items()}
         before, self._buffers = self._buffers, copies
         start = {name: b._version for name, b in copies.items()}
@@ -118,7 +118,7 @@ class Objective:
         self._written = frozenset(name for name, b in copies.items() if b._version != start[name])
 
     def check_weights_kept(self, w: Tensor, inputs: Tensor) -> None:
-        """Check that the module does not change its weights in the forward pass.
+        """Check that the module does not change its weights (p,) in the forward pass on inputs (n, ...).
 
         Raises:
             InputError: It does.
@@ -134,7 +134,7 @@ class Objective:
 
     @contextmanager
     def _as_found(self) -> Iterator[None]:
-        """Context in which layers are in the modes of the start, and attention takes one way with and without graph."""
+        """Context with the layers' original modes, and with the same attention kernels with and without a graph."""
         if [id(layer) for layer in self._inside.modules()] != self._layers:
             raise InputError("layers of the module were exchanged since the problem was made; make a new problem")
         changed = [layer for layer, training in self._modes if layer.training is not training]
@@ -151,7 +151,7 @@ class Objective:
                 layer.training = not layer.training
 
     def loss_reads_weights(self, w: Tensor, inputs: Tensor, targets: Tensor) -> bool:
-        """Whether the loss depends on the weights by another way than the outputs."""
+        """Whether the loss depends on the weights (p,) other than through the outputs, on these examples (n, ...)."""
         inside = self._inside
         if inside.penalty is not None:
             return True
@@ -167,7 +167,7 @@ class Objective:
 
 
 class _Returns(nn.Module):
-    """A module in whose place known outputs are returned."""
+    """A stand-in for a module that returns known outputs."""
 
     def __init__(self, module: nn.Module, outputs: Tensor):
         super().__init__()
@@ -178,7 +178,7 @@ class _Returns(nn.Module):
 
 
 def selected(result: Any, output: Output | None) -> Tensor:
-    """The outputs among what a module returned.
+    """The outputs (n, ...) among what a module returned.
 
     Raises:
         InputError: The result is no tensor and ``output`` is not given, or does not name a tensor of it.

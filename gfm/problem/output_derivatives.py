@@ -26,7 +26,7 @@ class OutputDerivatives(Protocol):
 
 
 class _MeanSquare:
-    """Of half the squared error; its third derivative is zero."""
+    """Derivatives of half the squared error; the third is zero."""
 
     def __init__(self, outputs: Tensor, targets: Tensor):
         error = outputs - targets
@@ -40,7 +40,7 @@ class _MeanSquare:
 
 
 class _CrossEntropy:
-    """By the softmax's probabilities, and moments of R and Q under them."""
+    """Derivatives of the cross-entropy, by moments of R and Q under the softmax's probabilities."""
 
     def __init__(self, outputs: Tensor, targets: Tensor):
         logs = torch.log_softmax(outputs, -1)

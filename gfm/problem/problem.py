@@ -27,9 +27,9 @@ _FEW = 4
 
 @dataclass
 class Costs:
-    """Derivative evaluations spent so far, in those of the full batch; a block product of k vectors counts k.
+    """Derivative evaluations spent so far, in units of the full batch; a block product of k vectors counts k.
 
-    A gradient on some of the examples counts as their share of all, so that ``gradients`` need not be whole.
+    A gradient on n of N examples counts n/N, so ``gradients`` need not be whole.
     """
 
     gradients: float = 0
@@ -52,8 +52,8 @@ class Problem:
         module: any ``torch.nn.Module``; its parameters (one dtype, one device) are the weights.
             It is not changed, and must be in eval mode if it contains dropout or batch norm; later changes of its
             mode or buffers do not matter. A compiled or data-parallel module is replaced by the one inside.
-            Derivatives up to the third are checked on four examples, at the cost of about thirty gradients on
-            those, and the first on all, at the cost of about five (see ``gfm.problem.derivative_check``).
+            Derivatives up to the third are checked on four examples, at the cost of about thirty gradients of their
+            loss, and the first on all, at the cost of about five gradients (see ``gfm.problem.derivative_check``).
         inputs: ``(n, ...)`` tensor, floating in the module's dtype or integer (tokens).
         targets: ``(n, ...)`` tensor: rows of the outputs' shape, or class indices. Outputs of shape ``(n,)`` mean
             one output per example.
@@ -67,9 +67,9 @@ class Problem:
         weight_decay: a number c of at least 0; ``c |w|^2 / 2`` is added to the loss.
         output: where the module's result is not a tensor, the part that holds the outputs: a key or attribute, a
             place in a tuple, or a function of the result.
-        loss_weight: for a callable loss that is another mean than that over examples, used with ``batch_size``: a
-            function of targets ``(m, ...)`` to the weight of these m examples in the mean, for example the number of
-            tokens that count. ``nn.CrossEntropyLoss`` and ``nn.NLLLoss`` need none.
+        loss_weight: with ``batch_size``, for a callable loss that is not a plain mean over examples: a function from
+            targets ``(m, ...)`` to the weight of these m examples in the mean, for example the number of tokens that
+            count. ``nn.CrossEntropyLoss`` and ``nn.NLLLoss`` need none.
 
     Attributes:
         w0: ``(p,)`` the module's own weights, flat.
@@ -154,9 +154,11 @@ class Problem:
             return self.objective.outputs(w, self.inputs if inputs is None else inputs)
 
     def pieces(self, examples: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, float]]:
-        """Inputs, targets and share in the loss of each piece of the data, or of the ``examples`` (m,) by number.
+        """The pieces of the data, or of the ``examples`` (m,) by number.
 
-        The shares, n_piece / n unless the loss says otherwise, add up to 1.
+        Yields:
+            Inputs, targets and share in the loss of each piece. The shares add up to 1; a piece of m of n examples has
+            m / n, unless the loss weights examples otherwise.
 
         Raises:
             InputError: The data were changed in place since the problem was made.
@@ -201,7 +203,7 @@ class Problem:
     def value_and_gradient(self, w: Tensor, examples: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """L(w), 0-d, and grad L(w), (p,), both without a gradient graph, at ``w`` (p,).
 
-        With ``examples`` (m,), whole numbers, those of the loss on these examples only.
+        With ``examples`` (m,), whole numbers, both are those of the loss on these examples only.
 
         Raises:
             InputError: ``w`` or ``examples`` does not fit.

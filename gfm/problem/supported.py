@@ -1,4 +1,4 @@
-"""Modules and data that a problem refuses, because its results could not be right."""
+"""Checks for modules and data that a problem refuses, because its results could not be right."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from gfm.errors import GfmError, InputError
 from gfm.nets.norms import is_fused
 from gfm.problem.losses import CallableLoss
 from gfm.problem.objective import Objective
+from gfm.randomness import seeding
 
 if TYPE_CHECKING:
     from gfm.problem import Problem
 
 __all__ = [
-    "check_data", "check_module", "check_pieces", "explained", "prepared_targets", "same_random_numbers", "unwrapped",
+    "check_data", "check_module", "check_pieces", "explained", "prepared_targets", "unwrapped",
 ]
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """The module inside a compiled or data-parallel one, which has the same weights and outputs.
+    """The module itself, or the one inside a compiled or data-parallel module, with the same weights and outputs.
 
     Raises:
         InputError: It is no module, is compiled to TorchScript, sharded, or on the meta device.
@@ -122,7 +123,7 @@ def check_module(module: nn.Module) -> None:
 
 
 def check_data(inputs: Tensor, targets: Tensor, dtype: torch.dtype, device: torch.device) -> None:
-    """Refuse data that do not fit a module with this dtype and device.
+    """Refuse data (n, ...) that do not fit a module with this dtype and device.
 
     Raises:
         InputError: The data are not tensors, are empty or not finite, or differ in length, dtype or device.
@@ -164,8 +165,8 @@ def prepared_targets(
             different outputs at each call; or the loss cannot take the targets.
     """
     with explained(f"the module cannot take inputs of shape {tuple(inputs.shape)}"):
-        with same_random_numbers(inputs.device):
-            # On a graph, like all later passes: what a module keeps from this one can be found in the graph of those.
+        with seeding(None, inputs.device):
+            # With a graph, like all later passes: if a module keeps a tensor of this pass, their graphs contain it.
             try:
                 outputs, again = (objective.outputs(w.clone().requires_grad_(), inputs[:few]).detach() for _ in "12")
             except RuntimeError:
@@ -206,7 +207,7 @@ def check_pieces(problem: Problem) -> None:
     order = torch.randperm(problem.n, generator=draw).to(problem.device)
     other_size = 2 if problem.batch_size == 1 else problem.batch_size - max(1, problem.batch_size // 3)
     w = (problem.w0 + 0.1 * problem.w0.square().mean().sqrt() * torch.randn(problem.p, generator=draw).to(problem.w0))
-    with explained("the loss of a piece cannot be computed"), same_random_numbers(problem.device):
+    with explained("the loss of a piece cannot be computed"), seeding(None, problem.device):
         one, other = (
             _in_pieces(problem, w, examples, size)
             for examples, size in ((torch.arange(problem.n).to(order), problem.batch_size), (order, other_size))
@@ -245,12 +246,5 @@ def explained(what: str) -> Iterator[None]:
         raise
     except Exception as failure:
         lines = str(failure).strip().splitlines() or [type(failure).__name__]
-        kind = "KeyError: " if isinstance(failure, KeyError) else ""  # its message is the key alone
+        kind = "KeyError: " if isinstance(failure, KeyError) else ""  # its message contains only the key
         raise InputError(f"{what}: {kind}{lines[0].rstrip('.')}") from failure
-
-
-@contextmanager
-def same_random_numbers(device: torch.device) -> Iterator[None]:
-    """Context after which torch's random generators are restored."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        yield

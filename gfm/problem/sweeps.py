@@ -173,7 +173,7 @@ class Swept:
 
 
 def _each(matrix: Tensor, like: Tensor) -> Tensor:
-    """The matrix once for every direction of ``like``, without a copy."""
+    """The matrix repeated for every direction of ``like``, as a view."""
     return matrix.expand(len(like), *matrix.shape)
 
 
@@ -208,7 +208,7 @@ def _elementwise(
         found = [a]
         for _ in range(3):
             rows = torch.zeros_like(z)
-            if found[-1].requires_grad:  # else phi is linear from there on
+            if found[-1].requires_grad:  # otherwise the next derivative is zero
                 (rows,) = torch.autograd.grad(found[-1].sum(), z, create_graph=True, materialize_grads=True)
             found.append(rows)
     a, slope, bend, curl = (x.detach() for x in found)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from gfm.problem.feed_forward import FeedForward
 from gfm.problem.output_derivatives import in_closed_form
-from gfm.problem.supported import same_random_numbers
 from gfm.problem.sweeps import Sweeps
+from gfm.randomness import seeding
 
 if TYPE_CHECKING:
     from gfm.problem import Problem
@@ -19,9 +19,9 @@ __all__ = ["as_feed_forward", "many_vectors"]
 
 
 def as_feed_forward(problem: Problem) -> FeedForward | None:
-    """The module as a feed-forward network, if it is one whose derivatives by sweeps are those of the graph.
+    """The module as a feed-forward network, if it is one and the sweeps' derivatives agree with those of the graph.
 
-    The problem has no such network yet. First to third derivatives are tried near the module's own weights.
+    The problem must not have such a network yet. First to third derivatives are compared near the module's own weights.
     """
     network = FeedForward.of(problem.module, problem.inputs)
     if network is None or not in_closed_form(problem.row_loss):
@@ -41,10 +41,10 @@ def as_feed_forward(problem: Problem) -> FeedForward | None:
 
 
 def many_vectors(problem: Problem) -> bool:
-    """Whether products with several vectors at once, by a network with a copy of the weights for each, are right.
+    """Whether products with several vectors at once are right, by a network with a copy of the weights for each vector.
 
-    Two vectors are tried, with first to third derivatives, against one after the other. Recurrent layers, branches that
-    depend on data and outputs allocated beforehand do not allow several at once.
+    First to third derivatives for two vectors at once are compared with those for one after the other. Recurrent
+    layers, branches that depend on data and outputs allocated beforehand do not allow several vectors at once.
     """
     inputs, targets, _ = next(problem.pieces())
 
@@ -66,11 +66,11 @@ def many_vectors(problem: Problem) -> bool:
 
     size = problem.w0.square().mean().sqrt()
     leaf = (problem.w0 + 0.1 * size * V.flip(0)).requires_grad_()
-    with same_random_numbers(problem.device):
+    with seeding(None, problem.device):
         one = derivatives(torch.stack([loss(row) for row in leaf]), leaf)
         try:
             together = derivatives(torch.func.vmap(loss)(leaf), leaf)
-        except Exception:  # noqa: BLE001  torch raises many kinds of errors here
+        except Exception:  # torch raises many kinds of errors here
             return False
     return _alike(one, together)
 

@@ -1,4 +1,4 @@
-"""The two files of a stored result, packed and verified: ``arrays.npz`` and ``result.json``."""
+"""Writing, reading and verifying the two files of a stored result: ``arrays.npz`` and ``result.json``."""
 
 from __future__ import annotations
 

@@ -6,11 +6,15 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from gfm.device import chosen
 from gfm.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Context", "Experiment", "Obtain", "Progress", "Result"]
 
@@ -24,16 +28,28 @@ def _silent(done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Context:
-    """What a computation is given besides its parameters.
+    """What ``compute`` receives besides the parameters.
 
     Attributes:
         progress: to be called from time to time.
         checkpoint: the file in which a long computation may keep its state, so that it can resume after
             being killed; None if nothing is kept.
+        devices: kinds of device that :meth:`device` has given, for the result's provenance.
     """
 
     progress: Progress = _silent
     checkpoint: Path | None = None
+    devices: set[str] = field(default_factory=set)
+
+    def device(self, dtype: torch.dtype | None = None) -> torch.device:
+        """Where to compute in this dtype (None: float64); see :func:`gfm.device.chosen`. Noted in ``devices``.
+
+        Raises:
+            InputError: The device that was asked for is unknown, not available here, or lacks the dtype.
+        """
+        device = chosen(dtype)
+        self.devices.add(device.type)
+        return device
 
 
 @dataclass(frozen=True)
@@ -51,7 +67,7 @@ class Result:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def read(self, reader: Callable[[Result], Any]) -> Any:
-        """What ``reader`` makes of the result, as an object of its own kind (a run, for example)."""
+        """``reader`` applied to the result, which gives an object such as a run."""
         return reader(self)
 
 

@@ -26,7 +26,7 @@ def versions() -> dict[str, str]:
 
 
 def installed(names: Iterable[str]) -> dict[str, str]:
-    """The versions of those of these packages that are installed."""
+    """Version by name, for those of the named packages that are installed."""
     found = {}
     for name in names:
         with suppress(PackageNotFoundError):

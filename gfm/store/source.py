@@ -98,7 +98,7 @@ def _chain(node: ast.expr, local: dict[str, str]) -> str:
 
 
 def _member(base: str, name: str) -> str:
-    """The module that provides ``base.name``: a submodule, the home of a lazy name, or ``base`` itself."""
+    """The module that provides ``base.name``: a submodule, the module of a lazy name, or ``base`` itself."""
     if base == _PACKAGE:
         from gfm import LAZY
 

@@ -18,7 +18,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gfm import device
 from gfm.checks import instance, named_folder, place
 from gfm.errors import InputError, NotStoredError, UnreadableFileError
 from gfm.files import locked, replacing, sha
@@ -59,7 +58,7 @@ class Store:
         """The path of one entry in the writable folder.
 
         Raises:
-            InputError: Name or key lead out of the folder.
+            InputError: The path would lie outside the folder.
         """
         if not all(isinstance(part, str) and part and ".." not in part and not os.path.isabs(part)
                    for part in (name, key)):
@@ -144,7 +143,7 @@ def obtain(experiment: Experiment, store: Store | Path | str | None = None,
     instance("experiment", experiment, Experiment, "an Experiment")
     try:
         name, key = experiment.name, key_of(experiment)
-    except OSError as error:  # the key holds the data's fingerprint
+    except OSError as error:  # the key includes the data's fingerprint
         if not only_stored:
             raise
         raise NotStoredError(f"{experiment.name} cannot be looked up, since its data are not here ({error})") from error
@@ -168,13 +167,12 @@ def obtain(experiment: Experiment, store: Store | Path | str | None = None,
 
 def _compute(experiment: Experiment, key: str, context: Context) -> Result:
     start = time.perf_counter()
-    with device.noted() as used:
-        result = experiment.compute(context)
+    result = experiment.compute(context)
     known = {"experiment": experiment.name, "key": key, "parameters": experiment.parameters(),
              "data": experiment.data_fingerprint(), "source": _source_digest(experiment),
              "seconds": round(time.perf_counter() - start, 3), "when": origin.now(),
              "threads": origin.threads(), "machine": origin.machine(),
-             "device": ", ".join(sorted(used)) or "cpu", "versions": origin.versions()}
+             "device": ", ".join(sorted(context.devices)) or "cpu", "versions": origin.versions()}
     return Result(result.arrays, result.info, known)
 
 

@@ -22,7 +22,7 @@ def write_archive(path: str | Path, header: str, arrays: Mapping[str, np.ndarray
     Args:
         path: of the file; the suffix .npz is added unless it is there.
         header: JSON.
-        arrays: by name, of numbers.
+        arrays: by name, of numbers and of any shape.
 
     Returns:
         The path written, which ends in .npz.

@@ -1,4 +1,4 @@
-"""Arrays from what people pass: NumPy arrays, torch tensors, nested lists."""
+"""Arrays from whatever a user passes: NumPy arrays, torch tensors, nested lists."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["as_array", "as_weights"]
 
 
 def as_array(value: Any, what: str) -> np.ndarray:
-    """``value``, also a torch tensor, as a NumPy array, if possible without a copy.
+    """``value`` (which may be a torch tensor) as a NumPy array of the same shape, if possible without a copy.
 
     Raises:
         InputError: It cannot be read as one array.

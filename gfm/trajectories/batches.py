@@ -1,6 +1,6 @@
 """Batches for runs that are trained side by side: one for each run at every step, from tensors or a ``DataLoader``.
 
-All of them can be continued after an interruption: what they draw depends only on the seed and the step.
+All can be continued after an interruption, since their draws depend only on the seed and the step.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from gfm.autograd import ordinary
 from gfm.checks import flag
 from gfm.errors import InputError
+from gfm.randomness import seeding
 
 __all__ = ["Batches", "FromLoader", "FromTensors", "Rows", "drawing"]
 
@@ -42,7 +43,7 @@ class Batches(Protocol):
         ...
 
     def tensors(self) -> dict[str, Tensor]:
-        """Tensors by which the data are recognised."""
+        """Tensors by which a resumed run recognises the data."""
         ...
 
 
@@ -59,7 +60,7 @@ class Rows:
         self.at = count  # position of the next batch in the epoch; count: a new epoch begins
 
     def next(self) -> Tensor:
-        """The next rows of every run."""
+        """The next rows of every run, (runs, batch)."""
         if self.batch >= self.count:
             return torch.arange(self.count).expand(self.runs, self.count)
         if self.at >= self.count:
@@ -124,25 +125,25 @@ class FromTensors:
         return self.inputs[rows], self.targets[rows]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Both tensors."""
+        """Inputs and targets, (n, ...) or (runs, n, ...)."""
         return {"inputs": self.inputs, "targets": self.targets}
 
 
 class FromLoader:
     """Batches of a ``DataLoader`` with pairs (inputs, targets); see :class:`Batches`.
 
-    Each run makes its own passes: the loader's sampler and the data set's random transforms draw from torch's, NumPy's
-    or Python's global generators (or the loader's own), seeded by seed, run, pass and batch; their states are restored
-    afterwards. Batches are fetched in this process, without the loader's workers.
+    Each run makes its own passes over the data. The loader's sampler and the data set's random transforms draw from the
+    global generators of torch, NumPy or Python (or the loader's own), which are seeded by seed, run, pass and batch and
+    restored afterwards. Batches are fetched in this process, without the loader's workers.
 
     Args:
-        loader: of a data set whose examples have numbers.
+        loader: of a data set with ``__getitem__`` and ``__len__``.
         runs: number of runs.
         seed: of all draws.
 
     Raises:
-        InputError: The loader is empty, its examples have no numbers, or a batch is no pair of tensors with the same
-            number of examples, or is not the same when it is drawn again.
+        InputError: The loader is empty, its data set is an ``IterableDataset``, or a batch is no pair of tensors with
+            the same number of examples, or is not the same when it is drawn again.
     """
 
     def __init__(self, loader: DataLoader, runs: int, seed: int) -> None:
@@ -163,7 +164,11 @@ class FromLoader:
                              "from the global generators of torch, NumPy or Python.")
 
     def next(self) -> tuple[Tensor, Tensor]:
-        """Inputs and targets (runs, batch, ...) of the next step."""
+        """Inputs and targets (runs, batch, ...) of the next step.
+
+        Raises:
+            InputError: The batches of the runs differ in shape.
+        """
         if self.at == len(self.order[0]):
             self.passes, self.at = self.passes + 1, 0
             self.order = self._orders()
@@ -187,7 +192,7 @@ class FromLoader:
         self.order = self._orders()
 
     def tensors(self) -> dict[str, Tensor]:
-        """The first batch of the first run, which stands for the data set."""
+        """The first batch (batch, ...) of the first run, which represents the data set."""
         return dict(zip(("inputs", "targets"), self.first, strict=True))
 
     def _orders(self) -> list[list[Any]]:
@@ -221,18 +226,15 @@ class FromLoader:
 def drawing(
     *numbers: object, generators: Sequence[torch.Generator] = (), device: str | torch.device = "cpu"
 ) -> Iterator[None]:
-    """Context in which the global generators are seeded by the numbers (or words); afterwards they are as before.
+    """Context in which random generators are seeded by the numbers (or words); afterwards their states are restored.
 
-    They are torch's (of the CPU, and of ``device``), NumPy's and Python's, and the further ``generators``.
+    They are the global ones of torch (for the CPU and ``device``), NumPy and Python, and the further ``generators``.
     """
     seed = int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:4], "big")
-    device = torch.device(device)
     python, numpy, others = random.getstate(), np.random.get_state(), [own.get_state() for own in generators]
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        for own in (torch.default_generator, *generators):
+    with seeding(seed, device):
+        for own in generators:
             own.manual_seed(seed)
-        if device.type == "cuda":
-            torch.cuda.default_generators[device.index or 0].manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed)
         try:

@@ -1,4 +1,4 @@
-"""Trajectories from a folder of checkpoints saved during one training run, and checkpoints from trajectories."""
+"""Trajectories from a folder of checkpoints saved during one training run."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from gfm.checks import instance, one_of, place
-from gfm.errors import InputError, UnreadableFileError
-from gfm.trajectories.finding import find, only_checkpoint
+from gfm.errors import InputError
+from gfm.trajectories.finding import find
 from gfm.trajectories.layout import Layout, fitted, in_module_order, plain_dtype, renamed, shapes_in
 from gfm.trajectories.saved import Saved, open_saved
 from gfm.trajectories.trajectories import Trajectories
-from gfm.trajectories.writing import write_like
 
-__all__ = ["read_checkpoints", "save_checkpoint"]
+__all__ = ["read_checkpoints"]
 
 _BUFFER = re.compile(
     r"(^|\.)(running_mean|running_var|num_batches_tracked|inv_freq)$|(^|\.)parametrizations\..*\._[uv]$"
@@ -47,14 +46,14 @@ def read_checkpoints(
 
     **Steps.** The step is the number in the name after a word for steps, then checkpoints, then epochs; without such
     a word it is the only number that differs between the names. Dates, decimals, hashes, versions (``-v1``), losses
-    and seeds are no steps. Where that leaves a choice, the names are refused.
+    and seeds are no steps. Names that are still ambiguous are refused.
 
     **Tensors.** Weights are floating point; those of fewer than 32 bits become float32. The order of the flat vector
-    is that of ``module`` or else of the files. Tensors under several names count once. Buffers (and frozen
+    is that of ``module``, if it is given, or of the files. Tensors under several names count once. Buffers (and frozen
     parameters, if ``module`` is given) are carried along in ``buffers``; ``meta["carried along"]`` names them. Without
     ``module`` these are tensors of whole numbers, single numbers without an axis, masks of zeros and infinities, those
     known by their names, such as ``running_mean``, and those that are equal in all checkpoints while others change,
-    unless they are called a weight or (with one axis) a bias. Numbers and words between the tensors are no weights.
+    unless their names are those of a weight or (with one axis) a bias. Numbers and words among the tensors are ignored.
     Prefixes of wrappers (``module.``, ``_orig_mod.``) make no difference.
 
     Args:
@@ -62,11 +61,11 @@ def read_checkpoints(
         pattern: glob pattern of paths below ``folder``, such as ``"*.pt"`` or ``"*/model.safetensors"``.
         step: regular expression whose one group is the step, such as ``r"it(\d+)"``, searched in the paths.
         key: where the state dict is in each file, if it is in an unusual place or there are several.
-        module: a network whose state dict was saved: its names, order, shapes, buffers and tied tensors hold.
-        order: ``"file"`` accepts files that do not keep the order of the state dict (``.safetensors``) as they are.
-            Without it they are read if numbers of layers, and weights before biases, give the order (then
-            ``meta["order"]`` is ``"names"``, else ``"file"``). A module that registers its tensors in another order
-            has other flat vectors: only ``module`` makes sure of it.
+        module: a network whose state dict was saved; it determines names, order, shapes, buffers and tied tensors.
+        order: ``"file"`` takes the order of the files even if they do not keep that of the state dict
+            (``.safetensors``). Without it such files are read only if the numbers of layers, and weights before biases,
+            determine the order; ``meta["order"]`` is then ``"names"``, otherwise ``"file"``. A module may register its
+            tensors in yet another order: only ``module`` makes sure that flat vectors are the module's.
 
     Returns:
         One run, with a layout, so that :meth:`Trajectories.state_dict` and :meth:`Trajectories.load_into` lead back.
@@ -104,7 +103,7 @@ def read_checkpoints(
     if module is None:
         layout, weights, constant = _changing(layout, weights)
         carried |= constant
-        # the names as in the last file
+        # use the names in the last file
         own = renamed({name: name for name in [*saved.tensors, *saved.tied]}, [*reference.shapes, *layout.tied])
         layout = Layout(tuple(own[name] for name in layout.names), layout.shapes,
                         {own.get(name, name): own[first] for name, first in layout.tied.items()})
@@ -120,30 +119,15 @@ def read_checkpoints(
     return Trajectories(weights[None], np.array(found.steps), None, meta, layout=layout, buffers=buffers)
 
 
-def save_checkpoint(
-    data: Trajectories, path: str | Path, like: str | Path, run: int, step: int | None, key: str | None
-) -> Path:
-    """Write one state in the format of the checkpoint ``like``; see :meth:`Trajectories.save_checkpoint`."""
-    source, target, state = place("like", like), place("path", path), data.state_dict(run, step)
-    file = only_checkpoint(source) if source.is_dir() else source
-    if file is None:
-        raise UnreadableFileError(f"{source} holds no checkpoint.")
-    saved = open_saved(file, key)
-    shapes = {name: tuple(value.shape) for name, value in saved.tensors.items() if name not in saved.tied}
-    state = fitted(state, shapes, saved.tied, "the trajectory", saved.name)
-    steps = (int(data.steps[0]), int(data.steps[-1] if step is None else step))
-    return write_like(saved, state, target, steps, source.is_dir())
-
-
 # -- one state -----------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class _Reference:
-    """What every checkpoint must hold: shapes by name, of weights (in the layout) and of what is carried along."""
+    """What every checkpoint must contain: the weights' layout, and the shapes of all its tensors by name."""
 
     layout: Layout
     shapes: dict[str, tuple[int, ...]]
     whose: str
-    order: str | None = None  # what it goes by, "file" or "names", where it may differ from the module's
+    order: str | None = None  # how tensors were ordered, 'file' or 'names', if that may differ from the module's order
 
 
 def _of_module(module: nn.Module) -> _Reference:
@@ -170,9 +154,9 @@ def _of_file(saved: Saved, order: str | None) -> _Reference:
 
 
 def _changing(layout: Layout, weights: np.ndarray) -> tuple[Layout, np.ndarray, dict[str, list[np.ndarray]]]:
-    """Layout and weights (states, parameters) without the tensors that stay equal, and these, once for each state.
+    """Layout and weights (states, parameters) without constant tensors, and the constant tensors, once for each state.
 
-    A weight may stay equal too: what is named like one is kept, and everything if nothing changes at all.
+    A weight may be constant too: tensors named like weights are kept, and all are if nothing changes at all.
     """
     parts = dict(zip(layout.names, np.split(weights, np.cumsum(layout.sizes)[:-1], axis=1), strict=True))
     shapes = dict(zip(layout.names, layout.shapes, strict=True))

@@ -19,7 +19,7 @@ _COMPANION = re.compile(
     r"(?![a-z])|[^a-z](optimi[sz]er|optim|optim_states|scheduler|scaler|rng_state)([^a-z]*)$"
 )
 _SHARD = re.compile(r"\d+-of-\d+")
-# A copy of a state that is also saved under its step, or the state after the last; "best" is one even with a number.
+# Names of copies of a state that is also saved under its step; "best" is a copy even if the name has a number.
 _COPY = {"best", "last", "latest", "final", "newest"}
 _PLAIN = {"model", "pytorch", "adapter", "weights", "checkpoint", "ckpt", "net"}
 _DATE = re.compile(
@@ -152,7 +152,7 @@ def _companion(file: Path) -> bool:
 
 
 def _states(files: Sequence[Path], numbered: Callable[[Path], bool]) -> list[Path]:
-    """``files`` without those that their names tell to be an optimizer's, or a copy of another state."""
+    """``files`` without optimizer files and copies, recognised by name."""
     states = [f for f in files if not _companion(f)] or list(files)
     if not any(numbered(f) and not _words(f) & _COPY for f in states):
         return [f for f in states if numbered(f)] or states
@@ -165,9 +165,9 @@ def _states(files: Sequence[Path], numbered: Callable[[Path], bool]) -> list[Pat
 @dataclass(frozen=True)
 class _Number:
     value: int
-    part: int  # of the path
-    word: str  # before it
-    joined: int = 0  # its number of digits if nothing but one sign separates it from the number before
+    part: int  # position of its folder or file in the path
+    word: str  # the word before it
+    joined: int = 0  # its number of digits, if only one sign separates it from the previous number
 
     @property
     def label(self) -> str:
@@ -192,7 +192,7 @@ def _steps(names: Sequence[str], step: str | None) -> list[int]:
 
 
 def _told(names: Sequence[str]) -> list[int]:
-    """Numbers that all names share are no steps; of the others it is the best labelled one, or the only one."""
+    """The steps: of the numbers that differ between the names, the best labelled one or the only one."""
     numbers = [_numbers(name) for name in names]
     for name, own in zip(names, numbers, strict=True):
         if not own:
@@ -252,7 +252,7 @@ def _numbers(name: str) -> list[_Number]:
 
 
 def _tokens(part: str) -> list[str]:
-    """Letters and digits that belong together, with dates, decimals and negative numbers made unreadable."""
+    """Letters and digits that belong together; dates, decimals and negative numbers are replaced."""
     part = re.sub(r"(?<=[=_\-])-\d+", " 0x ", _DECIMAL.sub(" 0x ", _DATE.sub(" 0x ", part.lower())))
     part = re.sub(r"(?<=\d)(?=(steps?|iters?|iterations?|epochs?)(?![a-z]))", "_", part)
     return re.findall(r"[a-z0-9]+", part)

@@ -106,9 +106,10 @@ def plain_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def renamed(found: Mapping[str, T], wanted: Collection[str]) -> dict[str, T]:
-    """``found`` under the names in ``wanted``, which may differ in prefixes; what fits none keeps its own name.
+    """``found`` under the names in ``wanted``, which may differ in prefixes; names without a counterpart stay.
 
-    If no name fits otherwise, a prefix that all names of one side share is removed (``model.`` of a Lightning module).
+    If no name has a counterpart, a prefix that all names of one side share is removed (``model.`` of a Lightning
+    module).
     """
     own, targets = plain_names(found), plain_names(wanted)
     if not set(own.values()) & set(targets.values()):
@@ -119,7 +120,7 @@ def renamed(found: Mapping[str, T], wanted: Collection[str]) -> dict[str, T]:
 
 
 def _peeled(names: dict[str, str], others: set[str]) -> dict[str, str] | None:
-    """``names`` without the prefix that keeps all of them apart from ``others``; None if there is none."""
+    """``names`` without the prefixes that they share, until one is among ``others``; None if that never happens."""
     while names and not set(names.values()) & others:
         heads = {plain.rpartition(".")[0] and plain.partition(".")[0] for plain in names.values()}
         if len(heads) > 1 or "" in heads or heads.pop().isdecimal():
@@ -182,9 +183,9 @@ def shapes_in(module: nn.Module, layout: Layout) -> dict[str, tuple[int, ...]]:
 
 
 def in_module_order(names: Sequence[str]) -> list[str] | None:
-    """``names`` in the order in which a module lists them, or None if the names alone do not tell it.
+    """``names`` in the order in which a module lists them, or None if the names do not determine it.
 
-    They do for numbered layers, and for the ``weight`` and ``bias`` of one, in modules that register them so.
+    They do if layers are numbered and each has at most a ``weight`` and a ``bias``, registered in this order.
     """
     own = [name for name in names if "." not in name]
     inner = {head: [n.partition(".")[2] for n in group]
@@ -203,6 +204,6 @@ def in_module_order(names: Sequence[str]) -> list[str] | None:
 
 
 def plain_dtype(value: Tensor) -> Tensor:
-    """``value`` in float32 if it is floating point of a kind that NumPy does not have."""
+    """``value``, of any shape, in float32 if it has a floating dtype that NumPy lacks."""
     known = not value.is_floating_point() or value.dtype in (torch.float16, torch.float32, torch.float64)
     return value if known else value.float()

@@ -19,8 +19,7 @@ def rates_of(
 ) -> list[float]:
     """The learning rate of each of ``steps`` steps, if the scheduler is stepped after every one.
 
-    They are found with an optimizer that has nothing to train, so that a schedule that does not fit is refused before
-    any training.
+    They are found with an optimizer that trains nothing, so that an unsuitable schedule is refused before any training.
 
     Args:
         schedule: makes a scheduler of an optimizer.
@@ -56,7 +55,7 @@ def rates_of(
                 scheduler.step()
     except InputError:
         raise
-    except Exception as error:  # by a function of the caller, or a scheduler that is made for fewer steps
+    except Exception as error:  # from the caller's function, or from a scheduler made for fewer steps
         what = str(error).strip().partition("\n")[0]
         raise InputError(f"The schedule fails within {steps} steps: {what}") from error
     for step, rate in enumerate(rates):

@@ -19,13 +19,13 @@ from gfm.trajectories.trajectories import Trajectories
 __all__ = ["STEP", "Recent"]
 
 STEP = "optimizer.step"
-"""Buffer with the optimizer's own count of steps, (runs, states), where runs do not begin at its first step."""
+"""Buffer with the optimizer's own step count, (runs, states), for runs that do not begin at its first step."""
 
 
 _SETTINGS = ("momentum", "alpha", "betas", "eps", "weight_decay")
 _MEMORIES = ("momentum", "alpha", "betas")
 _VARIANTS = ("amsgrad", "nesterov", "centered", "dampening", "maximize")
-"""Options of torch's optimizers under which their rule is another one than the recorded averages tell."""
+"""Options of torch's optimizers that change the rule in a way that the recorded averages do not show."""
 
 
 class Recent:
@@ -81,7 +81,7 @@ class Recent:
         values = {name: np.stack([state[name] for state in states])[None] for name in states[0]}
         rates = {float(group["lr"]) for group in self.optimizer.param_groups}
         meta: dict[str, Any] = {"optimizer": self.kind}
-        if len(rates) == 1:  # with several there is none for all weights
+        if len(rates) == 1:  # if there are several, none holds for all weights
             meta["lr"] = rates.pop()
         groups = self.optimizer.param_groups
         meta["options"] = {name: groups[0][name] for name in _SETTINGS
@@ -101,7 +101,7 @@ class Recent:
         return {"shapes": self._shapes(), "states": states}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from what :meth:`state_dict` gave.
+        """Continue from a :meth:`state_dict`.
 
         Raises:
             InputError: It is of another model or optimizer, or is no such state.

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from gfm.autograd import with_gradients
 from gfm.checks import MOST, MOST_SEED, counts, flag, function, instance, known, number, whole, writable
 from gfm.errors import InputError, NumericalError
+from gfm.randomness import seeding
 from gfm.trajectories import resume
 from gfm.trajectories.arrays import as_array
 from gfm.trajectories.batches import Batches, FromLoader, FromTensors, drawing
@@ -28,14 +29,14 @@ from gfm.trajectories.trajectories import Trajectories
 __all__ = ["OPTIMIZERS", "record"]
 
 OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, Any], dict[str, str]]] = {
-    # name -> class, its options, names of its state: ours -> torch's
+    # name -> class, options, and names of its state: ours -> torch's
     "SGD": (torch.optim.SGD, {}, {}),
     "momentum": (torch.optim.SGD, {"momentum": 0.9}, {"momentum": "momentum_buffer"}),
     "RMSprop": (torch.optim.RMSprop, {"alpha": 0.99}, {"second": "square_avg"}),
     "Adam": (torch.optim.Adam, {}, {"momentum": "exp_avg", "second": "exp_avg_sq"}),
     "AdamW": (torch.optim.AdamW, {}, {"momentum": "exp_avg", "second": "exp_avg_sq"}),
 }
-_APART = 1_000_003  # between the seeds of torch's generator for seed n and n + 1: more than there are runs
+_APART = 1_000_003  # distance between torch's seeds for seed n and n + 1, larger than any number of runs
 
 
 @with_gradients
@@ -62,9 +63,9 @@ def record(
     """Train ``runs`` networks at once and keep their weights.
 
     The weights of all runs are stacked and trained by one torch optimizer on the sum of their losses.
-    These optimizers act on each number separately, so every run proceeds exactly as it would alone, running statistics
-    included. What a module draws at random (the masks of dropout) is drawn for all runs together, from torch's
-    generator seeded by seed and step: it is reproducible, but depends on the number of runs.
+    These optimizers act on each number separately, so every run proceeds exactly as it would alone, including running
+    statistics. Random numbers of the module (the masks of dropout) are drawn for all runs together, from torch's
+    generator seeded by seed and step: they are reproducible, but depend on the number of runs.
 
     Args:
         build: makes a module; called once per run, with torch's generator seeded by (seed, run).
@@ -78,7 +79,7 @@ def record(
         runs: number of networks.
         steps: number of training steps.
         batch: examples per step, reshuffled in every epoch and run; the last batch of an epoch contains the rest.
-            None: all examples, or as the ``DataLoader`` says.
+            None: all examples, or the ``DataLoader``'s own batches.
         every: states are kept at steps 0, every, 2 every, ...; or a sequence of the steps themselves, whole numbers
             up to ``steps`` (step 0 is always kept).
         states: whether to keep the optimizer's state too.
@@ -90,10 +91,10 @@ def record(
             initial weights and options; of ``build`` and ``loss`` only the layers and the name are compared, of a
             ``DataLoader`` its sizes and the first batch.
         checkpoint_every: steps between checkpoints.
-        schedule: makes a scheduler of torch for an optimizer, as in ``lambda method: CosineAnnealingLR(method, 200)``;
-            it is stepped after every optimizer step.
-        per_run: whether inputs and targets hold one data set per run. It must be said, True or False, where they have
-            as many rows as there are runs.
+        schedule: makes a torch scheduler for an optimizer, as in ``lambda method: CosineAnnealingLR(method, 200)``; it
+            is stepped after every optimizer step.
+        per_run: whether inputs and targets hold one data set per run. It must be given if they have as many rows as
+            there are runs.
         **options: further arguments of the optimizer's class.
 
     Returns:
@@ -129,9 +130,8 @@ def record(
         rates = rates_of(schedule, lambda tensors: cls(tensors, lr=lr, **chosen), steps)
     batches = _batches(inputs, targets, batch, runs, seed, per_run)
     modules = []
-    with torch.random.fork_rng(devices=[]):
-        for run in range(runs):
-            torch.manual_seed(_APART * seed + run)
+    for run in range(runs):
+        with seeding(_APART * seed + run):
             modules.append(instance("What build returns", build(), nn.Module, "a torch.nn.Module"))
     weights, stacked = stack_module_state(modules)
     leaves = {name: value.detach().clone().requires_grad_() for name, value in weights.items()}
@@ -147,7 +147,7 @@ def record(
         value = loss(functional_call(template, state, (x,)), y)
         if not isinstance(value, Tensor) or value.ndim:
             raise InputError("loss must return a tensor with one number, the mean over the batch.")
-        return value, {name: state[name] for name in held}  # changed in place, or set anew by the module
+        return value, {name: state[name] for name in held}  # the module may have changed or replaced them
 
     losses = vmap(one, randomness="different")
     device = next(iter(leaves.values())).device
@@ -179,7 +179,7 @@ def record(
             with drawing(seed, "step", step, device=device):
                 value, buffers = losses(leaves, buffers, x, y)
             total = value.sum()
-        except (RuntimeError, ValueError) as error:  # torch's, for what vmap cannot do and shapes that do not fit
+        except (RuntimeError, ValueError) as error:  # from torch: vmap cannot do it, or shapes do not fit
             what = str(error).strip().partition("\n")[0]
             raise InputError(f"Module and loss cannot be evaluated for all runs side by side: {what}") from error
         if not torch.isfinite(total):
@@ -284,7 +284,7 @@ def _flat(tensors: dict[str, Tensor], runs: int) -> np.ndarray:
 
 
 def _over_time(values: list[np.ndarray]) -> np.ndarray:
-    """(runs, states, ...) from one array (runs, ...) per state; a constant takes the memory of one state."""
+    """(runs, states, ...) from one array (runs, ...) per state; constant values take the memory of one state."""
     if all(value is values[0] for value in values):
         return np.broadcast_to(values[0][:, None], (len(values[0]), len(values), *values[0].shape[1:]))
     return np.stack(values, axis=1)

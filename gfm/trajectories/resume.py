@@ -24,7 +24,7 @@ _FORMAT = "gfm-recording/3"
 
 
 def fingerprint(call: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """A digest of a call's settings and tensors (data and initial weights)."""
+    """A digest of a call's settings and tensors of any shape (data and initial weights)."""
     digest = hashlib.sha256(repr(sorted(call.items())).encode())
     for name, tensor in tensors.items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())

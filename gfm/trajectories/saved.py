@@ -1,4 +1,4 @@
-"""One checkpoint on disk: its tensors by name, read without running code, and the way back in the same format."""
+"""One checkpoint on disk: its tensors by name, read without running code, and what is needed to write one like it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ INDEX = ".index.json"
 KEYS = ("state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "params")
 """Keys under which people save a module's state dict beside other things."""
 
-# Beside torch's own list: numbers of NumPy and parsed arguments, which hold data and run no code.
+# Allowed in addition to torch's own list: numbers of NumPy and parsed arguments, which hold data and run no code.
 _SCALAR = np.float64(0).__reduce__()[0]
 _PLAIN_DATA: list[Any] = [Namespace, np.dtype, *(type(np.dtype(code)) for code in "?bBhHiIlLqQefd"),
                           _SCALAR, (_SCALAR, "numpy.core.multiarray.scalar")]
@@ -38,8 +38,8 @@ class Saved:
 
     Attributes:
         file: the file read; for a checkpoint in shards, its index.
-        tensors: by name, in the order of the file; tensors of one memory occur under each of their names.
-        tied: further name -> first name of the same tensor, as the file tells it.
+        tensors: by name, in the order of the file; a tensor with several names occurs under each.
+        tied: further name -> first name of the same tensor, if the file notes it.
         ordered: whether the file keeps the order of the state dict (``.safetensors`` does not).
         content: what a file of torch held; None for others.
         keys: where the state dict is in ``content``.
@@ -119,7 +119,7 @@ def open_saved(file: Path, key: str | None = None) -> Saved:
 
 
 def suffix_of(name: str) -> str:
-    """The end of a file's name that says it is a checkpoint, in small or capital letters; empty if there is none."""
+    """The suffix that marks a file as a checkpoint, in lower or upper case; '' if there is none."""
     return next((name[-len(end):] for end in SUFFIXES if name.lower().endswith(end)), "")
 
 
@@ -152,17 +152,17 @@ def _safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str] | None]:
 
     try:
         with safe_open(file, framework="pt") as opened:
-            return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata()  # noqa: SIM118
-    except Exception as error:  # noqa: BLE001  safetensors raises several kinds of errors for a broken file
+            return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata()
+    except Exception as error:  # safetensors raises several kinds of errors for a broken file
         raise UnreadableFileError(f"{_name(file)} is no complete .safetensors file ({_line(error)}).") from None
 
 
 def _torch(file: Path) -> Any:
     try:
-        check_archive(file, whole=True)  # torch looks at no checksum
+        check_archive(file, whole=True)  # torch verifies no checksum
         with torch.serialization.safe_globals(_PLAIN_DATA):
             return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  torch raises many kinds of errors for a broken file
+    except Exception as error:  # torch raises many kinds of errors for a broken file
         found = re.search(r"GLOBAL (\S+)", str(error))
         if found:
             raise UnreadableFileError(
@@ -196,7 +196,7 @@ def _place(file: Path, content: Any, key: str | None) -> tuple[str, ...]:
         return places[0]
     for word in KEYS:
         if holds_tensors(content.get(word)):
-            return _place(file, content[word], None)  # says what is wrong with it
+            return _place(file, content[word], None)  # raises an error that says what is wrong
     others = [name for name, value in content.items() if _is_state(value)]
     odd = next(((k, v) for k, v in content.items() if not (isinstance(k, str) and isinstance(v, Tensor))), None)
     if others:
@@ -218,7 +218,7 @@ def _try(file: Path, content: Any) -> tuple[str, ...] | None:
 
 
 def _is_state(content: Any) -> bool:
-    """Whether it holds tensors by name, and beside them no more than numbers and words."""
+    """Whether it maps names to tensors, and otherwise only to numbers and words."""
     return isinstance(content, Mapping) and any(isinstance(value, Tensor) for value in content.values()) and all(
         isinstance(name, str) and isinstance(value, (Tensor, *_SINGLE)) for name, value in content.items())
 

@@ -1,4 +1,4 @@
-"""Trajectories on disk: NPZ for numbers, JSON for the rest, without pickle, written atomically."""
+"""Methods of ``Trajectories``, on disk: NPZ for numbers, JSON for the rest, without pickle, written atomically."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import zipfile
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,44 +16,48 @@ from gfm.files import check_archive, understood
 from gfm.trajectories.archive import header_of, write_archive
 from gfm.trajectories.layout import Layout
 from gfm.trajectories.saved import suffix_of
-from gfm.trajectories.trajectories import Trajectories
+
+if TYPE_CHECKING:
+    from gfm.trajectories.trajectories import Trajectories
 
 __all__ = ["load", "save"]
 
 SCHEMA = "gfm.trajectories/1"
 
 
-def save(data: Trajectories, path: str | Path) -> Path:
-    """Write ``data`` atomically as one uncompressed .npz whose member ``header`` is JSON.
-
-    Returns:
-        The path written, which ends in .npz.
+def save(self: Trajectories, path: str | Path) -> Path:
+    """Write atomically to ``path`` (.npz), without pickle; returns the path written.
 
     Raises:
-        InputError: ``data.meta`` is not plain JSON, or the path is a folder or cannot be written to.
+        InputError: ``path`` is a folder or cannot be written to, or ``meta`` is not plain JSON.
     """
     header = {
         "schema": SCHEMA,
-        "shape": list(data.weights.shape),
-        "groups": None if data.groups is None else [[name, len(list(same))] for name, same in groupby(data.groups)],
-        "meta": data.meta,
-        "states": sorted(data.states),
-        "layout": None if data.layout is None else vars(data.layout),
-        "buffers": sorted(data.buffers),
+        "shape": list(self.weights.shape),
+        "groups": None if self.groups is None else [[name, len(list(same))] for name, same in groupby(self.groups)],
+        "meta": self.meta,
+        "states": sorted(self.states),
+        "layout": None if self.layout is None else vars(self.layout),
+        "buffers": sorted(self.buffers),
     }
     try:
         text = json.dumps(header, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InputError(f"meta of the trajectories is not plain JSON ({error}).") from None
-    arrays: dict[str, Any] = {f"state_{name}": value for name, value in data.states.items()}
-    for number, name in enumerate(sorted(data.buffers)):
-        value = data.buffers[name]
+    arrays: dict[str, Any] = {f"state_{name}": value for name, value in self.states.items()}
+    for number, name in enumerate(sorted(self.buffers)):
+        value = self.buffers[name]
         arrays[f"buffer_{number}"] = value[:, :1] if (value == value[:, :1]).all() else value  # once if constant
-    return write_archive(path, text, {"weights": data.weights, "steps": data.steps, **arrays})
+    return write_archive(path, text, {"weights": self.weights, "steps": self.steps, **arrays})
 
 
-def load(path: str | Path, memory_map: bool = False) -> Trajectories:
-    """Read a file written by :func:`save`; see :meth:`Trajectories.load`."""
+def load(cls: type[Trajectories], path: str | Path, memory_map: bool = False) -> Trajectories:
+    """Read what :meth:`save` wrote; with ``memory_map`` weights are read from disk only when they are used.
+
+    Raises:
+        UnreadableFileError: The file is missing, truncated or not a file of trajectories.
+        InputError: ``path`` is no path.
+    """
     path, memory_map = place("path", path), flag("memory_map", memory_map)
     if not path.is_file():
         raise UnreadableFileError(f"There is no file of trajectories at {path}.")
@@ -79,7 +83,7 @@ def load(path: str | Path, memory_map: bool = False) -> Trajectories:
         layout = None if header.get("layout") is None else Layout(**header["layout"])
         lead = weights.shape[:2]
         buffers = {name: np.broadcast_to(value, (*lead, *value.shape[2:])) for name, value in stored.items()}
-        return Trajectories(weights, steps, labels, header["meta"], states, layout, buffers)
+        return cls(weights, steps, labels, header["meta"], states, layout, buffers)
 
 
 def _mapped(path: Path, member: str) -> np.ndarray:

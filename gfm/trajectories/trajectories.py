@@ -12,8 +12,10 @@ import torch
 
 from gfm.checks import whole
 from gfm.errors import InputError
+from gfm.trajectories import combined, storage
 from gfm.trajectories.arrays import as_array, as_weights
 from gfm.trajectories.layout import Layout, fitted, shapes_in
+from gfm.trajectories.writing import save_checkpoint
 
 __all__ = ["Trajectories"]
 
@@ -129,7 +131,14 @@ class Trajectories:
 
     # -- parts of it -----------------------------------------------------------------------------
     def __getitem__(self, runs: slice | Sequence[int] | np.ndarray) -> Trajectories:
-        """The chosen runs (a slice or a list of run numbers), with everything else kept."""
+        """The chosen runs, with everything else kept.
+
+        Args:
+            runs: a slice, or a list or array (m,) of run numbers.
+
+        Raises:
+            InputError: It is something else, or there is no such run.
+        """
         if isinstance(runs, (bool, np.bool_)):
             raise InputError("Runs are chosen by a slice or by a list of whole numbers.")
         if isinstance(runs, (int, np.integer)):
@@ -184,47 +193,20 @@ class Trajectories:
             raise InputError(f"every({stride}): stride must be 1 to {self.weights.shape[1] - 1}.")
         return self._part(slice(None), slice(None, None, stride))
 
-    def select_weights(self, numbers: Sequence[int] | np.ndarray) -> Trajectories:
-        """The chosen weights in all runs and states, with their optimizer states, labels and edges; no layout.
-
-        Args:
-            numbers: of the weights, counted from 0; the new weights are in this order.
-
-        Raises:
-            InputError: They are not whole numbers, there are none, or there is no such weight.
-        """
-        at = as_array(numbers, "The numbers of weights")
-        if at.ndim != 1 or at.dtype.kind not in "iu" or not at.size or at.min() < 0 or at.max() >= self.parameters:
-            raise InputError(f"Weights are chosen by a list of whole numbers between 0 and {self.parameters - 1}.")
-        meta = dict(self.meta)
-        if "edges" in meta:
-            edges = meta["edges"]
-            meta["edges"] = [edges[number] for number in at] if len(edges) == self.parameters else edges
-        return Trajectories(
-            np.ascontiguousarray(self.weights[:, :, at]),
-            self.steps,
-            None if self.groups is None else [self.groups[number] for number in at],
-            meta,
-            {name: np.ascontiguousarray(value[:, :, at]) for name, value in self.states.items()},
-            None,
-            self.buffers,
-        )
-
     def without_states(self) -> Trajectories:
         """The same without the optimizer's states."""
-        return Trajectories(
-            self.weights, self.steps, self.groups, self.meta, layout=self.layout, buffers=self.buffers
-        )
+        return self.replaced(states=None)
+
+    def replaced(self, **changes: Any) -> Trajectories:
+        """The same with other values for some of the class's arguments."""
+        return Trajectories(**{**vars(self), **changes})
 
     def _part(self, runs: Any, states: Any) -> Trajectories:
-        return Trajectories(
-            self.weights[runs][:, states],
-            self.steps[states],
-            self.groups,
-            self.meta,
-            {name: value[runs][:, states] for name, value in self.states.items()},
-            self.layout,
-            {name: value[runs][:, states] for name, value in self.buffers.items()},
+        return self.replaced(
+            weights=self.weights[runs][:, states],
+            steps=self.steps[states],
+            states={name: value[runs][:, states] for name, value in self.states.items()},
+            buffers={name: value[runs][:, states] for name, value in self.buffers.items()},
         )
 
     # -- other trajectories from it --------------------------------------------------------------
@@ -243,51 +225,10 @@ class Trajectories:
             )
         return distances[0]
 
-    def resampled(self, stride: int) -> Trajectories:
-        """States at even distances from the first to the last recorded step, by linear interpolation in the steps.
-
-        Recorded states are kept exactly. Buffers are those of the nearest recorded state (of two, the earlier).
-
-        Args:
-            stride: optimizer steps between the new states; it must divide the distance from first to last.
-
-        Raises:
-            InputError: The stride is no whole number of at least 1, or does not divide that distance.
-
-        Example:
-            >>> data = Trajectories(np.array([[[0.0], [1.0], [3.0]]]), steps=[0, 1, 5])
-            >>> data.resampled(1).weights[0, :, 0].tolist()
-            [0.0, 1.0, 1.5, 2.0, 2.5, 3.0]
-        """
-        from gfm.trajectories.combined import resampled
-
-        return resampled(self, stride)
-
-    def continued(self, forecast: Any) -> Trajectories:
-        """The last state followed by forecast ones, at the same distances; buffers stay as in the last state.
-
-        Args:
-            forecast: (runs, horizon, parameters), as a forecaster returns it.
-
-        Raises:
-            InputError: The forecast has another shape, or the states were recorded at uneven distances.
-        """
-        from gfm.trajectories.combined import continued
-
-        return continued(self, forecast)
-
-    @classmethod
-    def concat(cls, parts: Iterable[Trajectories]) -> Trajectories:
-        """The runs of several trajectories of one kind, one after the other; of ``meta`` what all share is kept.
-
-        Raises:
-            InputError: There are none, or they differ in steps, tensors or labels of the weights, dtype, optimizer
-                (with its learning rate, schedule and options), or in what is recorded beside the weights; ``meta``
-                holds arrays.
-        """
-        from gfm.trajectories.combined import concat
-
-        return concat(parts)
+    concat = classmethod(combined.concat)
+    continued = combined.continued
+    resampled = combined.resampled
+    select_weights = combined.select_weights
 
     # -- back into a module ----------------------------------------------------------------------
     def state_dict(self, run: int = 0, step: int | None = None) -> dict[str, torch.Tensor]:
@@ -341,42 +282,10 @@ class Trajectories:
         with torch.inference_mode(any(value.is_inference() for value in own)):
             module.load_state_dict(state | {name: state[first] for name, first in layout.tied.items()})
 
-    def save_checkpoint(self, path: str | Path, like: str | Path, run: int = 0, step: int | None = None,
-                        key: str | None = None) -> Path:
-        """Write one state as a checkpoint that is loaded as the checkpoint ``like`` is.
-
-        It has the nesting, names, dtypes and settings of ``like``, and the further files of its folder (configuration,
-        tokenizer). States of optimizers, losses and counters are left out, except that a counter equal to the first
-        recorded step becomes the new step.
-
-        Args:
-            path: file to write, or folder if ``like`` is one.
-            like: a file, or a folder with one checkpoint (``checkpoint-500``).
-            run: number of the run.
-            step: optimizer step, one of ``steps``; by default the last.
-            key: where the state dict is in ``like``; see :func:`gfm.trajectories.read_checkpoints`.
-
-        Returns:
-            The file or folder written.
-
-        Raises:
-            UnreadableFileError: ``like`` is no checkpoint.
-            InputError: There is no such state, it does not fit ``like``, or ``path`` exists or cannot be written.
-        """
-        from gfm.trajectories.checkpoints import save_checkpoint
-
-        return save_checkpoint(self, path, like, run, step, key)
-
     # -- on disk ---------------------------------------------------------------------------------
-    def save(self, path: str | Path) -> Path:
-        """Write atomically to ``path`` (.npz), without pickle; returns the path written.
-
-        Raises:
-            InputError: ``path`` is a folder or cannot be written to, or ``meta`` is not plain JSON.
-        """
-        from gfm.trajectories.storage import save
-
-        return save(self, path)
+    save = storage.save
+    load = classmethod(storage.load)
+    save_checkpoint = save_checkpoint
 
     @classmethod
     def from_checkpoints(cls, folder: str | Path, pattern: str = "*", **options: Any) -> Trajectories:
@@ -384,15 +293,3 @@ class Trajectories:
         from gfm.trajectories.checkpoints import read_checkpoints
 
         return read_checkpoints(folder, pattern, **options)
-
-    @classmethod
-    def load(cls, path: str | Path, memory_map: bool = False) -> Trajectories:
-        """Read what :meth:`save` wrote; with ``memory_map`` weights are read from disk only when they are used.
-
-        Raises:
-            UnreadableFileError: The file is missing, truncated or not a file of trajectories.
-            InputError: ``path`` is no path.
-        """
-        from gfm.trajectories.storage import load
-
-        return load(path, memory_map=memory_map)

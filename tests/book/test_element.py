@@ -13,6 +13,7 @@ from gfm.book import Element, below, datafiles, element
 from gfm.book.register import Register
 from gfm.book.verdicts import load
 from gfm.errors import InputError
+from gfm.store import Experiment, Result
 
 WORDS = {"alt": "A line that rises from zero to one.", "caption": "A line, drawn for a test."}
 
@@ -93,6 +94,17 @@ def test_an_element_without_claims_records_its_run_when_it_shows_something(proje
     assert stored.verdicts == () and stored.meta["versions"] and stored.meta["when"]
     Element("toy", profile="book").show(line(), "two", **WORDS)
     assert load(register, register["toy"], "book") is None  # its claims are judged first
+
+
+@pytest.mark.parametrize(("reused", "low", "high"), [(True, 1000, 1100), (False, 0, 100)])
+def test_the_seconds_of_a_run_are_those_of_computing_everything(project, monkeypatch, reused, low, high):
+    """What was computed now is part of the time that passed; what was stored is added to it."""
+    known = {"experiment": "test/slow", "seconds": 1000.0, "reused": reused}
+    monkeypatch.setattr(element, "obtain", lambda *_, **__: Result({}, {}, known))
+    toy = Element("toy")
+    toy.obtain(Experiment())
+    toy.judge(T1=0.0, T2=0.0, T3=0.0, T4=None)
+    assert low <= load(toy.register, toy.entry, "smoke").meta["seconds"] < high
 
 
 def test_notes_of_runs_are_said_and_nothing_where_there_are_none(project, capsys):

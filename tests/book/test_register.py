@@ -24,6 +24,8 @@ def test_the_real_register_holds_every_element(pytestconfig):
     ({"at_least": 0}, [0, 7], [-1e-9, math.nan]),
     ({"between": [2, 2.15]}, [2, 2.1], [1.99, 2.2, math.nan]),
     ({"at_least": 1, "at_most": 2}, [1.5], [0.5, 3]),
+    ({"between": [1, 1]}, [1], [0.999, 1.001]),  # the one value, as of a count
+    ({"between": [0, 5], "at_least": 1, "at_most": 2}, [1, 2], [0.5, 3]),
 ])
 def test_bounds(spec, inside, outside):
     bound = Bound.read(spec, "here")
@@ -83,10 +85,14 @@ ONE_CLAIM = ("- {{id: a, title: t, section: both, source: {{paper: ours}}, claim
     ("- {id: a, title: t, section: x, source: {paper: ours}}", "section"),
     ("- {id: a, title: t, section: both, source: {paper: theirs}}", "source.paper"),
     ("- {id: a, title: t, section: both, source: {paper: ours}, clams: []}", "unknown keys"),
+    ("- {id: a, title: t, section: both, source: {paper: ours}, notebook: /a.ipynb}", "a path below notebooks/"),
+    ("- {id: a, title: t, section: both, source: {paper: ours}, notebook: b/../../a.ipynb}", "a path below notebooks/"),
     ("- {id: a, title: t, section: both, source: {paper: ours}, claims: [{id: A}]}", "needs id"),
     (ONE_CLAIM.format("profiles: [book]"), "unjudged must say why"),
     (ONE_CLAIM.format("varies: weather"), "varies must be one of"),
     (ONE_CLAIM.format("tolerance: 2"), "a tolerance is relative"),
+    (ONE_CLAIM.format("tolerance: 0"), "a tolerance is relative"),
+    (ONE_CLAIM.format("spread: 0"), "a tolerance is relative"),
     (ONE_CLAIM.format("tolerance: yes"), "a tolerance is relative"),
     ("- {id: a, title: t, section: both, source: {paper: ours}}\n" * 2, "twice"),
     ("- &e {id: a, title: t, section: both, source: {paper: ours}}\n- *e", "alias"),

@@ -29,7 +29,7 @@ def test_a_claim_is_judged_only_in_its_profiles_and_none_is_not_run(project):
 
 
 @pytest.mark.parametrize("value, verdict, close", [
-    (0.96, "holds", True), (0.9, "holds", False), (1.04, "holds in shape only", True),
+    (0.96, "holds", True), (0.951, "holds", True), (0.9, "holds", False), (1.04, "holds in shape only", True),
     (1.2, "holds in shape only", False), (1.99, "holds in shape only", True), (2.02, "fails", True),
     (3.0, "fails", False),
 ])
@@ -98,6 +98,15 @@ def test_a_changed_bound_makes_the_stored_verdict_stale_and_is_what_counts(proje
     loaded = Register.load(project)
     stored = verdicts.load(loaded, loaded["toy"], "smoke")
     assert stored.verdicts[0].verdict == "fails" and stored.stale == ("T1",)
+
+
+def test_a_claim_that_left_the_register_makes_a_stored_verdict_stale(project):
+    Element("toy").judge(**VALUES)
+    register = project / "book" / "elements.yml"
+    register.write_text(register.read_text().replace("- id: T3\n", "- id: T5\n"))
+    loaded = Register.load(project)
+    stored = verdicts.load(loaded, loaded["toy"], "smoke")
+    assert [v.claim.id for v in stored.verdicts] == ["T1", "T2", "T5", "T4"] and stored.stale == ("T5", "T3")
 
 
 def test_the_bound_is_that_of_the_stored_profile(project):

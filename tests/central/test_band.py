@@ -22,6 +22,19 @@ def excess(rule, steps, warmup=0, **settings):
     return found.eigenvalues[:, 0] / rule.threshold - 1, found.retaken
 
 
+@pytest.mark.parametrize(("rule", "dtype", "band"), [
+    (GradientDescent(lr=0.1), torch.float64, 1e-4), (RMSProp(lr=0.01, beta2=0.9), torch.float64, 5e-4),
+    (ScalarRMSProp(lr=0.1, beta2=0.9), torch.float64, 5e-4), (GradientDescent(lr=0.1), torch.float32, 1e-3),
+    (RMSProp(lr=0.01, beta2=0.9), torch.float32, 1e-3),
+], ids=["gd", "rmsprop", "scalar", "gd single", "rmsprop single"])
+def test_the_band_that_is_taken_where_none_is_given(rule, dtype, band):
+    """As the settings' docstring says, which is what the book's comparisons of runs and flows go by too."""
+    problem = tiny_problem(dtype)
+    flow = Central(problem, rule, Settings(), problem.w0, rule.init(problem.w0))
+    assert flow.control.accept(rule.threshold * (1 + 0.99 * band), 0.25)
+    assert not flow.control.accept(rule.threshold * (1 + 1.01 * band), 0.25)
+
+
 @pytest.mark.parametrize("options", [{}, {"substeps": 1}, {"refresh_substeps": True}], ids=["four", "one", "fresh"])
 @pytest.mark.no_cover
 def test_a_steep_arrival_ends_within_the_band(options):

@@ -57,6 +57,15 @@ def test_an_excess_that_halving_does_not_reduce_widens_the_band_for_a_while():
     assert not c.accept(excess, 0.25)
 
 
+@pytest.mark.parametrize(("steps", "accepted"), [(5, True), (10, False)])
+def test_a_widened_band_narrows_by_half_in_about_seven_steps(steps, accepted):
+    c, excess = control(), 0.003
+    assert not c.accept(EDGE + excess, 0.25) and c.accept(EDGE + excess, 0.125)
+    for _ in range(steps):
+        c.finish(grow=True)
+    assert c.accept(INSIDE + excess / 2, 0.25) == accepted
+
+
 def test_substeps_do_not_shrink_without_end():
     c, excess = control(), 8.0
     while not c.accept(EDGE + excess, 0.25):

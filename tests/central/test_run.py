@@ -152,6 +152,29 @@ def test_midpoints_take_the_oscillation_out():
     assert moved["midpoint"] < 0.5 * moved["discrete"]
 
 
+def test_midpoints_are_exact_on_a_quadratic_and_cancel_period_two():
+    """Where each step multiplies a weight by r, they are (1 + r)^2 / 4 times the weights of the step before."""
+    h, w, lr, steps = np.array([2.0, 1.2, 0.4]), np.array([1.0, -2.0, 3.0]), 1.0, 5
+    found = run(quadratic(h.tolist(), w.tolist()), GradientDescent(lr=lr), steps, processes=["midpoint"],
+                observables={"w": lambda w: w})["midpoint"]
+    r = 1 - lr * h
+    expected = w * r ** np.arange(steps)[:, None] * ((1 + r) / 2) ** 2
+    assert np.allclose(found.w[1:], expected, rtol=1e-12, atol=1e-14)
+    assert np.abs(found.w[1:, 0]).max() < 1e-15  # r = -1: the optimizer jumps from side to side
+    assert np.allclose(found.w[0], w * (3 + r) / 4, rtol=1e-12)  # before the first step there is none
+
+
+def test_stiff_directions_of_the_stable_flow_decay_without_oscillation():
+    """Substeps are so short that Euler's method does not jump over the minimum, and slow directions stay exact."""
+    h, w, steps = np.array([10.0, 1.0]), np.array([1.0, 1.0]), 4
+    found = run(quadratic(h.tolist(), w.tolist()), GradientDescent(lr=1.0), steps, processes=["stable"],
+                observables={"w": lambda w: w})["stable"]
+    exact = np.exp(-h * np.arange(steps + 1)[:, None])
+    assert (found.w >= 0).all() and (found.w[1:, 0] < 1e-3).all()
+    assert np.allclose(found.w[1, 1], exact[1, 1], rtol=0.04)
+    assert np.allclose(found.loss[1:], 0.5 * found.w[1:, 1] ** 2, rtol=1e-6)
+
+
 def test_the_expectation_of_a_function_is_exact_for_quadratics():
     """E |w|^2 = |w|^2 + tr Sigma."""
     problem = tiny_problem()

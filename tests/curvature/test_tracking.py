@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from toys import tiny_problem
+from toys import quadratic, tiny_problem
 
 from gfm.curvature import Tracker, dense_hessian
 
@@ -139,6 +139,17 @@ def test_the_guard_that_is_kept_spares_cold_solves():
     assert found.values[above - 1] > 1.5 and found.values[above] < 0.8 * 1.5
     assert tracker.width == above + 1
     assert tracker.refresh(point, P).products == above + 1
+
+
+@pytest.mark.parametrize(("guards", "width"), [((0.75, 0.7), 2), ((0.95, 0.7), 3), ((0.95, 0.9), 3)], ids=str)
+def test_a_second_guard_is_dropped_where_both_are_clearly_below_the_line(guards, width):
+    problem = quadratic([2.0, *guards, 0.1, 0.05], [1.0] * 5)
+    tracker = Tracker(above=1.0, dense=True)
+    tracker.refresh(problem.at(problem.w0, 3), 0.999 * guards[0])  # the first of them is just above it
+    assert tracker.width == 3
+    found = tracker.refresh(problem.at(problem.w0, 3), 1.0)
+    assert found.values.tolist() == pytest.approx([2.0, *guards])
+    assert tracker.width == width
 
 
 def test_a_pair_that_was_missed_is_found_by_the_regular_cold_solve():

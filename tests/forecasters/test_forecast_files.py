@@ -114,7 +114,7 @@ def test_a_checkpoint_of_safetensors_and_a_folder_of_the_trainer(tmp_path):
     assert {f.name for f in (tmp_path / "out").iterdir()} == {"config.json", "model.safetensors", "tokenizer.model"}
     with safe_open(tmp_path / "out" / "model.safetensors", "pt") as file:
         assert file.metadata() == {"format": "pt"}
-        assert same({name: file.get_tensor(name) for name in file.keys()}, right(30, 20, torch.bfloat16))  # noqa: SIM118
+        assert same({name: file.get_tensor(name) for name in file.keys()}, right(30, 20, torch.bfloat16))
     found = forecast_files(tmp_path, 1, "linear", pattern="step_*")
     assert same(load_file(save_as_read(found, tmp_path / "b/a", tmp_path, pattern="step_*")), right(30, 20))
     for path, word in (("b/a.pt", "must end in .safetensors"), ("b/a.npz", "must end in"), ("a", "lies among"),

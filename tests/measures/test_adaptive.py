@@ -49,6 +49,15 @@ def test_errors_of_means():
     assert measures.loss_lag(compared) == pytest.approx(5, abs=1e-6)  # smoothing both shifts neither
 
 
+def test_a_lag_is_measured_while_the_predicted_loss_falls():
+    """Until step 200 the flow is 5 steps late; then both losses rise slowly and apart, which is no lag."""
+    t = np.arange(601)
+    run = made(600)
+    run["discrete"]["loss"] = np.where(t < 200, np.exp(-t / 100), np.exp(-2 + (t - 200) / 1000))
+    run["central"]["predicted_loss"] = np.where(t < 200, np.exp(-(t - 5) / 100), np.exp(-1.95 + (t - 200) / 1000))
+    assert measures.loss_lag(compare(run, 20)) == pytest.approx(5, abs=0.1)
+
+
 def test_a_change_of_averages_is_never_one_of_single_steps():
     compared = compare(made(), 20)
     slope = np.exp(-3.0) - np.exp(-1.0)

@@ -31,6 +31,13 @@ def test_the_same_steps_go_into_both_averages():
     assert np.isnan(first[:50]).all() and np.isnan(second[120:130]).all() and np.isfinite(second[60:120]).all()
 
 
+def test_the_average_of_what_is_constant_is_the_same_beside_gaps():
+    values = np.full((120, 2), 3.0)
+    values[50:58, 0], values[80, 1] = np.nan, np.nan
+    smoothed = rule.smooth(values, 10)
+    assert smoothed[20:-20] == pytest.approx(np.full((80, 2), 3.0))
+
+
 def test_an_average_that_would_be_one_sided_is_never_given():
     smoothed = rule.smooth(np.ones(101), 10)
     assert np.isnan(smoothed[:20]).all() and np.isnan(smoothed[-20:]).all() and np.isfinite(smoothed[20:-20]).all()
@@ -100,6 +107,34 @@ def test_slack_directions_are_masked_by_their_size():
     assert len(flow.variance_ratio(rule.compare(rare, 5))) == 0
 
 
+def test_the_offset_is_what_does_not_alternate():
+    """A swing of size 3 about a place 4 beside the flow: 16 of 25 of the squared displacement."""
+    run = edge_run()
+    swing = 3.0 * (-1.0) ** np.arange(601)[:, None]
+    for beside, share in ((0.0, 0.0), (4.0, 0.64)):
+        run["central"]["displacement"] = beside + swing
+        assert flow.offset_share(rule.compare(run, 5)) == pytest.approx(share)
+    assert np.isnan(flow.offset_share(rule.compare(edge_run(FIRST + PERIOD - 5), 5)))
+
+
+def test_the_ratio_of_variances_is_one_of_means_over_time():
+    """A swing of size 1 is held against a variance that grows evenly from 1 to 3, while it is judged."""
+    t = np.arange(601)
+    start, end = FIRST + PERIOD, 600 - 2 * PERIOD
+    sigma = np.where(t < FIRST, np.nan, 1 + 2 * (t - start) / (end - start))[:, None]
+    compared = rule.compare(edge_run(sigma=sigma, displacement=np.where(np.isnan(sigma), np.nan, 1.0)), 5)
+    assert flow.variance_ratio(compared) == pytest.approx([1 / 2], abs=0.01)
+
+
+@pytest.mark.parametrize(("share", "directions"), [(0.02, 2), (0.005, 1)])
+def test_a_direction_counts_from_a_hundredth_of_the_largest_variance_on(share, directions):
+    run = edge_run()
+    for name, size in (("sigma", share), ("displacement", share**0.5)):
+        first = run["central"][name]
+        run["central"][name] = np.concatenate([np.where(np.isnan(first), np.nan, 1.0), np.full_like(first, size)], 1)
+    assert flow.variance_ratio(rule.compare(run, 5)) == pytest.approx([1.0] * directions)
+
+
 def test_the_level_is_the_mean_over_the_locked_eigenvalues_also_at_midpoints():
     run = edge_run(eigenvalues=np.tile([2.0, 2.0, 1.2], (601, 1)))
     own = np.stack([tops(600) + 0.1, tops(600) - 0.1, np.full(601, 9.0)], 1)
@@ -124,6 +159,7 @@ def test_a_distance_is_also_relative_to_the_way():
 def test_a_statistic_over_cells_needs_half_of_them():
     assert rule.among([0.1, 0.3, np.nan, 0.2], max) == 0.3
     assert rule.among([0.1, np.inf, np.nan], max) == np.inf
+    assert rule.among([0.1, np.nan], max) == 0.1
     assert rule.among([0.1, np.nan, np.nan], max) == "1 of 3 cells are long enough at the edge"
     assert rule.among([], max) == "0 of 0 cells are long enough at the edge"
 

@@ -134,6 +134,19 @@ def test_predictions_on_swings_of_known_size():
     assert measures.variance_ratio(compared) == pytest.approx([1.0, 1.0], abs=1e-6)
 
 
+def test_the_own_gradient_is_that_of_the_last_half():
+    run = swinging(800)
+    steps = np.flatnonzero(compare(run, WINDOW).counts)
+    run["central"]["gradient_norm2"][: steps[int(0.6 * len(steps))]] = 5.0  # more than half, but most of it early
+    assert predictions.own_gradient_share(compare(run, WINDOW)) == pytest.approx(0.05)
+
+
+def test_a_hundred_steps_are_enough_for_a_correlation():
+    compared = compare(swinging(150), WINDOW)
+    assert compared.judged and compared.counts.sum() < 100
+    assert predictions.variance_correlation(compared) > 0.95
+
+
 def test_cells_suit_their_network():
     assert cell("lstm", lr=0.1)["data"] == "sorting"
     assert cell("cnn", hidden=[8])["hidden"] == [8] and cell("cnn")["data"] == "digits"
@@ -171,12 +184,15 @@ def test_a_flow_that_stopped_bounds_nothing():
     steep = lockstep({"loss": np.ones(15)}, {"loss": np.ones(15), "eigenvalues": np.full((15, 1), 2.5)})
     assert measures.flow_excess(steep)[0] == np.inf  # beyond the edge throughout
 
-    settling = np.r_[2.5, 2.2, 2.0012, np.full(10, 2.0008), 2.0016, 1.9][:, None]
+    settling = np.r_[2.5, 2.01, 2.0012, np.full(10, 2.0008), 2.0016, 1.9][:, None]
     sigma = np.r_[np.ones(14), 0.0][:, None]
     flow = {"loss": np.ones(15), "eigenvalues": settling, "sigma": sigma}
     found = measures.flow_excess(lockstep({"loss": np.ones(15)}, flow))
     assert found[0] == pytest.approx(0.0008)  # what comes before its arrival does not count, all that follows does
     assert found[1] == pytest.approx((0.0012 + 10 * 0.0008 + 0.0016) / 12)  # while it swings; at the end it does not
+    settling[3:13] = 1.9992
+    found = measures.flow_excess(lockstep({"loss": np.ones(15)}, flow))
+    assert found == pytest.approx((0.0008, abs(0.0012 - 10 * 0.0008 + 0.0016) / 12))  # below the edge is off it too
 
 
 def test_a_swing_has_the_sign_of_its_largest():

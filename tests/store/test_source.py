@@ -15,6 +15,8 @@ def test_imports_are_found_in_every_form():
 def test_the_closure_reaches_down_and_leaves_drawing_out():
     found = source.closure(["gfm.problem"])
     assert "gfm.problem" in found and "gfm.errors" in found
+    far = {"gfm.linalg.eigen", "gfm.linalg.deflation", "gfm.optimizers.filters", "gfm.problem.sweeps", "gfm.checks"}
+    assert far <= set(source.closure(["gfm.experiments.central.flow_run"]))
     assert not [m for m in source.closure(["gfm.central"]) if m.startswith(("gfm.figures", "gfm.book"))]
     assert "gfm.book.element" in source.closure(["gfm.book"], drawing=True)
     assert "gfm.store.store" not in source.closure(["gfm.experiments"])

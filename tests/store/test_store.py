@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
 
@@ -71,6 +72,17 @@ def test_other_parameters_or_data_are_another_result(tmp_path, other):
     assert len(calls) == 2
 
 
+def test_the_identity_of_a_result_never_changes():
+    """Results that were stored and committed before are found by it; the source's digest follows it."""
+    identity, _, source = key_of(Double()).partition("-")
+    assert identity == "01d4e2a95b84da5bff29cbb0" and len(source) == 16
+
+
+def test_its_time_is_that_of_the_computation_to_the_second(tmp_path):
+    when = datetime.fromisoformat(obtain(Double(), tmp_path).provenance["when"])
+    assert abs((datetime.now(UTC) - when).total_seconds()) < 60 and when.microsecond == 0
+
+
 def rewritten(e, change, arrays=None):
     """result.json after a change, with a checksum that fits."""
     known = json.loads((e / "result.json").read_text())
@@ -85,6 +97,7 @@ def rewritten(e, change, arrays=None):
 @pytest.mark.parametrize("damage", [
     lambda e: (e / "arrays.npz").write_bytes((e / "arrays.npz").read_bytes()[:40]),
     lambda e: (e / "arrays.npz").unlink(),
+    lambda e: np.savez(e / "arrays.npz", doubled=np.array([4.5]), words=np.array(["x", "yz"])),
     lambda e: (e / "result.json").write_text((e / "result.json").read_text()[:80]),
     lambda e: (e / "result.json").write_text("{}"),
     lambda e: (e / "result.json").write_text(
@@ -95,7 +108,7 @@ def rewritten(e, change, arrays=None):
     lambda e: rewritten(e, lambda known: (e / "arrays.npz").write_bytes(b"no archive"), b"no archive"),
     lambda e: (e.rename(e.with_name("gone")), e.write_text("a file")),
     lambda e: [p.unlink() for p in e.iterdir()],
-], ids=["truncated arrays", "no arrays", "truncated json", "foreign json", "altered value", "a list",
+], ids=["truncated arrays", "no arrays", "other arrays", "truncated json", "foreign json", "altered value", "a list",
         "no key", "no provenance", "no archive", "a file in its place", "an empty folder"])
 def test_damaged_entries_are_noticed_and_recomputed(tmp_path, damage):
     obtain(Double(), tmp_path)

@@ -41,6 +41,11 @@ def test_side_by_side_is_as_alone(name):
             optimizer.step()
 
 
+def test_a_single_run_is_the_first_of_several():
+    several, alone = (record(build, X[:runs], Y[:runs], mean_square, **options | {"runs": runs}) for runs in (5, 1))
+    np.testing.assert_allclose(alone.weights, several.weights[:1], rtol=0, atol=1e-14)
+
+
 def test_sgd_is_plain_and_momentum_is_heavy_ball():
     """The names were swapped in an earlier code: pin each to its rule."""
     plain = record(build, X, Y, mean_square, "SGD", **options).weights

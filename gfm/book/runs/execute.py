@@ -109,7 +109,7 @@ def clean(notebook: dict[str, Any]) -> dict[str, Any]:
         kept = cell.get("metadata", {})
         for key in ("execution", "papermill", "scrolled", "collapsed"):
             kept.pop(key, None)
-        if not kept.get("tags", True):  # papermill gives each cell a list of tags
+        if not kept.get("tags", True):  # papermill adds an empty list of tags to each cell
             del kept["tags"]
         if "injected-parameters" in kept.get("tags", ()):
             cell["id"] = "injected-parameters"
@@ -122,9 +122,9 @@ def clean(notebook: dict[str, Any]) -> dict[str, Any]:
 def _stops_with(parent: int, target: Path) -> None:
     """End this process and its kernel at once if it is told to, or if its parent is gone.
 
-    A kernel would notice that its own parent is gone, but this process lies between it and the build.
+    A kernel ends when its own parent is gone, but its parent is this process, not the build.
     """
-    folder = tempfile.tempdir = tempfile.mkdtemp(prefix="gfm-")  # a kernel's connection file comes to lie here
+    folder = tempfile.tempdir = tempfile.mkdtemp(prefix="gfm-")  # the kernel's connection file is written here
 
     def stop(*_: Any) -> None:
         import psutil

@@ -207,7 +207,7 @@ def _wrong(name: str, value: Any, default: Any) -> str:
 
 
 def _kind(default: Any, several: bool = False) -> str:
-    """What a value like the default is called: one of them, or several."""
+    """The kind of the default in words, in the singular or (``several``) in the plural."""
     if isinstance(default, (list, tuple)):
         return ("lists" if several else "a list") + (f" of {_kind(default[0], True)}" if default else "")
     kinds = {bool: ("true or false",) * 2, int: ("a whole number", "whole numbers"),
@@ -218,14 +218,14 @@ def _kind(default: Any, several: bool = False) -> str:
 #: Parameters with the same meaning in every notebook: positive numbers, and names.
 _POSITIVE = {"lr", "other_lr", "lrs", "rates", "steps", "other_steps", "substeps", "n", "classes", "runs"}
 _NAMED = {"data", "net", "loss", "optimizer", "dtype", "activation"}
-#: Lists for which empty means something: the widths that come with the size, and no such runs.
+#: Lists that may be empty: without ``hidden`` the widths are those of the size, without ``activations`` no such runs.
 _MAY_BE_EMPTY = {"hidden", "activations"}
 
 
 def _check_value(name: str, value: Any, zeros: bool = False) -> None:
-    """Refuse, before a kernel starts, a number or a name with which no run can begin.
+    """Refuse, before a kernel starts, a number or a name that no run can have.
 
-    In a profile's list a zero may stand for a value that the notebook finds (``zeros``).
+    With ``zeros``, as in a profile, a list may contain zeros: each stands for a value that the notebook finds.
     """
     values = value if (several := isinstance(value, (list, tuple))) else [value]
     low = [v for v in values if isinstance(v, (int, float)) and (v < 0 or v == 0 and not (several and zeros))]

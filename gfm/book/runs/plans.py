@@ -47,7 +47,7 @@ class Plan:
     parameters: dict[str, Any]
     target: Path
     fingerprint: dict[str, Any]
-    verdicts: tuple[str, ...]  # the elements whose claims it judges, or which it records
+    verdicts: tuple[str, ...]  # the elements whose verdict files it writes
     why: str
     only_stored: bool = False  # compute nothing
 

@@ -55,7 +55,11 @@ def index_entries(register: Register) -> dict[str, str]:
 
 
 def _codes(register: Register, file: str, exact: bool) -> Iterator[str]:
-    """Codes such as A4 or G14 of the elements that a notebook shows; if not exact, A4 for the claim A4-worst."""
+    """The codes by which a notebook is found.
+
+    Yields:
+        Codes such as A4 or G14 of the elements that it shows; if not exact, A4 for the claim A4-worst.
+    """
     for entry in register.shown_in(file):
         claims = [c.id for c in entry.claims if re.match(r"[A-Z]\d", c.id)]
         yield from claims if exact else (name.partition("-")[0] for name in claims)
@@ -64,7 +68,7 @@ def _codes(register: Register, file: str, exact: bool) -> Iterator[str]:
 
 
 def _order(register: Register) -> list[tuple[str, list[str]]]:
-    """Caption and names of each part, the notebooks that the file does not name among them."""
+    """Caption and page names of each part, including the notebooks that the file does not name."""
     order = [(part["caption"], list(part["pages"])) for part in _read(register)["parts"]]
     for entry in register:
         name = _name(entry.notebook) if entry.notebook else None

@@ -47,7 +47,7 @@ def plain_tex(tex: str) -> str:
 def first_sentence(page: nodes.Node) -> str:
     """The first sentence of a page's prose as plain text.
 
-    Passed over are the line on the page's run and labels of up to three words, such as *What is seen.*
+    The line on the page's run is skipped, and so are labels of up to three words, such as *What is seen.*
     """
     for paragraph in page.findall(nodes.paragraph):
         if "runline" in paragraph["classes"] or not isinstance(paragraph.parent, nodes.Structural):

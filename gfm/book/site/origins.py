@@ -21,7 +21,7 @@ def results(meta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def earlier(meta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Those of a run's results that come from an earlier state of the source.
+    """The results of a run that come from an earlier state of the source.
 
     Either the run says so, or the digest kept with the result differs from that of the present source (known only
     for experiments of this package).

@@ -54,7 +54,7 @@ def status_page(register: Register, staged: set[str]) -> str:
 
 
 def _filter(found: Mapping[str, int]) -> str:
-    """Radio buttons, which the page's script shows: without it every claim is visible."""
+    """Radio buttons that choose claims; without the page's script they stay hidden, and every claim is visible."""
     buttons = "".join(f'<label><input type="radio" name="verdict" value="{word}"> {word} ({found[word]})</label>\n'
                       for word in _WORDS)
     return ("```{raw} html\n<fieldset class=\"filter\" hidden><legend>Show the claims with the verdict</legend>\n"

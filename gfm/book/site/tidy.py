@@ -76,7 +76,11 @@ def _prune(css: str, words: set[str]) -> Iterator[str]:
 
 
 def _blocks(css: str) -> Iterator[tuple[str, str | None]]:
-    """(head, body) of each top-level rule; (statement, None) for those that end in a semicolon."""
+    """Take a style sheet apart.
+
+    Yields:
+        (head, body) of each top-level rule; (statement, None) for those that end in a semicolon.
+    """
     position = 0
     while position < len(css):
         match = re.compile(r"[{;]").search(css, position)

@@ -39,7 +39,10 @@ class StationaryPath:
 
 
 def penalty_gradient(problem: Problem, w: Tensor, oscillation: np.ndarray, share: float = 1e-4) -> Tensor:
-    """Grad <H, Sigma> (p,) for Sigma = sum of outer products of the rows (r, p), without the weakest rows."""
+    """The gradient of <H, Sigma> (p,) for Sigma = sum of outer products of the rows (r, p) of ``oscillation``.
+
+    Rows whose squared length is at most ``share`` of the largest are left out.
+    """
     sizes = np.sum(oscillation**2, axis=1)
     rows = torch.tensor(oscillation[sizes > share * sizes.max()], dtype=w.dtype, device=w.device)
     found = problem.at(w, len(rows)).expand(rows).against({i: row for i, row in enumerate(rows)})

@@ -73,7 +73,10 @@ def ascend(
 
 
 def dual_value(multiplier: np.ndarray, H: np.ndarray, ratio: np.ndarray) -> float:
-    """The lower bound <H, Lambda> + 2 sum ratio sqrt(1 - 2 Lambda_ii), after shrinking Lambda to 2 Lambda_ii <= 1."""
+    """The lower bound <H, Lambda> + 2 sum ratio sqrt(1 - 2 Lambda_ii), after shrinking Lambda to 2 Lambda_ii <= 1.
+
+    Lambda (``multiplier``) and H are (p, p), ``ratio`` is (p,).
+    """
     shrink = 1 / np.maximum(1.0, np.sqrt(2 * np.diag(multiplier)))
     rest = np.maximum(0.0, 1 - 2 * shrink**2 * np.diag(multiplier))
     return float(shrink @ (H * multiplier) @ shrink + 2 * np.sum(ratio * np.sqrt(rest)))

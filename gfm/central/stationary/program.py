@@ -114,7 +114,7 @@ def _array(name: str, value: object) -> np.ndarray:
 
 
 def optimisation_speed(P: np.ndarray | float, gradient: np.ndarray) -> float:
-    """g^T P^{-1} g, the decrease of the loss per step to first order. Weights with P = 0 do not count."""
+    """g^T P^{-1} g for P and g (p,), the loss's decrease per step to first order; weights with P = 0 are ignored."""
     P = np.broadcast_to(P, np.shape(gradient))
     moves = P > 0
     return float(np.sum(np.asarray(gradient)[moves] ** 2 / P[moves]))

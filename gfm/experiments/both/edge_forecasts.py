@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from gfm import central, nets
 from gfm import data as datasets
 from gfm.data import Dataset
-from gfm.device import chosen
 from gfm.matching import Conditioning, GradientFlowMatching
 from gfm.matching.matched import MatchedFlow
 from gfm.nowcasting import Nowcaster, Rule, merged
@@ -50,7 +49,7 @@ class _EdgeRuns(Experiment):
     Args:
         lr: learning rate.
         n: number of examples.
-        noise: share of their labels that are shuffled, so that sharpening goes on and the runs stay at the edge.
+        noise: share of the labels that are shuffled, so that the sharpness keeps rising and the runs stay at the edge.
         hidden: widths of the network.
         start: steps before the first recorded state, at time 0.
         steps: number of recorded steps.
@@ -87,7 +86,7 @@ class _EdgeRuns(Experiment):
         return nets.build("mlp", self.examples(), hidden=self.hidden, dtype=torch.float64, seed=seed)
 
     def record(self, runs: int) -> np.ndarray:
-        """(runs, margin + steps + 1 + margin, p) weights, with what the smoothing needs on either side."""
+        """(runs, margin + steps + 1 + margin, p) weights, including the margins that the smoothing needs."""
         data, steps = self.examples(), self.start + self.steps + self.margin
         recorded = record(
             self.module, data.inputs, data.targets, _loss, "SGD", self.lr, runs, steps, seed=1000 + self.replicate,
@@ -97,11 +96,11 @@ class _EdgeRuns(Experiment):
 
     @property
     def margin(self) -> int:
-        """States on either side that the smoothing needs."""
+        """Number of states that the smoothing needs on either side."""
         return 3 * self.sigma
 
     def inner(self, weights: np.ndarray) -> np.ndarray:
-        """Without the margins: from time 0 to ``steps``."""
+        """The states from time 0 to ``steps``, without the margins."""
         return weights[:, self.margin : -self.margin]
 
     def smoothed(self, weights: np.ndarray) -> np.ndarray:
@@ -113,9 +112,9 @@ class _EdgeRuns(Experiment):
 class EdgeForecast(_EdgeRuns):
     """How well the derived and the learned flows continue runs, measured at the runs' average paths.
 
-    Every forecast starts from what is known at the last observed state: the central and the gradient flow from the mean
-    of the last two states, a learned flow from its own kind of record. The smoothed record ends a margin earlier, since
-    its average needs as many states on either side. The learned flows do not see the test runs.
+    Every forecast uses only what is known at the last observed state: the central and the gradient flow start from the
+    mean of the last two states, a learned flow from the last state of its own kind of record. The smoothed record ends
+    a margin earlier, since the average needs states on either side. The learned flows are not fitted to the test runs.
 
     Arrays, with the names in ``TITLES``: error/* and error/hold (tests, horizon), mean squared distance to the average
     path; cosine/* (tests, blocks), cosine between the displacements of forecast and average path over ``STRIDE`` steps;
@@ -146,7 +145,7 @@ class EdgeForecast(_EdgeRuns):
             context.progress(len(paths), len(TITLES))
         places, derived = paths["derived"][:, blocks[:-1]], np.diff(paths["derived"][:, blocks], axis=1)
         for name in LEARNED:
-            paths[name], field, costs[name] = self._learned(name, weights, places)
+            paths[name], field, costs[name] = self._learned(name, weights, places, context.device())
             arrays[f"field/{name}"] = _cosine(field, derived)
             context.progress(len(paths), len(TITLES))
         for name, path in paths.items():
@@ -161,7 +160,7 @@ class EdgeForecast(_EdgeRuns):
         paths, costs, tops = [], [], []
         for start in starts:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # a run's notes hold them
+                warnings.simplefilter("ignore")  # they are also in the run's notes
                 run = central.run(
                     problem, GradientDescent(lr=self.lr), steps, processes=(process,), keep_weights=1,
                     w0=torch.from_numpy(start.copy()),
@@ -173,7 +172,7 @@ class EdgeForecast(_EdgeRuns):
         return np.stack(paths), float(np.mean(costs)), np.stack(tops)
 
     def _records(self, kind: str, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        """(fitted + held, steps + 1, p) states to fit to, (tested, last + 1, p) observed ones, and what a run cost."""
+        """(fitted + held, steps + 1, p) states to fit to, (tested, last + 1, p) observed ones, and a run's cost."""
         runs, observed, cost = self.fitted + self.held, self.observed, float(self.start + self.steps)
         if kind == "averaged path":
             starts = weights[:, self.margin - 1 : self.margin + 1].mean(axis=1)
@@ -185,14 +184,15 @@ class EdgeForecast(_EdgeRuns):
             states = self.inner(weights if kind == "raw" else (weights + np.roll(weights, 1, axis=1)) / 2)
         return states[:runs], states[runs:, : observed + 1], cost
 
-    def _learned(self, kind: str, weights: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        """Paths after the observed states, the field at places on the central flow, and the cost of all records."""
+    def _learned(
+        self, kind: str, weights: np.ndarray, places: np.ndarray, device: torch.device
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """Paths from the last observed state on, the field at ``places``, and the cost of all records."""
         known, seen, cost = self._records(kind, weights)
         last = seen.shape[1] - 1
         model = GradientFlowMatching(last, view="coordinate", conditioning=Conditioning("auto", optimizer_state=False))
         model.training = replace(model.training, epochs=self.epochs, seed=self.replicate)
-        model.fit(Trajectories(known[: self.fitted]), validation=Trajectories(known[self.fitted :]),
-                  device=chosen())
+        model.fit(Trajectories(known[: self.fitted]), validation=Trajectories(known[self.fitted :]), device=device)
         prefix, waited = Trajectories(seen), self.observed - last
         path = np.concatenate([seen[:, -1:], model.forecast(prefix)], axis=1)[:, waited:]
         assert isinstance(model.flow, MatchedFlow)
@@ -205,11 +205,11 @@ DIRECTIONS: dict[str, Rule] = {
     "raw, even distance": lambda window: _straight(window, HALF),
     "averaged halves": merged((0.0, *SHARES[:, 0])),
 }
-"""Extrapolations of the last 2 ``HALF`` states: along raw weights, and along the way between two averages."""
+"""Extrapolations of the last 2 ``HALF`` states: along raw weights, and from the older half's average to the newer's."""
 
 
 def _straight(window: Trajectories, distance: int) -> np.ndarray:
-    """(candidates, p) beyond the last state, along its displacement from the one ``distance`` states before."""
+    """(candidates, p) places beyond the last state, along its displacement from ``distance`` states before."""
     states = window.weights[0].astype(np.float64)
     return states[-1] + SHARES * (HALF / distance) * (states[-1] - states[-1 - distance])
 
@@ -219,9 +219,10 @@ class Extrapolation(_EdgeRuns):
     """Straight extrapolation at the edge of stability, along raw weights and along averaged ones.
 
     Arrays, with the names in ``DIRECTIONS``: cosine/* (tests, places), cosine between the direction and the average
-    path's displacement over the next 2 ``HALF`` steps; steps/* and steps/alone (tests,), steps of gradient descent to
-    the loss that it reaches by itself at the last state, with jumps accepted by a gate on all examples; cost/* the same
-    with the gates, an evaluation of the loss as a third of a step; NaN if it is not reached.
+    path's displacement over the next 2 ``HALF`` steps; steps/* (tests,), steps that gradient descent with jumps needs
+    to reach its own final loss, where a gate on all examples accepts jumps; steps/alone (tests,), the steps without
+    jumps; cost/* (tests,), steps/* plus the gates, each evaluation of the loss counted as a third of a step; NaN if the
+    loss is not reached.
     """
 
     name: ClassVar[str] = "both/extrapolation"
@@ -246,7 +247,7 @@ class Extrapolation(_EdgeRuns):
         return Result(arrays)
 
     def _train(self, run: np.ndarray, rule: Rule) -> tuple[float, float]:
-        """Steps, and steps with gates, from a run's first state to the loss at its last one."""
+        """Steps from a run's first state to the loss at its last one, without and with the cost of the gates."""
         data, module = self.examples(), self.module()
         parameters = list(module.parameters())
 

@@ -1,4 +1,4 @@
-"""Roots of descent along filtered gradients: a search for the first unstable one, and its path in the plane."""
+"""Roots of descent along filtered gradients: a search for the first unstable one, and its path in the complex plane."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def first_unstable(n: Coefficients, d: Coefficients, decay: float = 0.0, ratio: 
     Args:
         n: coefficients of the filter's numerator.
         d: those of its denominator.
-        decay: share of the weights that a step takes off.
-        ratio: of a level to the one before.
+        decay: share of the weights that a step subtracts.
+        ratio: of successive levels.
 
     Raises:
         InputError: The first level is unstable already, or none is.
@@ -62,7 +62,7 @@ def first_unstable(n: Coefficients, d: Coefficients, decay: float = 0.0, ratio: 
 
 
 def track(n: Coefficients, d: Coefficients, shares: np.ndarray) -> np.ndarray:
-    """(m,) complex, in the upper half plane: the root that leaves first, at shares (m,) of the level at the edge."""
+    """(m,) complex, in the upper half plane: the root that is unstable first, at shares (m,) of the edge's level."""
     edge = edge_of_stability(n, d)
     all_roots, path = roots(n, d, 0.0, shares * edge.level), np.zeros(len(shares), dtype=complex)
     start = int(abs(shares - 1.0).argmin())
@@ -77,7 +77,7 @@ def track(n: Coefficients, d: Coefficients, shares: np.ndarray) -> np.ndarray:
 class FirstRoots(Experiment):
     """The edge of random filters from ``edge_of_stability``, and by a search.
 
-    A filter has one to four random coefficients, up to three random poles, and gain 1; every other has weight decay.
+    A filter has one to four random coefficients, up to three random poles, and gain 1; every second has weight decay.
 
     Arrays, by filter: level (filters,), root (filters, 2) with its real and imaginary part, searched (filters,), the
     level found by the search, decay (filters,).
@@ -85,7 +85,7 @@ class FirstRoots(Experiment):
     Args:
         filters: their number.
         seed: of the draw.
-        ratio: of neighbouring levels in the search.
+        ratio: of successive levels in the search.
 
     Raises:
         InputError: A value is out of range.
@@ -102,7 +102,7 @@ class FirstRoots(Experiment):
         number("ratio", self.ratio, lambda x: 1 < x < 2, "between 1 and 2")
 
     def compute(self, context: Context) -> Result:
-        """Draw the filters; find both."""
+        """Draw the filters, and find their edges both ways."""
         started, draw, rows = time.perf_counter(), np.random.default_rng(self.seed), []
         for done in range(self.filters):
             n, d = _random_filter(draw)

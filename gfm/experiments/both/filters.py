@@ -16,8 +16,8 @@ from torch import Tensor
 from gfm.checks import number, whole
 from gfm.errors import InputError
 from gfm.experiments.central.valley import Valley, ValleyRun
-from gfm.nets.seeding import seeding
 from gfm.optimizers.stability import Edge, edge_of_stability, steady_excess
+from gfm.randomness import seeding
 from gfm.store.experiment import Context, Experiment, Result
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 AVERAGED = 24
-"""Steps over which weights are averaged before the sharpness is measured: whole swings of two, four, six and eight."""
+"""Steps over which weights are averaged before the sharpness is measured: whole periods of two, four, six and eight."""
 
 EXCESS = 0.3
 """How far the lowest point of the valley lies beyond the edge, as the logarithm of the sharpness."""
@@ -57,7 +57,7 @@ def excess_of(name: str) -> float:
 
 
 class Memories:
-    """What filters, one for each row of the weights (rows, p), keep of the gradients."""
+    """The memory of filters, one for each row of the weights (rows, p)."""
 
     def __init__(self, filters: Sequence[tuple[Coefficients, Coefficients]], w: Tensor):
         longest = max(len(x) for pair in filters for x in pair)
@@ -78,7 +78,7 @@ class Memories:
 
 
 class Landscape(NamedTuple):
-    """A loss (...,) of weights (..., p), starts (runs, p) by seed, the sharpness at which the rules get their edge."""
+    """A loss (...,) of weights (..., p), starts (runs, p) by seed, and the sharpness of every rule's edge."""
 
     loss: Callable[[Tensor], Tensor]
     starts: Callable[[int, int], Tensor]
@@ -95,7 +95,7 @@ class Landscape(NamedTuple):
 
 
 def _valley(sharpness: float = 15.0, steepening: float = 0.3, excess: float = EXCESS) -> Landscape:
-    """A valley whose lowest point is ``excess`` beyond the edge; weight decay pulls to where its walls have 20."""
+    """A valley whose lowest point is ``excess`` beyond the edge; weight decay pulls to where its sharpness is 20."""
     edge = math.log(sharpness / 20.0) / steepening
     run = ValleyRun(start=(edge - 0.6 / steepening,), offset=0.05, edge_lr=0.1, steepening=steepening, pull=0.05,
                     goal=edge + excess / steepening, bend=0.1)
@@ -139,18 +139,18 @@ class FilterRuns(Experiment):
     """Runs with each filter in one problem, all at once; without weight decay the edge of all is at one sharpness.
 
     Arrays: step (m,); by filter, weight decay and run (filters, decays, runs, m), at weights averaged over the last 24
-    steps: loss, sharpness (largest eigenvalue of the Hessian), NaN if they are very far away; edge (filters, decays),
+    steps: loss and sharpness (largest eigenvalue of the Hessian), NaN where a run diverged; edge (filters, decays),
     the sharpness where stability is lost.
 
     Args:
         problem: one of ``PROBLEMS``.
         filters: names in ``FILTERS``.
-        decays: shares of the weights that a step takes off.
+        decays: shares of the weights that a step subtracts.
         steps: of each run.
         every: steps between two measurements.
         runs: number of starts.
         first: seed of the starts.
-        share: of the learning rate with which the edge is at the problem's sharpness.
+        share: the learning rate, relative to the one that puts the edge at the problem's sharpness.
 
     Raises:
         InputError: A value is out of range or a name is unknown.
@@ -191,7 +191,7 @@ class FilterRuns(Experiment):
             recent.append(w)
             if step % self.every == 0:
                 mean = torch.stack(list(recent)).mean(0)
-                near = mean.abs().amax(1) < 1e6  # not so for NaN
+                near = mean.abs().amax(1) < 1e6  # false for NaN
                 safe = torch.where(near[:, None], mean, 0.0)
                 rows.append(torch.where(near, torch.stack([land.loss(safe), land.top(safe)]), math.nan))
                 context.progress(step, self.steps)
@@ -205,16 +205,17 @@ class FilterRuns(Experiment):
 class SmallDisturbances(Experiment):
     """How small disturbances grow or die out at the edge of a straight valley, by filter and excess.
 
-    Runs start at the edge with the swings that hold it, ln S disturbed by 1e-4. Their deviations of ln S, averaged over
-    24 steps, are compared between the second and the last sixth of the run.
+    Runs start at the edge with the swings that hold them there, and with ln S disturbed by 1e-4. The deviations of
+    ln S, averaged over 24 steps, in the last sixth of the run are compared with those in the second sixth.
 
-    Arrays: excess (filters,) from the formula; by filter and share of it (filters, shares): growth, the logarithm of
-    the ratio of both deviations' standard deviations; measured (filters,), the excess without growth, interpolated.
+    Arrays: excess (filters,) from the formula; growth (filters, shares), the logarithm of the ratio of the standard
+    deviations in both sixths, by filter and share of that excess; measured (filters,), the excess without growth,
+    interpolated.
 
     Args:
         filters: names in ``FILTERS``, of a finite excess.
         shares: of the formula's excess, rising.
-        rate: g, by which the way to the lowest point shortens in a step.
+        rate: g, by which the distance to the lowest point shrinks in a step.
         length: of a run, in units of 1 / g.
 
     Raises:
@@ -245,7 +246,7 @@ class SmallDisturbances(Experiment):
         edges = [edge_of(name) for name in names]
         lr = torch.tensor([edge.level for edge in edges], dtype=torch.float64)
         pull, angle = self.rate / (lr * gain), torch.tensor([2 * math.pi / edge.period for edge in edges])
-        size = torch.sqrt(torch.where(angle < 3.1415, 4.0, 2.0) * pull * excess)  # x^2 / 2 is c y* in the mean
+        size = torch.sqrt(torch.where(angle < 3.1415, 4.0, 2.0) * pull * excess)  # the mean of x^2 / 2 is c y*
 
         def gradient(x: Tensor, y: Tensor) -> Tensor:
             return torch.stack([y.exp() * x, 0.5 * y.exp() * x**2 + pull * (y - excess)], 1)

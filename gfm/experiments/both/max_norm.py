@@ -17,21 +17,21 @@ from gfm.central.stationary.program import first_term
 from gfm.checks import number, whole
 from gfm.curvature import dense_hessian
 from gfm.errors import InputError
-from gfm.nets.seeding import seeding
 from gfm.problem import Problem
+from gfm.randomness import seeding
 from gfm.store.experiment import Context, Experiment, Result
 
 __all__ = ["MOST", "MaxNormDescent", "max_norm_sharpness"]
 
 MOST = 18
-"""Weights beyond which not all vectors of signs are tried."""
+"""The largest number of weights for which all vectors of signs are tried."""
 EXAMPLES = 20
 
 
 def max_norm_sharpness(H: np.ndarray) -> float:
     """The largest d^T H d over vectors d of signs.
 
-    It is the largest over all max abs(d_i) <= 1 if no entry on the diagonal of H (p, p) is negative.
+    It is also the largest over all d with abs(d_i) <= 1 if no diagonal entry of H (p, p) is negative.
 
     Raises:
         InputError: p is larger than ``MOST``.
@@ -48,7 +48,7 @@ def max_norm_sharpness(H: np.ndarray) -> float:
 
 @cache
 def _signs(p: int) -> np.ndarray:
-    """(2^(p - 1), p) all vectors of signs, of d and -d one."""
+    """(2^(p - 1), p) all vectors of signs, but only one of d and -d."""
     return np.array([(1.0, *rest) for rest in product((-1.0, 1.0), repeat=p - 1)])
 
 
@@ -58,8 +58,8 @@ class MaxNormDescent(Experiment):
 
     A network of two inputs, tanh units and one output without bias learns sin(2 x_1) x_2 with noise from 20 examples.
 
-    Arrays: step (m,); by run, at these steps and the ones after them (runs, m, 2), since swings have period two: loss,
-    sharpness (largest d^T H d over vectors of signs), bound (2 tr P of the first-term preconditioner P), least
+    Arrays: step (m,); (runs, m, 2), by run at each of these steps and at the one after it (swings have period two):
+    loss, sharpness (largest d^T H d over vectors of signs), bound (2 tr P of the first-term preconditioner P), least
     (smallest eigenvalue of H).
 
     Args:

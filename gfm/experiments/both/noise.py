@@ -19,7 +19,7 @@ from gfm.store.experiment import Context, Experiment, Result
 __all__ = ["NoisyPath", "NoisyValley", "noise_for"]
 
 def noise_for(gap: np.ndarray, lr: float, rise: np.ndarray | float, pull: np.ndarray | float) -> np.ndarray:
-    """The s2 for which the valley's sharpness should come to rest at ``2 / lr - gap``.
+    """The s2 for which the valley's sharpness should come to rest at ``2 / lr - gap``; arguments are numbers or (m,).
 
     Example:
         >>> round(float(noise_for(np.array(2.0), 0.02, 20.0, 0.05)), 6)  # 2 * 98 * 2 * 0.05 / 20
@@ -50,7 +50,7 @@ class NoisyValley(Experiment):
         lr: learning rate.
         start: the sharpness at the start, y = 0.
         slopes: pairs (b, c).
-        gaps: the predicted gaps 2 / lr - S at rest; each with each pair is a setting, whose noise follows.
+        gaps: the predicted gaps 2 / lr - S at rest, which determine the noise; each gap with each pair is a setting.
         seeds: runs of each setting.
         steps: of each run.
         seed: of the noise.
@@ -113,7 +113,7 @@ class NoisyPath(Experiment):
         vanishing: predicted gaps at rest of the flows that are compared with the central flow.
         seeds: runs of each level.
         steps: of each run.
-        every: steps over which is averaged.
+        every: steps in a stretch.
         seed: of the noise.
 
     Raises:

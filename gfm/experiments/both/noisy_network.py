@@ -1,4 +1,4 @@
-"""A small network on mini-batches near its edge, and what the balance of noise and barrier asks for, measured on it."""
+"""A small network on mini-batches near its edge, with the quantities in the balance of noise and barrier."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ from gfm.store.experiment import Context, Experiment, Result
 __all__ = ["NoisyNetwork", "measured"]
 
 EXAMPLES = 48
-"""That the network learns from."""
+"""Number of examples from which the network learns."""
 
 
 @dataclass(frozen=True)
 class NoisyNetwork(Experiment):
     """SGD on a network of one tanh layer and 48 examples, at several batch sizes; all runs side by side.
 
-    Batches are drawn anew at each step, without repetition within a batch. In the second half of a run the weights are
-    averaged over windows; there the Hessian's top pair (S, u) and the gradients are measured, so that oscillation and
-    noise of the fast directions are left out. s2 = u^T C u is that of the batches' gradients at the weights passed.
+    Each step draws its batch without replacement, independently of other steps. In the second half of a run the weights
+    are averaged over windows, which removes oscillation and noise of the fast directions; the Hessian's top pair (S, u)
+    and the gradients are measured at the averages. C in the noise s2 = u^T C u is the covariance of the batches'
+    gradients, averaged along the path.
 
     Arrays: batch (m,). By batch size and run (m, runs), averages over the windows: sharpness S; spread (of S over
     windows); noise s2; variance (of the displacement along u); falls <-grad L, grad S> and steepness |grad S|^2,
-    both without their components along u; others, what the noise in the other fast directions takes from ``falls``;
-    drift (dS/dt over lr); second (the second eigenvalue); loss (at the last window's mean). Fast is a direction that
-    relaxes at least five times within a window.
+    both without their components along u; others, the amount by which noise in the other fast directions lowers
+    ``falls``; drift (dS/dt over lr); second (the second eigenvalue); loss (at the last window's mean). A direction is
+    fast if lr times its eigenvalue times the window's length is at least 5.
 
     Args:
         lr: learning rate.
@@ -138,12 +139,12 @@ def measured(each: Callable[[Tensor], Tensor], passed: Tensor, batch: np.ndarray
     u = vectors[:, :, -1]
     rise = vmap(grad(curvature))(centre, u)
     rise = rise - (rise * u).sum(1, keepdim=True) * u
-    # The covariance of a batch's gradient, batches drawn without repetition.
+    # The covariance of a batch's gradient (drawn without replacement) over that of the examples' gradients.
     per_batch = torch.tensor((n - batch) / ((n - 1) * batch))
     some = passed[:, :: window // 10]
     along = vmap(lambda ws, v: vmap(lambda w: jvp(each, (w,), (v,))[1])(ws))(some, u)
     noise = along.var(2, correction=0).mean(1) * per_batch
-    # The other fast directions: the covariance in which they rest, and what it does to the sharpness.
+    # The other fast directions: their stationary covariance, and its effect on the sharpness.
     slopes = vmap(jacrev(each))(centre) @ vectors
     slopes = slopes - slopes.mean(1, keepdim=True)
     covariance = slopes.mT @ slopes / n * per_batch[:, None, None]

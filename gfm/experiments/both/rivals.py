@@ -94,9 +94,9 @@ def rival_toy(obtain: Obtain, **parameters) -> central.Run:
 
 
 def spent(run: central.Run) -> dict[str, tuple[float, float]]:
-    """Gradients and products (Hessian-vector products and third derivatives) a step, by process, that motion takes.
+    """Gradients and products (Hessian-vector products and third derivatives) per step that move each process.
 
-    What only measures is left out: the eigenvectors of the optimizer, of gradient flow and of the rivals.
+    Those that only measure are left out: the eigenvectors of the optimizer, of gradient flow and of the rivals.
     """
     found = {}
     for name, series in run.series.items():
@@ -114,11 +114,11 @@ def spent(run: central.Run) -> dict[str, tuple[float, float]]:
 def errors(compared: Comparison) -> dict[str, Mapping[str, float]]:
     """How far each flow is from the time-averaged optimizer: medians over the steps that count, NaN if not judged.
 
-    - path: distance of the averaged weights, relative to how far the averaged optimizer is from the start; first: the
+    - path: distance of the averaged weights, relative to the averaged optimizer's distance from the start; first: the
       same at the first of these steps;
-    - loss: relative difference of the predicted loss, which is the flow's own where it predicts none;
+    - loss: relative difference of the predicted loss; for a flow that predicts none, its own loss;
     - sharpness: relative difference of the sharpness at the weights;
-    - sigma: relative difference of the mean squared displacement along the swing and its variance, each flow's own;
+    - sigma: relative difference between the mean squared displacement along the flow's own swing and its variance;
       1 for a flow without a swing.
     """
     run, found = compared.run, {}
@@ -148,7 +148,7 @@ def _relative(seen: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def _padded(weights: np.ndarray, steps: int) -> np.ndarray:
-    """(steps + 1, p): NaN after a flow has stopped."""
+    """The weights as (steps + 1, p), NaN after the flow has stopped."""
     whole = np.full((steps + 1, weights.shape[1]), np.nan)
     whole[: len(weights)] = weights
     return whole

@@ -21,7 +21,7 @@ def largest_root(q: Filter, eigenvalue: float) -> float:
 
 
 def converges(rate: float, momentum: float, nesterov: bool) -> bool:
-    """Whether torch's SGD comes to the minimum of w^2 / 2 from w = 1, with the learning rate ``rate``."""
+    """Whether torch's SGD with the learning rate ``rate`` reaches the minimum of w^2 / 2 from w = 1."""
     w = torch.ones(1, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.SGD([w], lr=rate, momentum=momentum, nesterov=nesterov)
     for _ in range(3000):
@@ -31,9 +31,10 @@ def converges(rate: float, momentum: float, nesterov: bool) -> bool:
 
 
 def torch_agrees(share: float, momenta: Iterable[float]) -> float:
-    """Share of the cases in which torch's SGD is stable below the threshold by ``share`` of it, and unstable above.
+    """Share of the cases in which torch's SGD is stable below the threshold and unstable above it.
 
-    The cases are heavy-ball momentum and Nesterov's form, at each momentum, below and above.
+    The cases are heavy-ball momentum and Nesterov's form at each momentum, with learning rates below and above the
+    threshold by ``share`` of it.
     """
     right = []
     for b in momenta:

@@ -18,7 +18,7 @@ TITLES = {name: net.title for name, net in nets.available().items()}
 
 
 def cell(net: str, **parameters: Any) -> dict[str, Any]:
-    """Parameters of :class:`FlowRun` for a network on data that suit it.
+    """Parameters of :class:`FlowRun` for a network, with suitable data.
 
     Networks for tokens sort short sequences; the others classify four digits (one output per class).
     ``parameters`` override these.
@@ -31,7 +31,7 @@ def cell(net: str, **parameters: Any) -> dict[str, Any]:
     else:
         chosen = {"data": "digits", "classes": 4, "targets": "one_hot"}
         if net not in nets.available():
-            nets.build(net)  # says which networks there are
+            nets.build(net)  # raises an error that lists the networks
     return {**chosen, "net": net, **parameters}
 
 

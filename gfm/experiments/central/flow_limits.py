@@ -52,8 +52,8 @@ def overshoot_study(
 def numerics_study(obtain: Obtain, lr: float, substeps: Sequence[int], **common: Any) -> list[dict[str, Any]]:
     """Relative change of the flow's final loss when one setting of its computation is changed.
 
-    Substep counts, which must double from one entry to the next, are compared with the next finer one; every other
-    setting with the run of 4 substeps.
+    Each substep count is compared with the next one, which must be twice as large; every other setting is compared
+    with the run of 4 substeps.
     """
     finest = max(substeps)
     given = {"lr": lr, "activation": "gelu", "processes": ("central",), "adaptive": False, **common}

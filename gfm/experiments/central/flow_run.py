@@ -12,10 +12,11 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from gfm import central, device, nets, optimizers
+from gfm import central, nets, optimizers
 from gfm import data as datasets
 from gfm.checks import known, whole
 from gfm.data import Dataset
+from gfm.device import chosen
 from gfm.errors import InputError, UnreadableFileError
 from gfm.optimizers import schedules
 from gfm.problem import Problem
@@ -23,7 +24,7 @@ from gfm.store.experiment import Context, Experiment, Obtain, Result
 
 __all__ = ["FlowRun", "flow_run", "noted_run", "run_of"]
 
-#: Seconds between checkpoints: about what a killed run loses at most.
+#: Seconds between checkpoints, about the most that a killed run loses.
 CHECKPOINT_SECONDS = 20.0
 
 #: Parameters that are not part of the key at these values, because older results did not have them.
@@ -114,7 +115,12 @@ class FlowRun(Experiment):
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The data set named, in the experiment's dtype."""
+        """The data set named, in the experiment's dtype.
+
+        Raises:
+            InputError: A value is impossible, or ``noise`` is given for a data set that has none.
+            UnknownNameError: There is no such data set.
+        """
         options = {
             "n": self.n, "classes": self.classes, "targets": self.targets, "noise": self.noise,
             "dtype": self.torch_dtype,
@@ -140,19 +146,19 @@ class FlowRun(Experiment):
         """The data set's own digest."""
         return self.dataset.fingerprint
 
-    def problem(self) -> Problem:
-        """The training problem with the network's initial weights."""
+    def problem(self, device: torch.device | None = None) -> Problem:
+        """The training problem with the network's initial weights, on a device (None: that of ``gfm.device``)."""
         options: dict[str, Any] = {"hidden": tuple(self.hidden)} if self.hidden else {}
         module = nets.build(
             self.net, self.dataset, size=self.size, activation=self.activation or None,
             dtype=self.torch_dtype, seed=self.seed, **options,
         )
-        where = device.chosen(self.torch_dtype)  # the weights are drawn on the processor, the same for every device
+        where = device or chosen(self.torch_dtype)  # the weights are drawn on the processor, the same for every device
         return Problem(module.to(where), self.dataset.inputs.to(where), self.dataset.targets.to(where), self.loss,
                        batch_size=self.batch_size)
 
     def rule(self) -> optimizers.Optimizer:
-        """The optimizer, with those of the run's options that it knows."""
+        """The optimizer, with those of the run's options that it has."""
         rules: dict[str, Any] = optimizers.available()
         known("optimizer", self.optimizer, rules)
         kind = rules[self.optimizer]
@@ -165,11 +171,11 @@ class FlowRun(Experiment):
 
         If a killed run has left a checkpoint, the run resumes from it.
         """
-        started, file, problem = time.perf_counter(), context.checkpoint, self.problem()
+        started, file, problem = time.perf_counter(), context.checkpoint, self.problem(context.device(self.torch_dtype))
         rule, w0, spent = self._start(problem)
         run = partial(
             central.run, problem, rule, self.steps, processes=self.processes, settings=self.settings,
-            warmup=self.warmup, w0=w0, seed=self.seed, observables=self._observables(problem),
+            warmup=self.warmup, w0=w0, seed=self.seed, observables=self.observables(problem),
             keep_weights=self.keep_weights, progress=context.progress,
             checkpoint=file, checkpoint_every=1, checkpoint_seconds=CHECKPOINT_SECONDS,
         )
@@ -189,7 +195,12 @@ class FlowRun(Experiment):
         """The optimizer, the initial weights (None: the module's own), and the costs of reaching them, by name."""
         return self.rule(), None, {}
 
-    def _observables(self, problem: Problem) -> dict:
+    def observables(self, problem: Problem) -> dict[str, Any]:
+        """Functions of the weights that the run records, by name.
+
+        Raises:
+            InputError: Outputs are to be recorded, but the data set has no test inputs.
+        """
         if not self.outputs:
             return {}
         test = self.dataset.test_inputs

@@ -1,8 +1,8 @@
-"""Which modules and losses a problem takes, and whether what it computes with them is right.
+"""Which modules and losses a problem accepts, and whether it computes correctly with them.
 
-Every case is tried. What is taken is held against the module itself, used as in a training loop: weights put into it,
-the loss in float64, at most one ``backward``. Second and third derivatives are differences of that gradient, so that
-nothing rests on torch's higher derivatives.
+Every case is tried. What is accepted is compared with the module itself, used as in a training loop: its weights are
+set, the loss is computed in float64, and ``backward`` is called at most once. Second and third derivatives are finite
+differences of that gradient, so that nothing depends on torch's higher derivatives.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch.nn.utils import vector_to_parameters
 
 from gfm.errors import GfmError
 from gfm.problem import Problem
+from gfm.randomness import seeding
 
 __all__ = ["COLUMNS", "Case", "Found", "examine", "module_claims", "rows"]
 
@@ -27,12 +28,12 @@ __all__ = ["COLUMNS", "Case", "Found", "examine", "module_claims", "rows"]
 COLUMNS = ("Verdict", "Gradient", "Hessian products", "Third derivatives", "Vectors", "Pieces", "Examined")
 #: Largest relative error of a right value by the module's dtype, and how an error below it is shown.
 _RIGHT = {torch.float64: (1e-8, "below 10⁻⁸"), torch.float32: (1e-4, "below 10⁻⁴")}
-#: Weights of a central difference of sixth order, one to three steps ahead (behind: their negatives).
+#: Weights of a central difference of sixth order, one to three steps ahead; those of steps back are their negatives.
 _STENCIL = (45 / 60, -9 / 60, 1 / 60)
 
 
 def rows(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    """Twelve examples of four numbers and three classes."""
+    """Twelve examples: inputs (12, 4), and indices (12,) of three classes."""
     return torch.randn(12, 4, dtype=torch.float64).to(dtype), torch.randint(0, 3, (12,))
 
 
@@ -48,7 +49,7 @@ class Case:
         name: for the table.
         module: builds the module (float64, unless ``data`` are float32).
         data: draws inputs and targets.
-        loss: makes what is given as ``loss`` from the module.
+        loss: from the module to the problem's argument ``loss``.
         by_hand: the same loss of module, inputs and targets, as a training loop computes it.
         options: further arguments of ``Problem``.
     """
@@ -73,7 +74,7 @@ class Found:
         single: whether the module computes in float32.
         words: for the table: how several vectors are taken, whether in pieces, and in which dtype it was examined.
         refusal: the text of the exception, if there was one.
-        raw: whether that was no error of this package, or more than one line.
+        raw: whether that exception was not one of this package, or had more than one line.
     """
 
     case: str
@@ -118,16 +119,15 @@ def module_claims(found: Sequence[Found]) -> dict[str, float]:
 
 
 def examine(case: Case) -> Found:
-    """Try a case, and hold what was computed against the module itself."""
-    with torch.random.fork_rng([]), warnings.catch_warnings():
+    """Try a case, and compare what was computed with the module itself."""
+    with seeding(0), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.manual_seed(0)
         module, (x, y) = case.module(), case.data()
         if x.dtype != torch.float32:
             module.double()
         try:
             problem = Problem(module, x, y, case.loss(module), **case.options)
-        except Exception as failure:  # noqa: BLE001  raw errors are among what is looked for
+        except Exception as failure:  # raw errors are among what is looked for
             return Found(case.name, refusal=str(failure), raw=not isinstance(failure, GfmError) or "\n" in str(failure))
         w, u, v = torch.randn(3, problem.p, dtype=torch.float64)
         w = (problem.w0 + 0.1 * w).to(problem.dtype)

@@ -17,7 +17,7 @@ __all__ = ["FixedPreconditioner", "along", "descend", "growth", "quadratic", "ri
 
 
 class _Root(nn.Module):
-    """A module with outputs R w, R^T R = H, so that half their squared length is w^T H w / 2."""
+    """A module with outputs R w, where R^T R = H, so that half their squared length is w^T H w / 2."""
 
     R: Tensor
 

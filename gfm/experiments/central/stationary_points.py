@@ -29,7 +29,7 @@ from gfm.store.store import obtain
 
 __all__ = ["LARGER", "StationaryPaths", "StationaryPoints", "remembered"]
 
-#: Multiples of the learning rate at which the limit of large ones is looked at.
+#: Multiples of the learning rate at which the limit of large rates is tested.
 LARGER = (10, 100, 1000, 10000)
 #: Relative duality gap of these programs and of their limit, whose speeds differ by 1e-7 and less.
 _FINE = 1e-11
@@ -76,12 +76,16 @@ class StationaryPoints(_OverRun):
     every: int = 50
 
     def compute(self, context: Context) -> Result:
-        """Compare the flow's nu with the stationary nu at each checkpoint."""
+        """Compare the flow's nu with the stationary nu at each checkpoint.
+
+        Raises:
+            InputError: ``every`` or ``first`` does not fit ``keep_weights``, or not every second moment was recorded.
+        """
         started = time.perf_counter()
         every, first = whole("every", self.every, 1), whole("first", self.first, 0)
         if self.keep_weights > 0 and every % self.keep_weights:
             raise InputError(f"every must be a multiple of keep_weights, but they are {every} and {self.keep_weights}")
-        run, problem, rule = self.run(), self.problem(), self.rule()
+        run, problem, rule = self.run(), self.problem(context.device(self.torch_dtype)), self.rule()
         nu = run["central"].get("nu_at", np.empty((0, 0)))
         if nu.shape[1] != problem.p:
             raise InputError(
@@ -124,7 +128,9 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def remembered(average: np.ndarray, before: np.ndarray, now: np.ndarray, steps: int, beta2: float) -> np.ndarray:
-    """What nu's own dynamics make of an average in some steps in which its target goes evenly from before to now.
+    """An ``average`` after ``steps`` of nu's dynamics, while its target moves evenly from ``before`` to ``now``.
+
+    All three have the shape of nu, and so has the result.
 
     Raises:
         InputError: ``steps`` is below 1, or ``beta2`` is not in (0, 1).
@@ -151,9 +157,13 @@ class StationaryPaths(_OverRun):
     length: int = 20
 
     def compute(self, context: Context) -> Result:
-        """Follow both stationary flows from ``start``, and measure how far each ends from the optimizer."""
+        """Follow both stationary flows from ``start``, and measure how far each ends from the optimizer.
+
+        Raises:
+            InputError: No weights were kept at ``start`` or at ``start + length``.
+        """
         started = time.perf_counter()
-        run, problem = self.run(), self.problem()
+        run, problem = self.run(), self.problem(context.device(self.torch_dtype))
         kept = run["central"].weights_steps.astype(int)
         places = [np.flatnonzero(kept == t) for t in (self.start, self.start + self.length)]
         if not all(len(place) for place in places):
@@ -171,7 +181,7 @@ class StationaryPaths(_OverRun):
             )
             arrays[f"{name}_loss"], arrays[f"{name}_nu_sum"] = path.loss, path.nu_sum
             arrays[f"{name}_distance"] = np.array(np.linalg.norm(path.weights[-1] - end))
-            for observable, function in self._observables(problem).items():
+            for observable, function in self.observables(problem).items():
                 seen = [flat_value(function, _at(problem, row)) for row in path.weights]
                 arrays[f"{name}_{observable}"] = np.array(seen)
         return Result(arrays, _info(problem, started))

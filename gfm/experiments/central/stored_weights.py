@@ -28,7 +28,7 @@ __all__ = ["closed_form_along", "penalty_shares", "sharpness_at"]
 
 def sharpness_at(experiment: FlowRun, weights: np.ndarray) -> np.ndarray:
     """Top Hessian eigenvalue at stored weights (m, p), by Lanczos."""
-    rows = list(weights)  # before the network is built: where none are stored yet, nothing large is needed
+    rows = list(weights)  # first: for placeholders (``gfm cells``) it raises, and no network is built
     problem = experiment.problem()
     tops = []
     for row in rows:
@@ -87,9 +87,9 @@ def closed_form_along(
 
 
 def penalty_shares(experiment: FlowRun, weights: np.ndarray) -> np.ndarray:
-    """(m,) who holds the edge at stored weights (m, p) of Scalar RMSProp's flow: the penalty's share, 0 to 1.
+    """(m,) the penalty's share, 0 to 1, in holding the edge at stored weights (m, p) of Scalar RMSProp's flow.
 
-    The rest is nu's; see ``gfm.central.closed_form.penalty_share``.
+    The rest is the share of nu; see ``gfm.central.closed_form.penalty_share``.
 
     Raises:
         InputError: The run is not of Scalar RMSProp with one learning rate and no epsilon.

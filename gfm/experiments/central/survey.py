@@ -14,7 +14,7 @@ from gfm.errors import NotStoredError
 from gfm.experiments.central.atlas import TITLES, atlas
 from gfm.measures.comparison import at_edge, compare
 from gfm.measures.edge import effective_top
-from gfm.measures.flow import average, flow_excess, prediction_error, variance_ratio
+from gfm.measures.flow import average, flow_excess, offset_share, prediction_error, variance_ratio
 from gfm.store.experiment import Obtain
 
 __all__ = ["Setting", "collect", "judged", "overshoot_law", "survey", "worst"]
@@ -42,7 +42,7 @@ def collect(obtain: Obtain, settings: Mapping[str, Mapping[str, Any]]) -> dict[s
     for title, given in settings.items():
         common = dict(given)
         cells, window = common.pop("cells"), common.pop("window")
-        with suppress(NotStoredError):  # none of this setting's cells, where only stored runs may be used
+        with suppress(NotStoredError):  # only stored runs may be used, and this setting has none
             runs = atlas(obtain, cells, processes=("discrete", "central"), eigen_every=3, **common)
             found[title] = Setting(window, runs)
     return found
@@ -55,7 +55,8 @@ def survey(collected: Mapping[str, Setting]) -> list[dict[str, Any]]:
         Rows with setting, net, lr, peak (the optimizer's largest effective sharpness; the edge is 2),
         reached (whether the edge is reached), error and bare (of the loss, with and
         without the oscillation's contribution; A4), excess (of the flow's top eigenvalue; A2), variance
-        (mean ratio of squared displacement to predicted variance; A8). NaN if the comparison is not judged, with the
+        (mean ratio of squared displacement to predicted variance; A8), offset (share of that squared displacement
+        which does not alternate; ``offset_share``). NaN if the comparison is not judged, with the
         reason in ``why``; infinite (error, excess) if the flow stopped.
     """
     rows = []
@@ -72,6 +73,7 @@ def survey(collected: Mapping[str, Setting]) -> list[dict[str, Any]]:
                 "bare": prediction_error(compared, predicted=False),
                 "excess": flow_excess(run)[0],
                 "variance": average(variance_ratio(compared)),
+                "offset": offset_share(compared),
                 "why": compared.why,
             })
     return rows

@@ -33,6 +33,9 @@ class Valley(nn.Module):
     """The valley of a run as a module: one example, whose outputs are residuals (half their squared sum is L).
 
     Weights w = (x, y) or (x, y, z) start at a distance ``offset`` from the floor; f(y) = bend sin y, h is ``tilt``.
+
+    Raises:
+        InputError: The run's start has neither one nor two coordinates.
     """
 
     def __init__(self, run: ValleyRun):
@@ -128,12 +131,12 @@ def _at(run: ValleyRun, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def landscape(run: ValleyRun, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Loss and sharpness of a two-weight valley on a grid, each (len(y), len(x))."""
+    """Loss and sharpness of a two-weight valley on a grid with sides x (m,) and y (n,), each (n, m)."""
     return _at(run, np.stack(np.meshgrid(x, y), -1))
 
 
 def floor(run: ValleyRun, y: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Loss and sharpness on the floor of a three-weight valley, each (len(z), len(y))."""
+    """Loss and sharpness on the floor of a three-weight valley, on a grid with sides y (m,) and z (n,), each (n, m)."""
     ys, zs = np.meshgrid(y, z)
     return _at(run, np.stack([run.bend * np.sin(ys), ys, zs], -1))
 

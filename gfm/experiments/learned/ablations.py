@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gfm.checks import known
-from gfm.device import chosen
 from gfm.experiments.learned.least_squares import SPLIT, replicate_set
 from gfm.experiments.learned.small_networks import small_networks
 from gfm.forecasters import Forecaster
@@ -73,7 +72,7 @@ class Ablation(Experiment):
         errors, holds, seconds = [], [], []
         for replicate in range(self.replicates):
             train, validation, test = self._data(replicate).split(*SPLIT)
-            model = self._model(replicate).fit(train, validation=validation, device=chosen())
+            model = self._model(replicate).fit(train, validation=validation, device=context.device())
             truth = test.final
             forecast = model.forecast(test.prefix(self.observed))[:, -1]
             errors.append(np.square(forecast - truth).mean())

@@ -11,7 +11,7 @@ from torch import nn
 
 from gfm.data.least_squares import BATCH, ROWS, SGD_RATE, LeastSquaresSet, least_squares, shared_least_squares
 from gfm.forecasting.series import to_series
-from gfm.nets.seeding import seeding
+from gfm.randomness import seeding
 from gfm.store.experiment import Context, Experiment, Progress, Result
 
 __all__ = ["BayesLimit", "TowerProperty", "TrueDynamics", "mean_dynamics"]
@@ -67,9 +67,9 @@ class TrueDynamics(Experiment):
 class BayesLimit(Experiment):
     """Error of the posterior mean given the prefix, under the generating process of the SGD sets.
 
-    It is found by simulation: ``draws`` new runs of 20 steps, and a network that predicts from the prefix not the
-    noisy later states but their exact expectation given task and w_20, which has the same posterior mean.
-    Because the network is finite, the value is slightly above the true limit.
+    It is found by simulation: a network predicts later states from the prefix in ``draws`` new runs of 20 steps. It is
+    trained on their exact expectation given task and w_20, which has the same posterior mean as the noisy states
+    themselves. Because the network is finite, the value is slightly above the true limit.
 
     Arrays: steps (9,), errors (samples, 9) on the test runs, expected (9,) the simulated part of the
     error (without the noise of the later steps).
@@ -133,7 +133,7 @@ class BayesLimit(Experiment):
 
     @staticmethod
     def _inputs(prefix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Increments in units of the run's movement together with its last state, and that unit."""
+        """The run's increments and last state, in units of its movement, and that unit."""
         unit = np.sqrt(np.square(prefix[:, -1] - prefix[:, 0]).mean(axis=1))
         steps = np.diff(prefix, axis=1).reshape(len(prefix), -1) * OBSERVED / unit[:, None]
         place = prefix[:, -1]
@@ -185,7 +185,7 @@ class TowerProperty(Experiment):
         seen, other = (np.hstack([part[:, [0, OBSERVED]], np.ones((len(part), 1))]) for part in (train, test))
         w, matched = test[:, OBSERVED], []
         for k in range(OBSERVED, train.shape[1] - 1):
-            # at k = n the state is among the inputs already: its column adds nothing
+            # At the last observed step the state is already among the inputs, so its own column stays zero.
             state = train[:, [k]] if k > OBSERVED else np.zeros((len(train), 1))
             features = np.hstack([state, seen])
             fit = np.linalg.lstsq(features, train[:, k + 1] - train[:, k], rcond=None)[0]

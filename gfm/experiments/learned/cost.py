@@ -65,8 +65,8 @@ def grown(work: Callable[[], object]) -> int | None:
 
     gc.collect()
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # reuse of memory freed earlier would go unnoticed
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
+        ctypes.CDLL(None).malloc_trim(0)  # otherwise reused memory would not be counted
+        Path("/proc/self/clear_refs").write_text("5")  # reset the peak
         before = now("VmRSS")
     except (OSError, AttributeError):
         return None

@@ -9,7 +9,6 @@ import numpy as np
 from scipy.stats import ks_2samp
 
 from gfm.data.least_squares import shared_least_squares
-from gfm.device import chosen
 from gfm.matching import MemorylessFlow
 from gfm.store.experiment import Context, Experiment, Result
 from gfm.trajectories import Trajectories
@@ -47,7 +46,7 @@ class WeightDensities(Experiment):
         train, test = data.split(half, self.runs - half)
         model = MemorylessFlow(observed=1)
         model.training = replace(model.training, epochs=self.epochs, seed=self.seed)
-        model.fit(train, validation=test, device=chosen())
+        model.fit(train, validation=test, device=context.device())
         # the flow starts at step 1, after the first recorded step
         forecast = np.concatenate([test.weights[:, :2], model.forecast(test.prefix(1))], axis=1)
         states, carried = test.weights[:, steps, 0].T, forecast[:, steps, 0].T

@@ -1,4 +1,4 @@
-"""Images that a small network learns: which rows, which network, and the test loss to be reached."""
+"""Images that a small network learns: the training and test images, the network, and the test loss to be reached."""
 
 from __future__ import annotations
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from gfm.checks import known
 from gfm.data.least_squares import LeastSquaresSet, least_squares, shared_least_squares
-from gfm.device import chosen
 from gfm.forecasters import Forecaster, Residual, available
 from gfm.store.experiment import Context, Experiment, Result
 from gfm.trajectories import Trajectories
@@ -23,7 +22,7 @@ PUBLISHED = 5
 
 KNOWN = {
     # (weights, optimizer, forecaster): mean test error over the five samples at steps 40, 100, 200,
-    # from an independent computation on the published data; an error is held against it to 2 %
+    # from an independent computation on the published data; errors must agree with it to 2 %
     (1, "GD", "hold"): (2.74e-2, 2.53e-1, 5.79e-1),
     (1, "GD", "linear-ends"): (1.36e-3, 9.46e-2, 1.13),
     (1, "SGD", "hold"): (1.91e-2, 1.97e-1, 5.14e-1),
@@ -57,7 +56,7 @@ def make_forecaster(
         observed: the number of the last observed state.
         epochs: of its training, at most; None for the forecaster's own.
         seed: of its training; likewise.
-        over_affine: whether it forecasts what the affine flow leaves (:class:`Residual`).
+        over_affine: whether it forecasts the residuals of the affine flow (:class:`Residual`).
         **options: arguments of its class.
 
     Raises:
@@ -98,7 +97,7 @@ class LeastSquaresForecast(Experiment):
         shared: whether all runs of a sample share one task.
         observed: last observed step.
         epochs: maximum number of epochs; None for the forecaster's own.
-        over_affine: whether the forecaster forecasts what the affine flow leaves.
+        over_affine: whether the forecaster forecasts the residuals of the affine flow.
         keep: number of test runs of sample 1 whose forecasts are kept.
     """
 
@@ -126,7 +125,7 @@ class LeastSquaresForecast(Experiment):
             model = make_forecaster(
                 self.forecaster, self.observed, self.epochs, seed=sample, over_affine=self.over_affine
             )
-            add_report(info, model.fit(train, validation=validation, device=chosen()))
+            add_report(info, model.fit(train, validation=validation, device=context.device()))
             forecast = model.forecast(test.prefix(self.observed))
             truth = test.weights[:, self.observed + 1 :]
             errors.append(np.square(forecast - truth).mean(axis=(0, 2)))

@@ -1,4 +1,4 @@
-"""One training run of a small image network, and what may run beside its optimizer to save steps."""
+"""One training run of a small image network, and companions of its optimizer that may save steps."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from gfm.data import Dataset
 from gfm.experiments.learned.image_tasks import network
 from gfm.experiments.learned.schedule_free import ScheduleFree
-from gfm.nets.seeding import seeding
 from gfm.nowcasting import Nowcaster
+from gfm.randomness import seeding
 from gfm.trajectories import Layout, Trajectories, edges_of
 from gfm.trajectories.recent import STEP
 
@@ -33,7 +33,7 @@ def trajectories(
     Args:
         states: weights and AdamW's two averages.
         lr: its learning rate.
-        counts: (runs, states) how many steps it had made at each state.
+        counts: (runs, states) the optimizer's step count at each state.
         net: the network, if all of its weights are there.
     """
     meta = {"optimizer": "AdamW", "lr": lr}
@@ -50,21 +50,24 @@ def trajectories(
 
 
 def gate_cost(evaluations: float, rows: int) -> float:
-    """The cost of so many forward passes in training steps; per row a pass costs a third of a step's work."""
+    """The cost of ``evaluations`` forward passes of ``rows`` images, in training steps.
+
+    For each image a forward pass costs a third of a training step's work.
+    """
     return evaluations * rows / BATCH / 3
 
 
 class Companion:
-    """What runs beside the optimizer; by default nothing."""
+    """A method that runs beside the optimizer; this base class does nothing."""
 
     cost = 0.0
-    """So far, in training steps."""
+    """The cost so far, in training steps."""
 
     def after_step(self, run: TrainingRun) -> None:
         """Called after every step of the optimizer."""
 
     def evaluated(self, run: TrainingRun) -> Tensor | None:
-        """(weights,) at which the run is evaluated; None for those of the network."""
+        """The weights (weights,) at which the run is evaluated; None: the network's present weights."""
         return None
 
 
@@ -75,7 +78,7 @@ class Jumps(Companion):
         self.nowcaster, self.rows = nowcaster, rows
 
     def after_step(self, run: TrainingRun) -> None:
-        """Look, on new images for every look."""
+        """Let the nowcaster look; each of its gates draws new images."""
         rows: list[Tensor] = []
 
         def loss() -> Tensor:
@@ -88,7 +91,7 @@ class Jumps(Companion):
 
 
 class Averaged(Companion):
-    """Evaluation at an average of the weights, which training itself does not see.
+    """Evaluation at an average of the weights, which does not change the training.
 
     Args:
         length: of the average: with ``moving``, 1/(1 - decay) of an exponential moving average; otherwise the number
@@ -102,7 +105,7 @@ class Averaged(Companion):
         self.last: list[Tensor] = []
 
     def after_step(self, run: TrainingRun) -> None:
-        """Take in the new weights."""
+        """Add the new weights to the average."""
         if self.moving:
             here = run.flat()
             self.mean = here if self.mean is None else torch.lerp(self.mean, here, 1 / self.length)
@@ -110,7 +113,7 @@ class Averaged(Companion):
             self.last = [*self.last, run.flat()][-int(self.length) :]
 
     def evaluated(self, run: TrainingRun) -> Tensor | None:
-        """The average."""
+        """The average (weights,)."""
         return self.mean if self.moving else torch.stack(self.last).mean(0)
 
 
@@ -149,7 +152,7 @@ class TrainingRun:
     def __init__(self, data: Dataset, lr: float, seed: int, decay: int = 0, schedule_free: bool = False) -> None:
         self.task = data
         with seeding(seed):
-            # channels last: the same numbers in another memory order, a third faster on a CPU
+            # channels last: the same numbers in another memory order, which is a third faster on a CPU
             self.net = network(data)
             self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its overloads
         self.optimizer: torch.optim.Optimizer = (
@@ -173,7 +176,7 @@ class TrainingRun:
 
     @torch.no_grad()
     def put(self, weights: Tensor) -> None:
-        """Continue from other weights; the optimizer's state is kept."""
+        """Continue from other weights (weights,); the optimizer's state is kept."""
         parts = weights.to(torch.float32).split([p.numel() for p in self.net.parameters()])
         for parameter, part in zip(self.net.parameters(), parts, strict=True):
             parameter.copy_(part.view(parameter.shape))
@@ -197,7 +200,7 @@ class TrainingRun:
 
     @torch.no_grad()
     def test(self, weights: Tensor | None = None) -> tuple[float, float]:
-        """Loss and accuracy on the test images, at the given weights or the network's own."""
+        """Loss and accuracy on the test images, at the given weights (weights,) or the network's own."""
         targets = self.task.test_targets
         assert targets is not None
         here = self.flat()

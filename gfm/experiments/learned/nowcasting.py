@@ -1,4 +1,4 @@
-"""Steps to a test loss with and without jumps ahead, beside rules and optimizers that learn nothing."""
+"""Steps to a test loss with and without jumps ahead, compared with rules and optimizers that are not learned."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from gfm.checks import one_of
 from gfm.data import Dataset
-from gfm.device import chosen
 from gfm.experiments.learned.image_tasks import SETS, network, task
 from gfm.experiments.learned.least_squares import make_forecaster
 from gfm.experiments.learned.nowcast_run import (
@@ -38,10 +37,10 @@ __all__ = ["FITLESS", "Nowcasting"]
 
 SCALED = Conditioning(scale="run", optimizer_state=True)
 OPTIONS: dict[str, dict[str, Any]] = {  # where a forecaster's own defaults are not used
-    # scale: by the held-out weight error, "none" was chosen at 6e-4, and saved fewer steps
+    # scale: the held-out weight error chose "none" at lr = 6e-4, which saved fewer steps
     "affine-flow": {"view": "coordinate", "conditioning": SCALED, "products": True},
     "gfm": {"view": "coordinate", "conditioning": SCALED},
-    # batches of whole networks: fewer, for the same number of steps in minutes
+    # batches of whole networks: a few epochs of small batches take minutes
     "nino": {"training": Training(rate=6e-3, batch=4, epochs=25, decay=1e-2, schedule="one-cycle")},
 }
 SOME = 1000  # number of weights per window to which a forecaster of single weights is fitted
@@ -50,13 +49,13 @@ TUNED = "loss-tuned"
 FITLESS = {
     # name -> title, what it does and the meaning of its settings
     "none": "AdamW alone",
-    "decay": "AdamW, rate falling to 0",  # over so many steps
+    "decay": "AdamW, rate falling to 0",  # number of steps over which it falls
     "schedule-free": "Schedule-free AdamW",  # multiple of the learning rate
     "ema": "EMA, at evaluation",  # length
     "lawa": "LAWA, at evaluation",  # number of weights
     "lookahead": "Lookahead",  # period, rate
     "snoo": "SNOO",  # period, rate, momentum
-    "extra-merge": "Extra-Merge-like",  # multiple of the way between means
+    "extra-merge": "Extra-Merge-like",  # multiple of the distance between the two means
     "line-search": "Line search along the mean way",  # the multiples that are tried
 }
 
@@ -68,13 +67,13 @@ class _ScheduleFreeMean(Companion):
 
 @dataclass(frozen=True)
 class Nowcasting(Experiment):
-    """Steps of AdamW to a test loss, with and without what may save some, for image networks of about 14,400 weights.
+    """Steps of AdamW to a test loss with a method that may save some, for image networks of about 14,400 weights.
 
     A forecaster is fitted to windows of a few runs with other seeds: ``seen`` recorded states after the first,
-    then as many as the farthest of ``ahead``, with a thousand weights of each window (all of them if the
-    forecaster looks at the whole network). In new runs a :class:`gfm.Nowcaster` applies it. ``"loss-tuned"`` is the
-    layerwise flow, tuned on the training loss of its windows and of those that it meets itself in further runs.
-    A gate's cost is counted in training steps, by its forward passes.
+    followed by as many as the farthest of ``ahead``, with a thousand weights of each window (all of them if the
+    forecaster uses the whole network). In new runs a :class:`gfm.Nowcaster` applies it. ``"loss-tuned"`` is the
+    layerwise flow, tuned on the training loss of these windows and of windows from further runs in which it jumps.
+    A gate's forward passes are counted in training steps.
 
     Arrays: steps, cost (seeds,) steps to the threshold without and with the gates' cost (NaN if it is not
     reached); looks, jumps (seeds,) numbers of gates and of jumps; at (seeds, 3, len(ahead), 2) loss and accuracy on
@@ -85,9 +84,9 @@ class Nowcasting(Experiment):
 
     Args:
         method: a forecaster's name, ``"loss-tuned"``, or one of FITLESS.
-        settings: of a method in FITLESS, as said there.
+        settings: of a method in FITLESS, with the meaning given there.
         data: a name of :func:`gfm.experiments.learned.image_tasks.task`.
-        fitted_on: the data (and with them the network) of the runs that it is fitted to; "" means ``data``.
+        fitted_on: the data (and so the network) of the runs to which it is fitted; "" means ``data``.
         lr: AdamW's learning rate.
         seeds: number of test runs, with seeds first, first+1, ...
         every: steps between recorded states.
@@ -144,7 +143,9 @@ class Nowcasting(Experiment):
         data = task(self.data)
         one_of("method", self.method, (*FITLESS, TUNED, *available()))
         started = time.perf_counter()
-        model, work = (None, 0.0) if self.method in FITLESS else self._fit(task(self.fitted_on or self.data))
+        model, work = None, 0.0
+        if self.method not in FITLESS:
+            model, work = self._fit(task(self.fitted_on or self.data), context.device())
         seconds = time.perf_counter() - started
         out: dict[str, list] = {name: [] for name in ("steps", "cost", "looks", "jumps", "at", "error")}
         for seed in range(self.first, self.first + self.seeds):
@@ -163,7 +164,7 @@ class Nowcasting(Experiment):
         return SETS[self.data].threshold if self.threshold is None else self.threshold
 
     # -- fitting ---------------------------------------------------------------------------------
-    def _fit(self, data: Dataset) -> tuple[Forecaster, float]:
+    def _fit(self, data: Dataset, device: torch.device) -> tuple[Forecaster, float]:
         """The fitted forecaster, and the work in training steps."""
         name = LayerwiseFlow.name if self.method == TUNED else self.method
         options = OPTIONS.get(name, {})
@@ -185,11 +186,11 @@ class Nowcasting(Experiment):
         held = max(len(windows) // 4, 1)
         work = float(self.fitted_runs * self.fitted_steps)
         if isinstance(model, LayerwiseFlow):
-            model.fit(fitted, device=chosen())
+            model.fit(fitted, device=device)
             if self.method == TUNED:
                 work += self._tune(model, fitted.prefix(self.seen), data)
         else:
-            model.fit(*fitted.split(len(windows) - held, held), device=chosen())
+            model.fit(*fitted.split(len(windows) - held, held), device=device)
         return model, work
 
     def _tune(self, model: LayerwiseFlow, windows: Trajectories, data: Dataset) -> float:

@@ -20,7 +20,7 @@ class ScheduleFree(torch.optim.Optimizer):
         params: the parameters.
         lr: learning rate.
         beta: share of the mean in y.
-        second: decay of the mean square v, corrected for its start from zero.
+        second: decay rate of the mean square v, whose bias from the start at zero is corrected.
         eps: added to its root.
         weight_decay: decoupled, at y.
     """
@@ -57,5 +57,5 @@ class ScheduleFree(torch.optim.Optimizer):
         return loss
 
     def averages(self) -> list[torch.Tensor]:
-        """The means x of all parameters, or the parameters themselves before the first step."""
+        """The means x of all parameters, in their shapes; before the first step the parameters themselves."""
         return [self.state[y].get("x", y.detach()) for group in self.param_groups for y in group["params"]]

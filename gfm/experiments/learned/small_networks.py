@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gfm.device import chosen
 from gfm.experiments.learned.least_squares import add_report, make_forecaster
 from gfm.forecasting.training import Training
 from gfm.matching import Conditioning
@@ -30,7 +29,7 @@ OBSERVED = 20
 SEQUENCE = Training(batch=128, epochs=400, patience=9, schedule="plateau")
 """How the sequence models are trained, on thousands of series."""
 RATES = {("lstm", "no"): 1e-2, ("lstm", "yes"): 1e-3, ("transformer", "no"): 1e-2, ("transformer", "yes"): 1e-2}
-"""Their learning rates, blind and aware, chosen by the validation runs of replicates 0 and 1."""
+"""Learning rates without and with the optimizer's state, chosen on the validation runs of replicates 0 and 1."""
 
 
 def half_net(width: int = WIDTH) -> nn.Module:
@@ -39,7 +38,7 @@ def half_net(width: int = WIDTH) -> nn.Module:
 
 
 def mean_square(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean over examples and outputs of the squared difference."""
+    """Mean over examples and outputs of the squared difference of two (n, outputs), 0-d."""
     return (outputs - targets).square().mean()
 
 
@@ -86,7 +85,7 @@ def split_sizes(runs: int) -> tuple[int, int, int]:
 
 
 def flow_options(forecaster: str, aware: str, scale: str) -> dict[str, Any]:
-    """The flows' options from the plain words ``aware`` and ``scale``; none for other forecasters."""
+    """A flow's options for the experiment's ``aware`` and ``scale``; none for other forecasters."""
     name = forecaster.partition("/")[0]
     if name not in ("gfm", "affine-flow"):
         return {}
@@ -127,12 +126,12 @@ class NetworkForecast(Experiment):
     Args:
         forecaster: its name.
         aware: ``"auto"``, ``"yes"`` or ``"no"``: whether a flow or a sequence model uses the optimizer's state.
-            For the latter ``"auto"`` means no, with the training of its class.
+            For a sequence model ``"auto"`` means no, and training as its class has it by default.
         scale: the flow's unit of a run's coordinates.
         replicates: how many, from number ``first`` on; independent in tasks, data, initial weights, batches and
             training.
         epochs: maximum number of epochs; None for the forecaster's own.
-        over_affine: whether the forecaster forecasts what the affine flow leaves.
+        over_affine: whether the forecaster forecasts the residuals of the affine flow.
     """
 
     name: ClassVar[str] = "gfm/networks"
@@ -161,7 +160,7 @@ class NetworkForecast(Experiment):
             model = make_forecaster(
                 self.forecaster, OBSERVED, self.epochs, seed=replicate, over_affine=self.over_affine, **options
             )
-            add_report(info, model.fit(train, validation=validation, device=chosen()))
+            add_report(info, model.fit(train, validation=validation, device=context.device()))
             truth = test.weights[:, OBSERVED + 1 :]
             forecast = model.forecast(test.prefix(OBSERVED))
             errors.append(np.square(forecast - truth).mean(axis=(0, 2)))

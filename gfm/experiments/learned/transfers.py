@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import torch
 
-from gfm.device import chosen
 from gfm.experiments.learned.least_squares import add_report, make_forecaster
 from gfm.experiments.learned.small_networks import OBSERVED, WIDTH, flow_options, small_networks, split_sizes
 from gfm.forecasters import Forecaster
@@ -19,7 +19,7 @@ from gfm.trajectories import Trajectories
 __all__ = ["NetworkTransfer"]
 
 OTHERS = 1000
-"""Added to a replicate's number: the forecast networks share nothing with the fitted ones."""
+"""Added to a replicate's number, so that the networks forecast share nothing with the fitted ones."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class NetworkTransfer(Experiment):
     Arrays: errors (forecasters, tests), hold (tests,): mean squared error at step 200.
 
     Args:
-        forecasters: (name, aware, damping) of each: as in :class:`NetworkForecast`, and how much a
-            flow is damped, one of DAMPINGS (one fit serves all of them).
+        forecasters: (name, aware, damping) of each: the first two as in :class:`NetworkForecast`; the damping of a
+            flow is one of DAMPINGS (one fit serves all of them).
         tests: (factor on the initial weights, hidden neurons) of the networks that are forecast; (1, 10) are
             unseen runs of the fitted kind.
         replicate: its number; tasks, data, starts, batches and training are its own.
@@ -60,7 +60,7 @@ class NetworkTransfer(Experiment):
         fitted: dict[tuple[str, str], Forecaster] = {}
         for row, (name, aware, damping) in enumerate(self.forecasters):
             if (name, aware) not in fitted:
-                fitted[name, aware] = self._fit(name, aware, train, validation)
+                fitted[name, aware] = self._fit(name, aware, train, validation, context.device())
             model = fitted[name, aware]
             if isinstance(model, FlowForecaster):
                 model = model.with_damping(damping)
@@ -72,10 +72,12 @@ class NetworkTransfer(Experiment):
         hold = [np.square(test.weights[:, OBSERVED] - test.final).mean() for test in sets]
         return Result({"errors": errors, "hold": np.array(hold)}, info)
 
-    def _fit(self, name: str, aware: str, train: Trajectories, validation: Trajectories) -> Forecaster:
+    def _fit(
+        self, name: str, aware: str, train: Trajectories, validation: Trajectories, device: torch.device
+    ) -> Forecaster:
         options = flow_options(name, aware, "auto")
         if options:
             most = max(DAMPINGS.index(d) for n, a, d in self.forecasters if (n, a) == (name, aware))
             options["damping"] = DAMPINGS[most]
         model = make_forecaster(name, OBSERVED, self.epochs, seed=self.replicate, **options)
-        return model.fit(train, validation=validation, device=chosen())
+        return model.fit(train, validation=validation, device=device)

@@ -8,7 +8,6 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from gfm.device import chosen
 from gfm.forecasting.training import Training
 from gfm.matching import GradientFlowMatching, IncrementPath, Network, VectorFlow
 from gfm.store.experiment import Context, Experiment, Result
@@ -64,7 +63,7 @@ class LearnedField(Experiment):
             network=Network(times=51),
             path=IncrementPath(),
             training=Training(rate=3e-3, batch=10, epochs=self.epochs, patience=150),
-        ).fit(train, validation=val, device=chosen())
+        ).fit(train, validation=val, device=context.device())
         flow = model.flow
         assert isinstance(flow, VectorFlow)
 
