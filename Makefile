@@ -114,7 +114,7 @@ test-launch: $(STAMP) ## install as Binder does, in a fresh environment, and run
 unit: $(STAMP) ## unit tests only
 	@$(PYTEST) $(UNIT) -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-faults: $(STAMP) ## every bad call that the tests know (make test: a part), and the table of what became of them
+faults: $(STAMP) ## every bad call, kill and full disk that the tests know (make test: a part), and what became of them
 	@$(PYTEST) tests/faults -m "slow or not slow"
 
 test-python: ## unit tests on another Python, in its own environment: PYTHON=python3.12

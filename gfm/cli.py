@@ -6,7 +6,10 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -57,7 +60,8 @@ def run(
     print(f"Running {item.notebook.name} with {given} ...", flush=True)
     outcome = run_all([replace(item, only_stored=stored)])[0]
     if outcome.error:
-        print(f"gfm: {outcome.error}\n     log: {item.target.with_suffix('.log')}", file=sys.stderr)
+        log = item.target.with_suffix(".log")
+        print(f"gfm: {outcome.error}" + f"\n     log: {log}" * log.is_file(), file=sys.stderr)
         sys.exit(1)
     for entry in register.shown_in(item.notebook.name):
         if entry.claims:
@@ -319,7 +323,8 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal may know no more than ASCII
     before = signal.signal(signal.SIGTERM, _terminated)
     try:
-        app(join_parameters(sys.argv[1:]), standalone_mode=True)
+        with _folder_for_settings():
+            app(join_parameters(sys.argv[1:]), standalone_mode=True)
     except GfmError as error:
         print(f"gfm: {error}", file=sys.stderr)
         sys.exit(2)
@@ -331,6 +336,18 @@ def main() -> None:
         sys.exit(130)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _folder_for_settings() -> Iterator[None]:
+    """Context in which Matplotlib and IPython do not complain, into outputs too, that there is no home folder."""
+    if os.access(os.path.expanduser("~"), os.W_OK):
+        yield
+        return
+    with TemporaryDirectory(prefix="gfm-", ignore_cleanup_errors=True) as folder:
+        for variable in ("MPLCONFIGDIR", "IPYTHONDIR"):
+            os.environ.setdefault(variable, folder)
+        yield
 
 
 def _terminated(number: int, _: object) -> None:

@@ -125,20 +125,21 @@ def write_sealed(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def locked(path: Path, what: Path | None = None) -> Iterator[None]:
+def locked(path: Path, what: Path | None = None, given_up: Callable[[], bool] | None = None) -> Iterator[None]:
     """Context that one process at a time can be in; the system releases the lock if its holder dies.
 
     Args:
         path: the lock's file.
         what: the folder that it guards, for messages; by default the lock's own.
+        given_up: asked again and again while another process holds the lock.
 
     Raises:
-        InputError: There can be no lock at ``path``.
+        InputError: There can be no lock at ``path``, or it was given up.
     """
     with ExitStack() as held:
         with writing(what or path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
-            held.enter_context(FileLock(str(path)))
+            held.enter_context(FileLock(str(path)).acquire(cancel_check=given_up))
         yield
 
 
@@ -249,7 +250,7 @@ def parse_yaml(text: str) -> Any:
                 raise ValueError(f"it is nested more than {_MOST_NESTED} levels deep")
         return yaml.load(text, loader)
     except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from error
+        raise ValueError(f"it is not YAML: {' '.join(str(error).split())}") from error
 
 
 # -- checksums -----------------------------------------------------------------------------------

@@ -131,7 +131,6 @@ def new_element(root: Path, name: str, section: str = "central-flows", title: st
         register: register.read_text(encoding="utf-8").rstrip("\n") + "\n" + entry,
     }
     Register.read(texts[register], root)
-    file.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as files:  # all are written before the first is moved into place
         for path, text in texts.items():
             files.enter_context(replacing(path)).write_text(text, encoding="utf-8")

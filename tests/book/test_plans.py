@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import threading
 
 import pytest
+from filelock import FileLock
 from sealed import rewritten
 
 from gfm.book.building import bring_up_to_date
 from gfm.book.register import Register
-from gfm.book.runs import execute, records
+from gfm.book.runs import execute, plans, records
 from gfm.book.runs.notebooks import Notebook, _check_value, profile_parameters
 from gfm.book.runs.plans import plan, run_all
 from gfm.errors import InputError, UnknownNameError, UnreadableFileError
@@ -228,6 +231,42 @@ def test_a_failing_notebook_is_named_and_leaves_no_result(project, capfd):
     assert not (project / "build/book/run" / NAME).exists()
     assert (project / "build/book/run/part/toy.failed.ipynb").exists()
     assert plan(Register.load(project), NAME, "book").why == "it has not been run"
+
+
+def interrupted(monkeypatch, item, when):
+    """Run the plan, and interrupt it at an event."""
+
+    def wait(*_, **__):
+        assert when.wait(60)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plans, "wait", wait)
+    with pytest.raises(KeyboardInterrupt):
+        run_all([item])
+    assert not item.target.exists() and not list(item.target.parent.glob("*.error"))
+
+
+def test_an_interrupt_while_a_notebook_is_started_stops_it(project, monkeypatch):
+    starting, told = threading.Event(), threading.Event()
+    begin, stop = subprocess.Popen, plans._Running.stop
+
+    def late(*arguments, **options):
+        starting.set()
+        assert told.wait(60)
+        return begin(*arguments, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", late)
+    monkeypatch.setattr(plans._Running, "stop", lambda running: (stop(running), told.set()))
+    interrupted(monkeypatch, plan(Register.load(project), NAME, "smoke"), starting)
+
+
+def test_an_interrupt_ends_the_wait_for_another_build(project, monkeypatch):
+    waiting, locked = threading.Event(), plans.locked
+    monkeypatch.setattr(plans, "locked", lambda *given, **options: (waiting.set(), locked(*given, **options))[1])
+    item = plan(Register.load(project), NAME, "smoke")
+    item.target.parent.mkdir(parents=True)
+    with FileLock(item.target.with_name(".toy.lock")):
+        interrupted(monkeypatch, item, waiting)
 
 
 def test_refreshing_in_place_is_stable(project):

@@ -94,6 +94,7 @@ ONE_CLAIM = ("- {{id: a, title: t, section: both, source: {{paper: ours}}, claim
     (ONE_CLAIM.format("tolerance: 0"), "a tolerance is relative"),
     (ONE_CLAIM.format("spread: 0"), "a tolerance is relative"),
     (ONE_CLAIM.format("tolerance: yes"), "a tolerance is relative"),
+    ("- {id: a, title: t, section: both, source: {paper: ours}}\n" * 2, "twice"),
     ("- &e {id: a, title: t, section: both, source: {paper: ours}}\n- *e", "alias"),
 ])
 def test_a_wrong_register_is_refused_with_its_place(tmp_path, text, word):

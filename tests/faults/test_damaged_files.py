@@ -165,15 +165,15 @@ def test_checkpoints_of_a_recording(check, tmp_path):
     check("checkpoint of a recording", path, lambda: resume.read(path, "one") or RECOMPUTED, sibling=other, flips=60)
 
 
-def runs(seed: int = 0) -> Trajectories:
-    weights = np.random.default_rng(seed).normal(size=(3, 6, 8)).cumsum(1)
+def runs(seed: int = 0, size: int = 8) -> Trajectories:
+    weights = np.random.default_rng(seed).normal(size=(3, 6, size)).cumsum(1)
     return Trajectories(weights, np.arange(6) * 5, meta={"seed": seed})
 
 
 @pytest.mark.parametrize("mapped", [False, True], ids=["read", "mapped"])
 def test_trajectories(check, tmp_path, mapped):
     """Another file under the same name is another file: only the user knows which was meant, so none is swapped."""
-    path = runs().save(tmp_path / "runs.npz")
+    path = runs(size=200).save(tmp_path / "runs.npz")  # zipfile verifies what it reads at once, some kilobytes
 
     def use():
         found = Trajectories.load(path, memory_map=mapped)

@@ -14,19 +14,16 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from gfm.errors import GfmError
-from gfm.files import read_json, write_text
+from gfm.book.orphans import end_with
+from gfm.errors import GfmError, InputError
+from gfm.files import read_json, write_text, writing
 
-__all__ = ["STOPPED", "NotebookFailed", "clean", "environment", "in_place", "with_parameters"]
+__all__ = ["NotebookFailed", "clean", "environment", "in_place", "with_parameters"]
 
-STOPPED = 143
-"""The exit code of a process that was told to stop."""
 _LANGUAGE = {"name": "python"}
 _KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
@@ -52,17 +49,31 @@ def with_parameters(source: Path, target: Path, parameters: dict[str, Any]) -> N
 
     Raises:
         NotebookFailed: A cell raised an error; the failed notebook is next to the target, as ``.failed.ipynb``.
+        InputError: The target cannot be written to.
     """
     import nbformat
-    import papermill
 
     os.environ.update(environment())
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = target.with_suffix(".failed.ipynb")
+    try:
+        with writing(scratch):
+            _execute(source, scratch, parameters)
+    except InputError:
+        scratch.unlink(missing_ok=True)  # half of it
+        raise
+    ran = nbformat.from_dict(clean(read_json(scratch, "a notebook")))
+    write_text(target, nbformat.writes(ran, version=4).rstrip("\n") + "\n")  # lines split and keys sorted
+    scratch.unlink()
+
+
+def _execute(source: Path, target: Path, parameters: dict[str, Any]) -> None:
+    import papermill
+
     for left in (2, 1, 0):
         try:
             papermill.execute_notebook(
-                str(source), str(scratch), parameters, cwd=str(source.parent), kernel_name="python3",
+                str(source), str(target), parameters, cwd=str(source.parent), kernel_name="python3",
                 progress_bar=False, log_output=False,
             )
             break
@@ -72,9 +83,6 @@ def with_parameters(source: Path, target: Path, parameters: dict[str, Any]) -> N
         except RuntimeError as failure:
             if not left or "before replying" not in str(failure):
                 raise
-    ran = nbformat.from_dict(clean(read_json(scratch, "a notebook")))
-    write_text(target, nbformat.writes(ran, version=4).rstrip("\n") + "\n")  # lines split and keys sorted
-    scratch.unlink()
 
 
 def in_place(source: Path) -> bool:
@@ -112,7 +120,7 @@ def clean(notebook: dict[str, Any]) -> dict[str, Any]:
     return notebook
 
 
-def _stops_with(parent: int) -> None:
+def _stops_with(parent: int, target: Path) -> None:
     """End this process and its kernel at once if it is told to, or if its parent is gone.
 
     A kernel ends when its own parent is gone, but its parent is this process, not the build.
@@ -122,27 +130,26 @@ def _stops_with(parent: int) -> None:
     def stop(*_: Any) -> None:
         import psutil
 
-        for child in psutil.Process().children(recursive=True):
+        own = psutil.Process()
+        children = own.children(recursive=True)
+        for child in children:
             child.kill()
+        psutil.wait_procs(children, timeout=5)  # a kernel may be writing
+        for part in (".failed.ipynb", ".progress"):
+            target.with_suffix(part).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
-        os._exit(STOPPED)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.3)
-        stop()
+        own.kill()  # an ordinary exit would wait for the kernel
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    if parent > 1:
-        threading.Thread(target=watch, daemon=True).start()
+    end_with(parent, stop)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 def main() -> int:
     """The process that a build starts."""
-    _stops_with(int(sys.argv[3]))
     source, target = map(Path, sys.argv[1:3])
+    _stops_with(int(sys.argv[3]), target)
     try:
         with_parameters(source, target, json.load(sys.stdin))
     except GfmError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -50,7 +51,8 @@ class Handover:
             nonlocal last
             if time.monotonic() - last > 0.5:
                 last = time.monotonic()
-                file.write_text(f"{done} {total}\n", encoding="utf-8")
+                with suppress(OSError):  # a full disk shows when the result is stored
+                    file.write_text(f"{done} {total}\n", encoding="utf-8")
 
         return progress
 

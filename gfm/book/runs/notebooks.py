@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,15 @@ class Notebook:
         return self.path.stem
 
     def code(self) -> str:
-        """All code cells as one piece of Python (magics left out)."""
-        parts = [source_of(c) for c in self.cells if c["cell_type"] == "code"]
-        lines = "\n".join(parts).splitlines()
-        return "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in lines)
+        """All code cells as one piece of Python; without magics, and without cells that are none (a run says so)."""
+        parts = []
+        for cell in (c for c in self.cells if c["cell_type"] == "code"):
+            lines = source_of(cell).splitlines()
+            text = "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in lines)
+            with suppress(SyntaxError, ValueError):
+                ast.parse(text)
+                parts.append(text)
+        return "\n".join(parts)
 
     def convert(self, given: Iterable[tuple[str, str]]) -> dict[str, Any]:
         """Values from a command line, converted to the types of the parameters' defaults.
@@ -67,6 +73,8 @@ class Notebook:
             if name not in self.defaults:
                 known = ", ".join(k for k in self.defaults if k != "profile")
                 raise UnknownNameError(f"{self.name} has no parameter {name!r}; it has {known}.")
+            if not text.isascii() and text.encode(errors="replace").decode() != text:  # halves of a letter
+                raise InputError(f"Parameter {name!r}: the terminal's encoding does not know {text!r}; choose UTF-8.")
             out[name] = _typed(name, text, self.defaults[name])
             if out[name] == [] and self.defaults[name] and name not in _MAY_BE_EMPTY:
                 raise InputError(f"Parameter {name!r} needs at least one entry (default {self.defaults[name]!r}).")

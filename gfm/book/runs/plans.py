@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,11 @@ from tqdm import tqdm
 from gfm.book.paths import build_folder
 from gfm.book.register import Register
 from gfm.book.runs import records
-from gfm.book.runs.execute import STOPPED, environment
+from gfm.book.runs.execute import environment
 from gfm.book.runs.handover import Handover
 from gfm.book.runs.notebooks import Notebook, profile_parameters, source_of
 from gfm.book.verdicts import verdict_file
-from gfm.errors import GfmError, UnreadableFileError
+from gfm.errors import GfmError, InputError, UnreadableFileError
 from gfm.files import digest_of, locked, sha, write_text
 from gfm.store import source
 
@@ -65,6 +66,27 @@ class Outcome:
     error: str = ""
 
 
+class _Running:
+    """The processes of the notebooks that run, which are told to stop even if they start at that very moment."""
+
+    def __init__(self) -> None:
+        self._processes: set[subprocess.Popen[str]] = set()
+        self.stopped = False
+
+    def add(self, process: subprocess.Popen[str]) -> None:
+        self._processes.add(process)
+        if self.stopped:
+            process.terminate()
+
+    def discard(self, process: subprocess.Popen[str]) -> None:
+        self._processes.discard(process)
+
+    def stop(self) -> None:
+        self.stopped = True
+        for process in tuple(self._processes):
+            process.terminate()
+
+
 def executed(root: Path, profile: str, name: str) -> Path:
     """The path of a notebook as executed under a profile."""
     return build_folder(root) / profile / "run" / name
@@ -97,7 +119,7 @@ def run_all(plans: Sequence[Plan], jobs: int = 2, title: str = "Running") -> lis
 
     If this process is interrupted, the notebooks stop too.
     """
-    running: set[subprocess.Popen[str]] = set()
+    running = _Running()
     with ThreadPoolExecutor(max(1, jobs)) as pool, \
             tqdm(total=len(plans), unit="notebook", desc=title, dynamic_ncols=True, disable=None) as bar:
         runs = {pool.submit(_run, item, running): item for item in plans}
@@ -113,16 +135,15 @@ def run_all(plans: Sequence[Plan], jobs: int = 2, title: str = "Running") -> lis
                     bar.update()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in tuple(running):
-                process.terminate()
+            running.stop()
             raise
     return [run.result() for run in runs]
 
 
-def _run(item: Plan, running: set[subprocess.Popen[str]]) -> Outcome:
+def _run(item: Plan, running: _Running) -> Outcome:
     start, before = time.perf_counter(), digest_of(records.place(item.target))
     try:
-        with locked(item.target.with_name(f".{item.notebook.stem}.lock")):
+        with locked(item.target.with_name(f".{item.notebook.stem}.lock"), given_up=lambda: running.stopped):
             if digest_of(records.place(item.target)) != before and records.agrees(item.target, item.fingerprint):
                 return Outcome(item, time.perf_counter() - start)  # another build has just run it
             return _run_alone(item, running)
@@ -130,17 +151,18 @@ def _run(item: Plan, running: set[subprocess.Popen[str]]) -> Outcome:
         return Outcome(item, 0.0, str(error))
 
 
-def _run_alone(item: Plan, running: set[subprocess.Popen[str]]) -> Outcome:
-    record, failed = records.place(item.target), records.failure(item.target)
+def _run_alone(item: Plan, running: _Running) -> Outcome:
+    record, failed, log = records.place(item.target), records.failure(item.target), item.target.with_suffix(".log")
     scratch = [Path(item.handover.progress_file), item.target.with_suffix(".failed.ipynb")]
-    for old in (record, failed, *scratch):
+    for old in (record, failed, log, *scratch):
         old.unlink(missing_ok=True)
     command = [sys.executable, "-m", "gfm.book.runs.execute", str(item.notebook.path), str(item.target),
                str(os.getpid())]
     start = time.perf_counter()
     env = environment() | item.handover.environment()
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env,
-                               text=True, cwd=item.notebook.path.parent)
+                               text=True, cwd=item.notebook.path.parent,
+                               start_new_session=True)  # Ctrl-C in a terminal is for this process, which passes it on
     running.add(process)
     try:
         told = process.communicate(json.dumps(item.parameters))[1]
@@ -148,14 +170,15 @@ def _run_alone(item: Plan, running: set[subprocess.Popen[str]]) -> Outcome:
         running.discard(process)
         scratch[0].unlink(missing_ok=True)
     seconds = round(time.perf_counter() - start, 1)
-    write_text(item.target.with_suffix(".log"), told)
+    with suppress(InputError):  # on a full disk; what went wrong is told anyway
+        write_text(log, told)
     if process.returncode:
         lines = [line for line in told.strip().splitlines() if line.strip()]
         error = lines[-1] if lines else "it ended without a message"
-        if process.returncode < 0 or process.returncode == STOPPED:
-            error = "it was stopped"
-            scratch[1].unlink(missing_ok=True)
-        write_text(failed, error + "\n")
+        if running.stopped:
+            return Outcome(item, seconds, "it was stopped")
+        with suppress(InputError):
+            write_text(failed, error + "\n")
         return Outcome(item, seconds, error)
     records.write(item.target, {**item.fingerprint, "seconds": seconds}, item.verdicts)
     return Outcome(item, seconds)

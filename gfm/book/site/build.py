@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -235,8 +236,8 @@ def _sphinx(source: Path, folder: Path) -> None:
     made = subprocess.run(config, cwd=source, capture_output=True, text=True)
     if made.returncode:
         raise GfmError(f"The book's configuration cannot be read:\n{_tail(made).rstrip('.')}.")
-    command = [sys.executable, "-m", "sphinx", "-b", "html", "-W", "-n", "--keep-going", "-q",
-               "-d", str(folder / "doctrees"), ".", str(folder / "html")]
+    command = [sys.executable, "-m", "gfm.book.orphans", str(os.getpid()), "sphinx", "-b", "html", "-W", "-n",
+               "--keep-going", "-q", "-d", str(folder / "doctrees"), ".", str(folder / "html")]
     shutil.rmtree(folder / "html", ignore_errors=True)
     shutil.rmtree(folder / "doctrees", ignore_errors=True)
     built = subprocess.run(command, cwd=source, capture_output=True, text=True)
