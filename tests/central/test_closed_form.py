@@ -32,6 +32,15 @@ def edge():
     return problem, w, problem.gradient(w), float(values[0]), problem.third(w, u, u), u
 
 
+@pytest.mark.parametrize("beta2", [0.0, 0.5, 1.0])
+def test_where_nothing_pushes_towards_the_edge_there_is_no_oscillation(edge, beta2):
+    """Descent lowers the sharpness, and a gradient above lr S / 2 raises nu: the effective sharpness falls."""
+    _, _, _, S, dS, _ = edge
+    g = dS * (LR * S / float(dS.norm()))
+    assert normalised_variance(g, S, LR) < 0 and gradient_descent_variance(g, dS) < 0
+    assert scalar_rmsprop_variance(g, dS, S, LR, beta2) == 0.0
+
+
 @pytest.mark.parametrize("beta2", [0.3, 0.9, 0.99, 0.999])
 @pytest.mark.parametrize("lr", [0.01, 0.1, 1.0])
 def test_effective_sharpness_stands_still(edge, lr, beta2):

@@ -8,7 +8,7 @@ import pytest
 from gfm import Trajectories
 from gfm.errors import InputError
 from gfm.matching import AffineFlow, Conditioning, Solver
-from gfm.matching.damping import Damping, decline
+from gfm.matching.damping import Damping, choose_damping, decline
 from gfm.matching.shrinkage import Shrinkage, reaches
 
 ENDS = Conditioning(context="ends")
@@ -86,6 +86,52 @@ def test_reach_of_an_exponential():
     speed = np.sqrt(np.mean(np.exp(-2 * r * k[-5:])))
     np.testing.assert_allclose(reach, np.broadcast_to(
         speed * (1 - np.exp(-r * np.arange(1, 41))) / r, (2, 1, 40)))
+
+
+def test_steps_that_do_not_shrink_reach_in_a_straight_line():
+    np.testing.assert_allclose(reaches(4.0 * np.ones((1, 20)), 100)[0, 0], 2.0 * np.arange(1, 101), rtol=0.01)
+
+
+def late():
+    """(1, 20) squared steps of length 1, and from the tenth on declining at the rate 0.1."""
+    return np.exp(-0.2 * np.maximum(np.arange(20.0) - 10, 0))[None]
+
+
+def test_one_rate_is_that_of_the_last_half():
+    speed, h = np.sqrt(late()[:, -5:].mean()), np.arange(1, 41)
+    np.testing.assert_allclose(reaches(late(), 40)[1, 0], speed * (1 - np.exp(-0.1 * h)) / 0.1)
+
+
+def test_the_shorter_of_the_two_expected_ways_counts():
+    near, far = np.sort(reaches(late(), 30), axis=0)
+    assert (near < 0.99 * far)[0, 5:].all()
+    shrinkage = Shrinkage(np.ones((2, 30)))
+    np.testing.assert_allclose(shrinkage.gains(late(), near), 1.0)
+    np.testing.assert_allclose(shrinkage.gains(late(), far), (near / far) ** 2)
+
+
+def test_beyond_the_fitted_horizon_the_last_share_is_used():
+    shrinkage = Shrinkage(np.r_[np.ones(9), 0.25][None].repeat(2, axis=0))
+    squares = np.exp(-0.1 * np.arange(20))[None]
+    gains = shrinkage.gains(squares, reaches(squares, 15)[0])
+    np.testing.assert_allclose(gains[0], np.r_[np.ones(9), np.full(6, 1 / 16)])
+
+
+@pytest.mark.parametrize(("fast", "every", "chosen"), [
+    (1.04, 1.03, "fast"), (1.06, 1.0, "none"), (1.04, 0.9, "all"), (1.06, 0.9, "all"), (0.8, 0.79, "fast"),
+])
+def test_which_runs_are_damped(fast, every, chosen):
+    """Those faster than nine in ten unless it does harm; those faster than the median where that is clearly better."""
+    rates, seen = np.linspace(0.01, 0.11, 101), []
+    noise = 0.05 * (-1.0) ** np.arange(10)
+
+    def errors(damping):
+        seen.append(None if damping is None else round(damping.rate, 9))
+        return {None: np.ones(10), 0.1: np.full(10, fast), 0.06: every + noise}[seen[-1]]
+
+    name, damping = choose_damping(rates, errors)
+    assert sorted(seen, key=str) == [0.06, 0.1, None] and name == chosen
+    assert (damping and damping.rate) == {"none": None, "fast": pytest.approx(0.1), "all": pytest.approx(0.06)}[name]
 
 
 def test_shrinkage_cuts_only_what_is_longer_than_expected():
