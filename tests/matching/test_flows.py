@@ -108,6 +108,10 @@ def test_choice_prefers_the_simpler_within_a_standard_error():
     assert clearly_better(base - 0.1, base)  # better on every run
     noisy = base + np.tile([1.0, -1.0], 25) - 0.01  # better by 0.01, with a standard error of 0.14
     assert not clearly_better(noisy, base)
+    for errors, better in ((0.99, True), (1.01, False)):  # gains 0 and 2 have the standard error 1
+        assert clearly_better(np.array([2.0, 0.0]), np.array([2.0, 2.0]), errors) == better
+    assert clearly_better(base, np.r_[base[1:], np.inf]) and clearly_better(base, np.full(50, np.nan))
+    assert not clearly_better(np.r_[base[1:], np.inf], np.full(50, np.nan))  # neither can be used
     assert choose([base, noisy]) == 0
     assert choose([base, base - 0.1]) == 1
     assert choose([base + 1, base, base - 1e-9 * rng.uniform(size=50)]) == 2

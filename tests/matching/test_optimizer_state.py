@@ -9,7 +9,9 @@ from gfm import Trajectories
 from gfm.errors import InputError
 from gfm.forecasting.training import Training
 from gfm.matching import Conditioning, GradientFlowMatching
+from gfm.matching.damping import decline
 from gfm.matching.optimizer_state import gradients, state_channels, state_features
+from gfm.matching.restraint import Restraint
 from gfm.trajectories import record
 from gfm.trajectories.recent import STEP
 
@@ -55,6 +57,17 @@ def test_features_know_gaps_in_the_record():
     m, v = m / (1 - 0.9**6), v / (1 - 0.999**6)  # six steps after their start from zero
     expected = 0.01 * np.stack([m, m / (np.sqrt(v) + 1e-8), np.sqrt(v)], axis=1)
     np.testing.assert_allclose(state_features(data.every(2)), expected)
+
+
+def test_a_run_slows_by_its_gradients_or_where_states_are_missing_by_its_increments():
+    """Adam's steps are of one size long after its gradients have shrunk."""
+    data = recorded("Adam")
+    by_gradients, by_increments = Restraint(optimizer_state=True), Restraint(optimizer_state=False)
+    sizes = np.square(gradients(data)).sum(axis=2)
+    np.testing.assert_allclose(by_gradients.rates(data), decline(sizes))
+    assert not np.allclose(by_gradients.rates(data), by_increments.rates(data))
+    gaps = data.every(2)
+    np.testing.assert_array_equal(by_gradients.rates(gaps), by_increments.rates(gaps))
 
 
 def test_the_size_of_gradients_stands_in_for_a_second_moment():

@@ -168,6 +168,10 @@ def test_a_filter_that_rotates_first_is_refused():
     Filter((1.0,), (1.0, -0.9)).check(0.5)
     with pytest.raises(InputError, match="period two"):
         Filter((0.4, 0.0, 0.6)).check()  # the older gradient decides, and the rule rotates
+    # A pair with product eta h x and the root -1 at eta h = 2 / (1 - x) leave the circle together at x = 1/3.
+    Filter((1.0, 0.33)).check()
+    with pytest.raises(InputError, match="period two"):
+        Filter((1.0, 0.34)).check()
 
 
 @pytest.mark.parametrize(("options", "words"), [
