@@ -264,7 +264,7 @@ def test_an_observable_that_works_in_place_changes_no_run():
 
 
 def test_names_that_were_not_measured_are_said(edge_run):
-    with pytest.raises(GfmError, match="no process"):
+    with pytest.raises(GfmError, match="No process"):
         _ = edge_run["midpoint"]
     with pytest.raises(GfmError, match="not measured"):
         edge_run["central"]["accuracy"]

@@ -74,7 +74,7 @@ def test_a_checkpoint_of_another_run_is_not_removed_in_silence(store):
 def test_values_that_no_run_can_have():
     with pytest.raises(InputError, match="outputs"):
         module.FlowRun(outputs=-1)
-    with pytest.raises(UnknownNameError, match="unknown schedule 'linear'; choose one of constant"):
+    with pytest.raises(UnknownNameError, match="Unknown schedule 'linear'; choose one of constant"):
         module.FlowRun(schedule="linear")
 
 

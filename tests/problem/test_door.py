@@ -190,7 +190,7 @@ def test_layers_exchanged_and_data_changed_later_are_refused():
     x.div_(2.0)
     other = gfm.Problem(net.double(), x, y, "cross_entropy")
     net[1] = nn.Sigmoid()
-    with pytest.raises(InputError, match="layers of the module were exchanged"):
+    with pytest.raises(InputError, match="Layers of the module were exchanged"):
         other.loss(w)
 
 

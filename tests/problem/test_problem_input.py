@@ -31,7 +31,7 @@ def bad(change):
     (lambda x, y: {"targets": y.clone().index_fill_(0, torch.tensor([3]), float("inf"))}, "NaN or infinity"),
     (lambda x, y: {"inputs": x[:0], "targets": y[:0]}, "empty"),
     (lambda x, y: {"inputs": x.numpy()}, "torch tensor"),
-    (lambda x, y: {"loss": "huber"}, "unknown loss"),
+    (lambda x, y: {"loss": "huber"}, "Unknown loss"),
     (lambda x, y: {"loss": lambda out, target: out - target}, "scalar"),
     (lambda x, y: {"batch_size": 0}, "batch_size"),
     (lambda x, y: {"module": nn.Sequential(nn.Linear(8, 4), nn.Dropout(0.1), nn.Linear(4, 1)).double()}, "train mode"),
@@ -185,7 +185,7 @@ def test_one_output_an_example_without_an_axis_of_outputs():
     (lambda: nn.Embedding(5, 3), torch.arange(5), torch.tensor([0, 1, 2, 0, -1]), "mse", "range from -1 to 2"),
     (lambda: nn.Embedding(5, 1), torch.arange(5), torch.ones(5, 1), "cross_entropy", "at least two"),
     (lambda: nn.Embedding(5, 3), torch.arange(4).view(2, 2), torch.tensor([[1, 2], [-1, -1]]), "mse", "masked"),
-    (lambda: nn.Embedding(5, 3), torch.arange(5), torch.zeros(5).long(), ["mse"], "unknown loss"),
+    (lambda: nn.Embedding(5, 3), torch.arange(5), torch.zeros(5).long(), ["mse"], "Unknown loss"),
 ])
 def test_bad_tokens_and_targets_are_refused(net, x, y, loss, words):
     with pytest.raises(GfmError, match=words):
