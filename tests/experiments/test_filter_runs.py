@@ -29,7 +29,7 @@ def test_the_search_finds_closed_forms():
     turning = first_unstable((0.0, 1.0), (1.0,))
     assert turning.level == pytest.approx(1.0) and turning.period == pytest.approx(6.0)
     assert sorted(abs(roots((1.0,), (1.0, -0.25), 0.0, np.array([0.5]))[0])) == pytest.approx([0.5, 0.5])
-    with pytest.raises(InputError, match="stability"):
+    with pytest.raises(InputError, match="Stability"):
         first_unstable((-1.0,), (1.0,))
 
 

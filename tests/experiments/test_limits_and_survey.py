@@ -82,7 +82,7 @@ def test_where_only_stored_runs_may_be_used_cells_never_run_are_left_out(tmp_pat
     assert list(runs) == [("mlp", 0.2)]
     assert "MLP at 0.3, CNN at 0.1" in left_out(cells, runs)
     assert left_out({"mlp": {"lr": [0.2]}}, runs) == ""
-    with pytest.raises(NotStoredError, match="none of these cells"):
+    with pytest.raises(NotStoredError, match="None of these cells"):
         atlas(stored, {"cnn": {"lr": [0.1]}}, **common)
 
 

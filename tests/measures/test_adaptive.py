@@ -175,5 +175,5 @@ def test_who_holds_the_edge_is_computed_with_the_runs_own_rate_and_memory():
     for other in ({"schedule": "drop"}, {"eps": 1e-3}):
         with pytest.raises(InputError, match="one learning rate and no epsilon"):
             penalty_shares(FlowRun(**SMALL, **other), w.numpy()[None])
-    with pytest.raises(InputError, match="no weights"):
+    with pytest.raises(InputError, match="No weights"):
         closed_form_along(experiment, np.empty((0, problem.p)), np.ones(1), np.ones(1))
