@@ -99,3 +99,15 @@ def test_the_certificate_is_that_of_the_matrix_returned(monkeypatch, seed):
     assert found.residual == pytest.approx(np.abs(to_half(X - nearest)).max(), abs=1e-12)
     assert found.violation == pytest.approx(max(0.0, -np.linalg.eigvalsh(S)[0]), abs=1e-12)
     assert found.gap == pytest.approx(abs(np.sum(X * S)), abs=1e-12)
+
+
+def test_without_any_response_an_excess_stays_and_is_told():
+    found = solve(np.diag([-2.0, 1.0]), np.zeros((3, 3)))
+    assert not found.converged and (found.X == 0).all()
+    assert (found.residual, found.violation) == pytest.approx((1.0, 1.0))
+
+
+def test_only_the_symmetric_part_counts():
+    A, skew = np.array([[-1.0, 0.3], [0.3, -0.5]]), np.array([[0.0, 0.2], [-0.2, 0.0]])
+    B = np.diag([1.0, 2.0, 3.0])
+    assert np.allclose(solve(A + skew, B).X, solve(A, B).X, atol=1e-12)

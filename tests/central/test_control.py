@@ -66,6 +66,30 @@ def test_a_widened_band_narrows_by_half_in_about_seven_steps(steps, accepted):
     assert c.accept(INSIDE + excess / 2, 0.25) == accepted
 
 
+@pytest.mark.parametrize(("share", "accepted"), [(0.6, False), (0.8, True)])
+def test_halving_goes_on_while_it_takes_away_a_good_part_of_the_excess(share, accepted):
+    c, excess = control(), 0.01
+    assert not c.accept(EDGE + excess, 0.25)
+    assert c.accept(EDGE + share * excess, 0.125) == accepted  # what halving does not reduce is a jump
+
+
+@pytest.mark.parametrize(("share", "accepted"), [(0.0195, True), (0.0205, False)])
+def test_no_more_than_two_hundredths_of_the_edge_are_taken_for_a_jump(share, accepted):
+    c = control()
+    assert not c.accept(EDGE * (1 + share), 0.25)
+    assert c.accept(EDGE * (1 + share), 0.125) == accepted
+
+
+def test_a_small_jump_does_not_narrow_a_band_that_is_wide():
+    c, excess = control(), 0.6
+    while not c.accept(EDGE + excess, 0.25):
+        excess /= 2  # each halving helps, until substeps are as short as they may be
+    assert excess == 0.6 / 16
+    c.finish(grow=True)
+    assert not c.accept(EDGE + 0.038, 0.25) and c.accept(EDGE + 0.038, 0.125)  # a jump beside it
+    assert c.accept(EDGE + 0.03, 0.25)
+
+
 def test_substeps_do_not_shrink_without_end():
     c, excess = control(), 8.0
     while not c.accept(EDGE + excess, 0.25):

@@ -58,6 +58,13 @@ def test_sgd_is_plain_and_momentum_is_heavy_ball():
     np.testing.assert_allclose(np.abs(np.diff(adam, axis=1)[:, 0]), 0.02, rtol=1e-4)
 
 
+def test_a_schedule_need_say_no_more_than_one_rate_for_each_step():
+    factors = [1.0, 0.5, 0.25, 0.5, 1.0, 2.0, 1.0]
+    data = record(build, X, Y, mean_square, "SGD", **options,
+                  schedule=lambda method: torch.optim.lr_scheduler.LambdaLR(method, factors.__getitem__))
+    assert data.meta["schedule"] == pytest.approx(factors)
+
+
 def test_options_of_the_optimizer_may_be_switches():
     plain, nesterov = (record(build, X, Y, mean_square, "momentum", nesterov=on, **options) for on in (False, True))
     assert not np.allclose(plain.weights, nesterov.weights)
