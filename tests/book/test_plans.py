@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import threading
 
 import pytest
@@ -267,6 +268,20 @@ def test_an_interrupt_ends_the_wait_for_another_build(project, monkeypatch):
     item.target.parent.mkdir(parents=True)
     with FileLock(item.target.with_name(".toy.lock")):
         interrupted(monkeypatch, item, waiting)
+
+
+@pytest.mark.parametrize(("ends", "error"), [
+    ("kill -KILL $$", "it ended without a message"), ("exit 1", "it ended without a message"),
+    ("echo one >&2; echo two >&2; exit 1", "two"),
+])
+def test_how_a_notebooks_process_ended_is_told(project, monkeypatch, ends, error):
+    python = project / "python"
+    python.write_text(f"#!/bin/sh\ncat >/dev/null\n{ends}\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    (outcome,) = run_all([plan(Register.load(project), NAME, "book")])
+    assert outcome.error == error
+    assert records.failure(outcome.plan.target).read_text() == error + "\n"
 
 
 def test_refreshing_in_place_is_stable(project):
