@@ -6,7 +6,7 @@ from toys import tiny_problem
 
 import gfm
 from gfm.errors import InputError
-from gfm.randomness import seeding
+from gfm.randomness import restoring, seeding
 
 
 def test_the_same_numbers_each_time_and_the_callers_afterwards():
@@ -18,7 +18,7 @@ def test_the_same_numbers_each_time_and_the_callers_afterwards():
     assert torch.equal(torch.get_rng_state(), before)
     own = torch.rand(4)
     torch.set_rng_state(before)
-    with seeding(None):
+    with restoring():
         assert torch.equal(torch.rand(4), own)
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -31,7 +31,7 @@ def test_what_was_seeded_is_put_back_after_an_error():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("seed", [-1, 2**64, 0.5, "3"])
+@pytest.mark.parametrize("seed", [-1, 2**64, 0.5, "3", None])
 def test_a_seed_is_a_whole_number(seed):
     with pytest.raises(InputError, match="seed"), seeding(seed):
         pass

@@ -17,7 +17,7 @@ from gfm.checks import writable
 from gfm.errors import InputError, UnknownNameError, said
 from gfm.optimizers import GradientDescent, Optimizer
 from gfm.problem import Problem
-from gfm.randomness import seeding
+from gfm.randomness import restoring
 
 __all__ = ["RESERVED", "Observables", "checkpoint_path", "check_rivals", "minibatch_of", "observables_at",
            "process_names", "start_of"]
@@ -117,7 +117,7 @@ def observables_at(observables: Observables | None, w: Tensor) -> Observables:
         if not callable(function):
             raise InputError(f"Observable {name!r} must be a function of the weights, but it is {function!r}.")
         try:
-            with torch.no_grad(), seeding(None, w.device):
+            with torch.no_grad(), restoring(w.device):
                 value = function(w.detach().clone())
         except Exception as failure:
             why = f"{type(failure).__name__}: {said(failure)}"

@@ -22,7 +22,7 @@ from torch import Tensor
 from gfm.errors import InputError
 from gfm.problem.inspection import KINKS, WRONG, Loss, fixed_value, gradient_and_rerun, narrowest, operations, seen
 from gfm.problem.supported import explained
-from gfm.randomness import seeding
+from gfm.randomness import restoring
 
 if TYPE_CHECKING:
     from gfm.problem import Problem
@@ -63,7 +63,7 @@ def check_problem(problem: Problem, few: int) -> torch.dtype:
         """The loss of the few examples, computed in the dtype of ``w``."""
         return problem.piece_loss(w, inputs, targets)
 
-    with seeding(None, problem.device):
+    with restoring(problem.device):
         for count in (few, 64):  # more examples if too few of them count in the loss
             rows = torch.linspace(0, problem.n - 1, min(count, problem.n)).round().long().to(problem.device)
             inputs, targets = problem.inputs[rows], problem.targets[rows]
@@ -247,7 +247,7 @@ def check_whole(problem: Problem) -> None:
         said, value = float(point.slope @ along), float(point.value)
         _compare(point, 0, said, value, lambda z: float(evaluate(z, False)[0]), along)
 
-    with seeding(None, problem.device), explained("The loss of all examples cannot be differentiated"):
+    with restoring(problem.device), explained("The loss of all examples cannot be differentiated"):
         value, slope = problem.value_and_gradient(problem.w0)
         product = problem.hvp(problem.w0, torch.ones_like(problem.w0) / problem.p**0.5)
         for name, found in (("loss", value), ("gradient of the loss", slope), ("Hessian of the loss", product)):

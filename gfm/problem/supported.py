@@ -19,7 +19,7 @@ from gfm.errors import GfmError, InputError, said
 from gfm.nets.norms import is_fused
 from gfm.problem.losses import CallableLoss
 from gfm.problem.objective import Objective
-from gfm.randomness import seeding
+from gfm.randomness import restoring
 
 if TYPE_CHECKING:
     from gfm.problem import Problem
@@ -165,7 +165,7 @@ def prepared_targets(
             different outputs at each call; or the loss cannot take the targets.
     """
     with explained(f"The module cannot take inputs of shape {tuple(inputs.shape)}"):
-        with seeding(None, inputs.device):
+        with restoring(inputs.device):
             # With a graph, like all later passes: if a module keeps a tensor of this pass, their graphs contain it.
             try:
                 outputs, again = (objective.outputs(w.clone().requires_grad_(), inputs[:few]).detach() for _ in "12")
@@ -207,7 +207,7 @@ def check_pieces(problem: Problem) -> None:
     order = torch.randperm(problem.n, generator=draw).to(problem.device)
     other_size = 2 if problem.batch_size == 1 else problem.batch_size - max(1, problem.batch_size // 3)
     w = (problem.w0 + 0.1 * problem.w0.square().mean().sqrt() * torch.randn(problem.p, generator=draw).to(problem.w0))
-    with explained("The loss of a piece cannot be computed"), seeding(None, problem.device):
+    with explained("The loss of a piece cannot be computed"), restoring(problem.device):
         one, other = (
             _in_pieces(problem, w, examples, size)
             for examples, size in ((torch.arange(problem.n).to(order), problem.batch_size), (order, other_size))

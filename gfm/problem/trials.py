@@ -10,7 +10,7 @@ from torch import Tensor
 from gfm.problem.feed_forward import FeedForward
 from gfm.problem.output_derivatives import in_closed_form
 from gfm.problem.sweeps import Sweeps
-from gfm.randomness import seeding
+from gfm.randomness import restoring
 
 if TYPE_CHECKING:
     from gfm.problem import Problem
@@ -66,7 +66,7 @@ def many_vectors(problem: Problem) -> bool:
 
     size = problem.w0.square().mean().sqrt()
     leaf = (problem.w0 + 0.1 * size * V.flip(0)).requires_grad_()
-    with seeding(None, problem.device):
+    with restoring(problem.device):
         one = derivatives(torch.stack([loss(row) for row in leaf]), leaf)
         try:
             together = derivatives(torch.func.vmap(loss)(leaf), leaf)
