@@ -336,3 +336,16 @@ def test_a_kernel_that_did_not_come_up_is_started_again(project, monkeypatch, fa
         with pytest.raises(RuntimeError, match=message):
             execute.with_parameters(source, target, {})
         assert len(calls) == min(failures, 3)
+
+
+@pytest.mark.parametrize(("given", "threads", "policy"), [({}, "1", "PASSIVE"),
+                                                          ({"OMP_NUM_THREADS": "2"}, "2", "PASSIVE"),
+                                                          ({"OMP_WAIT_POLICY": "ACTIVE"}, "1", "ACTIVE")])
+def test_threads_that_wait_give_up_their_core_unless_said_otherwise(monkeypatch, given, threads, policy):
+    """With two threads in each of two notebooks on two cores, spinning took ten times longer."""
+    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    found = execute.environment()
+    assert (found["OMP_NUM_THREADS"], found["MKL_NUM_THREADS"], found["OMP_WAIT_POLICY"]) == (threads, threads, policy)
