@@ -191,7 +191,7 @@ def _raise(error):
             lambda value: Path("left").write_text("x") and _raise(gfm.errors.InputError("value must be a number")),
             "written",
         ),
-        (lambda value: np.ones(40_000_000).sum() and _raise(gfm.errors.InputError("value must be a number")), "large"),
+        (lambda value: np.ones(16_000_000).any() and _raise(gfm.errors.InputError("value must be a number")), "large"),
         (lambda value: busy() and _raise(gfm.errors.InputError("value must be a number")), "slow"),
     ],
     ids=["refused", "raw", "unclear", "silent", "written", "large", "slow"],
