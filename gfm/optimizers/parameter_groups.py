@@ -16,11 +16,10 @@ from gfm.checks import number
 from gfm.errors import InputError
 from gfm.linalg.preconditioner import Preconditioner
 from gfm.optimizers.base import Memory, Optimizer, State
+from gfm.optimizers.filters import Filter
 from gfm.problem.flat import Flat
 
 __all__ = ["Group", "ParameterGroups"]
-
-_OF_THE_RULE = ("filter", "init", "update", "direction", "rates", "observed")
 
 
 @dataclass(frozen=True)
@@ -130,8 +129,30 @@ class ParameterGroups(Optimizer):
         memory = self.rule.memory(state)
         return memory and Memory(memory.rate, memory.sensitivity / self.factor)
 
-    def __getattribute__(self, name: str) -> Any:
-        return getattr(self.rule, name) if name in _OF_THE_RULE else super().__getattribute__(name)
+    @property
+    def filter(self) -> Filter:
+        """The filter of the rule."""
+        return self.rule.filter
+
+    def init(self, w: Tensor) -> State:
+        """The state of the rule before the first step, at weights (p,)."""
+        return self.rule.init(w)
+
+    def update(self, state: State, g: Tensor) -> State:
+        """The state of the rule after a gradient (p,)."""
+        return self.rule.update(state, g)
+
+    def direction(self, state: State, g: Tensor) -> Tensor:
+        """The direction (p,) of the rule."""
+        return self.rule.direction(state, g)
+
+    def rates(self, state: State, g: Tensor) -> State:
+        """The rates of the rule's state per step."""
+        return self.rule.rates(state, g)
+
+    def observed(self, a: Tensor, b: Tensor) -> Tensor:
+        """The product of gradients that the rule's nu averages: rows a, b (m, p) to (m, p) or (m, 1)."""
+        return self.rule.observed(a, b)
 
 
 def _by_weight(values: list[float], flat: Flat) -> Tensor | float:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gfm.data.least_squares import least_squares
-from gfm.errors import UnknownNameError
+from gfm.errors import InputError, UnknownNameError
 from gfm.experiments.learned import ablations
 from gfm.experiments.learned.ablations import VARIANTS, Ablation
 from gfm.experiments.learned.bayes_limits import BayesLimit, TowerProperty, TrueDynamics, mean_dynamics
@@ -72,8 +72,15 @@ def test_expected_loss_of_a_linear_network():
     np.testing.assert_allclose(losses_at(np.zeros((2, 31)), np.array([1.0, 3.0])), [1.0, 9.0])
 
 
+@pytest.mark.parametrize("channels", [(0, 4, 4), (4, 4), (4, 4, "4"), 4])
+def test_an_image_network_has_three_convolutions(channels):
+    with pytest.raises(InputError, match="channels"):
+        image_net(channels)
+
+
 def test_the_image_network_has_ninos_size():
     assert sum(p.numel() for p in image_net().parameters()) == 14_378
+    assert ForecastCost(channels=(32, 64, 140)).weights == 101_006
     one, two = (training_operations(28, batch) for batch in (64, 128))
     assert two == 2 * one
 

@@ -17,6 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from gfm.checks import counts
+from gfm.errors import InputError
 from gfm.experiments.learned.least_squares import make_forecaster
 from gfm.matching import AffineFlow, GradientFlowMatching
 from gfm.matching.field import numbers_in
@@ -33,7 +35,12 @@ def image_net(channels: tuple[int, int, int] = CHANNELS, classes: int = 10, inpu
     """Three 3x3 convolutions with ReLU, the first two followed by pooling, then a spatial mean and a linear layer.
 
     14,378 weights for one input channel and ten classes, 14,666 for three, as in NiNo's smallest networks.
+
+    Raises:
+        InputError: ``channels`` are not three whole numbers of at least 1.
     """
+    if len(counts("channels", channels)) != 3:
+        raise InputError(f"channels must be three numbers, one for each convolution, but they are {channels!r}.")
     a, b, c = channels
     return nn.Sequential(
         nn.Conv2d(inputs, a, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2),
