@@ -91,22 +91,18 @@ def test_unknown_profile_and_element(project):
         Element("tiy")
 
 
-def test_a_changed_bound_makes_the_stored_verdict_stale_and_is_what_counts(project):
-    Element("toy").judge(**VALUES)
+@pytest.mark.parametrize(("old", "new", "names", "stale"), [
+    pytest.param("at_most: 1.0e-6", "at_most: -0.5", ["T1", "T2", "T3", "T4"], ("T1",), id="a bound that changed"),
+    pytest.param("- id: T3\n", "- id: T5\n", ["T1", "T2", "T5", "T4"], ("T5", "T3"), id="a claim that left"),
+])
+def test_a_changed_register_makes_a_stored_verdict_stale_and_is_what_counts(project, old, new, names, stale):
+    before = Element("toy").judge(**VALUES)
     register = project / "book" / "elements.yml"
-    register.write_text(register.read_text().replace("at_most: 1.0e-6", "at_most: -0.5"))
+    register.write_text(register.read_text().replace(old, new))
     loaded = Register.load(project)
     stored = verdicts.load(loaded, loaded["toy"], "smoke")
-    assert stored.verdicts[0].verdict == "fails" and stored.stale == ("T1",)
-
-
-def test_a_claim_that_left_the_register_makes_a_stored_verdict_stale(project):
-    Element("toy").judge(**VALUES)
-    register = project / "book" / "elements.yml"
-    register.write_text(register.read_text().replace("- id: T3\n", "- id: T5\n"))
-    loaded = Register.load(project)
-    stored = verdicts.load(loaded, loaded["toy"], "smoke")
-    assert [v.claim.id for v in stored.verdicts] == ["T1", "T2", "T5", "T4"] and stored.stale == ("T5", "T3")
+    assert [v.claim.id for v in stored.verdicts] == names and stored.stale == stale
+    assert (stored.verdicts[0].verdict == "fails") == (stale == ("T1",)), before
 
 
 def test_the_bound_is_that_of_the_stored_profile(project):
