@@ -96,7 +96,7 @@ class Units:
     """
 
     n: int
-    optimizer_state: bool
+    optimizer_state: bool | str
     scale: str
     context: str
     common: float
@@ -133,7 +133,7 @@ class Units:
         frame = Frame.of(prefix.weights, self.scale, lengths, prefix.groups)
         steps = np.repeat(step_counts(data), data.parameters, axis=0).astype(np.float64)
         passed = steps[0, n] - steps[0, 0]
-        rule = rule_of(data.meta) if self.optimizer_state else Descent()
+        rule = rule_of(data.meta) if self.optimizer_state is True else Descent()
         lr = learning_rate(data) if self.optimizer_state else 1.0  # without the optimizer's state its value cancels
         schedule = factors_of(data)
         averages = [to_series(value).astype(np.float64) for value in averages_of(data, rule).values()]

@@ -29,12 +29,12 @@ class Flow(Protocol):
         n: the number of the last observed step.
         options: see :class:`FlowOptions`.
         network: the field's network, or None.
-        optimizer_state: whether the fitted flow uses the optimizer's recorded state.
+        optimizer_state: whether, or how, the fitted flow uses the optimizer's recorded state.
     """
 
     view: ClassVar[str]
     coordinatewise: ClassVar[bool] = True
-    optimizer_state: bool = False
+    optimizer_state: bool | str = False
     n: int
     options: FlowOptions
     network: nn.Module | None

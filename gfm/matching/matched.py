@@ -80,7 +80,7 @@ class MatchedFlow(Flow):
         return self.errors(held)
 
     def _start(
-        self, train: Trajectories, held: Trajectories, optimizer_state: bool, scale: str, kind: str
+        self, train: Trajectories, held: Trajectories, optimizer_state: bool | str, scale: str, kind: str
     ) -> tuple[np.ndarray, float]:
         """Set up the units, the features and the linear start; returns the held-out errors and the ridge."""
         self.optimizer_state = optimizer_state

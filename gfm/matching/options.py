@@ -32,7 +32,8 @@ class Conditioning:
             first and the last, or ``"auto"``.
         scale: unit of a run's coordinates: ``"none"`` (the same for all runs), ``"run"``, ``"layer"`` (one for each
             layer, by the groups) or ``"auto"``, the better of the first two (see :class:`Frame`).
-        optimizer_state: whether the optimizer's recorded state is used; ``"auto"`` tries both if there is one.
+        optimizer_state: whether the optimizer's recorded state is used: by the matched flow as further inputs and in
+            the optimizer's rule, or with ``"inputs"`` as inputs only; ``"auto"`` tries False and True if there is one.
 
     Raises:
         InputError: A value is unknown.
@@ -45,18 +46,18 @@ class Conditioning:
     def __post_init__(self) -> None:
         one_of("context", self.context, (*CONTEXTS, "auto"))
         one_of("scale", self.scale, (*SCALES, "auto"))
-        one_of("optimizer_state", self.optimizer_state, (True, False, "auto"))
+        one_of("optimizer_state", self.optimizer_state, (True, False, "inputs", "auto"))
 
-    def choices(self, recorded: bool) -> list[tuple[bool, str, str]]:
+    def choices(self, recorded: bool) -> list[tuple[bool | str, str, str]]:
         """(use of the optimizer's state, scale, context) of every candidate, simplest first.
 
         Args:
             recorded: whether the trajectories contain the optimizer's state.
         """
         if self.optimizer_state == "auto":
-            states: tuple[bool, ...] = (False, True) if recorded else (False,)
+            states: tuple[bool | str, ...] = (False, True) if recorded else (False,)
         else:
-            states = (bool(self.optimizer_state),)
+            states = (self.optimizer_state if self.optimizer_state == "inputs" else bool(self.optimizer_state),)
         scales = ("none", "run") if self.scale == "auto" else (self.scale,)
         contexts = CONTEXTS if self.context == "auto" else (self.context,)
         return list(product(states, scales, contexts))

@@ -56,6 +56,16 @@ def wrong(data, gradients, n=10):
     return (off.abs().amax(dim=(0, 1)) / moved.abs().amax(dim=(0, 1))).max().item()
 
 
+def test_the_state_as_inputs_only_leaves_the_flow_of_plain_descent():
+    data, _ = recorded("AdamW")
+    (whole, inputs, blind) = (start(data, n=10, optimizer_state=how)[1] for how in (True, "inputs", False))
+    np.testing.assert_array_equal(inputs.context, whole.context)
+    assert inputs.context.shape[1] > blind.context.shape[1]
+    assert torch.equal(inputs.z, blind.z) and inputs.z.shape[2] == 1 < whole.z.shape[2]
+    at = inputs.z[:, :5], torch.ones_like(inputs.steps[:, :5]), None, inputs.steps[:, :5], 1
+    assert torch.allclose(inputs.velocity(*at), blind.velocity(*at), rtol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["momentum", "AdamW"])
 @pytest.mark.parametrize("scheduled", [False, True])
 def test_with_the_true_gradients_the_flow_is_torchs_in_its_own_units(name, scheduled):

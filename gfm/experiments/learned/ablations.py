@@ -30,6 +30,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "time: not used": {"network": Network(knots=1)},
     "blind to the optimizer": {"conditioning": Conditioning("auto", optimizer_state=False)},
     "told the optimizer": {"conditioning": Conditioning("auto", optimizer_state=True)},
+    "told it as inputs only": {"conditioning": Conditioning("auto", optimizer_state="inputs")},
     "path: inside a step": {"path": IncrementPath("linear")},
     "path: one step": {"path": IncrementPath()},
     "path: twenty steps": {"path": IncrementPath(span=20)},
