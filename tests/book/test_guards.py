@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from sealed import recorded
 
-from gfm import cli
 from gfm.book import building
 from gfm.book.building import build
 from gfm.book.register import Register
 from gfm.book.site import build as site
 from gfm.book.site import guards
+from gfm.cli import commands
 from gfm.errors import GfmError
 
 NAME = "part/toy.ipynb"
@@ -92,7 +92,7 @@ def test_a_run_that_shows_nothing_fails_the_build_also_beside_another(copy, no_s
     change(run, without("figure", "table"))
     recorded(run, copy / "build/smoke/run" / NAME)
     with pytest.raises(SystemExit) as end:
-        cli.build("book", 1, no_run=True, force=False)
+        commands.build("book", 1, no_run=True, force=False)
     assert end.value.code == 1
     assert capsys.readouterr().err == f"gfm: notebooks/{NAME} ({profile}): it shows no figure and no table\n"
 
@@ -159,7 +159,7 @@ def test_another_builder_than_pinned_is_refused_before_anything_is_built(project
     text = "".join(f"{n.replace('-', '_')}=={v}  # why\n" for n, v in pins.items())
     (project / "constraints.txt").write_text(text)
     with pytest.raises(SystemExit) as end:
-        cli.build("smoke", 1, no_run=False, force=False)
+        commands.build("smoke", 1, no_run=False, force=False)
     told = capsys.readouterr()
     assert end.value.code == 1 and told.out == "" and not (project / "build").exists()
     assert f"{name} {guards.builders()[name]} instead of 0.0.1, as constraints.txt pins" in told.err

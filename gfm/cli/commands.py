@@ -1,20 +1,17 @@
-"""The command line. Each command imports what it needs, so that ``gfm --help`` is quick."""
+"""The commands. Each imports what it needs, so that ``gfm --help`` is quick."""
 
 from __future__ import annotations
 
-import io
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
-from gfm.errors import GfmError, InputError
+from gfm.errors import InputError
+
+__all__ = ["BETWEEN", "app"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None,
                   pretty_exceptions_enable=False,
@@ -22,7 +19,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 
 Device = Annotated[str | None, typer.Option(help="where to compute: auto (default), cpu, cuda or mps")]
 
-_JOIN = "\x1f"  # between a parameter's name and its value, inside this file only
+BETWEEN = "\x1f"
+"""Between the name and the value of a parameter, since an option takes a single word."""
 
 
 @app.command()
@@ -47,7 +45,7 @@ def run(
     register = Register.load()
     if in_place and (profile != "smoke" or parameter or stored):
         raise InputError("--in-place keeps whole smoke outputs: it takes no other profile, no -p and no --stored.")
-    pairs = [(name, value) for name, _, value in (text.partition(_JOIN) for text in parameter or [])]
+    pairs = [(name, value) for name, _, value in (text.partition(BETWEEN) for text in parameter or [])]
     item = plan(register, notebook, profile, pairs)
     if in_place:
         try:
@@ -295,65 +293,3 @@ def _compute_on(device: str | None) -> None:
         import torch
 
         chosen(torch.float32)
-
-
-def join_parameters(arguments: list[str]) -> list[str]:
-    """Join ``-p name value`` (or ``-p name=value``) into one argument, because options here take a single word.
-
-    Raises:
-        InputError: A ``-p`` has no value.
-    """
-    out: list[str] = []
-    rest = iter(arguments)
-    for word in rest:
-        out.append(word)
-        if word == "-p":
-            name = next(rest, "")
-            value = name.partition("=")[2] if "=" in name else next(rest, None)
-            if not name or value is None:
-                raise InputError("-p takes a name and a value, as in `-p lr 0.05`.")
-            out.append(name.partition("=")[0] + _JOIN + value)
-    return out
-
-
-def main() -> None:
-    """Entry point; errors become one sentence on stderr and exit code 2, signals their own exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal may know no more than ASCII
-    before = signal.signal(signal.SIGTERM, _terminated)
-    try:
-        with _folder_for_settings():
-            app(join_parameters(sys.argv[1:]), standalone_mode=True)
-    except GfmError as error:
-        print(f"gfm: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        print(f"gfm: The system refused: {error.strerror or error}{where}.", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _folder_for_settings() -> Iterator[None]:
-    """Context in which Matplotlib and IPython do not complain, into outputs too, that there is no home folder."""
-    if os.access(os.path.expanduser("~"), os.W_OK):
-        yield
-        return
-    with TemporaryDirectory(prefix="gfm-", ignore_cleanup_errors=True) as folder:
-        for variable in ("MPLCONFIGDIR", "IPYTHONDIR"):
-            os.environ.setdefault(variable, folder)
-        yield
-
-
-def _terminated(number: int, _: object) -> None:
-    """Let what is under way be tidied up."""
-    sys.exit(128 + number)
-
-
-if __name__ == "__main__":
-    main()
