@@ -38,9 +38,8 @@ from gfm.central.base import Flow, Observation
 from gfm.central.settings import Settings
 from gfm.errors import NumericalError
 from gfm.optimizers import Optimizer, State
-from gfm.problem import Problem
+from gfm.problem import Costs, Problem
 from gfm.problem.derivatives import Derivatives
-from gfm.problem.problem import Costs
 
 __all__ = ["EdgeFlow", "Rival", "RodFlow"]
 

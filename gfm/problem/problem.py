@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from math import inf
 
 import torch
@@ -14,35 +13,16 @@ from gfm.checks import number, whole
 from gfm.errors import InputError, NumericalError
 from gfm.linalg import deflation
 from gfm.problem import derivative_check, losses, supported, trials
+from gfm.problem.costs import Costs
 from gfm.problem.derivatives import Derivatives, plus
 from gfm.problem.feed_forward import FeedForward
 from gfm.problem.flat import Flat
 from gfm.problem.objective import Objective, Output, Penalty
 
-__all__ = ["Costs", "Problem"]
+__all__ = ["Problem"]
 
 #: Number of examples on which a problem is checked before the first full-batch evaluation.
 _FEW = 4
-
-
-@dataclass
-class Costs:
-    """Derivative evaluations spent so far, in units of the full batch; a block product of k vectors counts k.
-
-    A gradient on n of N examples counts n/N, so ``gradients`` need not be whole.
-    """
-
-    gradients: float = 0
-    hvps: int = 0
-    thirds: int = 0
-
-    def since(self, before: Costs) -> Costs:
-        """The evaluations spent since ``before``."""
-        return Costs(self.gradients - before.gradients, self.hvps - before.hvps, self.thirds - before.thirds)
-
-    def copy(self) -> Costs:
-        """A copy that later evaluations do not change."""
-        return Costs(self.gradients, self.hvps, self.thirds)
 
 
 class Problem:
