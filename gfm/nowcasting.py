@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from gfm.forecasting.base import Forecaster
 from gfm.problem.flat import trainable
 from gfm.trajectories import Layout, Trajectories
 from gfm.trajectories.recent import Recent
+from gfm.untouched import untouched, value_of
 
 __all__ = ["Nowcaster", "Rule", "merged"]
 
@@ -254,7 +253,7 @@ class Nowcaster:
     def _best(self, candidates: np.ndarray, loss: Callable[[], Tensor | float] | None) -> np.ndarray | None:
         if loss is None:
             raise InputError("The gate needs the loss: nowcaster.step(lambda: criterion(model(x), y)).")
-        with self._untouched():
+        with untouched(self.model):
             best, chosen = self._evaluate(loss), None
             for weights in candidates:
                 self._put(weights)
@@ -265,40 +264,7 @@ class Nowcaster:
 
     def _evaluate(self, loss: Callable[[], Tensor | float]) -> float:
         self.evaluations += 1
-        states = random.getstate(), np.random.get_state()
-        with torch.random.fork_rng(), torch.enable_grad():  # dropout draws the same masks for every candidate
-            try:
-                found = loss()
-            finally:
-                random.setstate(states[0])
-                np.random.set_state(states[1])
-        try:
-            value = float(found.detach() if isinstance(found, Tensor) else found)
-        except (TypeError, ValueError, RuntimeError):
-            shape = f" of shape {tuple(found.shape)}" if isinstance(found, Tensor) else ""
-            raise InputError(f"The loss must be one real number, not a {type(found).__name__}{shape}.") from None
-        return value if math.isfinite(value) else math.inf
-
-    @contextmanager
-    def _untouched(self):
-        """Context at whose end the weights, and buffers, gradients and training mode of the model, are restored."""
-        tensors = [(tensor, tensor.detach().clone()) for tensor in (*self.parameters, *self.model.buffers())]
-        owners = [(m, dict(m.named_buffers(recurse=False)), m.training) for m in self.model.modules()]
-        gradients = [(parameter, parameter.grad) for parameter in self.parameters]
-        for parameter in self.parameters:
-            parameter.grad = None
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for tensor, value in tensors:
-                    tensor.copy_(value)
-            for module, buffers, training in owners:
-                module.training = training
-                for name, buffer in buffers.items():
-                    setattr(module, name, buffer)  # some modules replace a buffer instead of changing it
-            for parameter, gradient in gradients:
-                parameter.grad = gradient
+        return value_of(loss)
 
     @torch.no_grad()
     def _put(self, weights: np.ndarray) -> None:
