@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bad_calls import Door
 from bad_values import AMOUNT, COUNT, FLAG, HUGE, MADE, NAME, RATE, SEED, SEVERAL, WHOLE, but, paths, targets
-from doors_learned import DATA, PREFIX, WEIGHTS, W
+from doors_trajectories import DATA, PREFIX, WEIGHTS, W
 
 import gfm
 from gfm import Trajectories

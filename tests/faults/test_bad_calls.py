@@ -17,6 +17,7 @@ import doors_derived
 import doors_forecasters
 import doors_learned
 import doors_project
+import doors_trajectories
 import numpy as np
 import pytest
 from bad_calls import Door, Outcome, judged
@@ -107,7 +108,7 @@ NOT_POSITIVE = st.one_of(
     st.integers(max_value=0),
     st.builds(np.array, st.lists(st.floats(), min_size=1, max_size=3)),
 )
-DATA = gfm.Trajectories(doors_learned.W)
+DATA = gfm.Trajectories(doors_trajectories.W)
 COUNTED = {
     "data.moons(n)": lambda value: gfm.data.moons(value),
     "data.waves(dims)": lambda value: gfm.data.waves(9, value),
