@@ -71,7 +71,8 @@ def slider(panels: Sequence[Panel], steps: np.ndarray, *, name: str, alt: str,
     ]
     parts += [_panel(panel, i, name) for i, panel in enumerate(panels)]
     parts += [_legend(panels), "</svg>"]
-    values = {label: [_three(v) for v in array] for label, array in (readings or {}).items()}
+    values = {label: [f"{v:.3g}" if np.isfinite(v) else "-" for v in array]
+              for label, array in (readings or {}).items()}
     table = html.escape(repr(values).replace("'", '"'))
     text = (
         f'<div class="gfm-slider" id="{name}" data-steps="{",".join(str(int(s)) for s in steps)}" '
@@ -174,10 +175,6 @@ def _ticks(low: float, high: float) -> list[float]:
     unit = 10.0 ** np.floor(np.log10(rough))
     step = min((m * unit for m in (1, 2, 5, 10)), key=lambda s: abs(s - rough))
     return [round(k * step, 12) for k in range(int(np.ceil(low / step)), int(np.floor(high / step)) + 1)]
-
-
-def _three(value: float) -> str:
-    return f"{value:.3g}" if np.isfinite(value) else "-"
 
 
 _SCRIPT = """

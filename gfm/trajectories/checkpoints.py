@@ -82,7 +82,10 @@ def read_checkpoints(
     if key is not None:
         instance("key", key, str, "the name of an entry")
     found = find(place("folder", folder), pattern, step)
-    reference = None if module is None else _of_module(module)
+    reference: _Reference | None = None
+    if module is not None:
+        layout = Layout.of(module)
+        reference = _Reference(layout, shapes_in(module, layout), "the module")
     vectors: list[np.ndarray] = []
     carried: dict[str, list[np.ndarray]] = {}
     for file in found.files:
@@ -128,11 +131,6 @@ class _Reference:
     shapes: dict[str, tuple[int, ...]]
     whose: str
     order: str | None = None  # how tensors were ordered, 'file' or 'names', if that may differ from the module's order
-
-
-def _of_module(module: nn.Module) -> _Reference:
-    layout = Layout.of(module)
-    return _Reference(layout, shapes_in(module, layout), "the module")
 
 
 def _of_file(saved: Saved, order: str | None) -> _Reference:

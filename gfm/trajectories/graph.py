@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from torch import nn
 
@@ -56,24 +54,17 @@ def edges_of(module: nn.Module) -> list[list[int]] | None:
 
 def _layers(module: nn.Module) -> list[nn.Linear | nn.Conv2d]:
     """The layers with weights, in order; none if the order or the weights cannot be determined."""
-    parts = list(_leaves(module))
+    parts = [part for part in module.modules() if not list(part.children())]
     layers = [part for part in parts if isinstance(part, (nn.Linear, nn.Conv2d))]
     convolves = any(isinstance(part, nn.Conv2d) for part in layers)
     known = all(isinstance(part, (nn.Linear, nn.Conv2d, *_PASSING)) for part in parts)
-    if convolves and not (known and _sequential(module)):
+    sequential = all(isinstance(part, nn.Sequential) for part in module.modules() if list(part.children()))
+    if convolves and not (known and sequential):
         return []
     if any(isinstance(part, nn.Conv2d) and part.groups != 1 for part in layers):
         return []
     held = sum(p.numel() for layer in layers for p in layer.parameters())
     return layers if held == sum(p.numel() for p in module.parameters()) else []
-
-
-def _leaves(module: nn.Module) -> Iterator[nn.Module]:
-    return (part for part in module.modules() if not list(part.children()))
-
-
-def _sequential(module: nn.Module) -> bool:
-    return all(isinstance(part, nn.Sequential) for part in module.modules() if list(part.children()))
 
 
 def _inputs(layer: nn.Linear | nn.Conv2d) -> int:
