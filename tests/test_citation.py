@@ -14,6 +14,7 @@ from pybtex.database import parse_string
 
 import gfm
 from gfm.book.register import Register
+from gfm.book.site.bibliography import label
 from gfm.book.site.citing import BOOK, bibtex, entries, page_entry, with_letters
 
 ROOT = Path(__file__).parents[1]
@@ -110,6 +111,21 @@ def test_the_page_says_what_journals_ask_for():
     for words in ("help of large language models", "Every number is computed by the notebooks",
                   "responsibility for the content lies with the authors"):
         assert words in text
+
+
+def test_the_list_of_references_names_works_as_the_text_cites_them():
+    works = parse_string(with_letters(BIB), "bibtex").entries
+    labels = {key: label(work) for key, work in works.items()}
+    assert labels["shou2025gfm"] == "Shou et al., 2025a" and labels["regis2026rod"] == "Regis and Chewi, 2026"
+    assert labels["aitken1926"] == "Aitken, 1926" and labels[BOOK] == "The authors of gfm, 2026"
+    assert len(set(labels.values())) == len(labels)
+
+
+def test_no_page_names_a_preprint_that_it_does_not_cite():
+    prose = [*(ROOT / "notebooks").glob("*/*.ipynb"), *(ROOT / "book").glob("*.md")]
+    bare = {path.name: found for path in prose
+            if (found := re.findall(r"arXiv:? ?\d{4}\.\d{5}", path.read_text(encoding="utf-8")))}
+    assert bare == {}
 
 
 def test_two_works_of_one_author_and_year_are_told_apart_on_the_pages():
