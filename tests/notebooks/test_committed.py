@@ -64,6 +64,13 @@ def test_the_code_compiles_without_a_warning(path):
 
 
 @each_notebook
+def test_code_that_is_shown_fits_the_column_of_its_page(path):
+    """A column holds 85 characters; longer lines would be cut. Folded code is wrapped by the style sheet."""
+    shown = (c for c in cells(path) if {"show-code", "sixty-lines"} & set(c["metadata"].get("tags", ())))
+    assert [line for c in shown for line in source_of(c).splitlines() if len(line) > 85] == []
+
+
+@each_notebook
 def test_only_smoke_outputs_are_committed(path):
     tags = [t for c in cells(path) for t in c["metadata"].get("tags", [])]
     assert "injected-parameters" not in tags
