@@ -20,13 +20,15 @@ class Ended(NamedTuple):
     stderr: str
 
 
-def gfm(project: Path, *arguments: str) -> Ended:
+def gfm(project: Path, *arguments: str, **variables: str) -> Ended:
     """The command in this process: one that starts Python anew spends its time on importing torch.
+
+    ``variables`` are set in its environment, which else names no build folder and no store.
 
     A warning that a user would see is written to ``stderr``, as it would be there.
     """
     out, err = io.StringIO(), io.StringIO()
-    plain = {k: v for k, v in os.environ.items() if k not in ("GFM_BUILD", "GFM_STORE")}
+    plain = {k: v for k, v in os.environ.items() if k not in ("GFM_BUILD", "GFM_STORE")} | variables
     with (mock.patch.object(sys, "argv", ["gfm", *arguments]), mock.patch.dict(os.environ, plain, clear=True),
           contextlib.chdir(project), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err),
           warnings.catch_warnings(record=True) as seen):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 
+import hosting
 import pytest
 from commands import gfm
 
@@ -25,9 +26,8 @@ def test_a_published_folder_has_all_pages_and_their_checksums(whole, site, tmp_p
     assert publish(whole, site, to) == []
     for name in (".nojekyll", "404.html", "index.html", "notebooks/part/toy.html", "_static/book.css"):
         assert (to / name).is_file(), name
-    sums = dict(reversed(line.split("  ")) for line in (to / SUMS).read_text().splitlines())
+    sums = hosting.sums_of(to, SUMS)
     assert set(sums) == {f.relative_to(to).as_posix() for f in to.rglob("*") if f.is_file()} - {SUMS}
-    assert sums["index.html"] == hashlib.sha256((to / "index.html").read_bytes()).hexdigest()
 
 
 def test_an_earlier_publication_is_replaced_and_nothing_else(whole, site, tmp_path):
@@ -86,5 +86,21 @@ def test_pages_with_faults_are_not_published(whole, site, tmp_path):
 
 
 def test_the_command(whole, tmp_path):
-    done = gfm(whole, "publish", str(tmp_path / "public"))
-    assert done.returncode == 0 and "public" in done.stdout and (tmp_path / "public" / "404.html").is_file()
+    to = tmp_path / "public"
+    done = gfm(whole, "publish", str(to))
+    assert done.returncode == 0 and "public" in done.stdout
+    sums = hosting.sums_of(to, SUMS)
+    with hosting.serving(to) as address:
+        for page in ("404.html", "index.html", "notebooks/part/toy.html", "_static/book.css"):
+            assert hashlib.sha256(hosting.fetched(f"{address}/{page}")).hexdigest() == sums[page], page
+
+
+def test_a_changed_file_and_a_missing_one_do_not_match_their_checksums(whole, site, tmp_path):
+    to = tmp_path / "public"
+    publish(whole, site, to)
+    (to / "index.html").write_text("changed", encoding="utf-8")
+    with pytest.raises(AssertionError, match=r"index\.html"):
+        hosting.sums_of(to, SUMS)
+    (to / "index.html").unlink()
+    with pytest.raises(FileNotFoundError):
+        hosting.sums_of(to, SUMS)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import http.server
 import os
 import shutil
-import threading
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import hosting
 import pytest
 from filelock import FileLock
 
@@ -46,17 +45,8 @@ def html(smoke_outputs) -> Path:
 @pytest.fixture(scope="session")
 def served(html) -> str:
     """The site's address on loopback."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *arguments) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0),
-                                             functools.partial(Quiet, directory=html))
-    server.handle_error = lambda *request: None  # a page that is closed while it loads breaks the pipe
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+    with hosting.serving(html) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
