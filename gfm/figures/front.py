@@ -13,8 +13,8 @@ from gfm.figures import style
 __all__ = ["sharpness"]
 
 
-def sharpness(data: Mapping[str, Any]) -> bytes:
-    """Sharpness over steps of gradient descent, gradient flow and the central flow, as SVG.
+def sharpness(data: Mapping[str, Any]) -> dict[str, bytes]:
+    """Sharpness over steps of gradient descent, gradient flow and the central flow, as files: ``svg`` and ``png``.
 
     Args:
         data: what the figure ``gd-central-flow`` was drawn from.
@@ -35,6 +35,6 @@ def sharpness(data: Mapping[str, Any]) -> bytes:
                           color=style.ROLES[process]["color"], annotation_clip=False)
         axes.set(xlabel="step of training", ylabel="sharpness", xlim=(step[0], step[-1]))
         axes.spines[["top", "right"]].set_visible(False)
-        found = style.image(figure, "svg")
+        found = {kind: style.image(figure, kind) for kind in ("svg", "png")}
     plt.close(figure)
     return found

@@ -33,6 +33,7 @@ Profile.
 ![A line](line.svg)
 """
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><path d="M0 0h9v9z"/></svg>'
+PNG = b"\x89PNG that hosts show in a preview"
 
 
 class Head(HTMLParser):
@@ -62,6 +63,7 @@ def build(folder: Path, address: str, repository: str) -> Path:
          "nbformat": 4, "nbformat_minor": 5}))
     for picture in ("front.svg", "notebooks/line.svg"):
         (source / picture).write_text(SVG)
+    (source / "notebooks" / "line.png").write_bytes(PNG)
     (source / "conf.py").touch()
     shutil.copyfile(ROOT / "book" / "references.bib", source / "references.bib")
     settings = {"extensions": ["myst_nb", "gfm.book.site.metadata"], "html_theme": "sphinx_book_theme",
@@ -96,10 +98,11 @@ def test_a_page_is_described_by_its_first_sentence_and_a_notebooks_with_its_titl
 
 
 def test_the_picture_is_the_pages_first_figure_else_the_front_pages(unknown, known):
-    assert Head(unknown / "notebooks/one.html").meta["og:image"] == "../_images/line.svg"
+    assert Head(unknown / "notebooks/one.html").meta["og:image"] == "../_images/line-preview.png"
     assert Head(unknown / "search.html").meta["og:image"] == "_images/front.svg"
-    assert Head(known / "notebooks/one.html").meta["og:image"] == f"{ADDRESS}_images/line.svg"
-    assert (known / "_images" / "line.svg").is_file()
+    assert Head(known / "notebooks/one.html").meta["og:image"] == f"{ADDRESS}_images/line-preview.png"
+    assert (known / "_images" / "line-preview.png").read_bytes() == PNG
+    assert Head(known / "notebooks/one.html").meta["twitter:card"] == "summary_large_image"
 
 
 def test_without_addresses_nothing_names_one(unknown):

@@ -145,7 +145,8 @@ def picture(register: Register, source: Path, profiles: dict[str, str]) -> str:
         return ""
     from gfm.figures.front import sharpness  # matplotlib only where something is drawn
 
-    (source / "front.svg").write_bytes(sharpness(read_json(file, "the data of a figure")))
+    for kind, drawn in sharpness(read_json(file, "the data of a figure")).items():
+        (source / f"front.{kind}").write_bytes(drawn)
     return (f"```{{figure}} front.svg\n:alt: {_ALT}\n:width: 100%\n"
             f":target: notebooks/{Path(name).with_suffix('.html').as_posix()}\n\n{_CAPTION}\n```")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import re
+import shutil
 import unicodedata
 from collections.abc import Iterator
 from contextlib import suppress
@@ -93,6 +94,7 @@ def _describe(app: Any, name: str, template: str, context: dict[str, Any], page:
         told["og:url"] = page_address(address, f"{name}.html")
     lines = [f'<meta name="description" content="{html.escape(told["og:description"])}" />']
     lines += [f'<meta property="{key}" content="{html.escape(value)}" />' for key, value in told.items()]
+    lines.append('<meta name="twitter:card" content="summary_large_image" />')
     if page is not None and name != app.config.root_doc and (Path(app.srcdir) / "references.bib").is_file():
         entry = page_entry(entries(Path(app.srcdir))[BOOK], name, title, address)
         context["body"] += ('<details class="cite"><summary>Cite this page</summary>'
@@ -101,16 +103,25 @@ def _describe(app: Any, name: str, template: str, context: dict[str, Any], page:
 
 
 def _picture(app: Any, page: nodes.document | None) -> str:
-    """The page's first figure, else the front page's, relative to the site's root; '' if there is none."""
+    """The page's first figure, else the front page's, relative to the site's root; '' if there is none.
+
+    Most hosts show no SVG in a preview, so the PNG of the same name is taken, if there is one beside it.
+    """
     known = app.env.images
-    names = {name for _, name in known.values()}
-    if page is not None:
-        for image in page.findall(nodes.image):
-            if (name := Path(image["uri"]).name) in names:
-                return f"_images/{name}"
-    front = app.env.get_doctree(app.config.root_doc)
-    return next((f"_images/{known[image['uri']][1]}" for image in front.findall(nodes.image)
-                 if image["uri"] in known), "")
+    sources = {name: source for source, (_, name) in known.items()}
+    drawn = [Path(image["uri"]).name for image in page.findall(nodes.image)] if page is not None else []
+    front = app.env.get_doctree(app.config.root_doc).findall(nodes.image)
+    drawn += [known[image["uri"]][1] for image in front if image["uri"] in known]
+    name = next((name for name in drawn if name in sources), "")
+    if not name:
+        return ""
+    png = Path(app.srcdir, sources[name]).with_suffix(".png")
+    if name.endswith(".svg") and png.is_file():
+        name = f"{Path(name).stem}-preview.png"
+        images = Path(app.outdir, "_images")
+        images.mkdir(exist_ok=True)
+        shutil.copyfile(png, images / name)
+    return f"_images/{name}"
 
 
 def _lost(app: Any) -> Iterator[tuple[str, dict[str, Any], str]]:

@@ -199,14 +199,13 @@ def _figure(figure: Figure, png: str, page: Page) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     name, links = figure.name + page.suffix, []
     image = folder / f"{name}.png"
+    image.write_bytes(base64.b64decode(png))  # shown, or beside the SVG that is: link previews take PNG only
     svg = page.files / "figures" / page.stem / f"{figure.name}.svg"
     if svg.is_file():
         links.append(_download(svg, page, "SVG"))
     if svg.is_file() and svg.stat().st_size <= _LARGEST_SVG:
         image = image.with_suffix(".svg")
         shutil.copyfile(svg, image)
-    else:
-        image.write_bytes(base64.b64decode(png))
     links += _data_links(figure.name, page)
     alt = figure.alt.replace("\n", " ")
     note = f" [{' · '.join(links)}]{{.downloads}}" if links else ""
