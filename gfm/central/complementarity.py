@@ -106,6 +106,11 @@ def _certificate(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[float, fl
 
 
 @lru_cache(maxsize=16)
+def _basis(k: int) -> np.ndarray:
+    """(m, k, k): the symmetric matrix of each unit half vector."""
+    return from_half(np.eye(half_size(k)))
+
+
 def _newton(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Semismooth Newton on F(x) = x - proj(x - step (a + B x)), globalised by gradient steps."""
     step = 1.0 / np.linalg.eigvalsh(b)[-1]
@@ -143,7 +148,7 @@ def _derivative(z: np.ndarray, b: np.ndarray, step: float) -> np.ndarray:
         weights = (positive[:, None] - positive[None, :]) / difference
     same = np.abs(difference) < 1e-14
     weights[same] = ((values[:, None] > 0) * np.ones_like(difference))[same]
-    basis = from_half(np.eye(half_size(len(values))))  # (m, k, k): the symmetric matrix of each unit half vector
+    basis = _basis(len(values))
     turned = weights * (vectors.T @ basis @ vectors)
     projection = to_half(vectors @ turned @ vectors.T).T
     return np.eye(len(z)) - projection @ (np.eye(len(z)) - step * b)

@@ -240,7 +240,7 @@ class MatchedFlow(Flow):
             later: (places,) the time of each place, in recorded states after the last observed one.
 
         Raises:
-            InputError: The flow has averages, which do not follow from the weights.
+            InputError: The flow knows the optimizer, whose averages do not follow from the weights.
         """
         if self.optimizer_state:
             raise InputError("Weights alone do not tell the velocity of a flow that knows the optimizer.")

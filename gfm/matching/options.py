@@ -33,7 +33,8 @@ class Conditioning:
         scale: unit of a run's coordinates: ``"none"`` (the same for all runs), ``"run"``, ``"layer"`` (one for each
             layer, by the groups) or ``"auto"``, the better of the first two (see :class:`Frame`).
         optimizer_state: whether the optimizer's recorded state is used: by the matched flow as further inputs and in
-            the optimizer's rule, or with ``"inputs"`` as inputs only; ``"auto"`` tries False and True if there is one.
+            the optimizer's rule, or with ``"inputs"`` as inputs only, which is all that the affine flow makes of it;
+            ``"auto"`` tries False and True if there is one.
 
     Raises:
         InputError: A value is unknown.

@@ -51,7 +51,16 @@ DATA = ("3 weights, SGD", "3 weights, GD", "31 weights, Adam")
 class Ablation(Experiment):
     """Test error at the last step of one variant on one data set, over replicates.
 
+    Replicates are independent in tasks, data, starts and batches, and no setting was chosen on those from 50 on.
     Arrays: errors (replicates,), hold (replicates,).
+
+    Args:
+        variant: a name in VARIANTS.
+        data: a name in DATA.
+        replicates: their number.
+        epochs: maximum number of epochs of a fit.
+        observed: the number of the last observed state.
+        first: number of the first replicate.
     """
 
     name: ClassVar[str] = "gfm/ablation"
@@ -61,6 +70,7 @@ class Ablation(Experiment):
     replicates: int = 3
     epochs: int = 100
     observed: int = 20
+    first: int = 50
 
     def compute(self, context: Context) -> Result:
         """Fit and forecast each replicate.
@@ -72,7 +82,7 @@ class Ablation(Experiment):
         known("data set", self.data, DATA)
         errors, holds, seconds = [], [], []
         for replicate in range(self.replicates):
-            train, validation, test = self._data(replicate).split(*SPLIT)
+            train, validation, test = self._data(self.first + replicate).split(*SPLIT)
             model = self._model(replicate).fit(train, validation=validation, device=context.device())
             truth = test.final
             forecast = model.forecast(test.prefix(self.observed))[:, -1]
@@ -85,7 +95,7 @@ class Ablation(Experiment):
     def _data(self, replicate: int) -> Trajectories:
         if self.data == "31 weights, Adam":
             return small_networks("Adam", replicate)
-        weights = replicate_set(3, self.data.rpartition(" ")[2], replicate + 1).weights
+        weights = replicate_set(3, self.data.rpartition(" ")[2], replicate).weights
         return Trajectories(weights, meta={"optimizer": "SGD", "lr": 1.0})
 
     def _model(self, seed: int) -> Forecaster:
