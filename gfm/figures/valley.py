@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from gfm.central import Run
@@ -14,18 +17,33 @@ from gfm.figures.slider import Curve, Panel, slider
 __all__ = ["floor_plane", "valley", "valley_slider"]
 
 _UNSTABLE = "sharpness above 2 / lr"
+_FIRST = 150  # steps drawn one by one
 _LAST = 24  # steps enlarged
 
 
-def _paths(ax: Axes, run: Run, vertical: int) -> None:
+def _first_steps(ax: Axes, run: Run) -> None:
+    """Gradient descent's first steps from above, fading, and the midpoints of all its steps."""
+    w = run["discrete"].weights
+    first = w[: _FIRST + 1, 1::-1]
+    fading = np.linspace(1.0, 0.2, len(first) - 1)
+    look = style.ROLES["discrete"]
+    ax.add_collection(LineCollection(np.stack([first[:-1], first[1:]], 1), colors=look["color"], alpha=fading,
+                                     linewidths=look["linewidth"], zorder=3, label=f"gradient descent, {_FIRST} steps"))
+    ax.scatter(*first[1:].T, s=5, color=look["color"], alpha=fading, linewidths=0, zorder=3)
+    middle = (w[:-1] + w[1:]) / 2
+    ax.plot(middle[:, 1], middle[:, 0], zorder=5, label="midpoints of all its steps", **style.line("midpoint"))
+
+
+def _paths(ax: Axes, run: Run, vertical: int, names: Iterable[str] = tuple(style.PROCESSES)) -> None:
     """The paths over the second weight, which runs along the valley."""
-    for name, label in style.PROCESSES.items():
+    for name in names:
         w, width = run[name].weights, 0.8 if name == "discrete" else 2.2
-        ax.plot(w[:, 1], w[:, vertical], label=label, zorder=3, **style.line(name, linewidth=width))
+        ax.plot(w[:, 1], w[:, vertical], label=style.PROCESSES[name], zorder=3, **style.line(name, linewidth=width))
         if name != "discrete":
             ax.plot(w[-1, 1], w[-1, vertical], "o", color=style.ROLES[name]["color"], zorder=4)
     w = run["discrete"].weights
-    ax.plot(w[:, 1], w[:, vertical], ".", markersize=2.5, color=style.COLOURS["blue"], zorder=3)
+    if "discrete" in names:
+        ax.plot(w[:, 1], w[:, vertical], ".", markersize=2.5, color=style.COLOURS["blue"], zorder=3)
     ax.plot(w[0, 1], w[0, vertical], zorder=5, **style.START)
 
 
@@ -55,7 +73,8 @@ def valley(run: Run, x: np.ndarray, y: np.ndarray, loss: np.ndarray, sharpness: 
         figure, grid = plt.subplot_mosaic([["above", "above"], ["time", "near"]], figsize=(style.WIDTH, 6.4))
         above, time, near = (grid[name] for name in ("above", "time", "near"))
         _landscape(above, y, x, loss.T, 0.02, sharpness.T, edge)
-        _paths(above, run, 0)
+        _first_steps(above, run)
+        _paths(above, run, 0, ("stable", "central"))
         above.set(
             xlabel="weight y (along the valley)", ylabel="weight x (across)",
             title="Gradient descent zig-zags; the flows do not"
@@ -96,10 +115,12 @@ def valley(run: Run, x: np.ndarray, y: np.ndarray, loss: np.ndarray, sharpness: 
             c[1], c[0], yerr=spread, color=style.COLOURS["black"], capsize=5, linewidth=1.6,
             label=r"$\pm$ predicted $\sigma$"
         )
-        near.set(xlabel="y", ylabel="x", title=rf"The last {_LAST} steps: $w_t = w(t) + \delta_t$")
-        half = 1.15 * max(np.abs(w[:, 1] - c[1]).max(), 0.05)
-        near.set_xlim(c[1] - 3 * half, c[1] + 3 * half)
-        near.set_ylim(c[0] - 1.9 * np.abs(w[:, 0] - c[0]).max(), c[0] + 3.4 * np.abs(w[:, 0] - c[0]).max())
+        near.set(xlabel="weight y (along the valley)", ylabel="weight x (across)",
+                 title=rf"The last {_LAST} steps: $w_t = w(t) + \delta_t$")
+        reach = np.abs(w[:, 0] - c[0]).max()
+        near.set_ylim(c[0] - 1.9 * reach, c[0] + 3.4 * reach)
+        near.set_box_aspect(0.8)
+        near.set_xlim(c[1] - 2.65 * reach / 0.8, c[1] + 2.65 * reach / 0.8)  # one scale for both axes
         near.legend(loc="upper right", ncols=1)
     return figure
 

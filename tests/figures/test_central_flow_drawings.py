@@ -61,7 +61,10 @@ def test_the_valley_and_its_slider(run):
     loss, sharpness = v.landscape(v.ValleyRun(steps=60), x, y)
     figure = valley.valley(run, x, y, loss, sharpness)
     above = figure.axes[0]
-    assert np.allclose(above.lines[0].get_ydata(), run["discrete"].weights[:, 0])
+    w = run["discrete"].weights
+    (steps,) = (c for c in above.collections if c.get_label().startswith("gradient descent"))
+    assert np.allclose(steps.get_segments()[7], w[7:9, ::-1]) and len(steps.get_segments()) == min(run.steps, 150)
+    assert np.allclose(above.lines[0].get_ydata(), (w[:-1, 0] + w[1:, 0]) / 2)
     border = np.stack([np.zeros(5), np.linspace(-1, 1, 5)], 1)
     text = valley.valley_slider(run, border, border, "x", "the finding")
     assert text.count("<polyline") == 8 and len(text) < 40_000
