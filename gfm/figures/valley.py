@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from gfm.central import Run
@@ -25,11 +26,11 @@ def _first_steps(ax: Axes, run: Run) -> None:
     """Gradient descent's first steps from above, fading, and the midpoints of all its steps."""
     w = run["discrete"].weights
     first = w[: _FIRST + 1, 1::-1]
-    fading = np.linspace(1.0, 0.2, len(first) - 1)
     look = style.ROLES["discrete"]
-    ax.add_collection(LineCollection(np.stack([first[:-1], first[1:]], 1), colors=look["color"], alpha=fading,
+    fading = [to_rgba(look["color"], share) for share in np.linspace(1.0, 0.2, len(first) - 1)]
+    ax.add_collection(LineCollection(list(np.stack([first[:-1], first[1:]], 1)), colors=fading,
                                      linewidths=look["linewidth"], zorder=3, label=f"gradient descent, {_FIRST} steps"))
-    ax.scatter(*first[1:].T, s=5, color=look["color"], alpha=fading, linewidths=0, zorder=3)
+    ax.scatter(first[1:, 0], first[1:, 1], s=5, c=fading, linewidths=0, zorder=3)
     middle = (w[:-1] + w[1:]) / 2
     ax.plot(middle[:, 1], middle[:, 0], zorder=5, label="midpoints of all its steps", **style.line("midpoint"))
 
