@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent
-sys.path.insert(0, str(ROOT / "tests"))  # what tests share: toys, the comparison of nbval
-pytest_plugins = ["reproduction", "tables"]
+sys.path.insert(0, str(ROOT / "tests"))  # what tests share: toys, the comparison of nbval, a browser
+pytest_plugins = ["chromium", "reproduction", "tables"]
 BUILD = ROOT / "build" / "test"
 # So many cases of a parametrized test are traced for coverage; further ones take the same lines.
 TRACED = 3

@@ -17,7 +17,7 @@ from gfm.errors import InputError
 from gfm.figures import style
 from gfm.figures.panels import Curve
 
-__all__ = ["Curve", "Panel", "slider"]
+__all__ = ["Curve", "Panel", "script", "slider"]
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM, _RIGHT = 400, 300, 58, 30, 44, 14
 _MOST_BYTES = 150_000
@@ -82,11 +82,16 @@ def slider(panels: Sequence[Panel], steps: np.ndarray, *, name: str, alt: str,
         f'<input type="range" min="0" max="{frames - 1}" value="{frames - 1}" style="flex:1" '
         'aria-label="training step">'
         '<output style="min-width:16em"></output></div>\n'
-        f"<script>{_SCRIPT.replace('NAME', name)}</script>\n</div>"
+        f"<script>{script(name)}</script>\n</div>"
     )
     if len(text) > _MOST_BYTES:
         raise InputError(f"The slider {name!r} takes {len(text) // 1000} kB; give fewer frames (at most 150 kB).")
     return text
+
+
+def script(name: str) -> str:
+    """The inline script of the slider called ``name``."""
+    return _SCRIPT.replace("NAME", name)
 
 
 def _panel(panel: Panel, index: int, name: str) -> str:

@@ -19,6 +19,7 @@ from sphinx.util.docutils import docutils_namespace
 from gfm.book.site.addresses import addresses, root_of
 from gfm.book.site.links import check_site
 from gfm.book.site.metadata import first_sentence, plain_tex, site_map
+from gfm.book.site.policy import protect
 
 ROOT = Path(__file__).parents[2]
 ADDRESS, REPOSITORY = "https://someone.example/a-book/", "https://github.com/someone/a-book"
@@ -52,7 +53,7 @@ class Head(HTMLParser):
 
 
 def build(folder: Path, address: str, repository: str) -> Path:
-    """Two pages and the extension, with the book's theme."""
+    """Two pages and the extension, with the book's theme and the pages' policy."""
     source = folder / "src"
     (source / "notebooks").mkdir(parents=True)
     (source / "index.md").write_text("# A book\n\nIt has two pages.\n\n![A square](front.svg)\n\n"
@@ -66,7 +67,8 @@ def build(folder: Path, address: str, repository: str) -> Path:
     (source / "notebooks" / "line.png").write_bytes(PNG)
     (source / "conf.py").touch()
     shutil.copyfile(ROOT / "book" / "references.bib", source / "references.bib")
-    settings = {"extensions": ["myst_nb", "gfm.book.site.metadata"], "html_theme": "sphinx_book_theme",
+    settings = {"extensions": ["myst_nb", "gfm.book.site.metadata", "gfm.book.site.mathematics"],
+                "html_math_renderer": "gfm_katex", "html_theme": "sphinx_book_theme",
                 "html_title": "A book", "html_baseurl": address, "nb_execution_mode": "off",
                 "myst_enable_extensions": ["dollarmath", "attrs_block"],
                 "html_theme_options": THEME | {"repository_url": repository, "repository_branch": "main"}}
@@ -74,6 +76,7 @@ def build(folder: Path, address: str, repository: str) -> Path:
     with docutils_namespace():
         Sphinx(str(source), str(source), str(html), str(folder / "trees"), "html", settings, status=None,
                warningiserror=True).build()
+    protect(html)
     return html
 
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
-import shutil
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,9 +12,6 @@ import pytest
 from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
-ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-             "--disable-background-networking", "--disable-component-update", "--disable-sync",
-             "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]  # no other host
 
 
 @dataclass
@@ -47,28 +41,6 @@ def served(html) -> str:
     """The site's address on loopback."""
     with hosting.serving(html) as address:
         yield address
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """Chromium; where there is none, or no Playwright, these tests are skipped loudly."""
-    path = os.environ.get("CHROMIUM") or next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    how = ("THE PAGES WERE NOT READ IN A BROWSER: no Chromium found. On Debian: apt-get install chromium; "
-           "elsewhere set CHROMIUM to its path.")
-    if not path:
-        warnings.warn(how, stacklevel=1)
-        pytest.skip(how)
-    try:
-        from playwright import sync_api
-    except ImportError:
-        how = "THE PAGES WERE NOT READ IN A BROWSER: no Playwright found. Install it: pip install playwright."
-        warnings.warn(how, stacklevel=1)
-        pytest.skip(how)
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

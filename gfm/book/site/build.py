@@ -26,6 +26,7 @@ from gfm.book.site.downloads import write_downloads
 from gfm.book.site.links import check_site
 from gfm.book.site.mathematics import split_styles
 from gfm.book.site.pages import Page, make_page
+from gfm.book.site.policy import protect
 from gfm.book.site.status import status_page
 from gfm.book.site.tidy import tidy
 from gfm.book.verdicts import load
@@ -82,6 +83,7 @@ def _build(register: Register, profiles: tuple[str, ...], site: Site, source: Pa
         stamp.unlink(missing_ok=True)
         _sphinx(source, source.parent)
         tidy(html)
+        protect(html)
         write_text(stamp, f"{digest} {_tree(html)}")
     else:
         site.reused = True

@@ -1,4 +1,4 @@
-"""A checker of built pages: links, anchors, alt texts, and that nothing is loaded from another host."""
+"""A checker of built pages: links, anchors, alt texts, nothing from another host, no script kept from running."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from gfm.book.site.policy import breaches
 
 __all__ = ["check_site"]
 
@@ -53,7 +55,9 @@ def check_site(html: Path, root: str = "/") -> list[str]:
     """
     pages = {p.resolve(): _Seen() for p in sorted(html.rglob("*.html")) if "_static" not in p.relative_to(html).parts}
     for path, page in pages.items():
-        page.feed(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        page.feed(text)
+        page.wrong += breaches(text)
     if not pages:
         return [f"{html.name} holds no pages"]
     problems = []
