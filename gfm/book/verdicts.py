@@ -7,7 +7,8 @@ agrees with the register is noticed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from gfm.book.register import Bound, Claim, ElementEntry, Register, readable
 from gfm.errors import UnreadableFileError
 from gfm.files import read_json, write_json
 
-__all__ = ["FAILS", "HOLDS", "NOT_JUDGED", "NOT_RUN", "SHAPE", "VERDICTS", "Stored", "Verdict", "best", "judge", "load",
-           "show_value", "verdict_file", "write"]
+__all__ = ["FAILS", "HOLDS", "NOT_JUDGED", "NOT_RUN", "SHAPE", "VERDICTS", "Stored", "Verdict", "best", "damaged",
+           "judge", "load", "load_whole", "show_value", "verdict_file", "write"]
 
 HOLDS, SHAPE, FAILS = "holds", "holds in shape only", "fails"
 NOT_JUDGED, NOT_RUN = "not judged", "not run"
@@ -142,8 +143,30 @@ def load(register: Register, element: ElementEntry, profile: str) -> Stored | No
     return Stored(profile, verdicts, meta, tuple(stale))
 
 
-def best(register: Register, element: ElementEntry) -> Stored | None:
-    """The verdicts of the most complete profile that has been run; partial runs come last."""
-    found = [s for profile in reversed(PROFILES) if (s := load(register, element, profile)) is not None]
+def load_whole(register: Register, element: ElementEntry, profile: str) -> Stored | None:
+    """As :func:`load`, and None if the file is damaged: its claims then count as not run."""
+    with suppress(UnreadableFileError):
+        return load(register, element, profile)
+    return None
+
+
+def damaged(register: Register) -> list[str]:
+    """A sentence on each verdict file that cannot be read."""
+    found = []
+    for element in register:
+        for profile in PROFILES:
+            try:
+                load(register, element, profile)
+            except UnreadableFileError as error:
+                found.append(f"the verdicts of {element.id} ({profile}) are left out: {str(error).rstrip('.')}")
+    return found
+
+
+def best(register: Register, element: ElementEntry, read: Callable[..., Stored | None] = load) -> Stored | None:
+    """The verdicts of the most complete profile that has been run; partial runs come last.
+
+    ``read`` is :func:`load`, or :func:`load_whole`.
+    """
+    found = [s for profile in reversed(PROFILES) if (s := read(register, element, profile)) is not None]
     whole = [s for s in found if not s.meta.get("partial")]
     return next(iter(whole or found), None)

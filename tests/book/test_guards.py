@@ -187,3 +187,19 @@ def test_the_projects_own_pins_name_every_builder(tmp_path, monkeypatch):
     shutil.copyfile(Path(__file__).parents[2] / "constraints.txt", tmp_path / "constraints.txt")
     monkeypatch.setattr(guards, "builders", lambda: dict.fromkeys(guards._BUILDERS, "0"))
     assert all(f"{name} 0 instead of" in guards.other_builders(tmp_path) for name in guards._BUILDERS)
+
+
+@pytest.mark.parametrize("harm", [lambda text: "", lambda text: text[:-9], lambda text: text.replace("0", "1")],
+                         ids=["emptied", "cut", "altered"])
+def test_damaged_verdicts_count_as_not_run_and_stop_no_page(copy, no_sphinx, harm, capsys):
+    for profile in ("smoke", "book"):
+        file = copy / f"build/{profile}/verdicts/toy.json"
+        file.write_text(harm(file.read_text()))
+    with pytest.raises(SystemExit) as end:
+        commands.build("book", 1, no_run=True, force=False)
+    told = capsys.readouterr()
+    assert end.value.code == 1 and "The book: " in told.out
+    for profile in ("smoke", "book"):
+        assert f"the verdicts of toy ({profile}) are left out: toy.json is not a whole verdict file" in told.err
+    source = copy / "build/site/src"
+    assert "not run" in (source / "status.md").read_text() and (source / "index.md").is_file()

@@ -29,7 +29,7 @@ from gfm.book.site.pages import Page, make_page
 from gfm.book.site.policy import protect
 from gfm.book.site.status import status_page
 from gfm.book.site.tidy import tidy
-from gfm.book.verdicts import load
+from gfm.book.verdicts import damaged, load_whole
 from gfm.errors import GfmError, RegisterError
 from gfm.files import digest_of, locked, read_json, sha, write_text
 
@@ -77,6 +77,7 @@ def build_site(register: Register, profiles: tuple[str, ...] = PROFILES) -> Site
 def _build(register: Register, profiles: tuple[str, ...], site: Site, source: Path, stamp: Path) -> None:
     html = site.index.parent
     shutil.rmtree(source, ignore_errors=True)
+    site.problems += damaged(register)
     _stage(register, source, profiles, site)
     digest = _digest(source)
     if not stamp.is_file() or stamp.read_bytes() != f"{digest} {_tree(html)}".encode():
@@ -217,7 +218,7 @@ def _page(register: Register, name: str, source: Path, profile: str, run: Path, 
 
 def _provenance(register: Register, name: str, profile: str) -> str:
     for entry in register.shown_in(name):
-        if stored := load(register, entry, profile):
+        if stored := load_whole(register, entry, profile):
             return overview.run_line(profile, stored.meta)
     return f"[Profile *{profile}*, as committed]{{.provenance}}"
 

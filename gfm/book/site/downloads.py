@@ -12,7 +12,7 @@ from gfm import __version__
 from gfm.book.outputs import markdown_table
 from gfm.book.register import Register
 from gfm.book.site.publish import SUMS, checksums
-from gfm.book.verdicts import NOT_RUN, best
+from gfm.book.verdicts import NOT_RUN, best, load_whole
 
 __all__ = ["claims", "write_downloads"]
 
@@ -60,7 +60,7 @@ def claims(register: Register) -> dict[str, Any]:
     """Every claim of every written element with its value, bound and verdict, and what the run was made with."""
     elements = []
     for entry in (e for e in register if e.notebook):
-        stored = best(register, entry)
+        stored = best(register, entry, load_whole)
         found = {v.claim.id: v for v in stored.verdicts} if stored else {}
         meta = {key: stored.meta[key] for key in _KEPT if key in stored.meta} if stored else {}
         elements.append({

@@ -9,7 +9,7 @@ from typing import Any
 from gfm.book.outputs import cell
 from gfm.book.register import Claim, ElementEntry, Register
 from gfm.book.site.pages import badge
-from gfm.book.verdicts import FAILS, HOLDS, NOT_JUDGED, NOT_RUN, SHAPE, Stored, Verdict, best
+from gfm.book.verdicts import FAILS, HOLDS, NOT_JUDGED, NOT_RUN, SHAPE, Stored, Verdict, best, load_whole
 
 __all__ = ["WRITTEN_NOT", "by_page", "counts", "link", "measured", "numbers", "origin", "run_line", "seconds",
            "state_of"]
@@ -33,7 +33,7 @@ def counts(register: Register) -> Counter[str]:
     """How many claims of written elements have each verdict (best profile of each element)."""
     found: Counter[str] = Counter()
     for entry in register:
-        stored = best(register, entry)
+        stored = best(register, entry, load_whole)
         if entry.notebook is None:
             continue
         if stored is None:
@@ -47,7 +47,7 @@ def by_page(register: Register, staged: set[str], verdict: str) -> str:
     """The claims with this verdict, as a Markdown list grouped by page, with their values and bounds."""
     lines = []
     for entry in register:
-        stored = best(register, entry) if entry.notebook else None
+        stored = best(register, entry, load_whole) if entry.notebook else None
         found = [v for v in stored.verdicts if v.verdict == verdict] if stored else []
         if found:
             lines.append(f"- {link(entry, staged)}")
@@ -76,7 +76,7 @@ def numbers(register: Register, staged: set[str], picture: str = "") -> dict[str
            "open": str(found[NOT_JUDGED] + found[NOT_RUN]),
            "not_reproduced": by_page(register, staged, FAILS), "picture": picture}
     for entry in register:
-        stored = best(register, entry)
+        stored = best(register, entry, load_whole)
         out[f"link:{entry.id}"] = link(entry, staged)
         out[f"profile:{entry.id}"] = stored.profile if stored else NOT_RUN
         for claim in entry.claims:
@@ -90,7 +90,7 @@ def numbers(register: Register, staged: set[str], picture: str = "") -> dict[str
 
 
 def _failing_pages(register: Register) -> set[str]:
-    return {e.notebook for e in register if e.notebook and (stored := best(register, e))
+    return {e.notebook for e in register if e.notebook and (stored := best(register, e, load_whole))
             and any(v.verdict == FAILS for v in stored.verdicts)}
 
 

@@ -80,8 +80,9 @@ def protect(folder: Path) -> None:
     for (page, text), seen in zip(pages.items(), inline.values(), strict=True):
         known = themes | {script(name) for name in seen.sliders}
         policy = _policy((s for s in seen.scripts if s in known or _NAMED.fullmatch(s)), seen.styles)
-        page.write_text(_HEAD.sub(lambda head, policy=policy: f"{head[0]}\n    {_META.format(policy)}", text, count=1),
-                        encoding="utf-8")
+        if head := _HEAD.search(text):
+            text = f"{text[:head.end()]}\n    {_META.format(policy)}{text[head.end():]}"
+        page.write_text(text, encoding="utf-8")
 
 
 def _policy(scripts: Iterable[str], styles: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from gfm.book.register import SECTIONS, ElementEntry, Register
 from gfm.book.site.origins import computed_day, computed_line
 from gfm.book.site.overview import by_page, counts, link, measured, origin, seconds, state_of
 from gfm.book.site.pages import badge
-from gfm.book.verdicts import FAILS, HOLDS, NOT_JUDGED, NOT_RUN, SHAPE, Stored, Verdict, best, load
+from gfm.book.verdicts import FAILS, HOLDS, NOT_JUDGED, NOT_RUN, SHAPE, Stored, Verdict, best, load_whole
 
 __all__ = ["status_page"]
 
@@ -23,7 +23,7 @@ _WORDS = FAILS, SHAPE, HOLDS, NOT_JUDGED, NOT_RUN  # failures first
 def status_page(register: Register, staged: set[str]) -> str:
     """The status page: failures, then every claim by element, then the matrix of elements."""
     found, written = counts(register), [e for e in register if e.notebook]
-    runs = {e.id: stored for e in written if (stored := best(register, e))}
+    runs = {e.id: stored for e in written if (stored := best(register, e, load_whole))}
     usual = next((line for line, _ in Counter(_where(s.meta) for s in runs.values()).most_common(1)), "")
     lines = [
         "# Status of every claim", "",
@@ -93,7 +93,7 @@ def _elsewhere(register: Register, entry: ElementEntry, shown: str, claim: str) 
     """The claim's values under the other profiles that were run."""
     found = []
     for profile in PROFILES[1:]:  # smoke says nothing beside a real run
-        stored = load(register, entry, profile) if profile != shown else None
+        stored = load_whole(register, entry, profile) if profile != shown else None
         name = f"{profile}, some cells" if stored and stored.meta.get("partial") else profile
         found += [f" · {name}: {v.shown} ({v.verdict})"
                   for v in (stored.verdicts if stored else ()) if v.claim.id == claim and v.value is not None]
@@ -122,7 +122,7 @@ def _matrix(register: Register, staged: set[str]) -> str:
     for section, title in SECTIONS.items():
         rows = []
         for entry in (e for e in register if e.section == section):
-            stored = best(register, entry)
+            stored = best(register, entry, load_whole)
             held = stored.held if stored else 0
             share = f"{held} of {len(entry.claims)}" if entry.claims and entry.notebook else "–"
             rows.append([link(entry, staged), origin(entry), share, badge(state_of(entry, stored)),
