@@ -191,6 +191,18 @@ def test_data_without_a_network(tmp_path, offline):
     assert "MNIST cannot be downloaded" in told and not [f for f in tmp_path.rglob("*ubyte*") if f.is_file()]
 
 
+@pytest.mark.parametrize("command", [RUN, BUILD, ("run", NAME, "--in-place")], ids=["run", "build", "in place"])
+def test_a_machine_that_does_not_reach_itself(tmp_path, command):
+    alone = ["unshare", "-rn"]  # not even its loopback interface is up
+    if subprocess.run([*alone, "true"], capture_output=True).returncode:
+        pytest.skip("no process can be cut off from the network here")
+    root = make_project(tmp_path / "project")
+    before = files(root)
+    told = ended(start(root, *command, before=alone), code=2)
+    assert "this machine does not reach itself at 127.0.0.1" in told and told.count("gfm: ") == 1
+    assert {name: data for name, data in files(root).items() if not name.endswith(".lock")} == before
+
+
 @pytest.mark.slow
 def test_a_build_without_a_network(tmp_path, offline):
     root = make_project(tmp_path / "project")

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -22,7 +23,7 @@ from gfm.book.orphans import end_with
 from gfm.errors import GfmError, InputError
 from gfm.files import read_json, write_text, writing
 
-__all__ = ["NotebookFailed", "clean", "environment", "in_place", "with_parameters"]
+__all__ = ["NotebookFailed", "check_loopback", "clean", "environment", "in_place", "with_parameters"]
 
 _LANGUAGE = {"name": "python"}
 _KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -41,6 +42,20 @@ def environment() -> dict[str, str]:
     threads = os.environ.get("OMP_NUM_THREADS", "1")
     return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads,
             "TQDM_DISABLE": "1", "MPLBACKEND": "agg", "PYTHONHASHSEED": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+
+
+def check_loopback() -> None:
+    """Look whether this machine reaches itself; kernels are spoken to at 127.0.0.1.
+
+    Raises:
+        InputError: It does not.
+    """
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            socket.create_connection(server.getsockname(), timeout=5).close()
+    except OSError as error:
+        raise InputError(f"Notebooks cannot be run, since this machine does not reach itself at 127.0.0.1 "
+                         f"({error.strerror or error}): bring its loopback interface up.") from error
 
 
 def with_parameters(source: Path, target: Path, parameters: dict[str, Any]) -> None:
@@ -94,7 +109,9 @@ def in_place(source: Path) -> bool:
 
     Raises:
         NotebookFailed: A cell raised an error; the file is unchanged.
+        InputError: This machine does not reach itself.
     """
+    check_loopback()
     before = source.read_text(encoding="utf-8")
     with TemporaryDirectory() as folder:
         target = Path(folder) / source.name

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from gfm.book.paths import build_folder
 from gfm.book.register import Register
 from gfm.book.runs import records
-from gfm.book.runs.execute import environment
+from gfm.book.runs.execute import check_loopback, environment
 from gfm.book.runs.handover import Handover
 from gfm.book.runs.notebooks import Notebook, profile_parameters, source_of
 from gfm.book.verdicts import verdict_file
@@ -118,7 +118,12 @@ def run_all(plans: Sequence[Plan], jobs: int = 2, title: str = "Running") -> lis
     """Run plans in parallel, each in its own process; on a terminal, a progress bar shows how far each one is.
 
     If this process is interrupted, the notebooks stop too.
+
+    Raises:
+        InputError: This machine does not reach itself, so that no kernel could be spoken to.
     """
+    if plans:
+        check_loopback()
     running = _Running()
     with ThreadPoolExecutor(max(1, jobs)) as pool, \
             tqdm(total=len(plans), unit="notebook", desc=title, dynamic_ncols=True, disable=None) as bar:
