@@ -15,7 +15,7 @@ from gfm.measures.flow import average, edge_level, median, stopped
 
 __all__ = [
     "arrivals", "at_equal_way", "at_loss", "averaged_change", "coordinate_error", "equal_way_error", "flow_sharpness",
-    "level_offset", "loss_lag", "oscillation_share", "spread_ratio", "step_excess", "upward_crossings",
+    "level_offset", "loss_fall", "loss_lag", "oscillation_share", "spread_ratio", "step_excess", "upward_crossings",
 ]
 
 
@@ -55,6 +55,15 @@ def loss_lag(compared: Comparison) -> float:
     actual, predicted = (np.log(x) for x in alike(run["discrete"].loss, run["central"].predicted_loss, compared.window))
     lag, slope = compared.during(np.stack([actual - predicted, np.gradient(predicted)], 1)).T
     return median((lag / slope)[slope < 0])
+
+
+def loss_fall(compared: Comparison) -> float:
+    """Share by which the flow's averaged predicted loss falls in a step, on average over the steps that count.
+
+    A lag of one step makes an error of the loss of about this size (see ``loss_lag``).
+    """
+    _, predicted = alike(compared.run["discrete"].loss, compared.run["central"].predicted_loss, compared.window)
+    return -average(compared.during(np.gradient(np.log(predicted))))
 
 
 def at_equal_way(run: Run) -> np.ndarray:

@@ -126,6 +126,17 @@ class Comparison:
             "at the edge after the run's first full cycle."
         )
 
+    def shortage(self) -> str:
+        """What there is of the run at the edge, as half a sentence; for a run that is too short to be judged."""
+        there = at_edge(self.run).sum()
+        if not there:
+            return "its flow never comes to the edge"
+        words = f"its flow is at the edge for {there} of {self.run.steps} steps"
+        if first_cycle(self.run) is None:
+            return f"{words}, and the optimizer completes no cycle"
+        needed = WINDOWS * max(self.window, cycle_length(self.run))
+        return f"{words}, {self.counts.sum()} of them after the optimizer's first cycle; {needed:.0f} are needed"
+
     def if_judged(self, text: str, otherwise: str = "") -> str:
         """A text with measured values, if they are judged."""
         return text if self.judged else otherwise

@@ -11,8 +11,8 @@ import numpy as np
 
 from gfm.central import Run
 
-__all__ = ["Cycle", "crossings", "cycle_length", "cycles", "effective", "effective_top", "first_cycle", "measured_top",
-           "sharpening"]
+__all__ = ["Cycle", "crossings", "curvature_met", "cycle_length", "cycles", "effective", "effective_top", "first_cycle",
+           "measured_top", "sharpening"]
 
 #: Smaller departures from the edge, relative to it, are not part of a cycle.
 CALM = 0.01
@@ -94,3 +94,17 @@ def sharpening(run: Run) -> float:
     passed = np.flatnonzero(top > 2.0)
     before = top[: passed[0] + 1] if len(passed) else top
     return float(before.max() / top[0])
+
+
+def curvature_met(run: Run, counts: np.ndarray) -> float:
+    """Mean curvature along the steps of gradient descent, over the steps (steps + 1,) that count; the edge is at 2.
+
+    A step w -> w - lr g changes the loss by -lr g^2 + curvature (lr g)^2 / 2, where the curvature is averaged along the
+    step. Its mean, weighted by the squared length of the step, needs losses and gradients only. A swing that neither
+    grows nor dies out meets 2/lr, whatever the sharpness at its points. NaN for fewer than two steps in a row.
+    """
+    losses, squares, lr = run["discrete"].loss, run["discrete"].gradient_norm2, run.settings["lr"]
+    both = counts[:-1] & counts[1:]
+    if not both.any():
+        return float("nan")
+    return float(2.0 + 2.0 * np.diff(losses)[both].sum() / (lr * squares[:-1][both].sum()))

@@ -17,8 +17,8 @@ from gfm.measures.edge import effective, effective_top
 
 __all__ = [
     "apart_before_edge", "average", "distance_ratio", "distance_share", "edge_level", "flow_excess", "furthest",
-    "largest_rise", "locked", "median", "offset_share", "prediction_error", "rank", "stopped", "upright",
-    "variance_ratio",
+    "largest_rise", "locked", "median", "offset_share", "prediction_error", "rank", "stopped", "together", "upright",
+    "variance_ratio", "variance_total",
 ]
 
 #: A flow that starts beyond the edge has arrived when it is this close (relative), within its band above the edge.
@@ -66,6 +66,15 @@ def rank(run: Run) -> np.ndarray:
 def locked(run: Run) -> np.ndarray:
     """(steps + 1,) how many effective eigenvalues of the flow are at the edge, within its band."""
     return held(run).sum(1)
+
+
+def together(run: Run, count: int) -> int:
+    """A9: the most steps in a row at which at least ``count`` effective eigenvalues of the flow are at the edge."""
+    longest = now = 0
+    for many in locked(run) >= count:
+        now = now + 1 if many else 0
+        longest = max(longest, now)
+    return longest
 
 
 def largest_rise(run: Run) -> float:
@@ -163,6 +172,21 @@ def variance_ratio(compared: Comparison) -> np.ndarray:
     seen, predicted = variances(compared)
     known = np.isfinite(seen) & np.isfinite(predicted)
     return np.array([seen[good, i].mean() / predicted[good, i].mean() for i, good in enumerate(known.T) if good.any()])
+
+
+def variance_total(compared: Comparison) -> tuple[float, float]:
+    """A8, whatever the direction: the ratio of ``variance_ratio`` for the sum over the directions that count.
+
+    Second, for how many windows the direction that is furthest off by itself is compared: a ratio of few bursts says
+    little. Both NaN if nothing is judged.
+    """
+    seen, predicted = variances(compared)
+    known = np.isfinite(seen) & np.isfinite(predicted)
+    if not known.any():
+        return float("nan"), float("nan")
+    ratios = list(variance_ratio(compared))
+    least = known.sum(0)[known.any(0)][ratios.index(furthest(ratios))] / compared.window
+    return float(seen[known].sum() / predicted[known].sum()), float(least)
 
 
 def offset_share(compared: Comparison) -> float:

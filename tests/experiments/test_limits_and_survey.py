@@ -9,12 +9,13 @@ import pytest
 from toys import edge_run
 
 from gfm.errors import NotStoredError
-from gfm.experiments.central.atlas import atlas, left_out
+from gfm.experiments.central.atlas import atlas, left_out, too_short
 from gfm.experiments.central.flow_limits import limit_claims, numerics_study, overshoot_study
 from gfm.experiments.central.survey import Setting, collect, judged, overshoot_law, survey, worst
 from gfm.figures import limits as draw_limits
 from gfm.figures import survey as draw_survey
 from gfm.measures import flow as flow_measures
+from gfm.measures.comparison import compare
 from gfm.store import Result, obtain
 
 SMALL = {"n": 60, "hidden": (6,), "steps": 30}
@@ -58,6 +59,14 @@ def test_survey_has_a_row_for_every_cell_and_marks_those_below_the_edge():
     assert worst(errors) == rows[1]["error"] and judged(errors) == 0.5
     assert math.isnan(worst(errors[:1])) and judged(errors[:1]) == 0
     assert draw_survey.survey(rows).axes
+    assert rows[1]["lag"] * rows[1]["fall"] == pytest.approx(rows[1]["error"], abs=0.01)
+
+
+def test_cells_that_are_too_short_are_named_with_what_there_is_of_them():
+    cells = {("mlp", 0.4): compare(edge_run(), 3), ("mlp", 0.5): compare(edge_run(120), 3)}
+    said = too_short(cells)
+    assert said.startswith("Not judged: MLP at 0.5 (its flow is at the edge for ") and "0.4" not in said
+    assert too_short(dict(list(cells.items())[:1])) == ""
 
 
 def test_a_cell_whose_flow_stopped_fails_and_does_not_drop_out():

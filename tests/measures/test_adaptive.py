@@ -47,6 +47,7 @@ def test_errors_of_means():
     assert prediction_error(compared, "nu_mean", predicted=False) == pytest.approx(0.1, rel=1e-3)
     assert measures.step_excess(compared) == pytest.approx(0.25, rel=1e-3)
     assert measures.loss_lag(compared) == pytest.approx(5, abs=1e-6)  # smoothing both shifts neither
+    assert measures.loss_fall(compared) == pytest.approx(0.01, rel=0.01)
 
 
 def test_a_lag_is_measured_while_the_predicted_loss_falls():

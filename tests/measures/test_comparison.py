@@ -70,10 +70,15 @@ def test_what_is_too_short_is_not_judged_and_says_so():
     for value in (flow.prediction_error(short), flow.edge_level(short), prediction.loss_gap_share(short),
                   prediction.variance_correlation(short), adaptive.loss_lag(short)):
         assert np.isnan(value) and short.claim(value) == short.why  # words, which no bound admits
-    assert len(flow.variance_ratio(short)) == 0
-    assert rule.compare(edge_run(FIRST + PERIOD - 5), 5).why == "the run has no full cycle at the edge"
-    below = edge_run(eigenvalues=np.full((601, 1), 1.9))
-    assert rule.compare(below, 5).why == "the flow never comes to the edge"
+    assert len(flow.variance_ratio(short)) == 0 and np.isnan(flow.variance_total(short)).all()
+    left = enough - 5 - FIRST
+    assert short.shortage() == (
+        f"its flow is at the edge for {left + 1} of {enough - 5} steps, {short.counts.sum()} of them after the "
+        f"optimizer's first cycle; {4 * PERIOD} are needed")
+    never = rule.compare(edge_run(FIRST + PERIOD - 5), 5)
+    assert never.why == "the run has no full cycle at the edge" and "completes no cycle" in never.shortage()
+    below = rule.compare(edge_run(eigenvalues=np.full((601, 1), 1.9)), 5)
+    assert below.why == "the flow never comes to the edge" and below.shortage() == "its flow never comes to the edge"
     assert short.why in short.words() and short.if_judged("off by nan", "drawn") == "drawn"
     judged = rule.compare(edge_run(), 5)
     assert "standard deviation 40 steps; a cycle takes 40" in judged.words() and judged.if_judged("off") == "off"
@@ -91,6 +96,13 @@ def test_the_edge_has_an_upper_end_within_the_flows_own_band():
     assert rule.band(edge_run(settings={"dtype": "float32", "band": 1e-4})) == 1e-4
     assert not rule.compare(edge_run(eigenvalues=np.full((601, 1), 5.8)), 5).judged
     assert flow.locked(edge_run(eigenvalues=np.tile([5.8, 2.0, 1.0], (601, 1))))[0] == 1
+
+
+def test_the_longest_stretch_with_several_eigenvalues_at_the_edge_is_one_without_gaps():
+    pairs = np.tile([2.0, 1.5], (601, 1))
+    pairs[100:150, 1] = pairs[200:260, 1] = 2.0
+    run = edge_run(eigenvalues=pairs)
+    assert [flow.together(run, count) for count in (1, 2, 3)] == [601, 60, 0]
 
 
 def test_slack_directions_are_masked_by_their_size():
@@ -124,6 +136,19 @@ def test_the_ratio_of_variances_is_one_of_means_over_time():
     sigma = np.where(t < FIRST, np.nan, 1 + 2 * (t - start) / (end - start))[:, None]
     compared = rule.compare(edge_run(sigma=sigma, displacement=np.where(np.isnan(sigma), np.nan, 1.0)), 5)
     assert flow.variance_ratio(compared) == pytest.approx([1 / 2], abs=0.01)
+
+
+def test_the_sum_over_directions_is_compared_whatever_each_of_them_is():
+    """Two directions, three times and once the predicted variance of 1; the first counts from step 300 on."""
+    run, start = edge_run(), 300
+    late = np.where(np.arange(601) < start, np.nan, 1.0)
+    other = np.where(np.arange(601) < FIRST, np.nan, 1.0)
+    run["central"]["sigma"] = np.stack([other, late], 1)
+    run["central"]["displacement"] = np.stack([other, 3**0.5 * late], 1)
+    total, windows = flow.variance_total(rule.compare(run, 5))
+    first, second = 601 - 2 * PERIOD - FIRST - PERIOD, 601 - 2 * PERIOD - start
+    assert windows == pytest.approx(second / PERIOD, abs=2.1)  # two windows at its start may be missing
+    assert 1 < total < (first + 3 * second) / (first + second) + 0.01
 
 
 @pytest.mark.parametrize(("share", "directions"), [(0.02, 2), (0.005, 1)])

@@ -35,6 +35,15 @@ def test_crossings_are_counted_without_the_jitter():
     assert np.abs(found - np.arange(100, 400, 50)).max() <= 2
 
 
+@pytest.mark.parametrize("top", [1.5, 2.0, 2.1])
+def test_the_curvature_met_is_that_of_a_quadratic(top):
+    x = (1.0 - top) ** np.arange(21)
+    run = lockstep({"loss": 5 * top * x**2, "gradient_norm2": (10 * top * x) ** 2})  # lr 0.1, sharpness 10 top
+    counts = np.arange(21) > 3
+    assert edge.curvature_met(run, counts) == pytest.approx(top)
+    assert np.isnan(edge.curvature_met(run, np.arange(21) == 3))
+
+
 def test_the_first_cycle_starts_from_below():
     run = lockstep({"loss": np.zeros(401), "eigenvalues": sawtooth()[:, None]})
     found = edge.first_cycle(run)

@@ -10,9 +10,10 @@ from gfm import nets
 from gfm.central import Run
 from gfm.errors import InputError, NotStoredError
 from gfm.experiments.central.flow_run import noted_run
+from gfm.measures.comparison import Comparison
 from gfm.store.experiment import Obtain
 
-__all__ = ["TITLES", "atlas", "cell", "left_out"]
+__all__ = ["TITLES", "atlas", "cell", "left_out", "too_short"]
 
 TITLES = {name: net.title for name, net in nets.available().items()}
 
@@ -74,3 +75,14 @@ def left_out(cells: Mapping[str, Mapping[str, Any]], runs: Mapping[tuple[str, fl
     if not missing:
         return ""
     return f"Not run yet under this profile, and left out below: {', '.join(missing)}."
+
+
+def too_short(cells: Mapping[tuple[str, float], Comparison]) -> str:
+    """A sentence on the cells that cannot be judged, and what there is of each; empty if all can be.
+
+    Args:
+        cells: (network or another name, learning rate) -> its comparison.
+    """
+    missing = [f"{TITLES.get(name, name)} at {lr:g} ({compared.shortage()})"
+               for (name, lr), compared in cells.items() if not compared.judged]
+    return f"Not judged: {'; '.join(missing)}." if missing else ""

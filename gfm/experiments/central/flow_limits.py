@@ -31,8 +31,8 @@ def overshoot_study(
 
     Returns:
         Rows with the family, the learning rate, the optimizer's largest effective sharpness (the edge is 2), the
-        median error of the predicted loss, and the run's notes. The error is NaN if the comparison is not judged,
-        and infinite if the run's flow stopped.
+        median error of the predicted loss, and the run's notes. The error is NaN if the comparison is not judged
+        (``why`` then says what there is of the run at the edge), and infinite if the run's flow stopped.
     """
     common = {"processes": ("discrete", "central"), **common}
     runs = [(family, lr, noted_run(obtain, **{**common, **own, "lr": lr}))
@@ -42,10 +42,11 @@ def overshoot_study(
             "family": family,
             "lr": lr,
             "peak": float(np.nanmax(effective_top(run, "discrete"))),
-            "error": prediction_error(compare(run, window)),
+            "error": prediction_error(compared),
+            "why": "" if compared.judged else compared.shortage(),
             "notes": list(run.notes),
         }
-        for family, lr, run in runs
+        for family, lr, run in runs for compared in [compare(run, window)]
     ]
 
 

@@ -12,6 +12,7 @@ from scipy.stats import spearmanr
 from gfm.central import Run
 from gfm.errors import NotStoredError
 from gfm.experiments.central.atlas import TITLES, atlas
+from gfm.measures.adaptive import loss_fall, loss_lag
 from gfm.measures.comparison import at_edge, compare
 from gfm.measures.edge import effective_top
 from gfm.measures.flow import average, flow_excess, offset_share, prediction_error, variance_ratio
@@ -56,7 +57,8 @@ def survey(collected: Mapping[str, Setting]) -> list[dict[str, Any]]:
         reached (whether the edge is reached), error and bare (of the loss, with and
         without the oscillation's contribution; A4), excess (of the flow's top eigenvalue; A2), variance
         (mean ratio of squared displacement to predicted variance; A8), offset (share of that squared displacement
-        which does not alternate; ``offset_share``). NaN if the comparison is not judged, with the
+        which does not alternate; ``offset_share``), lag (steps by which the flow's loss is late) and fall (share by
+        which that loss falls in a step; ``loss_lag``, ``loss_fall``). NaN if the comparison is not judged, with the
         reason in ``why``; infinite (error, excess) if the flow stopped.
     """
     rows = []
@@ -74,6 +76,8 @@ def survey(collected: Mapping[str, Setting]) -> list[dict[str, Any]]:
                 "excess": flow_excess(run)[0],
                 "variance": average(variance_ratio(compared)),
                 "offset": offset_share(compared),
+                "lag": loss_lag(compared),
+                "fall": loss_fall(compared),
                 "why": compared.why,
             })
     return rows
