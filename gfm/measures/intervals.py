@@ -9,7 +9,7 @@ import numpy as np
 
 from gfm.errors import InputError
 
-__all__ = ["SEEDS", "by_claim", "interval", "ratio", "ratio_text", "readable", "seeds_rows", "worse_end"]
+__all__ = ["SEEDS", "by_claim", "interval", "ratio", "ratio_text", "readable", "seeds_rows", "worse_end", "worst"]
 
 #: The head of a table of ``seeds_rows``.
 SEEDS = ("claim", "mean", "95 % interval", "least to largest", "seeds")
@@ -58,6 +58,16 @@ def worse_end(
     if len(known) >= 3 and np.isfinite(known).all():
         ends = interval(known)[1:]
     return ends[0] if low else ends[1] if around is None else max(ends, key=lambda end: abs(end - around))
+
+
+def worst(values: Iterable[float], low: bool = False) -> float:
+    """The largest of one value for each seed, or the smallest if small values are bad; NaN if one is not known.
+
+    Example:
+        >>> worst([1.0, 3.0]), worst([1.0, 3.0], low=True), worst([1.0, math.nan])
+        (3.0, 1.0, nan)
+    """
+    return float((np.min if low else np.max)(np.array(list(values), dtype=float)))
 
 
 def by_claim(each: Sequence[Mapping[str, float | str]]) -> dict[str, list[float | str]]:
