@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -24,6 +25,10 @@ TRACED = 3
 # A worker takes a whole file: long ones begin first, so that none is left running alone at the end.
 LONG = ("tests/site", "tests/test_recipes.py", "tests/test_lint.py", "tests/central", "tests/book", "tests/experiments",
         "notebooks/gradient-flow-matching")
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background job; what tests start would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):

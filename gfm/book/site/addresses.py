@@ -7,7 +7,10 @@ from urllib.parse import quote, urlsplit
 
 from gfm.files import read_yaml
 
-__all__ = ["addresses", "page_address", "root_of"]
+__all__ = ["LOST", "addresses", "page_address", "root_of"]
+
+LOST = "404.html"
+"""The page that hosts show in place of one that is not there."""
 
 
 def addresses(root: Path) -> tuple[str, str]:

@@ -18,12 +18,11 @@ from typing import Any
 
 from docutils import nodes
 
-from gfm.book.site.addresses import page_address, root_of
+from gfm.book.site.addresses import LOST, page_address, root_of
 from gfm.book.site.citing import BOOK, entries, page_entry
 
-__all__ = ["LOST", "first_sentence", "plain_tex", "setup", "site_map"]
+__all__ = ["first_sentence", "plain_tex", "setup", "site_map"]
 
-LOST = "404.html"
 _NOT_LISTED = (LOST, "search.html", "genindex.html")
 _LAUNCH = {"binderhub_url": "https://mybinder.org", "colab_url": "https://colab.research.google.com",
            "notebook_interface": "jupyterlab"}

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from html.parser import HTMLParser
 from pathlib import Path
 
-from gfm.book.site.metadata import LOST
+from gfm.book.site.addresses import LOST
 from gfm.figures.slider import script
 
 __all__ = ["breaches", "protect"]
