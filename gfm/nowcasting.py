@@ -264,7 +264,7 @@ class Nowcaster:
 
     def _evaluate(self, loss: Callable[[], Tensor | float]) -> float:
         self.evaluations += 1
-        return value_of(loss)
+        return value_of(loss, self.parameters[0].device)
 
     @torch.no_grad()
     def _put(self, weights: np.ndarray) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gfm.errors import InputError
+from gfm.randomness import restoring
 
 __all__ = ["untouched", "value_of"]
 
@@ -39,14 +40,16 @@ def untouched(model: nn.Module) -> Iterator[None]:
             parameter.grad = gradient
 
 
-def value_of(loss: Callable[[], Tensor | float]) -> float:
-    """The loss, infinite if it is not finite; the global random states are restored, so dropout draws the same masks.
+def value_of(loss: Callable[[], Tensor | float], device: torch.device) -> float:
+    """The loss, infinite if it is not finite.
+
+    The global random states, of torch on the CPU and on ``device``, are restored, so that dropout draws the same masks.
 
     Raises:
         InputError: It is no real number.
     """
     states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(), torch.enable_grad():
+    with restoring(device), torch.enable_grad():
         try:
             found = loss()
         finally:
