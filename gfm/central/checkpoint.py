@@ -25,7 +25,7 @@ from gfm.randomness import seeding
 
 __all__ = ["Fingerprint", "fingerprint", "read", "write"]
 
-_FORMAT = "gfm-checkpoint/8"
+_FORMAT = "gfm-checkpoint/9"
 # Settings left out of the fingerprint: threads may differ between machines, a schedule is identified by its rates.
 _ASIDE = ("threads", "schedule")
 

@@ -31,30 +31,29 @@ class Notes(list[str]):
 
 
 class Log:
-    """Observations by process, name and step; rows of different length are padded with NaN."""
+    """Observations by process and name, a row for each step; what is not observed, or of no such length, is NaN."""
 
     def __init__(self, steps: int):
         self.steps = steps
-        self.seen: dict[str, dict[str, dict[int, Any]]] = {}
+        self.seen: dict[str, dict[str, Any]] = {}
 
     def write(self, process: str, t: int, values: Mapping[str, Any]) -> None:
         """Record numbers or vectors (k,) by name."""
+        kept = self.seen.setdefault(process, {})
         for name, value in values.items():
-            self.seen.setdefault(process, {}).setdefault(name, {})[t] = value
+            if name == "weights":
+                kept.setdefault(name, {})[t] = value
+                continue
+            rows = kept.get(name)
+            if rows is None or rows.shape[1:] < np.shape(value):
+                kept[name] = np.full((self.steps + 1, *np.shape(value)), np.nan)
+                if rows is not None:
+                    kept[name][:, : rows.shape[1]] = rows
+            kept[name][(t, slice(len(value))) if np.ndim(value) else t] = value
 
     def arrays(self, process: str) -> dict[str, np.ndarray]:
         """A process's observations by name, (steps + 1, ...); weights only at the steps where they were kept."""
-        arrays: dict[str, np.ndarray] = {}
-        for name, rows in self.seen.get(process, {}).items():
-            if name == "weights":
-                arrays["weights"] = np.stack([rows[t] for t in sorted(rows)])
-                arrays["weights_steps"] = np.array(sorted(rows))
-                continue
-            if isinstance(next(iter(rows.values())), np.ndarray):
-                arrays[name] = np.full((self.steps + 1, max(map(len, rows.values()))), np.nan)
-                for t, value in rows.items():
-                    arrays[name][t, : len(value)] = value
-            else:
-                arrays[name] = np.full(self.steps + 1, np.nan)
-                arrays[name][list(rows)] = list(rows.values())
+        arrays = dict(self.seen.get(process, {}))
+        if weights := arrays.get("weights"):
+            arrays |= {"weights": np.stack(list(weights.values())), "weights_steps": np.array(list(weights))}
         return arrays
