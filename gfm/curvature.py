@@ -176,7 +176,10 @@ class Tracker:
             "like": w, "tolerance": self.tolerance, "seed": self.refreshes, "wanted": self._wanted(k),
         }
         if k * w.numel() <= deflation.LARGE or self._rows is None:
-            return deflation.largest(product, w.numel(), k, **options)
+            pairs = deflation.largest(product, w.numel(), k, **options)
+            if self._rows is None:
+                return pairs
+            return eigen.completed(product, pairs, self._rows, wanted=options["wanted"], tolerance=self.tolerance)
         # Large rows are released while new ones are computed, but for a sample that determines the signs.
         before, self._rows = self._rows[:, ::1000].clone(), None
         self.past.forget()

@@ -7,7 +7,7 @@ Vectors are rows, ``(k, p)``, so that each vector is contiguous in memory, and a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse.linalg as sla
@@ -17,7 +17,7 @@ from torch import Tensor
 from gfm.errors import InputError, NumericalError
 from gfm.linalg import rayleigh_ritz
 
-__all__ = ["Eigenpairs", "default_tolerance", "dense", "lanczos", "matrix", "refine"]
+__all__ = ["Eigenpairs", "completed", "default_tolerance", "dense", "lanczos", "matrix", "refine"]
 
 Product = Callable[[Tensor], Tensor]
 #: Most rounds of ``refine``.
@@ -132,6 +132,27 @@ def lanczos(
     ritz_values, rows, images = rayleigh_ritz.ritz(product, rayleigh_ritz.orthonormal(rows))
     residuals = rayleigh_ritz.relative(images, ritz_values, rows)
     return Eigenpairs(ritz_values, rows, residuals, count + rows.shape[0], images)
+
+
+def completed(
+    product: Product, pairs: Eigenpairs, rows: Tensor, *, wanted: int | None = None, tolerance: float | None = None
+) -> Eigenpairs:
+    """The pairs of ``lanczos``, with what it may have missed of an eigenvalue that occurs several times.
+
+    A Krylov space of one vector holds one direction of each eigenspace; others enter by rounding, and may come too
+    late. If ``rows`` (m, p), eigenvectors found before, hold one that is missing, the pairs are refined with it; m
+    products tell. ``wanted`` and ``tolerance`` are as in ``refine``.
+    """
+    new = rayleigh_ritz.orthonormal_against(rows.clone(), pairs.vectors)
+    if pairs.images is None or not len(new):
+        return pairs
+    basis, images = torch.cat([pairs.vectors, new]), torch.cat([pairs.images, product(new)])
+    spent, k = pairs.products + len(new), len(pairs.values)
+    values, turn = rayleigh_ritz.eigh(basis @ images.T)
+    if not (values[:k] - pairs.values > 1e-3 * rayleigh_ritz.scale(values)).any():
+        return replace(pairs, products=spent)
+    found = refine(product, turn[:, :k].T @ basis, wanted=wanted, tolerance=tolerance)
+    return replace(found, products=spent + found.products)
 
 
 def refine(

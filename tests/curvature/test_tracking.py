@@ -195,3 +195,14 @@ def test_a_tracker_goes_on_from_its_state_as_if_it_had_not_stopped():
     for _ in range(3):  # the second of these is cold
         one, other = (tracker.refresh(point, 1.0) for tracker in trackers)
         assert one.products == other.products and torch.equal(one.U, other.U)
+
+
+def test_a_cold_refresh_keeps_all_copies_of_an_equal_eigenvalue():
+    """A flow holds several eigenvalues at the edge; a solve from nothing must not lose one of them."""
+    h = [2.0, 2.0, 2.0, 1.7, 1.5, 1.35, *(0.5 * 0.8**i for i in range(394))]
+    problem, P = quadratic(h, [1.0] * 400), 1.0
+    tracker = Tracker(above=1.6, check_every=2)
+    tracker.load_state_dict(tracker.state_dict() | {"rows": torch.eye(400, dtype=torch.float64)[:5], "refreshes": 1})
+    for _ in range(4):  # warm and cold in turn
+        found = tracker.refresh(problem.at(problem.w0, tracker.width), P)
+        assert torch.allclose(found.values[:4], torch.tensor(h[:4], dtype=torch.float64), atol=1e-6)
