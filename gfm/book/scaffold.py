@@ -42,7 +42,7 @@ _CELLS = [
 
 Say here what the page asks, and why a reader wants to know.
 
-**What is claimed.** The central flow predicts the time average of the loss (C1).""")),
+**What is claimed.** The central flow predicts the time average of the loss.""")),
     ("code", "parameters", Template("""\
 profile = "smoke"       # smoke, book or paper
 data = "digits"         # a data set: see "How to run"

@@ -71,6 +71,13 @@ def test_code_that_is_shown_fits_the_column_of_its_page(path):
 
 
 @each_notebook
+def test_prose_names_no_claim_by_its_code(path):
+    """A reader of the text knows no codes; the table of verdicts has them."""
+    prose = "\n".join(source_of(c) for c in cells(path) if c["cell_type"] == "markdown")
+    assert re.findall(r"\([A-EQRSV]\d{1,2}(?:-\w+)*[,;:)]", prose) == []
+
+
+@each_notebook
 def test_only_smoke_outputs_are_committed(path):
     tags = [t for c in cells(path) for t in c["metadata"].get("tags", [])]
     assert "injected-parameters" not in tags
