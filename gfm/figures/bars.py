@@ -18,7 +18,7 @@ Values = Mapping[str, np.ndarray] | Mapping[str, Mapping[str, np.ndarray]]
 
 def by_name(
     panels: Mapping[str, Values], xlabel: str, reference: float | None = None, bold: Sequence[str] = (),
-    log: bool = False, band: tuple[float, float] | None = None,
+    log: bool = False, band: tuple[float, float] | None = None, geometric: bool = False,
 ) -> Figure:
     """One panel per group, one row per setting: replicates as dashes, their mean as a mark.
 
@@ -29,6 +29,7 @@ def by_name(
         bold: settings or forecasters drawn in the flow's colour.
         log: whether the x axis is logarithmic.
         band: around the reference, shaded: differences too small to matter.
+        geometric: whether the mark is the geometric mean.
     """
     names = list(next(iter(panels.values())))
     columns = 2 if len(panels) > 2 and len(names) <= 8 else len(panels)
@@ -49,7 +50,8 @@ def by_name(
                     drawn = {"color": look["color"], "linestyle": "none"}
                     every = np.atleast_1d(every)
                     ax.plot(every, np.full(len(every), row), "|", markersize=8, alpha=0.7, **drawn)
-                    ax.plot(every.mean(), row, look["marker"], markersize=7, label=who if row == 0 else None, **drawn)
+                    mean = np.exp(np.log(every).mean()) if geometric else every.mean()
+                    ax.plot(mean, row, look["marker"], markersize=7, label=who if row == 0 else None, **drawn)
             if reference is not None:
                 ax.axvline(reference, **style.line("threshold"))
             if log:
