@@ -118,7 +118,8 @@ faults: $(STAMP) ## every bad call, kill and full disk that the tests know (make
 	@$(PYTEST) tests/faults -m "slow or not slow"
 
 test-python: ## unit tests on another Python, in its own environment: PYTHON=python3.12
-	@version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])') && \
+	@version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])') && [ -n "$$version" ] || \
+	  { echo "$(PYTHON) is no Python: make test-python PYTHON=python3.12"; exit 1; }; \
 	  $(MAKE) --no-print-directory unit VENV=.venv-$$version
 
 notebooks: $(STAMP) ## tests of the committed notebooks only

@@ -57,7 +57,23 @@ def emptied(cells) -> None:
         cell["outputs"] = []
 
 
+def edited(kind: str, how):
+    """An output of that kind, changed in place."""
+    def edit(cells) -> None:
+        how(next(o for c in cells for o in c["outputs"] if o.get("metadata", {}).get("gfm", {}).get("kind") == kind))
+    return edit
+
+
+def failed(cells) -> None:
+    cells[-1]["outputs"].append({"output_type": "error", "ename": "ValueError", "evalue": "", "traceback": []})
+
+
 BROKEN = [
+    (failed, ["1 of its 7 code cells ended in an error"]),
+    (edited("figure", lambda o: o["data"].pop("image/png")), ["it has 1 empty output"]),
+    (edited("table", lambda o: o.update(data={})), ["it has 1 empty output"]),
+    (edited("verdicts", lambda o: o.update(data={"text/markdown": ["| Claim |\n"]})),
+     ["its table of claims has none of toy"]),
     (lambda cells: cells[-1].update(execution_count=None), ["1 of its 7 code cells were not executed"]),
     (emptied, ["it has no outputs", "the claims of toy are not judged in it"]),
     (without("figure", "table"), ["it shows no figure and no table"]),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from gfm.book.outputs import Figure, Output, Table, Verdicts
 from gfm.book.register import Register
@@ -38,7 +40,7 @@ def other_builders(root: Path) -> str:
 
 
 def what_a_run_lacks(register: Register, name: str, profile: str, run: Path) -> list[str]:
-    """Sentences on cells not executed, on figures and tables missing, and on claims not judged in a run.
+    """Sentences on cells not executed or ended by an error, on outputs missing or hollow, and on claims not judged.
 
     Args:
         register: the book's register.
@@ -50,16 +52,31 @@ def what_a_run_lacks(register: Register, name: str, profile: str, run: Path) -> 
              if c["cell_type"] == "code" and source_of(c).strip()]
     outputs = [o for c in cells for o in c.get("outputs", ())]
     shown = [Output.read(o) for o in outputs]
+    failed = sum(any(o.get("output_type") == "error" for o in c.get("outputs", ())) for c in cells)
+    hollow = sum(what is not None and not _filled(o, what) for o, what in zip(outputs, shown, strict=True))
     skipped = sum(c.get("execution_count") is None for c in cells)
-    judged = {what.element for what in shown if isinstance(what, Verdicts)}
+    judged = {what.element: _text(o) for o, what in zip(outputs, shown, strict=True) if isinstance(what, Verdicts)}
     wrong = [f"{skipped} of its {len(cells)} code cells were not executed"] if skipped else []
+    wrong += [f"{failed} of its {len(cells)} code cells ended in an error"] if failed else []
+    wrong += [f"it has {hollow} empty output{'s' * (hollow > 1)}"] if hollow else []
     if not outputs:
         wrong.append("it has no outputs")
     elif not any(isinstance(what, (Figure, Table)) for what in shown):
         wrong.append("it shows no figure and no table")
     wrong += [f"the claims of {e.id} are not judged in it" for e in register.shown_in(name)
               if e.claims and e.id not in judged]
+    wrong += [f"its table of claims has none of {e.id}" for e in register.shown_in(name) if e.id in judged
+              and not any(f"| {c.id} |" in judged[e.id] for c in e.claims)]  # a kept run may lack later ones
     return [f"notebooks/{name} ({profile}): {what}" for what in wrong]
+
+
+def _text(output: Mapping[str, Any]) -> str:
+    return "".join(output.get("data", {}).get("text/markdown", ""))
+
+
+def _filled(output: Mapping[str, Any], what: Output) -> bool:
+    """Whether there is a picture in the output of a figure, and text in any other."""
+    return bool(output.get("data", {}).get("image/png") if isinstance(what, Figure) else _text(output).strip())
 
 
 def missing_pages(register: Register, html: Path) -> list[str]:
