@@ -27,7 +27,7 @@ print((seen[asked[1]] - seen[asked[0]]) / (asked[1] - asked[0]))
 """
 
 
-@pytest.mark.parametrize(("first", "steps"), [(100, 300), pytest.param(1000, 5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("first", "steps"), [(60, 180), pytest.param(1000, 5000, marks=pytest.mark.slow)])
 def test_memory_does_not_grow_with_the_steps(first, steps):
     # A step's records are some hundred numbers; kept each by itself they once took 100,000 bytes.
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", PROGRAM, str(first), str(steps)],
