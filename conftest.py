@@ -23,8 +23,8 @@ BUILD = ROOT / "build" / "test"
 # So many cases of a parametrized test are traced for coverage; further ones take the same lines.
 TRACED = 3
 # A worker takes a whole file: long ones begin first, so that none is left running alone at the end.
-LONG = ("tests/site", "tests/test_recipes.py", "tests/test_lint.py", "tests/test_device.py", "tests/central", "tests/book",
-        "tests/faults", "tests/experiments", "notebooks/gradient-flow-matching")
+LONG = ("tests/site", "tests/test_recipes.py", "tests/test_lint.py", "tests/test_device.py", "tests/central",
+        "tests/book", "tests/faults", "tests/experiments", "notebooks/gradient-flow-matching")
 
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background job; what tests start would inherit it
