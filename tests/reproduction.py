@@ -159,7 +159,7 @@ def _same(one: str, other: str, tolerance: float) -> bool:
         return a == b
     if below_a or below_b:
         limit, value = (a, b) if below_a else (b, a)
-        return -1e-12 * limit <= value <= 2 * limit
+        return 0 <= value <= 2 * limit
     unit = min(unit_a, unit_b) * (1 + 1e-9) if tolerance else 0.0
     return abs(a - b) <= tolerance * max(abs(a), abs(b)) + unit
 

@@ -174,23 +174,22 @@ def equal_loss(runs: Mapping[str, Run], level: float) -> list[Panel]:
     ]
 
 
-def delayed(run: Run, window: float, last: int, name: str) -> list[Panel]:
-    """An optimizer and flows that start with it: how the swing grows, and the loss at equal steps and distances.
+def delayed(run: Run, window: float, last: int) -> list[Panel]:
+    """Scalar RMSProp and flows that start with it: how the swing grows, and the loss at equal steps and distances.
 
-    The left panel ends at step ``last``; losses are averaged over the window, a standard deviation in steps. ``name``
-    is the optimizer's.
+    The left panel ends at step ``last``; losses are averaged over the window, a standard deviation in steps.
 
     Raises:
         InputError: ``last`` is not a whole number of at least 0.
     """
     step, loss = steps_of(run), run["discrete"].loss
-    swing = arrival(run, slice(whole("last", last, 0) + 1), name)
+    swing = arrival(run, slice(whole("last", last, 0) + 1), "Scalar RMSProp")
     average, predicted = alike(loss, run["central"].predicted_loss, window)
     equal = alike(loss, at_equal_way(run), window)[1]
     return [
         Panel("The swing has to grow first", "squared swing", swing, log=True),
         Panel("Behind in time, right in place", "training loss, smoothed", [
-            Curve(step, average, name, "smoothed"),
+            Curve(step, average, "Scalar RMSProp", "smoothed"),
             Curve(step, predicted, "predicted, at the same step", "predicted"),
             Curve(step, equal, "predicted, at the same cumulated step", "own", {"linewidth": 2.0}),
         ], log=True),

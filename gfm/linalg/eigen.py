@@ -143,13 +143,14 @@ def completed(
     late. If ``rows`` (m, p), eigenvectors found before, hold one that is missing, the pairs are refined with it; m
     products tell. ``wanted`` and ``tolerance`` are as in ``refine``.
     """
+    tolerance = default_tolerance(rows.dtype) if tolerance is None else tolerance
     new = rayleigh_ritz.orthonormal_against(rows.clone(), pairs.vectors)
     if pairs.images is None or not len(new):
         return pairs
     basis, images = torch.cat([pairs.vectors, new]), torch.cat([pairs.images, product(new)])
     spent, k = pairs.products + len(new), len(pairs.values)
     values, turn = rayleigh_ritz.eigh(basis @ images.T)
-    if not (values[:k] - pairs.values > 1e-3 * rayleigh_ritz.scale(values)).any():
+    if not (values[:k] - pairs.values > tolerance * rayleigh_ritz.scale(values)).any():
         return replace(pairs, products=spent)
     found = refine(product, turn[:, :k].T @ basis, wanted=wanted, tolerance=tolerance)
     return replace(found, products=spent + found.products)

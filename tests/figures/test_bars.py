@@ -11,4 +11,4 @@ def test_the_mark_is_the_mean_that_is_asked_for(geometric, expected):
     drawn = by_name({"after 8 steps": {"hold": np.array([0.1, 10.0])}}, "error", log=True, geometric=geometric)
     dashes, mark = drawn.axes[0].lines
     assert dashes.get_xdata().tolist() == [0.1, 10.0]
-    assert np.isclose(mark.get_xdata().item() if np.ndim(mark.get_xdata()) else mark.get_xdata(), expected)
+    assert np.squeeze(mark.get_xdata()) == pytest.approx(expected)

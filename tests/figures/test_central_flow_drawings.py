@@ -145,7 +145,7 @@ def test_arrivals_and_drops_are_drawn_around_their_step(run):
 def test_a_flow_that_is_late_is_drawn_at_equal_steps_and_ways(run):
     late = replace(run, series={name: Series(dict(run[name].items()) | {"effective_step": np.full(61, 0.1)})
                                 for name in ("discrete", "central")})
-    panel = adaptive.delayed(late, 3.0, 30, "RMSProp")
+    panel = adaptive.delayed(late, 3.0, 30)
     assert [len(p.curves) for p in panel] == [2, 3] and panel[0].curves[0].x[-1] == 30
     assert panel[0].curves[0].y == pytest.approx(run["central"].displacement[:31, 0] ** 2, nan_ok=True)
     assert panel[1].curves[1].y == pytest.approx(panel[1].curves[2].y, nan_ok=True)  # with equal steps both are one
@@ -154,7 +154,7 @@ def test_a_flow_that_is_late_is_drawn_at_equal_steps_and_ways(run):
 def test_an_arrival_of_a_flow_that_never_swings_has_no_curves_of_the_swing(run):
     none = {name: np.empty((61, 0)) for name in ("sigma", "displacement")} | {"effective_step": np.full(61, 0.1)}
     calm = replace(run, series={name: Series(dict(series.items()) | none) for name, series in run.series.items()})
-    drawn = [*central_flow.first_burst(calm, 10, 40), *adaptive.delayed(calm, 3.0, 30, "RMSProp")]
+    drawn = [*central_flow.first_burst(calm, 10, 40), *adaptive.delayed(calm, 3.0, 30)]
     assert [len(panel.curves) for panel in drawn] == [0, 2, 0, 3]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -174,7 +174,7 @@ def test_steps_that_there_cannot_be_are_refused(run):
     for draw in (
         lambda: central_flow.first_burst(run, -1, 40), lambda: central_flow.first_burst(run, 40, 10),
         lambda: predictions.dropped(run, -20, 30), lambda: predictions.dropped(run, 20, -3),
-        lambda: predictions.dropped(run, 20.0, 3), lambda: adaptive.delayed(run, 3.0, -5, "RMSProp"),
+        lambda: predictions.dropped(run, 20.0, 3), lambda: adaptive.delayed(run, 3.0, -5),
     ):
         with pytest.raises(InputError, match="must be a whole number"):
             draw()

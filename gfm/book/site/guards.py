@@ -52,7 +52,7 @@ def what_a_run_lacks(register: Register, name: str, profile: str, run: Path) -> 
              if c["cell_type"] == "code" and source_of(c).strip()]
     outputs = [o for c in cells for o in c.get("outputs", ())]
     shown = [Output.read(o) for o in outputs]
-    failed = sum(any(o.get("output_type") == "error" for o in c.get("outputs", ())) for c in cells)
+    failed = sum(o.get("output_type") == "error" for o in outputs)
     hollow = sum(what is not None and not _filled(o, what) for o, what in zip(outputs, shown, strict=True))
     skipped = sum(c.get("execution_count") is None for c in cells)
     judged = {what.element: _text(o) for o, what in zip(outputs, shown, strict=True) if isinstance(what, Verdicts)}
