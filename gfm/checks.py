@@ -54,7 +54,7 @@ def amount(name: str, value: object) -> float:
     """``value`` as a float if it is a finite number of at least 0.
 
     Raises:
-        InputError: It is not.
+        InputError: The value is no number, negative, infinite or NaN.
     """
     return number(name, value, lambda x: 0 <= x < math.inf, "a number of at least 0")
 
@@ -82,7 +82,7 @@ def counts(name: str, value: Any, least: int = 1, most: float = MOST) -> tuple[i
     """``value`` as a tuple if it is a sequence of whole numbers of at least ``least``.
 
     Raises:
-        InputError: It is not.
+        InputError: The value is no sequence, or one of its items is no such number.
     """
     if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, (str, bytes)):
         raise InputError(f"{name} must be whole numbers, as in (3, 4), but it is {_shown(value)}.")
@@ -93,7 +93,7 @@ def instance(name: str, value: object, kind: type[T] | tuple[type[T], ...], word
     """``value`` if it is of a kind, which ``words`` describe.
 
     Raises:
-        InputError: It is not.
+        InputError: The value is of another kind.
     """
     if not isinstance(value, kind):
         raise InputError(f"{name} must be {words}, but it is {_shown(value)}.")
@@ -104,7 +104,7 @@ def function(name: str, value: T, words: str = "a function") -> T:
     """``value`` if it can be called.
 
     Raises:
-        InputError: It cannot.
+        InputError: The value cannot be called.
     """
     if not callable(value):
         raise InputError(f"{name} must be {words}, but it is {_shown(value)}.")
@@ -115,7 +115,7 @@ def floating(name: str, value: Any) -> Any:
     """``value`` if it is a real floating dtype of torch.
 
     Raises:
-        InputError: It is not.
+        InputError: The value is anything else.
     """
     import torch  # the command line uses this module, and loads torch only where it computes
 
@@ -266,7 +266,7 @@ def known(kind: str, name: object, names: Collection[str]) -> None:
     """Check that the name of a network, a data set, ... is one of the known ones.
 
     Raises:
-        UnknownNameError: It is not.
+        UnknownNameError: The name is unknown.
     """
     if not isinstance(name, str) or name not in names:
         raise UnknownNameError(f"Unknown {kind} {_shown(name)}: choose one of {', '.join(names)}.")

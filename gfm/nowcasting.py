@@ -34,7 +34,7 @@ def merged(along: Sequence[float] = (0.0, 1.0, 2.0, 4.0)) -> Rule:
         along: multiples of that displacement that are added to the mean.
 
     Raises:
-        InputError: They are no numbers, or there are none.
+        InputError: ``along`` is empty, or holds something else than numbers.
     """
     if not isinstance(along, (Sequence, np.ndarray)) or isinstance(along, (str, bytes)) or not len(along):
         raise InputError(f"along must be a sequence of numbers, such as (0.0, 1.0), but it is {along!r}.")

@@ -133,7 +133,6 @@ def device(monkeypatch):
     """Experiments compute on the pretended accelerator once this is called."""
     def move():
         monkeypatch.setattr(Context, "device", lambda self, dtype=None: DEVICE)
-        monkeypatch.setattr("gfm.experiments.central.flow_run.chosen", lambda dtype=None: DEVICE)
 
     return move
 

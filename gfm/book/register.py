@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
@@ -153,7 +153,7 @@ class Register:
         """
         return cls(_elements(text), root)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[ElementEntry]:
         return iter(self.elements)
 
     def __getitem__(self, name: str) -> ElementEntry:

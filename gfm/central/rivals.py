@@ -128,7 +128,7 @@ class Rival(Flow):
         """The derivatives at both ends of the swing.
 
         Raises:
-            NumericalError: They are not finite.
+            NumericalError: A derivative is not finite.
         """
         delta = self.a * self.u
         plus, minus = self.problem.at(self.w + delta), self.problem.at(self.w - delta)

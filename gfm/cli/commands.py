@@ -283,11 +283,11 @@ def cite(notebook: Annotated[str | None, typer.Argument(help="a notebook; defaul
 
 def _compute_on(device: str | None) -> None:
     """Hand the device on to the experiments of this process and of the kernels it starts."""
-    from gfm.device import VARIABLE, chosen
+    from gfm.device import VARIABLE, device_for
 
     if device is not None:
         os.environ[VARIABLE] = device
     if os.environ.get(VARIABLE):
         import torch
 
-        chosen(torch.float32)
+        device_for(torch.float32)

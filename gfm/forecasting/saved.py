@@ -32,7 +32,7 @@ def save(model: Forecaster, path: str | Path) -> Path:
     """Write a fitted forecaster; see :meth:`Forecaster.save`.
 
     Raises:
-        GfmError: It has not been fitted.
+        GfmError: The forecaster has not been fitted.
         InputError: An attribute cannot be saved, or ``path`` is a folder or cannot be written to.
     """
     _ = model.fitted

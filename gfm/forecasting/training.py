@@ -12,7 +12,7 @@ from gfm.checks import MOST_SEED, instance, number, one_of, whole
 from gfm.errors import InputError, NumericalError, said
 from gfm.forecasting.report import FitReport
 
-__all__ = ["SCHEDULES", "Training", "chosen", "train_module", "usable"]
+__all__ = ["SCHEDULES", "Training", "train_module", "training_or", "usable"]
 
 SCHEDULES = ("constant", "one-cycle", "plateau")
 FALL = 0.3
@@ -56,11 +56,11 @@ class Training:
         one_of("schedule", self.schedule, SCHEDULES)
 
 
-def chosen(training: Training | None, usual: Training) -> Training:
+def training_or(training: Training | None, usual: Training) -> Training:
     """``training``, or ``usual`` if it is None.
 
     Raises:
-        InputError: It is something else.
+        InputError: ``training`` is neither a Training nor None.
     """
     return usual if training is None else instance("training", training, Training, "a Training(...)")
 

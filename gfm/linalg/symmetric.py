@@ -27,7 +27,7 @@ def matrix_size(m: int) -> int:
     """The k with k(k+1)/2 = m.
 
     Raises:
-        InputError: There is no such k.
+        InputError: No whole number k gives m.
     """
     k = (isqrt(8 * m + 1) - 1) // 2
     if half_size(k) != m:

@@ -19,7 +19,7 @@ from gfm.matching.optimizer_state import (
     state_channels,
     step_counts,
 )
-from gfm.matching.rules import Descent, UpdateRule, rule_of
+from gfm.matching.rules import DescentRule, UpdateRule, rule_of
 from gfm.trajectories import Trajectories
 
 __all__ = ["Course", "Units", "factors_of"]
@@ -130,7 +130,7 @@ class Units:
         frame = Frame.of(prefix.weights, self.scale, lengths, prefix.groups)
         steps = np.repeat(step_counts(data), data.parameters, axis=0).astype(np.float64)
         passed = steps[0, n] - steps[0, 0]
-        rule = rule_of(data.meta) if self.optimizer_state is True else Descent()
+        rule = rule_of(data.meta) if self.optimizer_state is True else DescentRule()
         lr = learning_rate(data) if self.optimizer_state else 1.0  # without the optimizer's state its value cancels
         schedule = factors_of(data)
         averages = [to_series(value).astype(np.float64) for value in averages_of(data, rule).values()]

@@ -10,9 +10,9 @@ from torch import Tensor
 from gfm.matching.course import Course
 from gfm.matching.field import LEAST, NetworkField
 
-__all__ = ["RIDGES", "linear_starts"]
+__all__ = ["START_RIDGES", "linear_starts"]
 
-RIDGES = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-10, 0.0)
+START_RIDGES = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-10, 0.0)
 """Candidate ridges, relative to the mean square of each feature."""
 MOST = 20_000
 """The largest number of series from which the start is computed."""
@@ -23,7 +23,7 @@ LEAST_RIDGE = 1e-14
 def linear_starts(
     network: NetworkField, course: Course, context: Tensor, n: int, span: int
 ) -> list[tuple[Tensor, Tensor, Tensor | None]]:
-    """(kappa, b, q) of the network's linear layer for every one of ``RIDGES``; see :meth:`NetworkField.start`.
+    """(kappa, b, q) of the network's linear layer for every one of ``START_RIDGES``; see :meth:`NetworkField.start`.
 
     The velocity of x is affine in g, so two evaluations of the rule determine the g that explains a step. The
     coefficients are piecewise linear in time, so the normal equations couple neighbouring knots only. The features of a
@@ -86,7 +86,7 @@ def linear_starts(
         mean = squares[0].sum() / squares[1].sum()
         q = torch.where(squares[1] > 0, squares[0] / squares[1], mean)  # with few steps some knots get none
     out = []
-    for found in gram.solutions(right.ravel(), RIDGES):
+    for found in gram.solutions(right.ravel(), START_RIDGES):
         kappa_b = torch.from_numpy(found.reshape(knots, width)).to(features)
         out.append((kappa_b[:, 0], kappa_b[:, 1:], q))
     return out

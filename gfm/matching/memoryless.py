@@ -11,7 +11,7 @@ from gfm.checks import MOST, counts, flag, instance, whole
 from gfm.forecasting.base import Forecaster, register
 from gfm.forecasting.report import FitReport
 from gfm.forecasting.series import from_series, to_series
-from gfm.forecasting.training import Training, chosen, train_module
+from gfm.forecasting.training import Training, train_module, training_or
 from gfm.matching.field import perceptron
 from gfm.matching.integrate import integrate
 from gfm.matching.loss import flow_matching_loss
@@ -62,7 +62,7 @@ class MemorylessFlow(Forecaster):
         self.path = instance("path", usual, IncrementPath, "an IncrementPath(...)")
         self.hidden, self.samples = counts("hidden", hidden), whole("samples", samples, 1, MOST)
         self.time = flag("time", time)
-        self.training = chosen(training, USUAL)
+        self.training = training_or(training, USUAL)
 
     def _fit(self, train: Trajectories, validation: Trajectories | None, report: FitReport) -> None:
         series = torch.from_numpy(to_series(train.weights).astype(np.float64))

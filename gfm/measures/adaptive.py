@@ -94,7 +94,7 @@ def at_loss(run: Run, level: float) -> int:
     """The first step at which the central flow's loss is at or below ``level``.
 
     Raises:
-        InputError: It never is.
+        InputError: The loss stays above ``level``.
     """
     below = np.flatnonzero(run["central"].loss <= level)
     if len(below) == 0:

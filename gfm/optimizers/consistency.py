@@ -52,7 +52,7 @@ class _Check(Methods):
     """The comparisons in their order, and those that only flows need."""
 
     def all(self, flows: bool) -> None:
-        """Every comparison."""
+        """Make all comparisons; those of flows only if ``flows`` is set."""
         w = self.w
         with torch.no_grad():
             start = self.call("init", w)

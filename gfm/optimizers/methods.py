@@ -30,7 +30,7 @@ class Methods:
         """The value of a method, after checking that it is the same twice and that the arguments are unchanged.
 
         Raises:
-            InputError: They are not, or the method fails.
+            InputError: The two values differ, an argument was changed, or the method fails.
         """
         given = [numbers(argument) for argument in arguments]
         kept = [[value.clone() for value in values] for values in given]
@@ -51,7 +51,7 @@ class Methods:
         """Check that a state can be stored, and moved to another time.
 
         Raises:
-            InputError: It cannot.
+            InputError: The state cannot be stored or moved.
         """
         kind = type(state).__name__
         if not isinstance(state, State) or not is_dataclass(state):

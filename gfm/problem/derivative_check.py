@@ -171,7 +171,7 @@ def check_whole(problem: "Problem") -> None:
     The first is compared in float64 if the few examples were examined in float64.
 
     Raises:
-        InputError: They are not, or cannot be computed.
+        InputError: A derivative is wrong, not finite, or cannot be computed.
     """
     precision = problem.examined
     start = problem.w0.double() if precision == torch.float64 else problem.w0

@@ -119,7 +119,7 @@ class Objective:
         """Check that the module does not change its weights (p,) in the forward pass on inputs (n, ...).
 
         Raises:
-            InputError: It does.
+            InputError: The forward pass changes the weights.
         """
         w = w.detach().clone()
         with torch.no_grad():

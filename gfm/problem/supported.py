@@ -199,7 +199,7 @@ def check_pieces(problem: "Problem") -> None:
     and at the cost of two evaluations of the loss.
 
     Raises:
-        InputError: It does.
+        InputError: The loss depends on the division.
     """
     draw = torch.Generator().manual_seed(0)
     order = torch.randperm(problem.n, generator=draw).to(problem.device)

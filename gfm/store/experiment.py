@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from gfm.device import chosen
+from gfm.device import device_for
 from gfm.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,12 +40,12 @@ class Context:
     devices: set[str] = field(default_factory=set)
 
     def device(self, dtype: "torch.dtype | None" = None) -> "torch.device":
-        """Where to compute in this dtype (None: float64); see :func:`gfm.device.chosen`. Noted in ``devices``.
+        """Where to compute in this dtype (None: float64); see :func:`gfm.device.device_for`. Noted in ``devices``.
 
         Raises:
             InputError: The device that was asked for is unknown, not available here, or lacks the dtype.
         """
-        device = chosen(dtype)
+        device = device_for(dtype)
         self.devices.add(device.type)
         return device
 

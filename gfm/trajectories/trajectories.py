@@ -135,7 +135,7 @@ class Trajectories:
             runs: a slice, or a list or array (m,) of run numbers.
 
         Raises:
-            InputError: It is something else, or there is no such run.
+            InputError: ``runs`` is something else, or names a run that is not there.
         """
         if isinstance(runs, (bool, np.bool_)):
             raise InputError("Runs are chosen by a slice or by a list of whole numbers.")
@@ -213,7 +213,7 @@ class Trajectories:
         """The number of optimizer steps from one recorded state to the next.
 
         Raises:
-            InputError: It is not the same everywhere.
+            InputError: The number differs between states.
         """
         distances = np.unique(np.diff(self.steps)).tolist()
         if len(distances) > 1:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gfm.matching.linear_start import RIDGES, _Banded
+from gfm.matching.linear_start import START_RIDGES, _Banded
 
 
 @pytest.mark.parametrize("knots", [1, 2, 5])
@@ -23,7 +23,7 @@ def test_the_band_is_solved_like_the_whole_matrix(knots):
             banded.add(knot, other, torch.from_numpy(whole[rows, columns]))
     right = whole @ rng.normal(size=size)
     scale = np.sqrt(np.where(np.diag(whole) == 0, 1.0, np.diag(whole)))
-    for ridge, found in zip(RIDGES, banded.solutions(right, RIDGES), strict=True):
+    for ridge, found in zip(START_RIDGES, banded.solutions(right, START_RIDGES), strict=True):
         dense = whole + np.diag(np.where(np.diag(whole) == 0, 1.0, ridge * scale**2))
         assert found[2] == 0 and np.allclose(found, np.linalg.solve(dense, right), rtol=1e-9, atol=1e-9)
 

@@ -46,7 +46,7 @@ def check_loopback() -> None:
     """Look whether this machine reaches itself; kernels are spoken to at 127.0.0.1.
 
     Raises:
-        InputError: It does not.
+        InputError: The machine cannot connect to itself.
     """
     try:
         with socket.create_server(("127.0.0.1", 0)) as server:

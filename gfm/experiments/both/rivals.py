@@ -8,7 +8,7 @@ at rest and a variance of 2 c / b for x.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -86,7 +86,7 @@ class RivalToy(Experiment):
         return Result(*run.to_arrays())
 
 
-def rival_toy(obtain: Obtain, **parameters) -> central.Run:
+def rival_toy(obtain: Obtain, **parameters: Any) -> central.Run:
     """The run with these parameters, from ``obtain`` (a notebook's ``element.obtain``)."""
     return obtain(RivalToy(**parameters)).read(run_of)
 

@@ -9,7 +9,7 @@ before the lowest point y*. Derived for this book; a least-squares problem with 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -102,7 +102,7 @@ class ValleyRun(Experiment):
         return Result(*run.to_arrays())
 
 
-def valley_run(obtain: Obtain, **parameters) -> central.Run:
+def valley_run(obtain: Obtain, **parameters: Any) -> central.Run:
     """The run with these parameters, from ``obtain`` (a notebook's ``element.obtain``)."""
     return obtain(ValleyRun(**parameters)).read(run_of)
 

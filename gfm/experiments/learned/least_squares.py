@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -45,7 +45,8 @@ def replicate_set(dimension: int, optimizer: str, number: int) -> LeastSquaresSe
 
 
 def make_forecaster(
-    name: str, observed: int, epochs: int | None = None, seed: int | None = None, over_affine: bool = False, **options
+    name: str, observed: int, epochs: int | None = None, seed: int | None = None, over_affine: bool = False,
+    **options: Any,
 ) -> Forecaster:
     """A forecaster by name, with its training (if any) seeded and limited to ``epochs``.
 
