@@ -1,7 +1,5 @@
 """Checks of single arguments, of Python or NumPy: a number, a whole number, a flag, a path, one of several."""
 
-from __future__ import annotations
-
 import errno
 import inspect
 import math
@@ -21,16 +19,14 @@ import numpy as np
 from gfm.errors import InputError, UnknownNameError
 
 __all__ = [
-    "MOST", "MOST_SEED", "Whole", "amount", "annotated", "checked", "counts", "enough_memory", "flag", "floating",
-    "function", "instance", "known", "named_folder", "number", "one_of", "place", "whole", "writable",
+    "MOST", "MOST_SEED", "amount", "annotated", "checked", "counts", "enough_memory", "flag", "floating", "function",
+    "instance", "known", "named_folder", "number", "one_of", "place", "whole", "writable",
 ]
 
 MOST_SEED = 2**64 - 1
 """The largest seed that torch's generators take."""
 MOST = 10**7
 """The largest number of anything counted (steps, examples, ...): more would only fill the memory."""
-Whole = int
-"""In the annotations that :func:`checked` reads: a whole number that may be 0."""
 T = TypeVar("T")
 
 
@@ -159,21 +155,22 @@ def checked(build: Callable[..., T]) -> Callable[..., T]:
 def annotated(signature: inspect.Signature, given: Mapping[str, Any]) -> None:
     """Check arguments against the annotations of a function whose numbers are sizes and amounts.
 
-    An ``int`` must be a whole number from 1 to ``MOST`` (one named ``seed`` may be 0), a ``float`` a finite number of
-    at least 0, a ``Sequence[int]`` or tuple of int several sizes. None is accepted where the annotation has it.
+    An ``int`` must be a whole number from 1 to ``MOST`` (``seed`` and ``n_test`` may be 0), a ``float`` a finite number
+    of at least 0, a ``Sequence[int]`` or tuple of int several sizes. None is accepted where the annotation has it.
 
     Raises:
         InputError: An argument is of another kind, or out of range.
     """
     for name, value in given.items():
-        kind = str(signature.parameters[name].annotation) if name in signature.parameters else ""
+        kind = signature.parameters[name].annotation if name in signature.parameters else ""
+        kind = kind if isinstance(kind, str) else inspect.formatannotation(kind).removeprefix("collections.abc.")
         if kind.endswith("| None") and value is None:
             continue
         match kind.removesuffix(" | None"):
             case "int" if name == "seed":
                 whole(name, value, 0, MOST_SEED)
-            case "int" | "Whole":
-                whole(name, value, int(kind.startswith("int")), MOST)
+            case "int":
+                whole(name, value, int(name != "n_test"), MOST)
             case "float":
                 amount(name, value)
             case "bool":

@@ -4,8 +4,6 @@ The symmetric form S = P^{-1/2} H P^{-1/2} has the same eigenvalues; with orthon
 v of S, the rows u = P^{-1/2} v satisfy H u = lambda P u and u_i^T P u_j = delta_ij.
 """
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Forecasts in a training loop: look ahead from time to time, and jump if that lowers the loss."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any

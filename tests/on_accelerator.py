@@ -1,7 +1,5 @@
 """Runs, derivatives and fits on a pretended accelerator; started by test_device.py in a process of its own."""
 
-from __future__ import annotations
-
 import inspect
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """A plugin: at the end of the output stands how many bad calls were tried at which door, and what became of them."""
 
-from __future__ import annotations
-
 import sys
 from collections import Counter
 from pathlib import Path

@@ -5,8 +5,6 @@ are skipped, and every experiment that is asked for is noted. So the needs of an
 notebook, and reading it computes nothing.
 """
 
-from __future__ import annotations
-
 import ast
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence

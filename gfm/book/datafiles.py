@@ -1,7 +1,5 @@
 """The numbers of a figure or table: CSV for people, JSON with full digits, and a summary."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

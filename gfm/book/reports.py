@@ -1,7 +1,5 @@
 """What ``gfm cells``, ``gfm check`` and ``gfm status`` print."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Sequence

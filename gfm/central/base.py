@@ -1,7 +1,5 @@
 """The common part of all processes of a run: weights and optimizer state, observed and advanced step by step."""
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable

@@ -9,8 +9,6 @@ These are the optimality conditions of min over X >= 0 of <X, B[X]> / 2 + <A, X>
 is NumPy in float64: hundreds of tiny tensor operations would cost more than the derivatives.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 

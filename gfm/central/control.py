@@ -7,8 +7,6 @@ substep. An excess that shorter substeps do not reduce is a jump of the curvatur
 is then widened for a while, so that no work is wasted on it.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 __all__ = ["ROUGH", "Control"]

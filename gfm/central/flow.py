@@ -1,7 +1,5 @@
 """The central flow as a process: Euler substeps of the optimizer's time-averaged path."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from typing import Any, NamedTuple

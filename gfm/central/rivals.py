@@ -23,8 +23,6 @@ reconstructed from its abstract: the symmetrised loss, the Rayleigh flow and the
 the rates and that s is the slope between the two ends are ours.
 """
 
-from __future__ import annotations
-
 import math
 from abc import abstractmethod
 from dataclasses import asdict

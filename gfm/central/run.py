@@ -1,7 +1,5 @@
 """Run processes in lockstep from one start."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections import defaultdict

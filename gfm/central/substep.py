@@ -50,8 +50,6 @@ Source: Central Flows (arXiv 2410.24206), general multi-eigenvalue flow; the tim
 the condition, with the present residual in it, is that of the authors' code.
 """
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """The commands. Each imports what it needs, so that ``gfm --help`` is quick."""
 
-from __future__ import annotations
-
 import os
 import sys
 from dataclasses import replace

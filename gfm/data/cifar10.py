@@ -1,7 +1,5 @@
 """CIFAR-10, from its binary version."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

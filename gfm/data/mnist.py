@@ -1,7 +1,5 @@
 """MNIST, from its gzipped IDX files."""
 
-from __future__ import annotations
-
 import gzip
 import math
 import os

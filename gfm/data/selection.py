@@ -1,7 +1,5 @@
 """The central-flows paper's way of choosing a small training set from an image archive."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

@@ -1,7 +1,5 @@
 """Generated problems for which a network of a few hundred weights is enough."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

@@ -1,7 +1,5 @@
 """Figures of the derivation of the central flow: a swing in a cubic, and the projection of the gradient."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -4,8 +4,6 @@ If scripts are disabled, the whole curves are shown, as in any figure. Otherwise
 the reader prefers reduced motion) draws the curves up to a step. The curves' points are stored once, in the SVG.
 """
 
-from __future__ import annotations
-
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

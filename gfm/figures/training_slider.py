@@ -1,7 +1,5 @@
 """The loss and the sharpness of training, and of both flows, with a slider over the steps."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from gfm.central import Run

@@ -1,7 +1,5 @@
 """Figures of the valley: paths over the contours of the loss, and paths projected on the floor."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import matplotlib.pyplot as plt

@@ -1,7 +1,5 @@
 """Learned maps from the prefix to the whole future at once, trained by gradient descent."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """Forecasting from files: observed weights on disk in, forecast weights on disk out."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Learned maps from past values of a weight to one later value, applied repeatedly to their own forecasts."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import ClassVar
 

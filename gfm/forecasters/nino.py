@@ -1,7 +1,5 @@
 """Nowcasters of whole networks: WNN+ (weight by weight) and a NiNo-style one (over neurons)."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The interface of every forecaster, which also checks the input for all of them."""
 
-from __future__ import annotations
-
 import time
 from abc import ABC, abstractmethod
 from itertools import groupby
@@ -20,7 +18,7 @@ from gfm.trajectories import Trajectories
 
 __all__ = ["Forecaster", "register", "registered"]
 
-registered: dict[str, type[Forecaster]] = {}
+registered: "dict[str, type[Forecaster]]" = {}
 """Name -> class of each forecaster whose module is imported; ``gfm.forecasters.available`` imports them all."""
 
 T = TypeVar("T", bound="type[Forecaster]")

@@ -1,7 +1,5 @@
 """What a fit reports besides the fitted model."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 __all__ = ["FitReport"]

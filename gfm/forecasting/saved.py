@@ -5,8 +5,6 @@ modules, and the options and flows of this package. Nothing in a file is execute
 this package that are there already, and :meth:`gfm.forecasting.base.Forecaster.rebuild` makes the modules.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Mapping
@@ -81,7 +79,6 @@ def load(path: str | Path) -> Forecaster:
         if not isinstance(model, Forecaster) or model.name != name or model.report is None:
             raise ValueError("what it holds is not fitted")
     return model
-
 
 
 # -- objects as JSON and arrays ----------------------------------------------------------------------

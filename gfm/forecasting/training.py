@@ -1,7 +1,5 @@
 """Gradient training and the stopping rule that all learned forecasters share."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Eigenpairs of operators on large vectors, computed one after the other to save memory."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

@@ -4,8 +4,6 @@ The half vector contains the upper triangle row by row, with off-diagonal entrie
 is therefore an isometry: ``<A, B>`` of the matrices equals the dot product of the half vectors.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from math import isqrt, sqrt
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """Recorded weights and averages as series in the units in which the matched flow works."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,7 +23,6 @@ from gfm.matching.rules import Descent, UpdateRule, rule_of
 from gfm.trajectories import Trajectories
 
 __all__ = ["Course", "Units", "factors_of"]
-
 
 
 @dataclass(frozen=True)
@@ -56,12 +53,12 @@ class Course:
     factor: Callable[[Tensor, float], Tensor | float]
     rule: UpdateRule
 
-    def part(self, series: Tensor) -> Course:
+    def part(self, series: Tensor) -> "Course":
         """The course of the series with these indices (m,); frame and context stay those of all."""
         names = ("z", "rate", "weight", "decay", "steps")
         return replace(self, **{name: getattr(self, name)[series] for name in names})
 
-    def to(self, device: str | torch.device) -> Course:
+    def to(self, device: str | torch.device) -> "Course":
         """The same course with its tensors on a device."""
         names = ("z", "rate", "weight", "decay", "steps")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})

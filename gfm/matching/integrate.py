@@ -1,7 +1,5 @@
 """From a field to a forecast: integration of the flow by torchdiffeq."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

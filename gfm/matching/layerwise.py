@@ -1,7 +1,5 @@
 """A flow with coefficients for each layer, fitted to recorded weights and then tuned on the training loss itself."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby

@@ -1,7 +1,5 @@
 """The linear start of the network: the least-squares solution of its own matching problem."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

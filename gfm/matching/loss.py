@@ -1,7 +1,5 @@
 """The loss of conditional flow matching, the same for every field."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """The flow of gradient flow matching, weight by weight: a network's field, carried by the optimizer's own rule."""
 
-from __future__ import annotations
-
 import copy
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The plain field in the paper's notation, v(w, t), shared by all weights, without memory of the prefix."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Gradient flow matching as a forecaster: fit a field to recorded runs, and continue new runs along it."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import replace
 from itertools import product

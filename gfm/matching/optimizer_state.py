@@ -11,8 +11,6 @@ For plain SGD they are proportional to the increments and add no information. Wh
 the bias of Adam's averages (from their start at zero) is corrected, with the optimizer's own step count.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -15,8 +15,6 @@ means over G steps at constant g and q. They are exact for heavy-ball momentum a
 taken at the middle of the G steps.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -52,7 +50,7 @@ class UpdateRule:
         return 1.0
 
     @classmethod
-    def of(cls, options: dict[str, Any]) -> UpdateRule:
+    def of(cls, options: dict[str, Any]) -> "UpdateRule":
         """The rule with torch's options of that optimizer.
 
         Raises:

@@ -1,7 +1,5 @@
 """Choosing between fitted models on few validation runs, without fitting their noise."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

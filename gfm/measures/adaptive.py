@@ -3,8 +3,6 @@
 Claim numbers are those of the register (``book/elements.yml``).
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from gfm.central import Run

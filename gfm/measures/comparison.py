@@ -10,8 +10,6 @@
 - *Size.* A direction of the oscillation counts where its predicted variance is not negligible against the largest.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field

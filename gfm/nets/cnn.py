@@ -1,7 +1,5 @@
 """The plain convolutional network."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import nn

@@ -1,7 +1,5 @@
 """Mamba, a selective state space model, with a sequential scan."""
 
-from __future__ import annotations
-
 from functools import reduce
 
 import torch

@@ -1,7 +1,5 @@
 """The fully connected network."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 from math import prod

@@ -3,8 +3,6 @@
 A network is registered where it is defined, by :func:`network`, and imported in ``gfm/nets/__init__.py``.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,7 +36,7 @@ class _Shaped(Protocol):
         """Number of different tokens, if the inputs are tokens."""
 
 
-_NETWORKS: dict[str, Architecture] = {}
+_NETWORKS: "dict[str, Architecture]" = {}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """The residual network with group norms."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import sqrt
 

@@ -1,7 +1,5 @@
 """Weights drawn from a given seed, independent of the caller's random state and defaults."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from functools import wraps

@@ -1,7 +1,5 @@
 """The simple vision transformer."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

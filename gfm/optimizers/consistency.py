@@ -4,8 +4,6 @@ A rule that overrides one method and inherits another that no longer fits would 
 are therefore compared at the start of a run, on random gradients, in float64.
 """
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """The methods of a rule, called on gradients drawn at random and compared with each other."""
 
-from __future__ import annotations
-
 from dataclasses import fields, is_dataclass
 from typing import Any
 

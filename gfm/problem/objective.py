@@ -5,8 +5,6 @@ Outputs, loss and penalty are computed while the module holds the given weights,
 all layers are those that the module had when the problem was made; later changes have no effect.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any

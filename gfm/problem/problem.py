@@ -1,7 +1,5 @@
 """A training problem: the full-batch loss L(w) of a flat weight vector, with its derivatives."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from math import inf
 

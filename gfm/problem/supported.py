@@ -1,7 +1,5 @@
 """Checks for modules and data that a problem refuses, because its results could not be right."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -194,7 +192,7 @@ def prepared_targets(
         return loss.prepare(outputs.new_empty((len(inputs), *outputs.shape[1:])), targets)
 
 
-def check_pieces(problem: Problem) -> None:
+def check_pieces(problem: "Problem") -> None:
     """Check that the loss in pieces does not depend on how the examples are divided.
 
     The pieces in the given order are compared with others of shuffled examples, at weights some way from the start
@@ -221,7 +219,7 @@ def check_pieces(problem: Problem) -> None:
         )
 
 
-def _in_pieces(problem: Problem, w: Tensor, examples: Tensor, size: int) -> float:
+def _in_pieces(problem: "Problem", w: Tensor, examples: Tensor, size: int) -> float:
     total = weights = 0.0
     for part in examples.split(size):
         targets = problem.targets[part]

@@ -1,7 +1,5 @@
 """What an experiment is: parameters (its fields), a data fingerprint, a computation."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -41,7 +39,7 @@ class Context:
     checkpoint: Path | None = None
     devices: set[str] = field(default_factory=set)
 
-    def device(self, dtype: torch.dtype | None = None) -> torch.device:
+    def device(self, dtype: "torch.dtype | None" = None) -> "torch.device":
         """Where to compute in this dtype (None: float64); see :func:`gfm.device.chosen`. Noted in ``devices``.
 
         Raises:
@@ -66,7 +64,7 @@ class Result:
     info: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
-    def read(self, reader: Callable[[Result], Any]) -> Any:
+    def read(self, reader: "Callable[[Result], Any]") -> Any:
         """``reader`` applied to the result, which gives an object such as a run."""
         return reader(self)
 

@@ -1,7 +1,5 @@
 """Where a result comes from: versions, machine, threads, time, memory, commit."""
 
-from __future__ import annotations
-
 import platform
 import subprocess
 import sys

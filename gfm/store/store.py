@@ -5,8 +5,6 @@ a digest of (name, parameters, data) with a digest of the experiment's source. A
 incomplete, altered or belong elsewhere is not used: its result is computed again, and the reason is recorded.
 """
 
-from __future__ import annotations
-
 import inspect
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Trajectories from a folder of checkpoints saved during one training run."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

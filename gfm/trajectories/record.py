@@ -1,7 +1,5 @@
 """Recording weights during real training: torch's own optimizers, many runs in parallel."""
 
-from __future__ import annotations
-
 import inspect
 import math
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Each page's content security policy, kept by a browser: what pages need runs, what was slipped into them does not."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from pathlib import Path

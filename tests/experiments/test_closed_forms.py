@@ -1,7 +1,5 @@
 """Quadratics and the valley against what is known in closed form."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import numpy as np

@@ -4,8 +4,6 @@ A :class:`Door` is a public function with a valid call, which is tried first, an
 call must be refused by one clear sentence of the package, quickly, without large memory, and leave files alone.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

@@ -1,7 +1,5 @@
 """Valid and bad command lines; none may start a kernel."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Valid calls and bad values: data sets and networks."""
 
-from __future__ import annotations
-
 import inspect
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Valid calls and bad values: problems, central flows, optimizers."""
 
-from __future__ import annotations
-
 import math
 from functools import cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Valid calls and bad values: forecasters and learned flows."""
 
-from __future__ import annotations
-
 import inspect
 from pathlib import Path
 

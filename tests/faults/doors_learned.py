@@ -1,7 +1,5 @@
 """Valid calls and bad values: the nowcaster, files of weights."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Valid calls and bad values: optimizers, their groups, filters and schedules."""
 
-from __future__ import annotations
-
 from bad_calls import Door
 from bad_values import AMOUNT, COUNT, FLAG, MADE, NAME, RATE, but
 

@@ -1,7 +1,5 @@
 """Valid calls and bad values: stored results, what a cell hands to its page, the environment."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Valid calls and bad values: the register, profiles, notebooks."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

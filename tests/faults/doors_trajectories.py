@@ -1,7 +1,5 @@
 """Valid calls and bad values: trajectories, recording, checkpoints, layouts."""
 
-from __future__ import annotations
-
 import math
 from itertools import count
 from pathlib import Path

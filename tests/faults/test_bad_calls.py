@@ -3,8 +3,6 @@
 `make test` tries a part of the calls of each door, `make faults` all of them. The counts are printed at the end.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections import Counter

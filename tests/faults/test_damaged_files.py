@@ -1,7 +1,5 @@
 """Every kind of stored file, cut, flipped, emptied, removed, swapped: found, recomputed or refused, never believed."""
 
-from __future__ import annotations
-
 import io
 import shutil
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The slider's HTML: whole without scripts, nothing from elsewhere, small, the same every time."""
 
-from __future__ import annotations
-
 import re
 from html.parser import HTMLParser
 

@@ -1,7 +1,5 @@
 """From checkpoints on disk to forecast weights on disk, with a rule and with something learned."""
 
-from __future__ import annotations
-
 import copy
 import json
 import subprocess

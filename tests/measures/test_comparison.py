@@ -1,7 +1,5 @@
 """The rule by which a run is compared with its flow, on signals whose answers are known."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from toys import FIRST, PERIOD, edge_run, tops

@@ -1,7 +1,5 @@
 """The store trusts nothing that it cannot verify, writes atomically, and two processes may share it."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

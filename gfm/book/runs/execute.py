@@ -5,8 +5,6 @@ that several run in parallel and a crash stops only one. That process ends, and 
 or when the build is gone.
 """
 
-from __future__ import annotations
-
 import atexit
 import json
 import os

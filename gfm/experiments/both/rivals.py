@@ -6,8 +6,6 @@ The floor is x = 0; along it the curvature S0 + b y rises with y until it reache
 at rest and a variance of 2 c / b for x.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -36,7 +34,7 @@ PROCESSES = ("discrete", *FLOWS)
 class RisingWall(nn.Module):
     """The toy as a module: one output, which is its own loss."""
 
-    def __init__(self, run: RivalToy):
+    def __init__(self, run: "RivalToy"):
         super().__init__()
         self.run = run
         self.w = nn.Parameter(torch.tensor([run.x, 0.0], dtype=torch.float64))

@@ -1,7 +1,5 @@
 """Where rules with momentum lose stability: by the roots of a polynomial, and by torch's own optimizers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Lockstep runs of Scalar RMSProp that continue from a common point, each with its own settings."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar

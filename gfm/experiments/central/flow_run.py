@@ -1,7 +1,5 @@
 """One training problem, its optimizer and its flows in lockstep: the experiment behind most elements."""
 
-from __future__ import annotations
-
 import inspect
 import time
 import warnings

@@ -3,8 +3,6 @@
 Also the stationary flow from one point of the run, with and without its curvature penalty.
 """
 
-from __future__ import annotations
-
 import time
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """Quantities computed at weights that a run has stored: sharpness, and the closed forms of Scalar RMSProp."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -7,8 +7,6 @@ The floor is x = f(y), a gentle bend. Across it the curvature is S, which reache
 before the lowest point y*. Derived for this book; a least-squares problem with two or three residuals.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -38,7 +36,7 @@ class Valley(nn.Module):
         InputError: The run's start has neither one nor two coordinates.
     """
 
-    def __init__(self, run: ValleyRun):
+    def __init__(self, run: "ValleyRun"):
         super().__init__()
         if len(run.start) not in (1, 2):
             raise InputError("A valley starts at (y,) or (y, z) on its floor.")

@@ -1,7 +1,5 @@
 """What each part of the model contributes: named variants on named data."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """What no forecaster can beat on least squares, and what a memoryless field cannot."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """What a forecast costs, in operations and seconds, compared with further training."""
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import re

@@ -1,7 +1,5 @@
 """Forecasting the least-squares sets: one forecaster on one set, over the samples."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import ClassVar

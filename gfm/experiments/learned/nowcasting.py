@@ -1,7 +1,5 @@
 """Steps to a test loss with and without jumps ahead, compared with rules and optimizers that are not learned."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 from typing import Any, ClassVar

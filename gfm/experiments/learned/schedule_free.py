@@ -1,7 +1,5 @@
 """Schedule-free AdamW, which averages its iterates instead of lowering the learning rate."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import torch
