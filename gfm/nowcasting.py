@@ -62,9 +62,10 @@ class Nowcaster:
 
     Every ``every`` steps it records the weights and the optimizer's averages. As soon as ``seen`` + 1 states are
     recorded it *looks*: the rule proposes weights, the loss is evaluated at the present weights and at each
-    candidate, and the run continues from the best of them. So on the examples of that loss a jump never makes the
-    run worse, and a look costs (candidates + 1) forward passes. After a jump a new window begins. After a look
-    without a jump the next look waits twice as long as the last one, up to eight times the usual period.
+    candidate, and the run continues from the best of them. So a jump never raises the loss of these examples (the
+    rest of the run may still take longer than without it), and a look costs (candidates + 1) forward passes. After
+    a jump a new window begins. After a look without a jump the next look waits twice as long as the last one, up to
+    eight times the usual period.
 
     On a few noisy examples a lower loss may be luck, so evaluate the loss on more than a small batch. Much is gained at
     small learning rates, but hardly anything at the best one or after the rate has been lowered.

@@ -156,10 +156,12 @@ class Critical(Local):
         Warns if Sigma was not found to the solver's tolerance.
 
         Raises:
-            NumericalError: No covariance holds the flow at the edge.
+            NumericalError: No covariance holds the flow at the edge, or its curvature is no longer finite.
         """
         # 0 <= X  perp  (A + dt alpha) + dt beta[X] >= 0
         A = self.residual + dt * self.alpha
+        if not (np.isfinite(A).all() and np.isfinite(self.B).all()):
+            raise NumericalError("The curvature along the flow is no longer finite.")
         solution = complementarity.solve(A, dt * self.B)
         if not solution.converged and solution.violation > 0.1:
             raise NumericalError(

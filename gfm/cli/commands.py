@@ -236,6 +236,8 @@ def forecast(
               "tensors' names.")
     print(f"{path}: {found.runs} run(s), {found.parameters} weights, steps {found.steps[0]} (observed) to "
           f"{found.steps[-1]}, by {found.meta['forecast by']}.")
+    if "held out" in found.meta:
+        print(f"Training runs held out to decide on options and epochs: {found.meta['held out']}.")
     if "model" in found.meta:
         print(f"The fitted model: {found.meta['model']}")
 

@@ -123,6 +123,8 @@ def forecast_files(
         raise InputError(f"The forecaster {method!r} learns from whole runs: give them with --train.")
     found = prefix.continued(fitted.forecast(prefix, horizon))
     found.meta["forecast by"] = fitted.name
+    if "held_out" in fitted.fitted.notes:
+        found.meta["held out"] = fitted.fitted.notes["held_out"]
     if save_model is not None:
         found.meta["model"] = str(fitted.save(save_model))
     return found

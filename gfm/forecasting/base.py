@@ -12,7 +12,7 @@ import torch
 from gfm.autograd import with_gradients
 from gfm.checks import MOST, enough_memory, whole
 from gfm.errors import GfmError, InputError, said
-from gfm.forecasting.report import FitReport
+from gfm.forecasting.report import NOT_HELD_OUT, FitReport
 from gfm.forecasting.training import usable
 from gfm.trajectories import Trajectories
 
@@ -81,7 +81,7 @@ class Forecaster(ABC):
         Args:
             train: the runs to learn from.
             validation: runs that decide on options and on when training stops; without them a part of ``train`` is
-                used, or all of it.
+                used, or all of it (the report's note ``held_out`` says which).
             max_weights: the largest number of weights of each run that are used, drawn at random by a fixed seed; the
                 same in all runs and in ``validation``. Time and memory of the fit grow with this number only. It is
                 accepted only by forecasters that treat weights one by one.
@@ -129,6 +129,8 @@ class Forecaster(ABC):
         started = time.perf_counter()
         with_gradients(self._fit)(train, validation, report)
         report.seconds = time.perf_counter() - started
+        if validation is None and report.epochs:  # a network was trained until its error stopped to fall, on something
+            report.notes.setdefault("held_out", NOT_HELD_OUT)
         self.spacing = tuple(np.unique(np.diff(train.steps)).tolist())
         self.tensors = None if self.coordinatewise else _tensors(train)
         self.report = report

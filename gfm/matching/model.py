@@ -10,7 +10,7 @@ import numpy as np
 from gfm.checks import one_of
 from gfm.errors import InputError
 from gfm.forecasting.base import Forecaster, register
-from gfm.forecasting.report import FitReport
+from gfm.forecasting.report import NOT_HELD_OUT, FitReport
 from gfm.forecasting.training import Training
 from gfm.matching.coordinate import CoordinateFlow
 from gfm.matching.damping import DAMPINGS
@@ -63,7 +63,7 @@ class FlowForecaster(Forecaster):
         if validation is None:
             held = max(train.runs // 5, 1) if train.runs > 1 else 0
             train, validation = (train[: train.runs - held], train[-held:]) if held else (train,) * 2
-            report.notes["held_out"] = held if held else "the training run itself"
+            report.notes["held_out"] = held or NOT_HELD_OUT
         longest = max(self.horizon // 2, 1)
         paths = dict.fromkeys(replace(path, span=min(path.span, longest)) for path in self.paths)
         partial = train.parameters < self.parameters  # a flow fitted to some of the weights must forecast all

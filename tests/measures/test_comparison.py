@@ -117,6 +117,17 @@ def test_slack_directions_are_masked_by_their_size():
     assert len(flow.variance_ratio(rule.compare(rare, 5))) == 0
 
 
+@pytest.mark.parametrize(("windows", "directions"), [(5.8, 1), (6.2, 2)])
+def test_a_direction_is_compared_over_four_windows_of_averages(windows, directions):
+    """There are none in the last two windows of a run; the other direction has been there from the start."""
+    run = edge_run()
+    other = np.where(np.arange(601) < FIRST, np.nan, 1.0)
+    late = np.where(np.arange(601) < 601 - windows * PERIOD, np.nan, 1.0)
+    run["central"]["sigma"] = np.stack([other, late], 1)
+    run["central"]["displacement"] = np.stack([other, 3**0.5 * late], 1)
+    assert len(flow.variance_ratio(rule.compare(run, 5))) == directions
+
+
 def test_the_offset_is_what_does_not_alternate():
     """A swing of size 3 about a place 4 beside the flow: 16 of 25 of the squared displacement."""
     run = edge_run()
