@@ -99,15 +99,8 @@ class Nowcaster:
     """
 
     def __init__(
-        self,
-        optimizer: torch.optim.Optimizer,
-        model: nn.Module,
-        rule: Forecaster | Rule | None = None,
-        *,
-        seen: int | None = None,
-        every: int = 4,
-        ahead: Sequence[int] | None = None,
-        period: int | None = None,
+        self, optimizer: torch.optim.Optimizer, model: nn.Module, rule: Forecaster | Rule | None = None, *,
+        seen: int | None = None, every: int = 4, ahead: Sequence[int] | None = None, period: int | None = None,
         gate: bool = True,
     ) -> None:
         if not isinstance(optimizer, torch.optim.Optimizer) or not isinstance(model, nn.Module):

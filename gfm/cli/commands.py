@@ -70,8 +70,7 @@ def build(
     profile: Annotated[str, typer.Option(help="smoke, book or paper")] = "book",
     jobs: Annotated[int, typer.Option(min=1, help="notebooks run side by side")] = 2,
     no_run: Annotated[bool, typer.Option("--no-run", help="only make the pages")] = False,
-    force: Annotated[bool, typer.Option("--force", help="run every notebook again")] = False,
-    device: Device = None,
+    force: Annotated[bool, typer.Option("--force", help="run every notebook again")] = False, device: Device = None,
 ) -> None:
     """Run the notebooks that are not current, build the pages, print where they lie."""
     _compute_on(device)
@@ -138,8 +137,7 @@ def cells(
 def cell(
     key: Annotated[str, typer.Argument(help="the cell's key, or how it begins (gfm cells)")],
     notebook: Annotated[list[str] | None, typer.Argument(help="where to look; default: all notebooks")] = None,
-    profile: Annotated[str, typer.Option(help="smoke, book or paper")] = "paper",
-    device: Device = None,
+    profile: Annotated[str, typer.Option(help="smoke, book or paper")] = "paper", device: Device = None,
 ) -> None:
     """Compute one cell and store its result; a computation that was killed goes on from its checkpoint."""
     _compute_on(device)

@@ -15,16 +15,8 @@ Labelled = tuple[np.ndarray, np.ndarray]  # images (N, channels, height, width) 
 
 
 def image_dataset(
-    name: str,
-    archive: Labelled,
-    test: Labelled | None,
-    *,
-    n: int,
-    classes: int,
-    targets: str,
-    seed: int,
-    dtype: torch.dtype,
-    noise: float = 0.0,
+    name: str, archive: Labelled, test: Labelled | None, *, n: int, classes: int, targets: str, seed: int,
+    dtype: torch.dtype, noise: float = 0.0,
 ) -> Dataset:
     """The first ``n // classes`` images of each of the first ``classes`` classes as a data set.
 

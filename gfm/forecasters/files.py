@@ -40,17 +40,9 @@ def read(path: str | Path, resample: int | None = None, **reading: Any) -> Traje
 
 
 def forecast_files(
-    observed: str | Path,
-    horizon: int,
-    method: str | None = None,
-    train: str | Path | None = None,
-    resample: int | None = None,
-    *,
-    model: str | Path | None = None,
-    save_model: str | Path | None = None,
-    max_weights: int | None = None,
-    device: str | None = None,
-    **reading: Any,
+    observed: str | Path, horizon: int, method: str | None = None, train: str | Path | None = None,
+    resample: int | None = None, *, model: str | Path | None = None, save_model: str | Path | None = None,
+    max_weights: int | None = None, device: str | None = None, **reading: Any,
 ) -> Trajectories:
     """Continue observed weights by ``horizon`` recorded steps.
 

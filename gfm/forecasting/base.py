@@ -69,11 +69,7 @@ class Forecaster(ABC):
 
     # -- public ----------------------------------------------------------------------------------
     def fit(
-        self,
-        train: Trajectories,
-        validation: Trajectories | None = None,
-        *,
-        max_weights: int | None = None,
+        self, train: Trajectories, validation: Trajectories | None = None, *, max_weights: int | None = None,
         device: str | torch.device | None = None,
     ) -> Self:
         """Learn from complete trajectories; returns self.

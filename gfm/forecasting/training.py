@@ -66,13 +66,8 @@ def training_or(training: Training | None, usual: Training) -> Training:
 
 
 def train_module(
-    module: nn.Module,
-    loss: Callable[[torch.Tensor, torch.Generator], torch.Tensor],
-    items: int,
-    validate: Callable[[], float],
-    training: Training,
-    report: FitReport,
-    first: bool = False,
+    module: nn.Module, loss: Callable[[torch.Tensor, torch.Generator], torch.Tensor], items: int,
+    validate: Callable[[], float], training: Training, report: FitReport, first: bool = False,
 ) -> None:
     """Minimise ``loss(indices, generator)`` over ``items`` items; keep the state with the best validation loss.
 

@@ -40,10 +40,7 @@ class Frame:
 
     @classmethod
     def of(
-        cls,
-        prefix: np.ndarray,
-        scale: str = "run",
-        units: np.ndarray | None = None,
+        cls, prefix: np.ndarray, scale: str = "run", units: np.ndarray | None = None,
         groups: Sequence[str] | None = None,
     ) -> "Frame":
         """The frame of observed states, in float64.

@@ -138,10 +138,7 @@ class LayerwiseFlow(Forecaster):
         report.parameters = found.numel()
 
     def tune(
-        self,
-        prefixes: Trajectories,
-        loss: Callable[[Tensor, torch.Generator], Tensor],
-        tuning: Tuning | None = None,
+        self, prefixes: Trajectories, loss: Callable[[Tensor, torch.Generator], Tensor], tuning: Tuning | None = None,
         play: Callable[[Self, int], Trajectories] | None = None,
     ) -> Self:
         """Minimise the training loss at the weights forecast from given windows; returns self.

@@ -48,14 +48,8 @@ class MemorylessFlow(Forecaster):
     source = "notation of Shou et al. 2025, arXiv 2505.20221; settings ours"
 
     def __init__(
-        self,
-        observed: int | None = None,
-        *,
-        path: IncrementPath | None = None,
-        hidden: Sequence[int] = (64, 64),
-        samples: int = 2048,
-        time: bool = True,
-        training: Training | None = None,
+        self, observed: int | None = None, *, path: IncrementPath | None = None, hidden: Sequence[int] = (64, 64),
+        samples: int = 2048, time: bool = True, training: Training | None = None,
     ) -> None:
         super().__init__(observed)
         usual = IncrementPath() if path is None else path

@@ -148,14 +148,8 @@ class AffineFlow(FlowForecaster):
     flows = (CoordinateFlow, VectorFlow)
 
     def __init__(
-        self,
-        observed: int | None = None,
-        *,
-        view: str = "auto",
-        conditioning: Conditioning = USUAL.conditioning,
-        solver: Solver = USUAL.solver,
-        ridges: tuple[float, ...] = USUAL.ridges,
-        products: bool = USUAL.products,
+        self, observed: int | None = None, *, view: str = "auto", conditioning: Conditioning = USUAL.conditioning,
+        solver: Solver = USUAL.solver, ridges: tuple[float, ...] = USUAL.ridges, products: bool = USUAL.products,
         damping: str = USUAL.damping,
     ) -> None:
         options = FlowOptions(conditioning, solver, ridges=ridges, products=products, damping=damping)
@@ -197,16 +191,9 @@ class GradientFlowMatching(FlowForecaster):
     flows = (MatchedFlow, VectorFlow)
 
     def __init__(
-        self,
-        observed: int | None = None,
-        *,
-        view: str = "auto",
-        conditioning: Conditioning = OPEN,
-        network: Network = NETWORK,
-        path: IncrementPath | tuple[IncrementPath, ...] = PATHS,
-        solver: Solver = USUAL.solver,
-        training: Training = USUAL.training,
-        damping: str = USUAL.damping,
+        self, observed: int | None = None, *, view: str = "auto", conditioning: Conditioning = OPEN,
+        network: Network = NETWORK, path: IncrementPath | tuple[IncrementPath, ...] = PATHS,
+        solver: Solver = USUAL.solver, training: Training = USUAL.training, damping: str = USUAL.damping,
     ) -> None:
         if not isinstance(network, Network):
             raise InputError(f"network must be a Network(...), but it is {network!r}.")

@@ -88,17 +88,9 @@ def available(takes: str | None = None) -> dict[str, Architecture]:
 
 
 def build(
-    name: str,
-    data: _Shaped | None = None,
-    *,
-    size: str = "book",
-    activation: str | None = None,
-    dtype: torch.dtype | None = None,
-    seed: int = 0,
-    input_shape: tuple[int, ...] | None = None,
-    outputs: int | None = None,
-    vocabulary: int | None = None,
-    **options: Any,
+    name: str, data: _Shaped | None = None, *, size: str = "book", activation: str | None = None,
+    dtype: torch.dtype | None = None, seed: int = 0, input_shape: tuple[int, ...] | None = None,
+    outputs: int | None = None, vocabulary: int | None = None, **options: Any,
 ) -> nn.Module:
     """The named network at a size, for a data set's shapes, with weights drawn from ``seed``.
 

@@ -77,16 +77,9 @@ class Problem:
 
     @with_gradients
     def __init__(
-        self,
-        module: nn.Module,
-        inputs: Tensor,
-        targets: Tensor,
-        loss: str | losses.Loss | Callable[[Tensor, Tensor], Tensor] = "mse",
-        *,
-        batch_size: int | None = None,
-        penalty: Penalty | None = None,
-        weight_decay: float = 0.0,
-        output: Output | None = None,
+        self, module: nn.Module, inputs: Tensor, targets: Tensor,
+        loss: str | losses.Loss | Callable[[Tensor, Tensor], Tensor] = "mse", *, batch_size: int | None = None,
+        penalty: Penalty | None = None, weight_decay: float = 0.0, output: Output | None = None,
         loss_weight: Callable[[Tensor], float | Tensor] | None = None,
     ):
         self.module = module = supported.unwrapped(module)

@@ -48,13 +48,8 @@ class Trajectories:
     """
 
     def __init__(
-        self,
-        weights: Any,
-        steps: Sequence[int] | np.ndarray | None = None,
-        groups: Sequence[str] | None = None,
-        meta: Mapping[str, Any] | None = None,
-        states: Mapping[str, Any] | None = None,
-        layout: Layout | None = None,
+        self, weights: Any, steps: Sequence[int] | np.ndarray | None = None, groups: Sequence[str] | None = None,
+        meta: Mapping[str, Any] | None = None, states: Mapping[str, Any] | None = None, layout: Layout | None = None,
         buffers: Mapping[str, Any] | None = None,
     ) -> None:
         self.weights = as_weights(weights)
