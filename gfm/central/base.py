@@ -68,10 +68,7 @@ class Process(ABC):
 
     def observation(self, point: Derivatives, spectrum: Spectrum | None) -> Observation:
         """What every process records at a point; the spectrum is None if nothing is tracked there."""
-        seen: Observation = {
-            "loss": float(point.loss),
-            "gradient_norm2": float(point.gradient @ point.gradient),
-        }
+        seen: Observation = {"loss": float(point.loss), "gradient_norm2": float(point.gradient @ point.gradient)}
         P = self.optimizer.preconditioner(self.state)
         if not isinstance(P, MatrixPreconditioner):
             seen["effective_step"] = 1.0 / float(P.mean() if isinstance(P, Tensor) else P)

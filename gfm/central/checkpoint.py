@@ -76,11 +76,9 @@ def write(
 ) -> None:
     """Write a checkpoint at step ``t``, before it is observed, atomically."""
     content = {
-        "format": _FORMAT,
-        "fingerprint": asdict(call),
-        "t": t,
-        "random": torch.get_rng_state(),
-        "processes": _mapped({name: process.state_dict() for name, process in processes.items()}, _fetched),
+        "format": _FORMAT, "fingerprint": asdict(call), "t": t, "random": torch.get_rng_state(),
+        "processes": _mapped({name: process.state_dict() for name, process in processes.items()},
+                             lambda value: value.cpu() if isinstance(value, Tensor) else value),
         "costs": dict(costs),
         "seen": _mapped(seen, lambda value: torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value),
         "notes": list(notes),
@@ -110,10 +108,6 @@ def read(path: Path, call: Fingerprint, device: torch.device) -> dict[str, Any] 
     content["seen"] = _mapped(content["seen"], lambda value: value.numpy() if isinstance(value, Tensor) else value)
     content["processes"] = _mapped(content["processes"], lambda value: _moved(value, device))
     return content
-
-
-def _fetched(value: Any) -> Any:
-    return value.cpu() if isinstance(value, Tensor) else value
 
 
 def _moved(value: Any, device: torch.device) -> Any:

@@ -51,10 +51,8 @@ def averages(
     return extra | {
         "predicted_loss": seen["loss"] + 0.5 * threshold * found.trace(),
         "predicted_gradient_norm2": seen["gradient_norm2"] + float(np.sum(found.X * squares)),
-        "sigma": np.linalg.eigvalsh(found.X)[::-1],
-        "critical": float(len(found.X)),
-        "complementarity_residual": found.solution.residual,
-        "complementarity_gap": found.solution.gap,
+        "sigma": np.linalg.eigvalsh(found.X)[::-1], "critical": float(len(found.X)),
+        "complementarity_residual": found.solution.residual, "complementarity_gap": found.solution.gap,
     }
 
 

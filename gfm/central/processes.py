@@ -95,11 +95,6 @@ class Stable(Flow):
 
 
 PROCESSES: dict[str, type[Process]] = {
-    "discrete": Discrete,
-    "minibatch": Stochastic,
-    "midpoint": Midpoint,
-    "stable": Stable,
-    "central": Central,
-    "rod": RodFlow,
-    "edge": EdgeFlow,
+    "discrete": Discrete, "minibatch": Stochastic, "midpoint": Midpoint, "stable": Stable, "central": Central,
+    "rod": RodFlow, "edge": EdgeFlow,
 }

@@ -82,10 +82,7 @@ class Run:
         arrays = {f"{p}/{n}": a for p, series in self.series.items() for n, a in series.items()}
         arrays |= {f"distance/{n}": a for n, a in self.distances.items()}
         info = {
-            "format": _FORMAT,
-            "processes": list(self.series),
-            "settings": self.settings,
-            "costs": self.costs,
+            "format": _FORMAT, "processes": list(self.series), "settings": self.settings, "costs": self.costs,
             "notes": self.notes,
         }
         return arrays, info

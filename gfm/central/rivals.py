@@ -105,10 +105,8 @@ class Rival(Flow):
         if self.lr * ends.s > self.settings.max_effective:
             self.alive = False
         return seen | {
-            "predicted_loss": 0.5 * float(ends.plus.loss + ends.minus.loss),
-            "sigma": np.array([self.variance]),
-            "spent_gradients": float(self.spent.gradients),
-            "spent_products": float(self.spent.hvps),
+            "predicted_loss": 0.5 * float(ends.plus.loss + ends.minus.loss), "sigma": np.array([self.variance]),
+            "spent_gradients": float(self.spent.gradients), "spent_products": float(self.spent.hvps),
         }
 
     def advance(self) -> None:

@@ -82,11 +82,7 @@ def _download() -> Path:
     import pooch
 
     files = pooch.retrieve(
-        URL,
-        known_hash=f"md5:{MD5}",
-        path=cache(),
-        fname="cifar-10-binary.tar.gz",
-        processor=pooch.Untar(members=[f"{INNER}/{name}" for name in (*TRAIN, TEST)]),
-        progressbar=True,
+        URL, known_hash=f"md5:{MD5}", path=cache(), fname="cifar-10-binary.tar.gz",
+        processor=pooch.Untar(members=[f"{INNER}/{name}" for name in (*TRAIN, TEST)]), progressbar=True,
     )
     return Path(files[0]).parent

@@ -47,9 +47,7 @@ def image_dataset(
         given[mixed] = given[generator.permutation(mixed)]
     rows = target_tensor(given, targets, classes, dtype)
     return Dataset(
-        name=name,
-        inputs=torch.from_numpy(((train - mean) / spread)[order]).to(dtype),
-        targets=rows,
+        name=name, inputs=torch.from_numpy(((train - mean) / spread)[order]).to(dtype), targets=rows,
         outputs=classes if rows.ndim == 1 else rows.shape[1],
         test_inputs=torch.from_numpy((test_images.astype(np.float64) - mean) / spread).to(dtype),
         test_targets=target_tensor(test_labels, targets, classes, dtype),

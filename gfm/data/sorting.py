@@ -34,11 +34,6 @@ def sorting(
     targets[:, : length - 1] = IGNORE
     x, y = torch.from_numpy(inputs), torch.from_numpy(targets)
     return Dataset(
-        name="sorting",
-        inputs=x[:n],
-        targets=y[:n],
-        outputs=vocabulary,
-        test_inputs=x[n:] if n_test else None,
-        test_targets=y[n:] if n_test else None,
-        vocabulary=vocabulary,
+        name="sorting", inputs=x[:n], targets=y[:n], outputs=vocabulary, test_inputs=x[n:] if n_test else None,
+        test_targets=y[n:] if n_test else None, vocabulary=vocabulary,
     )

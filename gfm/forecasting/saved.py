@@ -43,13 +43,8 @@ def save(model: Forecaster, path: str | Path) -> Path:
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         raise InputError(f"The forecaster {model.name!r} cannot be saved: {said(error)}.") from error
     header = {
-        "schema": SCHEMA,
-        "version": gfm.__version__,
-        "forecaster": model.name,
-        "observed": model.n,
-        "horizon": model.horizon,
-        "weights": model.parameters,
-        "state": state,
+        "schema": SCHEMA, "version": gfm.__version__, "forecaster": model.name, "observed": model.n,
+        "horizon": model.horizon, "weights": model.parameters, "state": state,
     }
     return write_archive(path, json.dumps(header), arrays)
 

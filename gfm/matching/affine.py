@@ -79,9 +79,7 @@ class AffineField:
             return float(np.square(later - np.outer(ends @ aim, g)).sum()), aim
 
         found = minimize_scalar(
-            lambda value: solve(value)[0],
-            bounds=(np.log(1e-4), np.log(0.5)),
-            method="bounded",
+            lambda value: solve(value)[0], bounds=(np.log(1e-4), np.log(0.5)), method="bounded",
             options={"xatol": 1e-12},
         )
         return cls(float(np.exp(found.x)), solve(found.x)[1], None, later.shape[1])

@@ -101,15 +101,11 @@ class Units:
 
     def of_runs(self, data: Trajectories) -> tuple[np.ndarray, np.ndarray]:
         """What depends on whole runs: the units of x, (runs, 1) or (runs, p), and the (runs,) least units of g."""
-        return self._lengths(data), self._least(data)
-
-    def _lengths(self, data: Trajectories) -> np.ndarray:
         if self.scale == "none":
-            return np.full((data.runs, 1), self.common)
-        return units_of(data.weights[:, : self.n + 1], self.scale, groups=data.groups)
-
-    def _least(self, data: Trajectories) -> np.ndarray:
-        return least_units(self._seen(data)) if self.optimizer_state else np.zeros(data.runs)
+            lengths = np.full((data.runs, 1), self.common)
+        else:
+            lengths = units_of(data.weights[:, : self.n + 1], self.scale, groups=data.groups)
+        return lengths, least_units(self._seen(data)) if self.optimizer_state else np.zeros(data.runs)
 
     def _seen(self, data: Trajectories) -> Trajectories:
         return data if data.weights.shape[1] == self.n + 1 else data.prefix(self.n)

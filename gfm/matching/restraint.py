@@ -55,8 +55,7 @@ class Restraint:
     def no_more_than(self, damping: str) -> Self:
         """The part of the restraint that the option ``damping`` (one of DAMPINGS) allows."""
         return replace(
-            self,
-            damping=None if damping == "none" else self.damping,
+            self, damping=None if damping == "none" else self.damping,
             shrinkage=self.shrinkage if damping == "cautious" else None,
         )
 

@@ -16,15 +16,8 @@ class Sine(nn.Module):
 
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "tanh": nn.Tanh,
-    "softplus": nn.Softplus,
-    "sigmoid": nn.Sigmoid,
-    "sine": Sine,
-    "elu": nn.ELU,
-    "relu": nn.ReLU,
-    "identity": nn.Identity,
+    "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh, "softplus": nn.Softplus, "sigmoid": nn.Sigmoid, "sine": Sine,
+    "elu": nn.ELU, "relu": nn.ReLU, "identity": nn.Identity,
 }
 
 

@@ -41,8 +41,7 @@ def concat(cls: "type[Trajectories]", parts: "Iterable[Trajectories]") -> "Traje
         if other:
             raise InputError(f"Trajectories {number} are of another kind than the first: their {other[0]} differ.")
     return first.replaced(
-        weights=np.concatenate([part.weights for part in parts]),
-        meta=meta,
+        weights=np.concatenate([part.weights for part in parts]), meta=meta,
         states={name: np.concatenate([part.states[name] for part in parts]) for name in first.states},
         buffers={name: np.concatenate([part.buffers[name] for part in parts]) for name in first.buffers},
     )
@@ -51,11 +50,8 @@ def concat(cls: "type[Trajectories]", parts: "Iterable[Trajectories]") -> "Traje
 def _kind(data: "Trajectories") -> dict[str, Any]:
     """What runs of one kind share, layouts apart."""
     return {
-        "steps": data.steps.tolist(),
-        "number of weights": data.parameters,
-        "dtype": data.weights.dtype,
-        "names and shapes": data.layout is None,
-        "groups": data.groups,
+        "steps": data.steps.tolist(), "number of weights": data.parameters, "dtype": data.weights.dtype,
+        "names and shapes": data.layout is None, "groups": data.groups,
         **{word: data.meta.get(word) for word in ("optimizer", "lr", "options", "schedule")},
         "optimizer states": sorted(data.states),
         "buffers": {name: (value.dtype, value.shape[2:]) for name, value in data.buffers.items()},
@@ -92,8 +88,7 @@ def resampled(self: "Trajectories", stride: int) -> "Trajectories":  # noqa: D41
         return (1 - s) * values[:, right - 1] + s * values[:, right]
 
     return self.replaced(
-        weights=between(self.weights),
-        steps=steps,
+        weights=between(self.weights), steps=steps,
         states={name: between(value) for name, value in self.states.items()},
         buffers={name: value[:, nearest] for name, value in self.buffers.items()},
     )
@@ -143,8 +138,6 @@ def select_weights(self: "Trajectories", numbers: Sequence[int] | np.ndarray) ->
         meta["edges"] = [edges[number] for number in at] if len(edges) == self.parameters else edges
     return self.replaced(
         weights=np.ascontiguousarray(self.weights[:, :, at]),
-        groups=None if self.groups is None else [self.groups[number] for number in at],
-        meta=meta,
-        states={name: np.ascontiguousarray(value[:, :, at]) for name, value in self.states.items()},
-        layout=None,
+        groups=None if self.groups is None else [self.groups[number] for number in at], meta=meta,
+        states={name: np.ascontiguousarray(value[:, :, at]) for name, value in self.states.items()}, layout=None,
     )

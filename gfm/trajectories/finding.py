@@ -27,8 +27,7 @@ _DATE = re.compile(
 _DECIMAL = re.compile(r"\d+(\.\d+)+(e[-+]?\d+)?|\d+e[-+]\d+")
 _LABELS = {
     "step": re.compile(r"(step|iter|iteration|update)s?$|^it$"),
-    "checkpoint": re.compile(r"(checkpoint|ckpt|chkpt)s?$"),
-    "epoch": re.compile(r"epochs?$|^ep$"),
+    "checkpoint": re.compile(r"(checkpoint|ckpt|chkpt)s?$"), "epoch": re.compile(r"epochs?$|^ep$"),
 }
 _RUN = re.compile(r"(?<![a-z])(seed|fold|run|rank|trial|split|rep|exp|gpu|bs|lr|wd)[_\-=]?(\d[\d.]*(?:e-?\d+)?)")
 _NO_STEP = re.compile(

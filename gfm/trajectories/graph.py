@@ -39,10 +39,7 @@ def edges_of(module: nn.Module) -> list[list[int]] | None:
         taps = layer.weight[0, 0].numel()  # 1 for a linear layer
         source = before + np.arange(features) // (features // width)
         target = free + np.arange(outputs)
-        edges.append(np.stack([
-            np.tile(np.repeat(source, taps), outputs),
-            np.repeat(target, features * taps),
-        ], axis=1))
+        edges.append(np.stack([np.tile(np.repeat(source, taps), outputs), np.repeat(target, features * taps)], axis=1))
         before, width, free = free, outputs, free + outputs
         if layer.bias is not None:
             edges.append(np.stack([np.full(outputs, free), target], axis=1))

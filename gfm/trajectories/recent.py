@@ -85,11 +85,8 @@ class Recent:
         meta["options"] = {name: groups[0][name] for name in _SETTINGS
                            if name in groups[0] and all(group.get(name) == groups[0][name] for group in groups)}
         return Trajectories(
-            values.pop("weights"),
-            np.arange(self.seen + 1) * self.every,
-            meta=meta,
-            states={name: values[name] for name in self.names} or None,
-            layout=self.layout,
+            values.pop("weights"), np.arange(self.seen + 1) * self.every, meta=meta,
+            states={name: values[name] for name in self.names} or None, layout=self.layout,
             buffers={STEP: values["step"]},
         )
 

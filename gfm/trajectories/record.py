@@ -207,12 +207,8 @@ def record(
     if edges is not None:
         meta["edges"] = edges
     return Trajectories(
-        np.stack(kept, axis=1),
-        np.array([0, *wanted]),
-        None,
-        meta,
-        {name: np.stack(values, axis=1) for name, values in state.items()} if states else None,
-        layout,
+        np.stack(kept, axis=1), np.array([0, *wanted]), None, meta,
+        {name: np.stack(values, axis=1) for name, values in state.items()} if states else None, layout,
         {name: _over_time(values) for name, values in carried.items()},
     )
 

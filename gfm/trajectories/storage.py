@@ -30,12 +30,9 @@ def save(self: "Trajectories", path: str | Path) -> Path:
         InputError: ``path`` is a folder or cannot be written to, or ``meta`` is not plain JSON.
     """
     header = {
-        "schema": SCHEMA,
-        "shape": list(self.weights.shape),
+        "schema": SCHEMA, "shape": list(self.weights.shape),
         "groups": None if self.groups is None else [[name, len(list(same))] for name, same in groupby(self.groups)],
-        "meta": self.meta,
-        "states": sorted(self.states),
-        "layout": None if self.layout is None else vars(self.layout),
+        "meta": self.meta, "states": sorted(self.states), "layout": None if self.layout is None else vars(self.layout),
         "buffers": sorted(self.buffers),
     }
     try:

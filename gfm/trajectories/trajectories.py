@@ -196,8 +196,7 @@ class Trajectories:
 
     def _part(self, runs: Any, states: Any) -> "Trajectories":
         return self.replaced(
-            weights=self.weights[runs][:, states],
-            steps=self.steps[states],
+            weights=self.weights[runs][:, states], steps=self.steps[states],
             states={name: value[runs][:, states] for name, value in self.states.items()},
             buffers={name: value[runs][:, states] for name, value in self.buffers.items()},
         )

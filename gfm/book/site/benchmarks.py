@@ -10,20 +10,13 @@ from gfm.errors import UnreadableFileError
 __all__ = ["benchmarks_page", "cluster_table"]
 
 _TITLES = {
-    "central_step": "A step of the flows",
-    "hvp": "A Hessian-vector product",
-    "eigen": "Warm eigenpairs",
-    "scaling": "Growth with size",
-    "forecast": "A forecast of a network",
-    "cells": "Cells of the profile paper",
+    "central_step": "A step of the flows", "hvp": "A Hessian-vector product", "eigen": "Warm eigenpairs",
+    "scaling": "Growth with size", "forecast": "A forecast of a network", "cells": "Cells of the profile paper",
 }
 # Short headings, so that the table fits the page; counts are per step.
 _HEADS = {
-    "milliseconds": "ms",
-    "unit milliseconds": "ms a gradient",
-    "gradients a step": "gradients",
-    "products a step": "products",
-    "third derivatives a step": "thirds",
+    "milliseconds": "ms", "unit milliseconds": "ms a gradient", "gradients a step": "gradients",
+    "products a step": "products", "third derivatives a step": "thirds",
 }
 
 

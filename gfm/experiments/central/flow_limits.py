@@ -37,11 +37,8 @@ def overshoot_study(
             for family, own in families.items() for lr in own["lr"]]
     return [
         {
-            "family": family,
-            "lr": lr,
-            "peak": float(np.nanmax(effective_top(run, "discrete"))),
-            "error": prediction_error(compared),
-            "why": "" if compared.judged else compared.shortage(),
+            "family": family, "lr": lr, "peak": float(np.nanmax(effective_top(run, "discrete"))),
+            "error": prediction_error(compared), "why": "" if compared.judged else compared.shortage(),
             "notes": list(run.notes),
         }
         for family, lr, run in runs for compared in [compare(run, window)]

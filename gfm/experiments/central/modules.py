@@ -107,12 +107,9 @@ def module_claims(found: Sequence[Found]) -> dict[str, float]:
     """The values by which the claims about modules are judged."""
     exact = [f for f in found if not f.refusal and not f.single]
     return {
-        "right": max(max(f.errors) for f in exact),
-        "single": max(max(f.errors) for f in found if f.single),
-        "together": max(f.together for f in exact),
-        "pieces": max(f.pieces for f in exact),
-        "silent": sum(not f.right for f in found),
-        "sentence": sum(f.raw for f in found),
+        "right": max(max(f.errors) for f in exact), "single": max(max(f.errors) for f in found if f.single),
+        "together": max(f.together for f in exact), "pieces": max(f.pieces for f in exact),
+        "silent": sum(not f.right for f in found), "sentence": sum(f.raw for f in found),
     }
 
 

@@ -143,9 +143,7 @@ def lowest_stable(run: ValleyRun) -> np.ndarray:
     """(p,) the lowest point of the region in which the sharpness is at most 2 / lr (by SLSQP)."""
     loss = _loss(run)
     found = minimize(
-        lambda w: float(loss(torch.tensor(w)).detach()),
-        Valley(run).w.detach().numpy(),
-        method="SLSQP",
+        lambda w: float(loss(torch.tensor(w)).detach()), Valley(run).w.detach().numpy(), method="SLSQP",
         options={"ftol": 1e-14, "maxiter": 500},
         constraints={"type": "ineq", "fun": lambda w: 2.0 - run.lr * float(_sharpness(loss, torch.tensor(w)).detach())},
     )
