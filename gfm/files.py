@@ -142,10 +142,10 @@ def locked(path: Path, what: Path | None = None, given_up: Callable[[], bool] | 
     Args:
         path: the lock's file.
         what: the folder that it guards, for messages; by default the lock's own.
-        given_up: asked again and again while another process holds the lock.
+        given_up: called repeatedly while another process holds the lock; if it is true, waiting ends.
 
     Raises:
-        InputError: There can be no lock at ``path``, or it was given up.
+        InputError: No lock can be made at ``path``, or waiting was given up.
     """
     with ExitStack() as held:
         with writing(what or path.parent):

@@ -44,7 +44,7 @@ def value_of(loss: Callable[[], Tensor | float], device: torch.device) -> float:
     The global random states, of torch on the CPU and on ``device``, are restored, so that dropout draws the same masks.
 
     Raises:
-        InputError: It is no real number.
+        InputError: The loss is no real number.
     """
     states = random.getstate(), np.random.get_state()
     with restoring(device), torch.enable_grad():

@@ -142,7 +142,7 @@ def load(register: Register, element: ElementEntry, profile: str) -> Stored | No
 
 
 def load_whole(register: Register, element: ElementEntry, profile: str) -> Stored | None:
-    """As :func:`load`, and None if the file is damaged: its claims then count as not run."""
+    """Like :func:`load`, but None if the file is damaged: its claims then count as not run."""
     with suppress(UnreadableFileError):
         return load(register, element, profile)
     return None

@@ -56,9 +56,7 @@ class Process(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """All state that the process needs to continue."""
-        return {
-            "w": self.w, "state": vars(self.state), "alive": self.alive, "tracker": self.tracker.state_dict(),
-        }
+        return {"w": self.w, "state": vars(self.state), "alive": self.alive, "tracker": self.tracker.state_dict()}
 
     def load_state_dict(self, kept: dict[str, Any]) -> None:
         """Continue from the ``state_dict`` of a process of the same kind, with the same settings and problem."""

@@ -68,5 +68,5 @@ def _folder_for_settings() -> Iterator[None]:
 
 
 def _terminated(number: int, _: object) -> None:
-    """Let what is under way be tidied up."""
+    """End as an exception, so that what is under way is tidied up."""
     sys.exit(128 + number)

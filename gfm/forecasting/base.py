@@ -125,7 +125,7 @@ class Forecaster(ABC):
         started = time.perf_counter()
         with_gradients(self._fit)(train, validation, report)
         report.seconds = time.perf_counter() - started
-        if validation is None and report.epochs:  # a network was trained until its error stopped to fall, on something
+        if validation is None and report.epochs:  # training ended where the error on some runs stopped falling
             report.notes.setdefault("held_out", NOT_HELD_OUT)
         self.spacing = tuple(np.unique(np.diff(train.steps)).tolist())
         self.tensors = None if self.coordinatewise else _tensors(train)

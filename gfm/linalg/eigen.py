@@ -154,9 +154,7 @@ def completed(
     return replace(found, products=spent + found.products)
 
 
-def refine(
-    product: Product, start: Tensor, *, wanted: int | None = None, tolerance: float | None = None
-) -> Eigenpairs:
+def refine(product: Product, start: Tensor, *, wanted: int | None = None, tolerance: float | None = None) -> Eigenpairs:
     """The largest eigenpairs from good starting vectors, by locally optimal block descent (LOBPCG).
 
     Only rows that have not converged are multiplied again, so a good start costs ``k`` products,

@@ -251,9 +251,7 @@ class MatchedFlow(Flow):
         v = count * course.velocity(x[..., None], g, q, course.steps[:, self.n, None] + count * since, count)[..., 0]
         return from_series(v.double().numpy() * course.frame.scale[:, None], prefix.parameters)
 
-    def _carry(
-        self, course: Course, horizon: int, solver: Solver, coefficients: Tensor | None = None
-    ) -> np.ndarray:
+    def _carry(self, course: Course, horizon: int, solver: Solver, coefficients: Tensor | None = None) -> np.ndarray:
         """(series, horizon) x along the flow, with the network's coefficients unless others are given."""
         if coefficients is None:
             coefficients = self.network.coefficients(self._standardised(course.context).to(course.z.device))

@@ -32,9 +32,7 @@ class Restraint:
     name: str = "none"
 
     @classmethod
-    def fit(
-        cls, train: Trajectories, held: Trajectories, flow: Flow, solver: Solver, cautious: bool
-    ) -> "Restraint":
+    def fit(cls, train: Trajectories, held: Trajectories, flow: Flow, solver: Solver, cautious: bool) -> "Restraint":
         """Choose the damping by the flow's held-out errors under each and, if cautious, fit the shrinkage."""
         observed, optimizer_state = flow.n, bool(flow.optimizer_state)
         plain, prefix, truth = cls(optimizer_state), held.prefix(flow.n), held.weights[:, flow.n + 1 :]

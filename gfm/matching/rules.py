@@ -104,7 +104,7 @@ class HeavyBallRule(UpdateRule):
     def velocity(
         self, averages: tuple[Tensor, ...], g: Tensor, q: Tensor | None, step: Tensor | float, count: float
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Those of momentum, exact for any ``count``; see :meth:`UpdateRule.velocity`."""
+        """The velocities of momentum, exact for any ``count``; see :meth:`UpdateRule.velocity`."""
         (b,) = averages
         kept, summed = self.mu**count, _powers(self.mu, count)
         d = (b * summed + g * (count - summed) / (1 - self.mu)) / count
@@ -124,8 +124,8 @@ class RMSpropRule(UpdateRule):
     def velocity(
         self, averages: tuple[Tensor, ...], g: Tensor, q: Tensor | None, step: Tensor | float, count: float
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Those of RMSprop, its root in the middle of the steps; see :meth:`UpdateRule.velocity`."""
-        assert q is not None  # as squares asks
+        """The velocities of RMSprop, its root taken in the middle of the steps; see :meth:`UpdateRule.velocity`."""
+        assert q is not None  # since squares is set
         (s,) = averages
         half = self.alpha ** ((count + 1) / 2)
         return g / _root(half * s + (1 - half) * q), ((1 - self.alpha**count) * (q - s) / count,)
@@ -149,8 +149,8 @@ class AdamRule(UpdateRule):
     def velocity(
         self, averages: tuple[Tensor, ...], g: Tensor, q: Tensor | None, step: Tensor | float, count: float
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Those of Adam, root and bias in the middle of the steps; see :meth:`UpdateRule.velocity`."""
-        assert q is not None  # as squares asks
+        """The velocities of Adam, root and bias taken in the middle of the steps; see :meth:`UpdateRule.velocity`."""
+        assert q is not None  # since squares is set
         m, v = averages
         kept, middle = _powers(self.beta1, count) / count, (count + 1) / 2
         half = self.beta2**middle

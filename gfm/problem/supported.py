@@ -22,9 +22,7 @@ from gfm.randomness import restoring
 if TYPE_CHECKING:
     from gfm.problem import Problem
 
-__all__ = [
-    "check_data", "check_module", "check_pieces", "explained", "prepared_targets", "unwrapped",
-]
+__all__ = ["check_data", "check_module", "check_pieces", "explained", "prepared_targets", "unwrapped"]
 
 
 def unwrapped(module: nn.Module) -> nn.Module:

@@ -107,9 +107,7 @@ def continued(self: "Trajectories", forecast: Any) -> "Trajectories":  # noqa: D
     if found.dtype.kind != "f":
         raise InputError(f"A forecast must be floating point; got {found.dtype}.")
     if found.ndim != 3 or found.shape[::2] != (self.runs, self.parameters) or not found.shape[1]:
-        raise InputError(
-            f"A forecast of shape ({self.runs}, horizon, {self.parameters}) is needed; got {found.shape}."
-        )
+        raise InputError(f"A forecast of shape ({self.runs}, horizon, {self.parameters}) is needed; got {found.shape}.")
     steps = self.steps[-1] + self.stride * np.arange(found.shape[1] + 1)
     return self.replaced(
         weights=np.concatenate([self.weights[:, -1:], found.astype(self.weights.dtype, copy=False)], axis=1),

@@ -49,11 +49,7 @@ def read(path: Path, mark: str) -> dict[str, Any] | None:
         content = torch.load(io.BytesIO(read_sealed(path)), map_location="cpu", weights_only=True)
         known = content["format"] == _FORMAT
     except Exception as failure:
-        raise UnreadableFileError(
-            f"{path} is not a readable checkpoint; remove it to start anew."
-        ) from failure
+        raise UnreadableFileError(f"{path} is not a readable checkpoint; remove it to start anew.") from failure
     if not known or content["fingerprint"] != mark:
-        raise UnreadableFileError(
-            f"{path} is a checkpoint of another recording; remove it or choose another path."
-        )
+        raise UnreadableFileError(f"{path} is a checkpoint of another recording; remove it or choose another path.")
     return content

@@ -87,9 +87,7 @@ def _mapped(path: Path, member: str) -> np.ndarray:
         if archive.getinfo(member).compress_type != zipfile.ZIP_STORED:
             raise ValueError("its weights are compressed and cannot be memory-mapped")
         version = np.lib.format.read_magic(stream)
-        reader = {(1, 0): np.lib.format.read_array_header_1_0}.get(
-            version, np.lib.format.read_array_header_2_0
-        )
+        reader = {(1, 0): np.lib.format.read_array_header_1_0}.get(version, np.lib.format.read_array_header_2_0)
         shape, fortran, dtype = reader(stream)
         header_length = stream.tell()
         start = archive.getinfo(member).header_offset

@@ -85,9 +85,7 @@ class Trajectories:
         self.states = {name: as_weights(value) for name, value in (states or {}).items()}
         for name, state in self.states.items():
             if state.shape != self.weights.shape:
-                raise InputError(
-                    f"states[{name!r}] has shape {state.shape}, the weights {self.weights.shape}."
-                )
+                raise InputError(f"states[{name!r}] has shape {state.shape}, the weights {self.weights.shape}.")
         self.buffers = {name: as_array(value, f"buffers[{name!r}]") for name, value in (buffers or {}).items()}
         for name, buffer in self.buffers.items():
             if buffer.shape[:2] != self.weights.shape[:2] or buffer.dtype.kind not in "fiub":

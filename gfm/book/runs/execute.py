@@ -43,7 +43,7 @@ def environment() -> dict[str, str]:
 
 
 def check_loopback() -> None:
-    """Look whether this machine reaches itself; kernels are spoken to at 127.0.0.1.
+    """Check that this machine can connect to itself at 127.0.0.1, where the kernels answer.
 
     Raises:
         InputError: The machine cannot connect to itself.
@@ -107,7 +107,7 @@ def in_place(source: Path) -> bool:
 
     Raises:
         NotebookFailed: A cell raised an error; the file is unchanged.
-        InputError: This machine does not reach itself.
+        InputError: This machine cannot connect to itself.
     """
     check_loopback()
     before = source.read_text(encoding="utf-8")

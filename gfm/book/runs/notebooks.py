@@ -47,7 +47,7 @@ class Notebook:
         return self.path.stem
 
     def code(self) -> str:
-        """All code cells as one piece of Python; without magics, and without cells that are none (a run says so)."""
+        """All code cells as one piece of Python, without magics and cells that are not Python (a run reports those)."""
         parts = []
         for cell in (c for c in self.cells if c["cell_type"] == "code"):
             lines = source_of(cell).splitlines()

@@ -118,7 +118,7 @@ def run_all(plans: Sequence[Plan], jobs: int = 2, title: str = "Running") -> lis
     If this process is interrupted, the notebooks stop too.
 
     Raises:
-        InputError: This machine does not reach itself, so that no kernel could be spoken to.
+        InputError: This machine cannot connect to itself, and so to no kernel.
     """
     if plans:
         check_loopback()

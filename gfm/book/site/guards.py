@@ -46,8 +46,7 @@ def what_a_run_lacks(register: Register, name: str, profile: str, run: Path) -> 
         profile: the run's profile, named in the sentences.
         run: the executed (or committed) notebook.
     """
-    cells = [c for c in read_json(run, "a notebook")["cells"]
-             if c["cell_type"] == "code" and source_of(c).strip()]
+    cells = [c for c in read_json(run, "a notebook")["cells"] if c["cell_type"] == "code" and source_of(c).strip()]
     outputs = [o for c in cells for o in c.get("outputs", ())]
     shown = [Output.read(o) for o in outputs]
     failed = sum(o.get("output_type") == "error" for o in outputs)

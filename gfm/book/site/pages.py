@@ -197,7 +197,7 @@ def _figure(figure: Figure, png: str, page: Page) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     name, links = figure.name + page.suffix, []
     image = folder / f"{name}.png"
-    image.write_bytes(base64.b64decode(png))  # shown, or beside the SVG that is: link previews take PNG only
+    image.write_bytes(base64.b64decode(png))  # also where the page shows an SVG: link previews take PNG only
     svg = page.files / "figures" / page.stem / f"{figure.name}.svg"
     if svg.is_file():
         links.append(_download(svg, page, "SVG"))

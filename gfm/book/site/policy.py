@@ -103,7 +103,7 @@ def _digests(texts: Iterable[str]) -> list[str]:
 
 
 def breaches(text: str) -> list[str]:
-    """What a built page's policy keeps from running: a phrase each."""
+    """What a built page's policy keeps from running, one phrase each."""
     seen = _Inline(text)
     if not seen.policy:
         return ["it has no content security policy"]

@@ -17,8 +17,7 @@ SUMS = "SHA256SUMS"
 
 def checksums(folder: Path, files: Iterable[Path]) -> str:
     """The SHA-256 checksums of files below a folder, as ``sha256sum -c`` reads them."""
-    lines = [f"{digest_of(file)}  {file.relative_to(folder).as_posix()}\n"
-             for file in sorted(files)]
+    lines = [f"{digest_of(file)}  {file.relative_to(folder).as_posix()}\n" for file in sorted(files)]
     return "".join(lines)
 
 

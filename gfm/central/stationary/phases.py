@@ -118,7 +118,7 @@ def follow(
         least = min(primal, dual)
         centring = 0.15 if least > 0.8 else 0.4 if least > 0.4 else 0.8
     raise NumericalError(
-        f"The stationary preconditioner was not found to a relative gap of {tolerance:g}; is the Hessian sane?"
+        f"The stationary preconditioner was not found to a relative gap of {tolerance:g}; check the Hessian."
     )
 
 
