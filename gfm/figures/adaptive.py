@@ -64,17 +64,20 @@ def start(run: Run, until: int) -> list[Panel]:
 
 
 def many(run: Run, most: int = 4) -> list[Panel]:
-    """The largest eigenvalues of the optimizer, effective and (where P is one number) of the Hessian."""
+    """The largest effective eigenvalues of optimizer and flow; the optimizer's of the Hessian where P is one number."""
     names = ("largest", "second", "third", "fourth", "fifth", "sixth")
-    found = effective_eigenvalues(run, "discrete", most)
 
-    def curves(step_size: np.ndarray | float) -> list[Curve]:
+    def curves(process: str, step_size: np.ndarray | float = 1.0) -> list[Curve]:
+        found = zip(effective_eigenvalues(run, process, most), names, style.shades(most), strict=False)
         return [Curve(steps_of(run), values / step_size, name, look={**look, "linewidth": 1.1})
-                for values, name, look in zip(found, names, style.shades(most), strict=False)]
+                for values, name, look in found]
 
-    panels = [Panel("Effective eigenvalues", "effective eigenvalues", curves(1.0), level=2.0, level_label="edge")]
+    panels = [
+        Panel("Effective eigenvalues", "effective eigenvalues", curves("discrete"), level=2.0, level_label="edge"),
+        Panel("The central flow's", "effective eigenvalues", curves("central"), level=2.0, legend=False),
+    ]
     if run.settings["optimizer"] in _ONE_STEP:
-        own = curves(run["discrete"].effective_step)
+        own = curves("discrete", run["discrete"].effective_step)
         panels.append(Panel("The Hessian's own", "eigenvalues of the Hessian", own, legend=False))
     return panels
 

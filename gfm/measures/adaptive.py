@@ -12,7 +12,7 @@ from gfm.measures.edge import effective_top, measured_top
 from gfm.measures.flow import average, edge_level, median, stopped
 
 __all__ = [
-    "arrivals", "at_equal_way", "at_loss", "averaged_change", "coordinate_error", "equal_way_error", "flow_sharpness",
+    "arrivals", "at_equal_way", "at_loss", "averaged_at", "coordinate_error", "equal_way_error", "flow_sharpness",
     "level_offset", "loss_fall", "loss_lag", "oscillation_share", "spread_ratio", "step_excess", "upward_crossings",
 ]
 
@@ -81,13 +81,12 @@ def equal_way_error(compared: Comparison) -> float:
     return median(np.abs(actual - predicted) / actual)
 
 
-def averaged_change(compared: Comparison, what: str, first: int, last: int) -> float:
-    """C8: by how much the optimizer's averaged ``what`` changes from step ``first`` to step ``last``.
+def averaged_at(compared: Comparison, what: str, step: int) -> float:
+    """C8: the optimizer's averaged ``what`` at a step.
 
-    NaN if nothing is judged, or if one of the steps lies within two windows of the run's ends.
+    NaN if nothing is judged, or if the step lies within two windows of the run's ends.
     """
-    average = smooth(compared.run["discrete"][what], compared.window)
-    return float(average[last] - average[first]) if compared.judged else float("nan")
+    return float(smooth(compared.run["discrete"][what], compared.window)[step]) if compared.judged else float("nan")
 
 
 def at_loss(run: Run, level: float) -> int:

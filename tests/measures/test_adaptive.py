@@ -59,13 +59,12 @@ def test_a_lag_is_measured_while_the_predicted_loss_falls():
     assert measures.loss_lag(compare(run, 20)) == pytest.approx(5, abs=0.1)
 
 
-def test_a_change_of_averages_is_never_one_of_single_steps():
+def test_an_average_is_never_one_single_step():
     compared = compare(made(), 20)
-    slope = np.exp(-3.0) - np.exp(-1.0)
     lifted = np.exp(20**2 / 2 / 100**2)
-    assert measures.averaged_change(compared, "loss", 100, 300) == pytest.approx(lifted * slope, rel=1e-2)
-    assert np.isnan(measures.averaged_change(compared, "loss", 100, 361))  # within two windows of the end
-    assert np.isnan(measures.averaged_change(compare(made(60), 20), "loss", 10, 20))
+    assert measures.averaged_at(compared, "loss", 300) == pytest.approx(lifted * np.exp(-3.0), rel=1e-2)
+    assert np.isnan(measures.averaged_at(compared, "loss", 361))  # within two windows of the end
+    assert np.isnan(measures.averaged_at(compare(made(60), 20), "loss", 20))
 
 
 def test_single_weights():
