@@ -213,6 +213,7 @@ button.addEventListener("click",function(){
  timer=setInterval(function(){input.value=+input.value+1;show(+input.value);
   if(+input.value>=steps.length-1)stop();},40);});
 if(window.matchMedia&&matchMedia("(prefers-reduced-motion: reduce)").matches)button.style.display="none";
+window.addEventListener("beforeprint",function(){show(steps.length-1);});
 bar.hidden=false;bar.style.display="flex";show(+input.value);
 })();
 """
