@@ -5,6 +5,7 @@ agrees with the register is noticed.
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ class Stored:
     verdicts: tuple[Verdict, ...]
     meta: Mapping[str, Any]  # parameters, seconds, versions, commit, when, sources
     stale: tuple[str, ...]  # claims whose stored verdict disagrees with the register
+    outdated: tuple[str, ...] = ()  # claims that were defined otherwise then, or not yet
 
     @property
     def held(self) -> int:
@@ -124,6 +126,7 @@ def load(register: Register, element: ElementEntry, profile: str) -> Stored | No
         return None
     data = read_json(path, "a whole verdict file: run its notebook again", sealed=True)
     try:
+        quantities = {c["id"]: c["quantity"] for c in data["claims"]}
         known = (data["schema"], data["element"], data["profile"])
         values = {c["id"]: (c.get("why") or (None if c["value"] is None else float(c["value"])), c["verdict"])
                   for c in data["claims"]}
@@ -138,7 +141,15 @@ def load(register: Register, element: ElementEntry, profile: str) -> Stored | No
     asked = [v for v in verdicts if v.claim.id in values or not meta["committed"]]
     stale = [v.claim.id for v in asked if values.get(v.claim.id, (None, None))[1] != v.verdict]
     stale += sorted(set(values) - {c.id for c in element.claims})
-    return Stored(profile, verdicts, meta, tuple(stale))
+    day = str(meta.get("when", ""))[:10]
+    outdated = [c.id for c in element.claims
+                if profile in c.profiles and (quantities.get(c.id) != c.quantity or day < _last_change(c))]
+    return Stored(profile, verdicts, meta, tuple(stale), tuple(outdated))
+
+
+def _last_change(claim: Claim) -> str:
+    """The last date in a claim's history; empty if it has none."""
+    return max(re.findall(r"\d{4}-\d{2}-\d{2}(?=:)", claim.history), default="")
 
 
 def load_whole(register: Register, element: ElementEntry, profile: str) -> Stored | None:
@@ -161,10 +172,12 @@ def damaged(register: Register) -> list[str]:
 
 
 def best(register: Register, element: ElementEntry, read: Callable[..., Stored | None] = load) -> Stored | None:
-    """The verdicts of the most complete profile that has been run; partial runs come last.
+    """The verdicts of the most complete profile that has been run.
 
-    ``read`` is :func:`load`, or :func:`load_whole`.
+    Runs that are older than what their claims measure now give way to real runs (book and larger) that are not; partial
+    runs come last. ``read`` is :func:`load`, or :func:`load_whole`.
     """
     found = [s for profile in reversed(PROFILES) if (s := read(register, element, profile)) is not None]
     whole = [s for s in found if not s.meta.get("partial")]
-    return next(iter(whole or found), None)
+    recent = [s for s in whole if not s.outdated and s.profile != PROFILES[0]]
+    return next(iter(recent or whole or found), None)

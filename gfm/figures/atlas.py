@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from gfm.central import Run
 from gfm.experiments.central.atlas import TITLES
 from gfm.figures import style
+from gfm.figures.panels import Curve, Panel, draw, steps_of
 from gfm.measures.comparison import alike, compare
 from gfm.measures.edge import measured_top
 
@@ -77,31 +78,22 @@ def predictions(runs: Runs, nets: Sequence[str], window: float) -> Figure:
 
     Both are averaged alike, over the window of the run's comparison with its flow, which is at least ``window``.
     """
-    columns = min(len(nets), 2)
-    rows = -(-len(nets) // columns)
-    with style.use():
-        figure, axes = style.subplots(rows, columns, 2.7, squeeze=False)
-        for ax in axes.flat[len(nets) :]:
-            ax.set_visible(False)
-        for ax, net in zip(axes.flat, nets, strict=False):
-            cells = _of(runs, net)
-            for (lr, run), look in zip(cells.items(), style.scale(len(cells)), strict=True):
-                solid = {"color": look["color"], "linestyle": "-"}
-                ax.plot(run["discrete"].loss, alpha=0.45, linewidth=0.8, **solid)
-                own = compare(run, window).window
-                average, predicted = alike(run["discrete"].loss, run["central"].predicted_loss, own)
-                every = slice(None, None, max(1, int(own) // 4))  # a smooth average needs fewer points
-                step = np.arange(len(average))[every]
-                ax.plot(step, average[every], linewidth=2.4, alpha=0.6, label=f"lr = {lr:g}", **solid)
-                ax.plot(step, predicted[every], **style.line("predicted", linewidth=1.3))
-            ax.set(title=TITLES.get(net, net), xlabel="step")
-            style.log(ax.yaxis)
-            ax.legend(loc="best")
-        for row in axes:
-            row[0].set_ylabel("training loss")
-        axes[0, 0].plot([], [], label="predicted", **style.line("predicted", linewidth=1.3))
-        axes[0, 0].legend(loc="best")
-    return figure
+    drawn = []
+    for net in nets:
+        cells, curves = _of(runs, net), []
+        for (lr, run), look in zip(cells.items(), style.scale(len(cells)), strict=True):
+            color = {"color": look["color"]}
+            own = compare(run, window).window
+            every = max(1, int(own) // 4)  # a smooth average needs fewer points
+            step, loss = steps_of(run), run["discrete"].loss
+            average, predicted = (curve[::every] for curve in alike(loss, run["central"].predicted_loss, own))
+            curves += [
+                Curve(step, loss, "", look={**color, "linewidth": 0.8, "alpha": 0.5}),
+                Curve(step[::every], average, f"lr = {lr:g}", "smoothed", {**color, "linewidth": 3.2, "alpha": 0.4}),
+                Curve(step[::every], predicted, "predicted", "predicted", color),
+            ]
+        drawn.append(Panel(TITLES.get(net, net), "training loss", curves, log=True))
+    return draw(drawn, columns=min(2, len(nets)), share=False)
 
 
 def eigenvalues_data(run: Run, most: int = 4) -> dict[str, np.ndarray]:

@@ -17,9 +17,10 @@ __all__ = ["central_flow", "central_flow_data", "enlarged", "enlarged_data", "fi
 
 
 def central_flow_data(run: Run, window: float, output: int = 0) -> dict[str, np.ndarray]:
-    """The curves of :func:`central_flow`, by name, each (steps + 1,)."""
+    """The curves of :func:`central_flow`, by name, each (steps + 1,); errors in per cent of the smoothed loss."""
     discrete, lr = run["discrete"], run.settings["lr"]
     average, predicted = alike(discrete.loss, run["central"].predicted_loss, window)
+    own = alike(discrete.loss, run["central"].loss, window)[1]
     names = {"discrete": "gradient descent", "stable": "the stable flow", "central": "the central flow"}
     return {
         "step": steps_of(run),
@@ -27,6 +28,8 @@ def central_flow_data(run: Run, window: float, output: int = 0) -> dict[str, np.
         "smoothed loss of gradient descent": average,
         "loss of the stable flow": run["stable"].loss,
         "time-averaged loss predicted": predicted,
+        "error of the time-averaged loss predicted": 100 * np.abs(predicted / average - 1),
+        "error of the loss at the flow's own weights": 100 * np.abs(own / average - 1),
         **{f"sharpness of {name}": effective_top(run, process) / lr for process, name in names.items()},
         **{f"output of {name}": run[process].outputs[:, output] for process, name in names.items()},
         "distance to the central flow": run.distance("discrete", "central"),
@@ -35,7 +38,7 @@ def central_flow_data(run: Run, window: float, output: int = 0) -> dict[str, np.
 
 
 def central_flow(run: Run, window: float, output: int = 0) -> Figure:
-    """Loss, sharpness, one of the recorded outputs (a column) and distances of gradient descent and its two flows."""
+    """Loss, its error, sharpness, distances and a recorded output (a column) of gradient descent and its two flows."""
     data = central_flow_data(run, window, output)
     step, edge = data["step"], 2.0 / run.settings["lr"]
 
@@ -53,13 +56,17 @@ def central_flow(run: Run, window: float, output: int = 0) -> Figure:
             Curve(step, data["loss of the stable flow"], "gradient flow", "stable"),
             Curve(step, data["time-averaged loss predicted"], "central flow: predicted average", "predicted"),
         ], log=True),
-        Panel("The sharpness rises, then stays at 2 / lr", "largest Hessian eigenvalue", flows("sharpness"),
+        Panel("The sharpness stays at 2 / lr", "largest Hessian eigenvalue", flows("sharpness"),
               level=edge, level_label=f"2 / lr = {edge:.3g}", ylim=(0, 2.0 * edge)),
-        Panel("One output on a test example", "network output", flows("output")),
+        Panel("Error, with and without the swing", "error (%)", [
+            Curve(step, data["error of the time-averaged loss predicted"], "of the predicted average", "predicted"),
+            Curve(step, data["error of the loss at the flow's own weights"], "of the flow's own loss", "own"),
+        ], ylim=(0, None)),
         Panel("Distance: near the central flow", "distance of weights", [
             Curve(step, data["distance to the stable flow"], "to gradient flow", "stable"),
             Curve(step, data["distance to the central flow"], "to the central flow", "central"),
         ]),
+        Panel("One output on a test example", "network output", flows("output")),
     ], align=False)
 
 

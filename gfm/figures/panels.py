@@ -107,8 +107,11 @@ def arrival(run: Run, steps: slice, name: str, scale: np.ndarray | float = 1.0) 
     ]
 
 
-def draw(panels: Sequence[Panel], columns: int = 2, height: float = 2.6, align: bool = True) -> Figure:
-    """Draw the panels row by row; the x axis is shared if all panels have the same x label.
+def draw(
+    panels: Sequence[Panel], columns: int = 2, height: float = 2.6, align: bool = True, share: bool = True,
+    below: bool = False,
+) -> Figure:
+    """Draw the panels row by row.
 
     A last panel that would stand alone in its row takes all of it.
 
@@ -117,6 +120,8 @@ def draw(panels: Sequence[Panel], columns: int = 2, height: float = 2.6, align: 
         columns: number of panels in a row.
         height: of a row, in inches.
         align: whether the labels of the y axes are aligned.
+        share: whether the x axis is shared if all panels have the same x label.
+        below: whether one legend for all panels is put below them.
 
     Raises:
         InputError: There are no panels.
@@ -124,7 +129,7 @@ def draw(panels: Sequence[Panel], columns: int = 2, height: float = 2.6, align: 
     if not panels:
         raise InputError("There are no panels to draw.")
     columns = min(columns, len(panels))
-    shared = len({p.xlabel for p in panels}) == 1
+    shared = share and len({p.xlabel for p in panels}) == 1
     with style.use():
         figure, grid = _grid(len(panels), columns, height, shared)
         for axes, panel in zip(grid, panels, strict=True):
@@ -144,7 +149,7 @@ def draw(panels: Sequence[Panel], columns: int = 2, height: float = 2.6, align: 
                 style.log(axes.xaxis)
             if panel.backwards:
                 axes.invert_xaxis()
-            if panel.legend and axes.get_legend_handles_labels()[0]:
+            if panel.legend and not below and axes.get_legend_handles_labels()[0]:
                 axes.legend(loc="best", handlelength=2.4)
         left = len(panels) % columns  # in an incomplete last row, which is not aligned with the row above
         lowest = len(panels) - columns - left
@@ -155,6 +160,12 @@ def draw(panels: Sequence[Panel], columns: int = 2, height: float = 2.6, align: 
                 axes.tick_params(labelbottom=False)
         if align:
             figure.align_ylabels()
+        if below:
+            entries: dict[str, Any] = {}
+            for axes in grid:
+                handles, labels = axes.get_legend_handles_labels()
+                entries |= dict(zip(labels, handles, strict=True))
+            figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=3, handlelength=2.4)
         _make_room(figure)
     return figure
 

@@ -90,20 +90,22 @@ def many(run: Run, window: float) -> Figure:
                       title="top left: thick, the flow's; thin, those of descent")
 
         predicted, seen = data["variances predicted"], data["smoothed squared swings"]
-        high = np.nanmax(np.nan_to_num(predicted)) if predicted.size else 1.0
+        high = max(np.nan_to_num(curves).max(initial=0.0) for curves in (predicted, seen)) or 1.0
         swinging = np.nan_to_num(predicted).max(0) > SLACK * high if predicted.size else np.zeros(0, dtype=bool)
         for i, look in enumerate(style.shades(4)):
             if i < len(swinging) and swinging[i]:
                 variance.plot(
                     step, seen[:, i], color=look["color"], linewidth=2.2, alpha=0.6, linestyle="-",
-                    label=f"descent, direction {i + 1}"
+                    label=f"direction {i + 1}"
                 )
                 variance.plot(
-                    step, predicted[:, i], label=f"predicted {i + 1}", **style.line("predicted", color=look["color"])
+                    step, predicted[:, i], **style.line("predicted", color=look["color"])
                 )
+        variance.plot([], [], label="predicted", **style.line("predicted", color=style.COLOURS["grey"]))
         variance.set(
-            ylabel="squared swing (weights²)", title="Squared swings, predicted", ylim=(0, 2.2 * high)
+            ylabel="squared swing (weights²)", title="Squared swings, predicted", ylim=(0, 1.7 * high)
         )
+        variance.ticklabel_format(axis="y", scilimits=(-2, 3))
         variance.legend(loc="upper right", ncols=2)
 
         ranks.step(step, data["rank of Sigma"], where="post", **style.line("central"))

@@ -1,7 +1,8 @@
 """A figure with a slider over training steps: inline SVG and a small script, without kernel or other files.
 
 If scripts are disabled, the whole curves are shown, as in any figure. Otherwise a slider (and a button, unless
-the reader prefers reduced motion) draws the curves up to a step. The curves' points are stored once, in the SVG.
+the reader prefers reduced motion) draws the curves up to a step, at first to the first one; the rest is faded. The
+curves' points are stored once, in the SVG.
 """
 
 import html
@@ -77,7 +78,7 @@ def slider(panels: Sequence[SliderPanel], steps: np.ndarray, *, name: str, alt: 
         f'data-readings="{table}">\n' + "\n".join(parts) + "\n"
         '<div class="gfm-slider-controls" hidden style="display:none;gap:.8em;align-items:center">'
         '<button type="button">Play</button>'
-        f'<input type="range" min="0" max="{frames - 1}" value="{frames - 1}" style="flex:1" '
+        f'<input type="range" min="0" max="{frames - 1}" value="0" style="flex:1" '
         'aria-label="training step">'
         '<output style="min-width:16em"></output></div>\n'
         f"<script>{script(name)}</script>\n</div>"
@@ -188,6 +189,8 @@ steps=box.dataset.steps.split(","),readings=JSON.parse(box.dataset.readings),tim
 var lines=Array.prototype.map.call(box.querySelectorAll("polyline.run"),function(e){
  var group=e.parentNode,dot=e.nextElementSibling;
  while(dot&&dot.tagName!=="circle")dot=dot.nextElementSibling;
+ var ahead=e.cloneNode(false);ahead.setAttribute("class","ahead");ahead.setAttribute("stroke-opacity","0.25");
+ group.insertBefore(ahead,group.firstChild);
  return {e:e,p:e.getAttribute("points").split(" "),from:+e.dataset.from,dot:dot};});
 function show(t){
  lines.forEach(function(l){l.dot.setAttribute("visibility","hidden");});
@@ -208,6 +211,7 @@ button.addEventListener("click",function(){
  timer=setInterval(function(){input.value=+input.value+1;show(+input.value);
   if(+input.value>=steps.length-1)stop();},40);});
 if(window.matchMedia&&matchMedia("(prefers-reduced-motion: reduce)").matches)button.style.display="none";
+window.addEventListener("beforeprint",function(){show(steps.length-1);});
 bar.hidden=false;bar.style.display="flex";show(+input.value);
 })();
 """

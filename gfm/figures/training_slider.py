@@ -20,11 +20,13 @@ def training_slider(run: Run, name: str, alt: str) -> str:
         name: made of letters, digits and hyphens; unique on the page.
         alt: the finding in words.
 
-    There are at most 320 frames, an odd number of steps apart, because descent oscillates with period two.
+    There are at most 320 frames. If there are more steps, a frame is that of several steps at which the loss of
+    gradient descent is largest, so that no spike is lost; the first and the last step are always there.
     """
-    every = -(-(run.steps + 1) // _FRAMES)
-    take = slice(None, None, every + 1 - every % 2)
-    steps = np.arange(run.steps + 1)[take]
+    last, every = run.steps, -(-(run.steps + 1) // (_FRAMES - 2))
+    loss = np.nan_to_num(run["discrete"].loss, nan=-np.inf)
+    peaks = {first + int(np.argmax(loss[first : first + every])) for first in range(0, last + 1, every)}
+    take = steps = np.array(sorted({0, last} | peaks))
     lr = run.settings["lr"]
     edge = run.settings["threshold"] / lr
     losses = {"discrete": run["discrete"].loss, "stable": run["stable"].loss, "central": run["central"].predicted_loss}

@@ -114,6 +114,8 @@ class Comparison:
 
         Infinite values (the flow stopped) are judged in any case.
         """
+        if self.judged and np.isnan(value):
+            return "too little of the run can be averaged"
         return value if self.judged or np.isinf(value) else self.why
 
     def words(self) -> str:

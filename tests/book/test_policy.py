@@ -114,7 +114,7 @@ def test_what_a_reader_uses_runs(opened):
 def test_a_slider_moves(opened):
     page, said = opened("notebooks/part/slider.html", opened.address)
     box = page.locator(".gfm-slider")
-    assert box.locator("button").is_visible() and box.locator("output").inner_text() == "step 2"
+    assert box.locator("button").is_visible() and box.locator("output").inner_text() == "step 0"
     page.evaluate("() => { const i = document.querySelector('.gfm-slider input');"
                   " i.value = 1; i.dispatchEvent(new Event('input')); }")
     assert box.locator("output").inner_text() == "step 1"

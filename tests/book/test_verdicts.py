@@ -12,6 +12,7 @@ from gfm.book.runs.handover import Handover
 from gfm.book.site import overview
 from gfm.book.site.status import status_page
 from gfm.errors import RegisterError, UnknownNameError, UnreadableFileError
+from gfm.files import write_json
 
 VALUES = {"T1": -0.1, "T2": 0.2, "T3": 0.2, "T4": 30}
 
@@ -151,6 +152,38 @@ def test_the_best_profile_is_the_most_complete_one(project):
     register = Register.load(project)
     assert verdicts.best(register, register["toy"]).profile == "book"
     assert verdicts.best(register, register["unwritten"]) is None
+
+
+@pytest.mark.parametrize("change", ["quantity", "history", "new"])
+def test_a_run_older_than_its_claims_gives_way_to_a_later_one(project, change):
+    for profile in ("smoke", "book", "paper"):
+        Element("toy", profile=profile).judge(**VALUES)
+    register = Register.load(project)
+    assert verdicts.best(register, register["toy"]).profile == "paper"
+    paper = verdicts.verdict_file(project, "paper", "toy")
+    data = json.loads(paper.read_text())
+    if change == "quantity":
+        data["claims"][0]["quantity"] = "one seed's rise"
+    elif change == "new":
+        data["claims"].pop(0)
+    elif change == "history":
+        data["when"] = "2026-11-20T10:00:00+00:00"
+        text = (project / "book" / "elements.yml").read_text()
+        told = "quantity: largest rise between two steps\n"
+        assert told in text
+        text = text.replace(told, f'{told}      history: "2026-11-21: new."\n', 1)
+        (project / "book" / "elements.yml").write_text(text)
+        register = Register.load(project)
+    write_json(paper, {key: value for key, value in data.items() if key != "checksum"})
+    kept = verdicts.load(register, register["toy"], "paper")
+    assert kept.outdated == ("T1",)
+    shown = verdicts.best(register, register["toy"])
+    assert shown.profile == "book" and not shown.outdated
+    page = status_page(register, set())
+    assert "is older than what 1 of these claims measure now (T1), so that of *book* stands here" in page
+    assert ("before the claim was changed" in page) == (change != "new")
+    verdicts.verdict_file(project, "book", "toy").unlink()
+    assert verdicts.best(register, register["toy"]).profile == "paper"  # rather than smoke
 
 
 def test_rounding_noise_is_not_spelt_out():

@@ -15,7 +15,7 @@ from gfm.central import Series
 from gfm.errors import InputError
 from gfm.experiments.central import quadratics as q
 from gfm.experiments.central import valley as v
-from gfm.figures import adaptive, atlas, central_flow, edge, panels, plates, predictions, quadratics, valley
+from gfm.figures import adaptive, atlas, central_flow, edge, limits, panels, plates, predictions, quadratics, valley
 from gfm.measures.comparison import smooth
 from gfm.measures.edge import Cycle
 from gfm.measures.prediction import by_example, most_apart
@@ -73,6 +73,14 @@ def test_learning_rates_and_a_cycle(run):
     assert len(edge.cycle(run, Cycle(20, 30, 45), (5, 55)).axes) == 4
 
 
+def test_a_swing_is_what_alternates(run):
+    """An even drift beside the flow is no swing, however large."""
+    t = np.arange(61)
+    away = (3.0 + 0.1 * t + 0.01 * (-1.0) ** t)[:, None]
+    drifting = replace(run, series={"central": Series({"displacement": away})})
+    assert np.abs(edge.swing_of(drifting))[1:-1] == pytest.approx(0.01 * run.settings["lr"] ** 0.5)
+
+
 def test_predictions(run):
     data = predictions.many_data(run, 5)
     assert set(data["rank of Sigma"]) == {0, 1}
@@ -83,7 +91,11 @@ def test_predictions(run):
 
 
 def test_the_central_flow_whole_and_from_near(run):
-    assert len(central_flow.central_flow(run, 5).axes) == 4
+    assert len(central_flow.central_flow(run, 5).axes) == 5
+    data = central_flow.central_flow_data(run, 5)
+    smoothed, predicted = (smooth(x, 5) for x in (run["discrete"].loss, run["central"].predicted_loss))
+    error = data["error of the time-averaged loss predicted"]
+    assert error == pytest.approx(100 * np.abs(predicted / smoothed - 1), nan_ok=True)
     data = central_flow.enlarged_data(run, 5, (20, 50))
     assert all(len(values) == 31 for values in data.values())
     figure = central_flow.enlarged(run, 5, (20, 50))
@@ -117,7 +129,11 @@ def test_atlases_keep_each_network_to_its_panel(run):
     means = atlas.levels(runs, [2.0, 2.2, float("nan")]).axes[0]
     assert [text.get_text() for text in means.get_yticklabels()] == ["CNN", "ViT"]
     assert sorted(float(line.get_xdata()[0]) for line in means.lines[:3]) == [1.0, 1.0, 1.1]
-    assert len(atlas.predictions(runs, ["cnn", "vit"], 5).axes) == 2
+    drawn = atlas.predictions(runs, ["cnn", "vit"], 5).axes
+    assert [len(ax.lines) for ax in drawn] == [3, 6]
+    for ax in drawn:  # run, average and prediction of one rate have its colour
+        colours = [line.get_color() for line in ax.lines]
+        assert colours[::3] == colours[1::3] == colours[2::3] and len(set(colours)) == len(colours) / 3
     assert "vit lr 0.05: predicted loss" in atlas.curves(runs)
     assert "eigenvalue 1 of the central flow" in atlas.eigenvalues_data(run) and atlas.eigenvalues(run).axes
 
@@ -186,3 +202,24 @@ def test_who_holds_the_edge_has_a_panel_for_each_memory():
     assert [panel.title for panel in found] == ["beta2 = 0.9", "beta2 = 0.99"]
     assert found[1].curves[0].y.tolist() == [50.0, 60.0]
     assert adaptive.who_holds({0.9: {0.1: ([1, 2], [0.1, 0.2])}})[0].curves[0].y == pytest.approx([10.0, 20.0])
+
+
+def test_limits_show_every_run_that_comes_to_the_edge():
+    row = {"family": "gelu", "lr": 0.1, "peak": 2.5, "error": 0.01}
+    rows = [row, row | {"lr": 0.2, "peak": 3.0}, row | {"family": "relu", "error": np.nan},
+            row | {"family": "silu", "peak": 1.9}]
+    figure = limits.limits(rows, [{"setting": "2 to 4 substeps", "change": 1e-3}])
+    left = figure.axes[0]
+    marks = [line for line in left.lines if line.get_marker() not in ("None", "") and len(line.get_xdata())]
+    assert [line.get_xdata()[0] for line in marks] == [25, 50, 25]
+    assert [line.get_markerfacecolor() for line in marks[1:]] == [marks[1].get_color(), "none"]
+    assert marks[0].get_color() == marks[2].get_color() != marks[1].get_color()
+    assert marks[0].get_marker() == marks[1].get_marker() != marks[2].get_marker()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["gelu", "relu", "lr = 0.1", "lr = 0.2"]
+
+
+def test_one_legend_below_all_panels():
+    curves = [panels.Curve(np.arange(3), np.arange(3), name) for name in ("a", "b")]
+    figure = panels.draw([panels.Panel("one", "y", curves), panels.Panel("two", "y", curves[:1])], below=True)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
+    assert all(ax.get_legend() is None for ax in figure.axes)

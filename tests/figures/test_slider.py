@@ -67,4 +67,11 @@ def test_the_slider_of_a_training_run(monkeypatch):
     assert text.count('class="run"') == 6  # three processes, loss and sharpness
     assert 'max="30"' in text and "predicted average" in text
     monkeypatch.setattr(module, "_FRAMES", 10)
-    assert 'max="6"' in training_slider(run, "fewer-frames", "the finding")  # every fifth step: an odd number
+    run["discrete"]["loss"][[17, 18, 19]] = 3.0, 7.0, 5.0
+    frames = re.search(r'data-steps="([^"]*)"', training_slider(run, "fewer-frames", "the finding"))[1].split(",")
+    assert len(frames) <= 10 and {"0", "18", "30"} <= set(frames)  # the spike is not left out
+
+
+def test_it_starts_at_the_first_step_with_what_follows_faded():
+    text = made()
+    assert re.search(r'type="range"[^>]* value="0"', text) and 'setAttribute("class","ahead")' in text

@@ -81,6 +81,7 @@ def test_what_is_too_short_is_not_judged_and_says_so():
     judged = rule.compare(edge_run(), 5)
     assert "standard deviation 40 steps; a cycle takes 40" in judged.words() and judged.if_judged("off") == "off"
     assert judged.claim(0.3) == 0.3 and short.claim(np.inf) == np.inf  # a flow that stopped has failed
+    assert judged.claim(np.nan) == "too little of the run can be averaged"
 
 
 def test_the_edge_has_an_upper_end_within_the_flows_own_band():

@@ -74,7 +74,7 @@ def _element(register: Register, entry: ElementEntry, stored: Stored | None, sta
         if told:
             lines += ["", "<details class=\"history\" open><summary>What was judged before</summary>", "",
                       *[f"- {claim.id}: {claim.history}" for claim in told], "", "</details>"]
-        lines += ["", computed_line(stored.meta, register.root, usual) + "\\",
+        lines += [*_passed_over(register, entry, stored), "", computed_line(stored.meta, register.root, usual) + "\\",
                   _provenance(stored.profile, stored.meta, usual), ""]
     return [*lines, "</details>", ""]
 
@@ -87,12 +87,26 @@ def _claim(register: Register, entry: ElementEntry, profile: str, verdict: Verdi
             f"  [{measured(verdict)}{paper}{_elsewhere(register, entry, profile, claim.id)}]{{.provenance}}")
 
 
+def _passed_over(register: Register, entry: ElementEntry, shown: Stored) -> list[str]:
+    """Why a larger profile's run is not the one that is shown."""
+    lines = []
+    for profile in PROFILES[PROFILES.index(shown.profile) + 1 :]:
+        stored = load_whole(register, entry, profile)
+        if stored and stored.outdated and not stored.meta.get("partial"):
+            claims = f"{len(stored.outdated)} of these claims measure now ({', '.join(stored.outdated)})"
+            lines += ["", f"The run of the profile *{profile}* is older than what {claims}, so that of "
+                          f"*{shown.profile}* stands here."]
+    return lines
+
+
 def _elsewhere(register: Register, entry: ElementEntry, shown: str, claim: str) -> str:
     """The claim's values under the other profiles that were run."""
     found = []
     for profile in PROFILES[1:]:  # smoke says nothing beside a real run
         stored = load_whole(register, entry, profile) if profile != shown else None
         name = f"{profile}, some cells" if stored and stored.meta.get("partial") else profile
+        if stored and claim in stored.outdated:
+            name += ", before the claim was changed"
         found += [f" · {name}: {v.shown} ({v.verdict})"
                   for v in (stored.verdicts if stored else ()) if v.claim.id == claim and v.value is not None]
     return "".join(found)

@@ -7,7 +7,7 @@ from typing import Any
 from gfm import nets
 from gfm.central import Run
 from gfm.errors import InputError, NotStoredError
-from gfm.experiments.central.flow_run import noted_run
+from gfm.experiments.central.flow_run import flow_run
 from gfm.measures.comparison import Comparison
 from gfm.store.experiment import Obtain
 
@@ -59,7 +59,7 @@ def atlas(obtain: Obtain, cells: Mapping[str, Mapping[str, Any]], **common: Any)
             raise InputError(f"The atlas needs a list of learning rates for {net!r}: {{'lr': [0.1, 0.2], ...}}.")
         for lr in rates:
             with suppress(NotStoredError):
-                runs[net, float(lr)] = noted_run(obtain, **cell(net, **{**common, **own, "lr": float(lr)}))
+                runs[net, float(lr)] = flow_run(obtain, **cell(net, **{**common, **own, "lr": float(lr)}))
     if not runs:
         raise NotStoredError("None of these cells has been run; run one, or leave --stored away.")
     return runs

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from gfm.central import Run
-from gfm.experiments.central.flow_run import noted_run
+from gfm.experiments.central.flow_run import flow_run
 from gfm.experiments.central.survey import overshoot_law
 from gfm.measures.comparison import compare
 from gfm.measures.edge import effective_top
@@ -33,7 +33,7 @@ def overshoot_study(
         (``why`` then says what there is of the run at the edge), and infinite if the run's flow stopped.
     """
     common = {"processes": ("discrete", "central"), **common}
-    runs = [(family, lr, noted_run(obtain, **{**common, **own, "lr": lr}))
+    runs = [(family, lr, flow_run(obtain, **{**common, **own, "lr": lr}))
             for family, own in families.items() for lr in own["lr"]]
     return [
         {
@@ -55,7 +55,7 @@ def numerics_study(obtain: Obtain, lr: float, substeps: Sequence[int], **common:
     given = {"lr": lr, "activation": "gelu", "processes": ("central",), "adaptive": False, **common}
 
     def run(**change: Any) -> Run:
-        return noted_run(obtain, **{**given, "substeps": 4, **change})
+        return flow_run(obtain, **{**given, "substeps": 4, **change})
 
     def final(run: Run) -> float:
         return float(run["central"].loss[-1])

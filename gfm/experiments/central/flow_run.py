@@ -19,7 +19,7 @@ from gfm.optimizers import schedules
 from gfm.problem import Problem
 from gfm.store.experiment import Context, Experiment, Obtain, Result
 
-__all__ = ["FlowRun", "flow_run", "noted_run", "run_of"]
+__all__ = ["FlowRun", "flow_run", "run_of"]
 
 #: Seconds between checkpoints, about the most that a killed run loses.
 CHECKPOINT_SECONDS = 20.0
@@ -166,12 +166,13 @@ class FlowRun(Experiment):
     def compute(self, context: Context) -> Result:
         """Run the processes in lockstep; the arrays of ``central.Run``, and ``seconds`` in the info.
 
-        If a killed run has left a checkpoint, the run resumes from it.
+        What the run warns of is in its notes, and only there, as for a stored run. If a killed run has left a
+        checkpoint, the run resumes from it.
         """
         started, file, problem = time.perf_counter(), context.checkpoint, self.problem(context)
         rule, w0, spent = self._start(problem)
         run = partial(
-            central.run, problem, rule, self.steps, processes=self.processes, settings=self.settings,
+            _quietly, problem, rule, self.steps, processes=self.processes, settings=self.settings,
             warmup=self.warmup, w0=w0, seed=self.seed, observables=self.observables(problem),
             keep_weights=self.keep_weights, progress=context.progress,
             checkpoint=file, checkpoint_every=1, checkpoint_seconds=CHECKPOINT_SECONDS,
@@ -206,11 +207,10 @@ class FlowRun(Experiment):
         return {"outputs": partial(problem.outputs, inputs=test[: self.outputs].to(problem.device))}
 
 
-def noted_run(obtain: Obtain, **parameters: Any) -> central.Run:
-    """Like ``flow_run``, but without warnings, as for a stored run; the run's notes contain them."""
+def _quietly(*args: Any, **options: Any) -> central.Run:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return flow_run(obtain, **parameters)
+        return central.run(*args, **options)
 
 
 def flow_run(obtain: Obtain, **parameters: Any) -> central.Run:
