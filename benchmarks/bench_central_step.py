@@ -3,15 +3,20 @@
 Targets: at most 40 gradients at one critical eigenvalue, 90 at three; the stable flow at most 6
 beyond the gradients of its substeps; medians, p about 450, n = 128, float32, one thread. Below them whole runs as users
 start them (float64, default settings, 450 weights), arrival at the edge and repeated steps included: at most 50
-gradients a step in the mean. Before eigenvectors turned within a step and feed-forward networks had sweeps of their
-own, these took 119, 58 and 80.
+gradients a step in the mean. RMSProp's run starts after 40 steps of the optimizer. Beside them stands how far they end
+from the same run with 32 substeps and eigenvectors to 1e-8, over the length of its way.
+
+These runs once took 81, 50 and 104 gradients where this benchmark showed 32: it had the median of steps with one
+eigenvalue at the edge, not whole runs with two, and a unit timed right after a step, which is slow since the
+processor's memory is full of other things. Half of the time and more went to automatic differentiation of many small
+operations, which sweeps of their own for feed-forward networks now replace; of gradient descent's also a third to
+repeated steps: 35 of 120 with eigenvectors held within a step, 10 now that they turn.
 """
 
 import statistics
-import time
 
 import torch
-from common import pairwise, perceptron, report
+from common import paired, pairwise, perceptron, report
 
 import gfm
 from gfm.central import Settings
@@ -50,29 +55,35 @@ def step_of(kind: type, outputs: int, lr: float, before: int) -> dict[str, float
     return {"p": problem.p, "critical": max(critical[-30:]), **result, **spent(problem, costs, count - first)}
 
 
-def run_of(rule: gfm.optimizers.Optimizer, steps: int, before: int = 0) -> dict[str, float]:
-    """The mean cost of a step over a whole run; a unit is measured after every step."""
+def run_of(rule: gfm.optimizers.Optimizer, steps: int, warmup: int = 0) -> dict[str, float]:
+    """The mean cost of a step over a whole run, and its distance from a finer one; a unit is timed after every step."""
     problem, twin = (perceptron([8, 16, 16, 2], 128, torch.float64) for _ in range(2))
-    process = Central(problem, rule, Settings(), problem.w0, rule.init(problem.w0))
-    work, units, critical, costs = [], [], 0.0, problem.costs.copy()
-    for count in range(before + steps):
-        started = time.perf_counter()
-        seen = process.observe(count)
-        process.advance()
-        ended = time.perf_counter()
-        twin.gradient(twin.w0)  # the first finds the processor's memory full of other things
-        middle = time.perf_counter()
-        twin.gradient(twin.w0)
-        if count < before:
-            costs = problem.costs.copy()
-            continue
-        work.append(ended - started)
-        units.append(time.perf_counter() - middle)
+    w, state = problem.w0, rule.init(problem.w0)
+    for _ in range(warmup):
+        w, state = rule.advance(w, state, problem.gradient(w))
+    process, fine = (
+        Central(p, rule, s, w, state)
+        for p, s in ((problem, Settings()), (twin, Settings(substeps=32, tolerance=1e-8)))
+    )
+    pairs, critical, way, costs = [], 0.0, 0.0, problem.costs.copy()
+    for count in range(steps):
+        seen: dict = {}
+
+        def step(count: int = count, seen: dict = seen) -> None:
+            seen |= process.observe(count)
+            process.advance()
+
+        pairs.append(paired(step, lambda: twin.gradient(twin.w0)))
         critical = max(critical, seen.get("critical", 0.0))
-    mean, unit = statistics.mean(work), statistics.median(units)
+        before = fine.w
+        fine.observe(count)
+        fine.advance()
+        way += float((fine.w - before).norm())
+    works, units = zip(*pairs, strict=True)
     return {
-        "p": problem.p, "critical": critical, "milliseconds": 1e3 * mean, "unit milliseconds": 1e3 * unit,
-        "ratio": mean / unit, **spent(problem, costs, steps),
+        "p": problem.p, "critical": critical, "milliseconds": 1e3 * statistics.mean(works),
+        "unit milliseconds": 1e3 * statistics.mean(units), "ratio": statistics.mean(a / b for a, b in pairs),
+        "off, % of the way": 100 * float((process.w - fine.w).norm()) / way, **spent(problem, costs, steps),
     }
 
 

@@ -1,4 +1,7 @@
-"""Timing in pairs: what is measured and its unit in turn, so that a machine's drift cancels."""
+"""Timing in pairs: what is measured and its unit in turn, so that a machine's drift cancels.
+
+Times are those of the processor. Units are warm: after other work two of them run first that are not timed.
+"""
 
 import json
 import statistics
@@ -18,18 +21,23 @@ THREADS = 1
 torch.set_num_threads(THREADS)
 
 
+def paired(work: Callable[[], Any], unit: Callable[[], Any]) -> tuple[float, float]:
+    """Seconds of ``work``, and right after it of a ``unit``, the mean of five."""
+    started = time.process_time()
+    work()
+    spent = time.process_time() - started
+    unit(), unit()
+    started = time.process_time()
+    for _ in range(5):
+        unit()
+    return spent, (time.process_time() - started) / 5
+
+
 def pairwise(work: Callable[[], Any], unit: Callable[[], Any], rounds: int = 30) -> dict[str, float]:
     """Median milliseconds of ``work`` and ``unit`` and the median of their ratios, round by round."""
     for _ in range(3):
         work(), unit()
-    pairs = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        work()
-        middle = time.perf_counter()
-        for _ in range(5):
-            unit()
-        pairs.append((middle - started, (time.perf_counter() - middle) / 5))
+    pairs = [paired(work, unit) for _ in range(rounds)]
     return {
         "milliseconds": 1e3 * statistics.median(a for a, _ in pairs),
         "unit milliseconds": 1e3 * statistics.median(b for _, b in pairs),

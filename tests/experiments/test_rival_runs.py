@@ -59,10 +59,19 @@ def a_run(shift):
 def test_errors_are_relative_and_of_the_steps_that_count():
     run, t = a_run(0.3)
     found = errors(Comparison(run, 10.0, (t >= 200) & (t <= 240)))
-    expected = {"path": 0.3 / 2.2, "first": 0.3 / 2.0, "loss": 0.1, "sharpness": 0.05, "sigma": 0.2}
+    expected = {"path": 0.3 / 2.2, "first": 0.3 / 2.0, "loss": 0.1, "sharpness": 0.05, "sigma": 0.2, "swing": 0.2,
+                "share": 1.0}
     assert found["rod"] == pytest.approx(expected, rel=1e-6)
     assert found["stable"]["loss"] == pytest.approx(0.2) and found["stable"]["sigma"] == 1.0
     assert list(found) == ["rod", "stable"]
+
+
+def test_a_variance_is_also_compared_where_it_is_not_negligible():
+    """It vanishes in the first quarter of the steps that count; what is seen does not."""
+    run, t = a_run(0.3)
+    run["rod"]["sigma"] = np.where(t < 220, 1e-9, 2.0)[:, None]
+    found = errors(Comparison(run, 0.1, (t >= 200) & (t < 280)))["rod"]
+    assert found["share"] == 0.75 and found["swing"] == pytest.approx(0.2)
 
 
 def test_a_flow_that_never_reaches_the_edge_has_no_swing():
@@ -74,7 +83,7 @@ def test_a_flow_that_never_reaches_the_edge_has_no_swing():
 def test_what_is_not_judged_has_no_errors():
     run, t = a_run(0.3)
     found = errors(Comparison(run, 10.0, t > 0, "too short"))
-    assert all(np.isnan(found["rod"][kind]) for kind in ("path", "first", "loss", "sharpness", "sigma"))
+    assert all(np.isnan(value) for value in found["rod"].values())
 
 
 @pytest.mark.parametrize("wrong", [{"lr": 0.0}, {"steps": 0}, {"rise": -1.0}, {"pull": np.inf}])

@@ -19,7 +19,7 @@ from gfm.central.processes import PROCESSES as KINDS
 from gfm.central.rivals import Rival
 from gfm.checks import number, whole
 from gfm.experiments.central.flow_run import run_of
-from gfm.measures.comparison import Comparison, smooth
+from gfm.measures.comparison import SLACK, Comparison, alike, smooth
 from gfm.optimizers import GradientDescent
 from gfm.problem import Problem
 from gfm.store.experiment import Context, Experiment, Obtain, Result
@@ -117,7 +117,8 @@ def errors(compared: Comparison) -> dict[str, Mapping[str, float]]:
     - loss: relative difference of the predicted loss; for a flow that predicts none, its own loss;
     - sharpness: relative difference of the sharpness at the weights;
     - sigma: relative difference between the mean squared displacement along the flow's own swing and its variance;
-      1 for a flow without a swing.
+      1 for a flow without a swing; swing: the same at the steps at which this variance is not negligible (``SLACK``);
+      share: of the steps that count, those.
     """
     run, found = compared.run, {}
     discrete = run["discrete"]
@@ -128,15 +129,20 @@ def errors(compared: Comparison) -> dict[str, Mapping[str, float]]:
         apart = np.linalg.norm(mean - smooth(_padded(flow.weights, run.steps), compared.window), axis=1)
         path = compared.during(np.divide(apart, far, out=np.full_like(apart, np.nan), where=far > 0))
         what = flow["predicted_loss"] if "predicted_loss" in flow else flow["loss"]
-        swing = 1.0
+        sigma = swing = share = 1.0
         if "sigma" in flow and flow.sigma.shape[1]:
-            swing = _relative(*compared.of(flow.displacement[:, 0] ** 2, flow.sigma[:, 0]))
+            variance = flow.sigma[:, 0]
+            large = np.nan_to_num(variance) > SLACK * np.nanmax(variance, initial=0.0)
+            pair = alike(flow.displacement[:, 0] ** 2, variance, compared.window)
+            both = compared.during(np.stack([*pair, large], 1))
+            sigma, swing = (_relative(*part[:, :2].T) for part in (both, both[both[:, 2] > 0]))
+            share = float(both[:, 2].mean()) if len(both) else np.nan
         found[name] = {
             "path": float(np.median(path)) if len(path) else np.nan,
             "first": float(path[0]) if len(path) else np.nan,
             "loss": _relative(*compared.of(discrete.loss, what)),
             "sharpness": _relative(*compared.of(discrete.eigenvalues[:, 0], flow.eigenvalues[:, 0])),
-            "sigma": swing,
+            "sigma": sigma, "swing": swing, "share": share,
         }
     return {name: found[name] for name in FLOWS if name in found}
 
