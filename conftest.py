@@ -4,8 +4,6 @@
 second call, tests what the notebooks left behind (verdicts, data, pages) beside the unit tests.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

@@ -1,7 +1,5 @@
 """Timing in pairs: what is measured and its unit in turn, so that a machine's drift cancels."""
 
-from __future__ import annotations
-
 import json
 import statistics
 import sys

@@ -3,8 +3,6 @@
 Submodules are loaded on first use, so that ``import gfm`` and the command line start quickly.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import Any
 

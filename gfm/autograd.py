@@ -1,7 +1,5 @@
 """Gradients where the caller has switched them off."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar

@@ -1,7 +1,5 @@
 """Checks of single arguments, of Python or NumPy: a number, a whole number, a flag, a path, one of several."""
 
-from __future__ import annotations
-
 import errno
 import inspect
 import math
@@ -21,16 +19,14 @@ import numpy as np
 from gfm.errors import InputError, UnknownNameError
 
 __all__ = [
-    "MOST", "MOST_SEED", "Whole", "amount", "annotated", "checked", "counts", "enough_memory", "flag", "floating",
-    "function", "instance", "known", "named_folder", "number", "one_of", "place", "whole", "writable",
+    "MOST", "MOST_SEED", "amount", "annotated", "checked", "counts", "enough_memory", "flag", "floating", "function",
+    "instance", "known", "named_folder", "number", "one_of", "place", "whole", "writable",
 ]
 
 MOST_SEED = 2**64 - 1
 """The largest seed that torch's generators take."""
 MOST = 10**7
 """The largest number of anything counted (steps, examples, ...): more would only fill the memory."""
-Whole = int
-"""In the annotations that :func:`checked` reads: a whole number that may be 0."""
 T = TypeVar("T")
 
 
@@ -58,7 +54,7 @@ def amount(name: str, value: object) -> float:
     """``value`` as a float if it is a finite number of at least 0.
 
     Raises:
-        InputError: It is not.
+        InputError: The value is no number, negative, infinite or NaN.
     """
     return number(name, value, lambda x: 0 <= x < math.inf, "a number of at least 0")
 
@@ -86,7 +82,7 @@ def counts(name: str, value: Any, least: int = 1, most: float = MOST) -> tuple[i
     """``value`` as a tuple if it is a sequence of whole numbers of at least ``least``.
 
     Raises:
-        InputError: It is not.
+        InputError: The value is no sequence, or one of its items is no such number.
     """
     if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, (str, bytes)):
         raise InputError(f"{name} must be whole numbers, as in (3, 4), but it is {_shown(value)}.")
@@ -97,7 +93,7 @@ def instance(name: str, value: object, kind: type[T] | tuple[type[T], ...], word
     """``value`` if it is of a kind, which ``words`` describe.
 
     Raises:
-        InputError: It is not.
+        InputError: The value is of another kind.
     """
     if not isinstance(value, kind):
         raise InputError(f"{name} must be {words}, but it is {_shown(value)}.")
@@ -108,7 +104,7 @@ def function(name: str, value: T, words: str = "a function") -> T:
     """``value`` if it can be called.
 
     Raises:
-        InputError: It cannot.
+        InputError: The value cannot be called.
     """
     if not callable(value):
         raise InputError(f"{name} must be {words}, but it is {_shown(value)}.")
@@ -119,7 +115,7 @@ def floating(name: str, value: Any) -> Any:
     """``value`` if it is a real floating dtype of torch.
 
     Raises:
-        InputError: It is not.
+        InputError: The value is anything else.
     """
     import torch  # the command line uses this module, and loads torch only where it computes
 
@@ -159,21 +155,22 @@ def checked(build: Callable[..., T]) -> Callable[..., T]:
 def annotated(signature: inspect.Signature, given: Mapping[str, Any]) -> None:
     """Check arguments against the annotations of a function whose numbers are sizes and amounts.
 
-    An ``int`` must be a whole number from 1 to ``MOST`` (one named ``seed`` may be 0), a ``float`` a finite number of
-    at least 0, a ``Sequence[int]`` or tuple of int several sizes. None is accepted where the annotation has it.
+    An ``int`` must be a whole number from 1 to ``MOST`` (``seed`` and ``n_test`` may be 0), a ``float`` a finite number
+    of at least 0, a ``Sequence[int]`` or tuple of int several sizes. None is accepted where the annotation has it.
 
     Raises:
         InputError: An argument is of another kind, or out of range.
     """
     for name, value in given.items():
-        kind = str(signature.parameters[name].annotation) if name in signature.parameters else ""
+        kind = signature.parameters[name].annotation if name in signature.parameters else ""
+        kind = kind if isinstance(kind, str) else inspect.formatannotation(kind).removeprefix("collections.abc.")
         if kind.endswith("| None") and value is None:
             continue
         match kind.removesuffix(" | None"):
             case "int" if name == "seed":
                 whole(name, value, 0, MOST_SEED)
-            case "int" | "Whole":
-                whole(name, value, int(kind.startswith("int")), MOST)
+            case "int":
+                whole(name, value, int(name != "n_test"), MOST)
             case "float":
                 amount(name, value)
             case "bool":
@@ -269,7 +266,7 @@ def known(kind: str, name: object, names: Collection[str]) -> None:
     """Check that the name of a network, a data set, ... is one of the known ones.
 
     Raises:
-        UnknownNameError: It is not.
+        UnknownNameError: The name is unknown.
     """
     if not isinstance(name, str) or name not in names:
         raise UnknownNameError(f"Unknown {kind} {_shown(name)}: choose one of {', '.join(names)}.")

@@ -4,9 +4,6 @@ The symmetric form S = P^{-1/2} H P^{-1/2} has the same eigenvalues; with orthon
 v of S, the rows u = P^{-1/2} v satisfy H u = lambda P u and u_i^T P u_j = delta_ij.
 """
 
-from __future__ import annotations
-
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +50,7 @@ class Tracker:
     Args:
         above: all eigenvalues above this are tracked (runs use 0.75 of the optimizer's threshold).
         initial: number of pairs at the start, and the least number kept.
-        cap: largest number of pairs; a warning is given when it is too small.
+        cap: largest number of pairs; ``capped`` says whether the last refresh found all of them above ``above``.
         tolerance: relative residual of pairs above ``above``; by default chosen by the dtype.
         check_every: refreshes between cold solves, which find pairs that were missed.
         grow: False keeps the number at ``initial``.
@@ -72,7 +69,7 @@ class Tracker:
         self._rows: Tensor | None = None  # (k, p) orthonormal, symmetric form
         self.past = RowHistory()  # those of the last refreshes, sharpened and aligned
         self.refreshes = 0
-        self._warned = False
+        self.capped = False
 
     @property
     def rows(self) -> Tensor:
@@ -116,13 +113,7 @@ class Tracker:
         while self._short(pairs.values) and len(pairs.values) < self._most(point):
             pairs = self._cold(product, point, len(pairs.values) + 1)
             spent += pairs.products
-        if self._short(pairs.values) and not self._warned and self._most(point) == self.cap:
-            self._warned = True
-            warnings.warn(
-                f"all {self.cap} tracked eigenvalues are above {self.above:g}; raise the cap, or the flow "
-                "will miss critical directions",
-                stacklevel=2,
-            )
+        self.capped = self._short(pairs.values) and self._most(point) == self.cap
         rows = self._aligned(pairs.vectors)
         kept = self._kept(pairs.values)
         self._rows = rows[:kept]
@@ -148,13 +139,11 @@ class Tracker:
 
     def state_dict(self) -> dict[str, Any]:
         """The state on which later refreshes depend: tensors and plain containers."""
-        return {
-            "rows": self._rows, "past": self.past.state_dict(), "refreshes": self.refreshes, "warned": self._warned,
-        }
+        return {"rows": self._rows, "past": self.past.state_dict(), "refreshes": self.refreshes}
 
     def load_state_dict(self, kept: dict[str, Any]) -> None:
         """Continue from the ``state_dict`` of a tracker with the same options."""
-        self._rows, self.refreshes, self._warned = kept["rows"], kept["refreshes"], kept["warned"]
+        self._rows, self.refreshes = kept["rows"], kept["refreshes"]
         self.past.load_state_dict(kept["past"])
 
     def _short(self, values: Tensor) -> bool:

@@ -1,7 +1,5 @@
 """Where experiments compute: the device that was asked for, or the best one at hand."""
 
-from __future__ import annotations
-
 import os
 from typing import TYPE_CHECKING
 
@@ -10,13 +8,13 @@ from gfm.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["VARIABLE", "chosen"]
+__all__ = ["VARIABLE", "device_for"]
 
 VARIABLE = "GFM_DEVICE"
 """The environment variable that names the device: auto (the default), cpu, cuda, cuda:1, mps."""
 
 
-def chosen(dtype: torch.dtype | None = None) -> torch.device:
+def device_for(dtype: "torch.dtype | None" = None) -> "torch.device":
     """The device of ``GFM_DEVICE`` for computations in this dtype (None: float64).
 
     ``auto`` is CUDA if it is available, else Apple's GPU (mps) unless the dtype is float64, which it lacks, else the

@@ -1,7 +1,5 @@
 """Exceptions of the package; each message is one sentence that says what was wrong and, if possible, what to do."""
 
-from __future__ import annotations
-
 __all__ = [
     "GfmError", "InputError", "UnknownNameError", "UnreadableFileError", "NotStoredError", "NumericalError",
     "RegisterError", "said",

@@ -1,7 +1,5 @@
 """The layer through which files are read and written: whole or not at all, with checksums, errors as sentences."""
 
-from __future__ import annotations
-
 import glob
 import hashlib
 import json

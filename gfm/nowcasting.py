@@ -1,7 +1,5 @@
 """Forecasts in a training loop: look ahead from time to time, and jump if that lowers the loss."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -36,7 +34,7 @@ def merged(along: Sequence[float] = (0.0, 1.0, 2.0, 4.0)) -> Rule:
         along: multiples of that displacement that are added to the mean.
 
     Raises:
-        InputError: They are no numbers, or there are none.
+        InputError: ``along`` is empty, or holds something else than numbers.
     """
     if not isinstance(along, (Sequence, np.ndarray)) or isinstance(along, (str, bytes)) or not len(along):
         raise InputError(f"along must be a sequence of numbers, such as (0.0, 1.0), but it is {along!r}.")
@@ -64,9 +62,10 @@ class Nowcaster:
 
     Every ``every`` steps it records the weights and the optimizer's averages. As soon as ``seen`` + 1 states are
     recorded it *looks*: the rule proposes weights, the loss is evaluated at the present weights and at each
-    candidate, and the run continues from the best of them. So on the examples of that loss a jump never makes the
-    run worse, and a look costs (candidates + 1) forward passes. After a jump a new window begins. After a look
-    without a jump the next look waits twice as long as the last one, up to eight times the usual period.
+    candidate, and the run continues from the best of them. So a jump never raises the loss of these examples (the
+    rest of the run may still take longer than without it), and a look costs (candidates + 1) forward passes. After
+    a jump a new window begins. After a look without a jump the next look waits twice as long as the last one, up to
+    eight times the usual period.
 
     On a few noisy examples a lower loss may be luck, so evaluate the loss on more than a small batch. Much is gained at
     small learning rates, but hardly anything at the best one or after the rate has been lowered.
@@ -100,15 +99,8 @@ class Nowcaster:
     """
 
     def __init__(
-        self,
-        optimizer: torch.optim.Optimizer,
-        model: nn.Module,
-        rule: Forecaster | Rule | None = None,
-        *,
-        seen: int | None = None,
-        every: int = 4,
-        ahead: Sequence[int] | None = None,
-        period: int | None = None,
+        self, optimizer: torch.optim.Optimizer, model: nn.Module, rule: Forecaster | Rule | None = None, *,
+        seen: int | None = None, every: int = 4, ahead: Sequence[int] | None = None, period: int | None = None,
         gate: bool = True,
     ) -> None:
         if not isinstance(optimizer, torch.optim.Optimizer) or not isinstance(model, nn.Module):

@@ -1,7 +1,5 @@
 """The program ``gfm``: what it needs is imported where an interrupt already ends it without a traceback."""
 
-from __future__ import annotations
-
 import os
 import signal
 from types import FrameType

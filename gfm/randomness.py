@@ -1,7 +1,5 @@
 """Torch's global random generators, seeded within a context and restored afterwards."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """A loss evaluated in the middle of training, at other weights too, with everything left as it was."""
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Callable, Iterator

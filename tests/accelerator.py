@@ -5,8 +5,6 @@ back only where they are fetched, and what is fetched is counted. Importing this
 with torch, for the whole process, so that tests that use it have a process of their own.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from functools import cache
 from typing import Any

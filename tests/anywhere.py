@@ -5,8 +5,6 @@ then taken in another order, and rounded otherwise. A rerun must still reproduce
 within the tolerance that its cell states (tests/reproduction.py).
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """A pytest plugin: a headless Chromium that reaches no other host."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import warnings

@@ -3,8 +3,6 @@
 Everything else about them is as usual: each is a process of its own, in the notebook's folder and environment.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

@@ -1,7 +1,5 @@
 """A static host for tests: a folder served on loopback, as it is."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import hashlib

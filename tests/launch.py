@@ -4,8 +4,6 @@ The files are installed as repo2docker does (requirements.txt, then postBuild at
 is run in a kernel of that environment, and memory is measured: Binder gives a session 2 GB.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Runs, derivatives and fits on a pretended accelerator; started by test_device.py in a process of its own."""
 
-from __future__ import annotations
-
 import inspect
 from dataclasses import replace
 
@@ -135,7 +133,6 @@ def device(monkeypatch):
     """Experiments compute on the pretended accelerator once this is called."""
     def move():
         monkeypatch.setattr(Context, "device", lambda self, dtype=None: DEVICE)
-        monkeypatch.setattr("gfm.experiments.central.flow_run.chosen", lambda dtype=None: DEVICE)
 
     return move
 

@@ -7,8 +7,6 @@ metadata, which its cell wrote there. Numbers of a kind that no two machines sha
 :data:`gfm.book.register.VARIES`) are not compared; the words around them are.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import math

@@ -1,7 +1,5 @@
 """Files with checksums, changed by a test that wants them to be taken for whole."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,6 +1,4 @@
-"""A plugin: at the end of the output stands how many bad calls were tried at which door, and what became of them."""
-
-from __future__ import annotations
+"""A plugin: at the end of the output stands how many bad calls of each function were tried, and what became of them."""
 
 import sys
 from collections import Counter
@@ -16,7 +14,7 @@ def pytest_terminal_summary(terminalreporter):
         for report in reports:
             for name, rows in getattr(report, "user_properties", ()):
                 if name == "bad calls" and report.when == "teardown":  # once for each test
-                    counts.update({(door, verdict): n for door, verdict, n in rows})
+                    counts.update({(function, verdict): n for function, verdict, n in rows})
     if counts:
         from bad_calls import table
 

@@ -1,7 +1,5 @@
 """The files that say how to cite are valid and agree with each other and the package; a page has its own entry."""
 
-from __future__ import annotations
-
 import json
 import re
 import tomllib

@@ -1,7 +1,5 @@
 """The command line as a user meets it: exit codes, one clear sentence, nothing written in error."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import os

@@ -1,7 +1,5 @@
 """The house's rule that imports go down only, checked by import-linter and by a start of the package."""
 
-from __future__ import annotations
-
 import ast
 import re
 import subprocess

@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from gfm.cli import app, join_parameters
-from gfm.device import VARIABLE, chosen
+from gfm.device import VARIABLE, device_for
 from gfm.errors import InputError
 from gfm.store import Experiment, Result, obtain
 
@@ -34,17 +34,17 @@ def test_without_an_accelerator_it_is_the_processor(monkeypatch, asked):
         monkeypatch.setenv(VARIABLE, asked)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.mps, "is_available", lambda: False)
-    assert chosen() == chosen(torch.float32) == torch.device("cpu")
+    assert device_for() == device_for(torch.float32) == torch.device("cpu")
 
 
 def test_auto_takes_an_apple_gpu_in_single_precision_only(monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.mps, "is_available", lambda: True)
-    assert chosen() == torch.device("cpu") and chosen(torch.float32) == torch.device("mps")
+    assert device_for() == torch.device("cpu") and device_for(torch.float32) == torch.device("mps")
     monkeypatch.setenv(VARIABLE, "mps")
     with pytest.raises(InputError, match="single precision"):
-        chosen(torch.float64)
+        device_for(torch.float64)
 
 
 def test_cuda_comes_first_and_keeps_full_precision(monkeypatch):
@@ -52,19 +52,19 @@ def test_cuda_comes_first_and_keeps_full_precision(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    assert chosen() == torch.device("cuda") and not torch.backends.cudnn.allow_tf32
+    assert device_for() == torch.device("cuda") and not torch.backends.cudnn.allow_tf32
     monkeypatch.setenv(VARIABLE, "cuda:1")
-    assert chosen() == torch.device("cuda:1")
+    assert device_for() == torch.device("cuda:1")
     monkeypatch.setenv(VARIABLE, "cuda:2")
     with pytest.raises(InputError, match="not available"):
-        chosen()
+        device_for()
 
 
 @pytest.mark.parametrize("asked", ["gpu", "meta", "3"])
 def test_other_devices_are_refused(monkeypatch, asked):
     monkeypatch.setenv(VARIABLE, asked)
     with pytest.raises(InputError, match="unknown"):
-        chosen()
+        device_for()
 
 
 @dataclass(frozen=True)

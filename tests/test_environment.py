@@ -1,7 +1,5 @@
 """One source of truth: pyproject.toml says what is needed, constraints.txt pins it, the rest repeats."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """What Binder and Colab are told to install is what the project needs, in its pinned versions."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

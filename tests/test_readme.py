@@ -1,7 +1,5 @@
 """What the README tells people to type or to open exists and makes sense."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import subprocess

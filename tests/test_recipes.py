@@ -1,7 +1,5 @@
 """The recipes of CONTRIBUTING.md, followed to the letter in a copy of the project: what they say runs."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex
@@ -86,9 +84,9 @@ from gfm.experiments.central.flow_run import FlowRun
 from gfm.store.experiment import Context
 assert gfm.__file__.startswith({root!r}), gfm.__file__
 
-run = FlowRun(optimizer="nesterov", net="bottleneck", size="tiny", n=24, classes=4, targets="one_hot", lr=0.02, steps=8,
+run = FlowRun(optimizer="adamw", net="bottleneck", size="tiny", n=24, classes=4, targets="one_hot", lr=0.02, steps=8,
               dtype="float64")
-assert type(run.rule()).__name__ == "Nesterov" and "nesterov" in optimizers.available()
+assert type(run.rule()).__name__ == "AdamW" and "adamw" in optimizers.available()
 arrays = run.compute(Context()).arrays
 assert any(name.endswith("sigma") for name in arrays)
 losses = next(array for name, array in arrays.items() if name.endswith("discrete/loss"))
@@ -111,7 +109,7 @@ def test_the_new_parts_are_used(project):
 
 def test_the_projects_own_tests_and_lint_take_the_new_parts(project):
     python(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/optimizers", "tests/nets/test_networks.py",
-           "tests/forecasters/test_every_forecaster.py", "-k", "nesterov or Nesterov or bottleneck or median")
+           "tests/forecasters/test_every_forecaster.py", "-k", "adamw or AdamW or bottleneck or median")
     python(project, "-m", "ruff", "check", "--no-cache", "gfm", "tests/optimizers")
 
 

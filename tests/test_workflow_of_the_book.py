@@ -1,7 +1,5 @@
 """The workflow that publishes the book asks only for what there is, and for nothing that can change under it."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

@@ -1,7 +1,5 @@
 """Small problems that several tests share. Everything in float64 and seeded."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import nn

@@ -3,8 +3,6 @@
 ``make test-cluster`` runs it (Debian or Ubuntu, as root; some minutes) and keeps what was seen in ``tested.json``.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """``gfm build``: run the notebooks that are not current, build the pages, and report what was done."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass, field
 

@@ -5,8 +5,6 @@ are skipped, and every experiment that is asked for is noted. So the needs of an
 notebook, and reading it computes nothing.
 """
 
-from __future__ import annotations
-
 import ast
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -55,15 +53,16 @@ class Cell:
         return Store().entry(self.experiment.name, self.key) / "result.json"
 
     @cached_property
-    def stored(self) -> tuple[bool, str, float | None]:
-        """Whether there is a result, where it was found or why there is none, and the seconds that it took.
+    def stored(self) -> tuple[bool, str, float | None, int | None]:
+        """Whether there is a result, where it was found or why there is none, its seconds, and MiB of memory.
 
         The result itself is not kept: those of a whole profile together are large.
         """
         if not self.key:
-            return False, self.missing, None
+            return False, self.missing, None, None
         result, why = Store().find(self.experiment.name, self.key)
-        return result is not None, why, result.provenance.get("seconds") if result else None
+        cost = result.provenance if result else {}
+        return result is not None, why, cost.get("seconds"), cost.get("memory")
 
 
 def cells(register: Register, profile: str, notebooks: Iterable[str] = ()) -> list[Cell]:

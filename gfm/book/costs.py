@@ -1,7 +1,5 @@
 """What cells cost: measured seconds, estimates from smaller runs, and how long several machines take together."""
 
-from __future__ import annotations
-
 import heapq
 import json
 from collections.abc import Iterable, Mapping, Sequence

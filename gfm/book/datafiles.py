@@ -1,12 +1,10 @@
 """The numbers of a figure or table: CSV for people, JSON with full digits, and a summary."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -69,7 +67,7 @@ def _array(key: str, value: Any) -> np.ndarray:
     return array
 
 
-def _columns(arrays: Mapping[str, np.ndarray]):
+def _columns(arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
     for key, array in arrays.items():
         if array.ndim <= 1:
             yield key, array.reshape(-1)

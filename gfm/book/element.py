@@ -1,7 +1,5 @@
 """What a notebook calls to obtain results, show figures, sentences and tables, and judge its claims."""
 
-from __future__ import annotations
-
 import base64
 import math
 import sys

@@ -1,7 +1,5 @@
 """Processes that end with the one that started them: ``python -m gfm.book.orphans PID MODULE ARGUMENTS``."""
 
-from __future__ import annotations
-
 import os
 import runpy
 import sys

@@ -4,8 +4,6 @@ An :class:`~gfm.book.Element` writes them; pages and guards read them. Their key
 lower case) and the fields below. Committed notebooks contain them, so none may be renamed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
@@ -39,7 +37,7 @@ class Output:
         return {"gfm": {"kind": type(self).__name__.lower(), **known}}
 
     @staticmethod
-    def read(output: Mapping[str, Any]) -> Output | None:
+    def read(output: Mapping[str, Any]) -> "Output | None":
         """The metadata of a notebook's output; None if no element displayed it."""
         flag = output.get("metadata", {}).get("gfm")
         if flag is None:

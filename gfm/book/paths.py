@@ -1,7 +1,5 @@
 """Paths: the project's root, and the build folder, which has a subfolder for each profile."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from gfm.checks import named_folder, place

@@ -1,10 +1,8 @@
 """The register ``book/elements.yml``: every element, its claims, and each claim's bounds by profile."""
 
-from __future__ import annotations
-
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
@@ -47,7 +45,7 @@ class Bound:
     high: float = math.inf
 
     @classmethod
-    def read(cls, spec: Any, where: str) -> Bound:
+    def read(cls, spec: Any, where: str) -> "Bound":
         """Read a bound from the register's mapping.
 
         Raises:
@@ -137,7 +135,7 @@ class Register:
     root: Path
 
     @classmethod
-    def load(cls, root: Path | str | None = None) -> Register:
+    def load(cls, root: Path | str | None = None) -> "Register":
         """Read the register of the project at or above ``root``.
 
         Raises:
@@ -147,7 +145,7 @@ class Register:
         return cls.read((root / "book" / "elements.yml").read_text(encoding="utf-8"), root)
 
     @classmethod
-    def read(cls, text: str, root: Path) -> Register:
+    def read(cls, text: str, root: Path) -> "Register":
         """Parse the register of the project at ``root`` from its text.
 
         Raises:
@@ -155,7 +153,7 @@ class Register:
         """
         return cls(_elements(text), root)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[ElementEntry]:
         return iter(self.elements)
 
     def __getitem__(self, name: str) -> ElementEntry:

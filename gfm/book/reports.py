@@ -1,7 +1,5 @@
 """What ``gfm cells``, ``gfm check`` and ``gfm status`` print."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Sequence
@@ -20,23 +18,24 @@ __all__ = ["cells", "check", "print_verdicts", "status", "table"]
 
 
 def cells(register: Register, profile: str, notebooks: Sequence[str] = (), as_json: bool = False) -> None:
-    """Print the cells of a profile: key, experiment, notebook, seconds (``~``: expected), and where its result is."""
+    """Print the cells of a profile: key, experiment, notebook, seconds (``~``: expected), memory, where it is."""
     found = needed(register, profile, notebooks)
     costs = estimates(found)
     if as_json:
         print(json.dumps([
             {"key": c.key, "experiment": c.experiment.name, "parameters": c.parameters,
              "notebook": c.notebook, "result": str(c.result) if c.key else "",
-             **dict(zip(("stored", "why", "seconds"), c.stored, strict=True)), "estimate": cost}
+             **dict(zip(("stored", "why", "seconds", "memory"), c.stored, strict=True)), "estimate": cost}
             for c, cost in zip(found, costs, strict=True)], indent=1))
         return
     rows = []
     for c, cost in zip(found, costs, strict=True):
         seconds = "–" if cost is None else f"{'' if c.stored[0] else '~'}{cost:.0f}"
         why = c.stored[1] if c.key or not c.parameters else "its data are not here"
-        rows.append([c.key[:12] or "–", c.experiment.name, c.notebook, seconds, why])
+        memory = "–" if c.stored[3] is None else str(c.stored[3])
+        rows.append([c.key[:12] or "–", c.experiment.name, c.notebook, seconds, memory, why])
     if rows:
-        print(table(["key", "experiment", "notebook", "seconds", "result"], rows))
+        print(table(["key", "experiment", "notebook", "seconds", "MiB", "result"], rows))
     left = [cost for c, cost in zip(found, costs, strict=True) if not c.stored[0]]
     print(f"{len(found)} cell{'s' * (len(found) != 1)}, {len(found) - len(left)} stored.")
     if known_costs := [cost for cost in left if cost is not None]:

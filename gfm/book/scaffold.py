@@ -1,7 +1,5 @@
 """``gfm new``: a runnable notebook, its register entry and its profile, for the author to fill in."""
 
-from __future__ import annotations
-
 import json
 import re
 from contextlib import ExitStack

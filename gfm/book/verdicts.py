@@ -4,8 +4,6 @@ Bounds are always read from the register, never from the stored file, so a store
 agrees with the register is noticed.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress

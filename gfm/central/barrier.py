@@ -9,8 +9,6 @@ Without noise one of the two factors on the left vanishes; with noise neither do
 Derived for this book.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

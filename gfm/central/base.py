@@ -1,8 +1,7 @@
 """The common part of all processes of a run: weights and optimizer state, observed and advanced step by step."""
 
-from __future__ import annotations
-
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -111,8 +110,14 @@ class Flow(Process):
 
     def look(self, time: float, tolerance: float = 0.0) -> tuple[Derivatives, Spectrum]:
         """The derivatives at the present weights, which are those at ``time``, and the tracked eigenpairs."""
-        point = self.problem.at(self.w, self.tracker.width)
-        return point, self.tracker.refresh(point, self.optimizer.edge(self.state), time=time, tolerance=tolerance)
+        point, tracker = self.problem.at(self.w, self.tracker.width), self.tracker
+        spectrum = tracker.refresh(point, self.optimizer.edge(self.state), time=time, tolerance=tolerance)
+        if tracker.capped:
+            warnings.warn(
+                f"all {tracker.cap} tracked eigenvalues are above {tracker.above:g}; raise the cap, or the flow will "
+                "miss critical directions", stacklevel=3,
+            )
+        return point, spectrum
 
     def substeps_for(self, rate: float) -> int:
         """Number of Euler substeps in a step: at least ``rate``, and at least the rate at which nu relaxes.

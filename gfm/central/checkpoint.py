@@ -4,8 +4,6 @@ A checkpoint is a file of tensors and plain containers with a checksum, read wit
 it is executed. It carries a fingerprint of the call and is refused by any other call.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 from collections.abc import Callable, Mapping
@@ -44,7 +42,7 @@ class Fingerprint:
     digest: str
     values: list[float]
 
-    def same(self, other: Fingerprint) -> bool:
+    def same(self, other: "Fingerprint") -> bool:
         """Whether both belong to the same call."""
         return self.digest == other.digest and np.allclose(self.values, other.values, rtol=1e-4, atol=0, equal_nan=True)
 

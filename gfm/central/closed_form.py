@@ -18,8 +18,6 @@ eigenvector u, and ``sharpness`` S, positive like ``lr``.
 Source: Central Flows (arXiv 2410.24206), section on Scalar RMSProp; derived from d S_eff / dt = 0.
 """
 
-from __future__ import annotations
-
 import math
 
 from torch import Tensor

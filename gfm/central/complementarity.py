@@ -5,11 +5,13 @@ symmetric matrices, find X with
 
     X >= 0,    S = A + B[X] >= 0,    <X, S> = 0        (>= in the semidefinite order)
 
-These are the optimality conditions of min over X >= 0 of <X, B[X]> / 2 + <A, X>. Since k is small, everything
-is NumPy in float64: hundreds of tiny tensor operations would cost more than the derivatives.
-"""
+These are the optimality conditions of min over X >= 0 of <X, B[X]> / 2 + <A, X>. X is of the size of A over B and has
+no bound of its own: where B is small, only a large oscillation holds the edge, to first order. Whether it does is seen
+after the substep, where the curvature is computed anew: a flow that stays beyond the edge says so.
 
-from __future__ import annotations
+Since k is small, everything is NumPy in float64: hundreds of tiny tensor operations would cost more than the
+derivatives.
+"""
 
 from dataclasses import dataclass
 from functools import lru_cache

@@ -7,11 +7,9 @@ substep. An excess that shorter substeps do not reduce is a jump of the curvatur
 is then widened for a while, so that no work is wasted on it.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
-__all__ = ["ROUGH", "Control"]
+__all__ = ["Control"]
 
 _RETAKES, _SHRINK = (
     5,  # how often a step may be repeated
@@ -19,7 +17,7 @@ _RETAKES, _SHRINK = (
 )
 #: Halving a substep should halve the excess; if more than this share remains, the excess has another cause.
 _HELPED = 0.7
-_JUMP, ROUGH, _LASTING = (
+_JUMP, _ROUGH, _LASTING = (
     2e-3,  # the most by which a jump of the curvature widens the band, as a share of the threshold
     2e-2,  # the same if even the shortest substep ends beyond the band: a flow at the edge never exceeds it by more
     0.9,  # the share of the widening that remains one step later
@@ -88,7 +86,7 @@ class Control:
                 return False
             else:  # the curvature is rough (ReLU), and short substeps do not help for a while
                 self._shrink, self._quiet, self._halved = 1, False, None
-                self._widen(excess, ROUGH)
+                self._widen(excess, _ROUGH)
         if self._halved is not None and end > self._halved.end - 1e-9:
             self._halved = None
         return True
@@ -129,7 +127,7 @@ class Control:
 
     def _jumped(self, excess: float, before: float) -> bool:
         """Whether an excess that was ``before`` is a jump: shorter substeps did not help, and it is small."""
-        return excess <= ROUGH * self._threshold and not excess < _HELPED * before
+        return excess <= _ROUGH * self._threshold and not excess < _HELPED * before
 
     def _widen(self, excess: float, most: float) -> None:
         """Accept this excess for a while, up to the share ``most`` of the threshold."""

@@ -1,7 +1,5 @@
 """The central flow as a process: Euler substeps of the optimizer's time-averaged path."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from typing import Any, NamedTuple
@@ -12,7 +10,7 @@ from torch import Tensor
 
 from gfm.central import predictions
 from gfm.central.base import Flow, Observation, to_numpy
-from gfm.central.control import ROUGH, Control
+from gfm.central.control import Control
 from gfm.central.settings import Settings
 from gfm.central.substep import Local, Oscillation, Rates, local_flow
 from gfm.linalg import deflation
@@ -52,6 +50,7 @@ class Central(Flow):
         if band is None:
             moving = optimizer.memory(self.state) is not None
             band = settings.usual_band(str(w.dtype).removeprefix("torch."), moving)
+        self.band = band
         self.control = Control(settings.substeps, optimizer.threshold, band if settings.adaptive else math.inf)
         self.oscillation: Oscillation | None = None
         self._candidates = self._no_rows = w.new_empty((0, len(w)))  # directions that may become critical in this step
@@ -90,11 +89,7 @@ class Central(Flow):
             self._advance_afresh(t - 1)
             point, spectrum = self.look(t)
         values, c = to_numpy(spectrum.values), self.optimizer.threshold
-        if self._before is not None and self._before[0] <= c * (1 + ROUGH) < values[0]:
-            warnings.warn(
-                f"the flow is beyond the edge of stability by more than {ROUGH:.0%}, where it does not count as at the "
-                "edge", stacklevel=2,
-            )
+        self._note_excess(float(values[0]) / c)
         rise = _risen(values, self._before)
         self._before = values
         self.control.require(self.substeps_for(0.9 * self.top_rate(spectrum)))
@@ -120,6 +115,25 @@ class Central(Flow):
         seen["substeps"] = 1.0 / dt
         seen["retaken"] = float(self.control.retaken)
         return seen
+
+    def _note_excess(self, top: float) -> None:
+        """Say once where the flow starts beyond the edge, and where it leaves its band after it was at or below it.
+
+        ``top`` is the largest eigenvalue over the threshold.
+        """
+        edge = 1 + self.band
+        if top <= edge:
+            return
+        if self._before is None:
+            warnings.warn(
+                f"the flow starts beyond the edge of stability, at {top:.3g} times the threshold; its first "
+                "steps only take it back (a longer warm-up avoids this)", stacklevel=2,
+            )
+        elif self._before[0] <= self.optimizer.threshold * edge:
+            warnings.warn(
+                f"the flow is beyond the edge of stability by more than its band of {self.band:.2%}; at such steps it "
+                "does not count as at the edge", stacklevel=2,
+            )
 
     def advance(self) -> None:
         """Euler substeps over one unit of time."""

@@ -1,7 +1,5 @@
 """The records of a run: observations by process and step, and notes that are also warnings."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

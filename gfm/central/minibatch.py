@@ -1,7 +1,5 @@
 """The optimizer on mini-batches: stochastic steps, with full-batch curvature measured along its path."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

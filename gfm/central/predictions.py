@@ -12,8 +12,6 @@ decay: a number, 0-d or (p,).
 Source: Central Flows (arXiv 2410.24206), sections on predictions.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The processes that a run can follow: discrete, on mini-batches, midpoint, stable and central flow, and rivals."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor

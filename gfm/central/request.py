@@ -1,7 +1,5 @@
 """Checks of a run's arguments, made before it starts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial

@@ -1,7 +1,5 @@
 """The result of a run: plain arrays, settings and costs; stored without pickle."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -93,7 +91,7 @@ class Run:
         return arrays, info
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray], info: Mapping[str, Any]) -> Run:
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], info: Mapping[str, Any]) -> "Run":
         """The inverse of ``to_arrays``, for arrays (steps + 1, ...).
 
         Raises:
@@ -130,7 +128,7 @@ class Run:
             np.savez_compressed(file, allow_pickle=False, info=np.array(json.dumps(info)), **arrays)
 
     @classmethod
-    def load(cls, path: str | Path) -> Run:
+    def load(cls, path: str | Path) -> "Run":
         """Read what ``save`` wrote.
 
         Raises:

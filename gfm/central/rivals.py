@@ -23,8 +23,6 @@ reconstructed from its abstract: the symmetrised loss, the Rayleigh flow and the
 the rates and that s is the slope between the two ends are ours.
 """
 
-from __future__ import annotations
-
 import math
 from abc import abstractmethod
 from dataclasses import asdict
@@ -130,7 +128,7 @@ class Rival(Flow):
         """The derivatives at both ends of the swing.
 
         Raises:
-            NumericalError: They are not finite.
+            NumericalError: A derivative is not finite.
         """
         delta = self.a * self.u
         plus, minus = self.problem.at(self.w + delta), self.problem.at(self.w - delta)

@@ -1,7 +1,5 @@
 """Run processes in lockstep from one start."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections import defaultdict
@@ -40,23 +38,11 @@ __all__ = ["run"]
 
 @with_gradients
 def run(
-    problem: Problem,
-    optimizer: Optimizer,
-    steps: int,
-    *,
-    processes: Iterable[str] = ("discrete", "stable", "central"),
-    substeps: int | None = None,
-    settings: Settings | None = None,
-    minibatch: Minibatch | None = None,
-    warmup: int = 0,
-    w0: Tensor | None = None,
-    seed: int = 0,
-    observables: request.Observables | None = None,
-    keep_weights: int = 0,
-    progress: bool | Callable[[int, int], None] = False,
-    checkpoint: str | Path | None = None,
-    checkpoint_every: int = 100,
-    checkpoint_seconds: float = 0.0,
+    problem: Problem, optimizer: Optimizer, steps: int, *, processes: Iterable[str] = ("discrete", "stable", "central"),
+    substeps: int | None = None, settings: Settings | None = None, minibatch: Minibatch | None = None, warmup: int = 0,
+    w0: Tensor | None = None, seed: int = 0, observables: request.Observables | None = None, keep_weights: int = 0,
+    progress: bool | Callable[[int, int], None] = False, checkpoint: str | Path | None = None,
+    checkpoint_every: int = 100, checkpoint_seconds: float = 0.0,
 ) -> Run:
     """Run the optimizer and its flows in lockstep and measure them at every step.
 

@@ -1,7 +1,5 @@
 """How the flows of a run are computed."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -24,6 +24,7 @@ so that drift away from the edge is corrected; then w and s move at their rates 
     nu; state s     state.nu; state                 state
     eta             in P                            in opt.P
     P               P                               opt.P(state)
+    - (decay)       E = (1 - decay / 2) P           -
     c = 2           c, optimizer.threshold          2
     U               U, rows (k, p)                  U, columns
     lambda          quotients                       eigs
@@ -38,9 +39,15 @@ so that drift away from the edge is corrected; then w and s move at their rates 
     dnu/dt by X     nu_push (m, p) or (m, 1)        dstate_dt_X
     dP/dnu          memory.sensitivity              dP_dstate = U^T dP/ds U
     A               residual (k, k)                 A = diag(2 - eigs)
-    alpha           drift (k, k)                    dA_dt_stable
+    alpha           alpha (k, k)                    dA_dt_stable
+    dP/dt in alpha  E_rate: optimizer.edge_rate     dP_dstate dstate_dt_stable
     beta            B (m, m)                        dA_dt_X
     A + dt (...)    A + dt B x; its value: slack    next_A_stable + next_A_X X
+
+P, its rates and its share E come from the optimizer: its own file in ``gfm/optimizers``, and ``base.py`` there for
+``drift``, ``edge_rate`` and ``memory``. H and D^3 L come from ``gfm/problem/derivatives.py``; X from
+``complementarity.py``. Formulas stand at the lines that compute them, without numbers of equations, since the paper's
+text has several versions.
 
 Symmetric matrices are half vectors (m = k(k+1)/2) whose off-diagonal entries carry sqrt 2, so that inner
 products agree; the authors' upper triangles are contracted with weight 2 instead. Two things differ: H u
@@ -49,8 +56,6 @@ is c P u here and lambda P u there (ours makes B symmetric), and U P U^T here ne
 Source: Central Flows (arXiv 2410.24206), general multi-eigenvalue flow; the time-stepping form of
 the condition, with the present residual in it, is that of the authors' code.
 """
-
-from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
@@ -140,7 +145,7 @@ class Critical(Local):
     U: Tensor
     UPU: np.ndarray
     residual: np.ndarray
-    drift: np.ndarray
+    alpha: np.ndarray
     B: np.ndarray
     w_push: Tensor | None
     nu_push: Tensor | None
@@ -151,10 +156,12 @@ class Critical(Local):
         Warns if Sigma was not found to the solver's tolerance.
 
         Raises:
-            NumericalError: No covariance holds the flow at the edge.
+            NumericalError: No covariance holds the flow at the edge, or its curvature is no longer finite.
         """
         # 0 <= X  perp  (A + dt alpha) + dt beta[X] >= 0
-        A = self.residual + dt * self.drift
+        A = self.residual + dt * self.alpha
+        if not (np.isfinite(A).all() and np.isfinite(self.B).all()):
+            raise NumericalError("The curvature along the flow is no longer finite.")
         solution = complementarity.solve(A, dt * self.B)
         if not solution.converged and solution.violation > 0.1:
             raise NumericalError(
@@ -227,7 +234,7 @@ def local_flow(
     w_rate = optimizer.drift(point.w, state, point.gradient)
     # alpha = c U (dP/dt) U^T - D^3 L[u_i, u_j] . dw/dt
     E_rate = optimizer.edge_rate(state, state_rate)
-    drift = c * _small((rows * E_rate) @ rows.T) - from_half(to_numpy(dH_dw @ w_rate))
+    alpha = c * _small((rows * E_rate) @ rows.T) - from_half(to_numpy(dH_dw @ w_rate))
     B = np.zeros((len(i), len(i)))
     w_push: Tensor | None = None
     nu_push: Tensor | None = None
@@ -245,7 +252,7 @@ def local_flow(
         sensitivity = memory.sensitivity if share is None else memory.sensitivity * share
         B += c * _small((squares * sensitivity) @ nu_push.T)
     # A = U (c P - H) U^T
-    return Critical(w_rate, state_rate, quotients, rows, UPU, c * UPU - UHU, drift, B, w_push, nu_push)
+    return Critical(w_rate, state_rate, quotients, rows, UPU, c * UPU - UHU, alpha, B, w_push, nu_push)
 
 
 def _small(matrix: Tensor) -> np.ndarray:

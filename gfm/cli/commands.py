@@ -1,7 +1,5 @@
 """The commands. Each imports what it needs, so that ``gfm --help`` is quick."""
 
-from __future__ import annotations
-
 import os
 import sys
 from dataclasses import replace
@@ -72,8 +70,7 @@ def build(
     profile: Annotated[str, typer.Option(help="smoke, book or paper")] = "book",
     jobs: Annotated[int, typer.Option(min=1, help="notebooks run side by side")] = 2,
     no_run: Annotated[bool, typer.Option("--no-run", help="only make the pages")] = False,
-    force: Annotated[bool, typer.Option("--force", help="run every notebook again")] = False,
-    device: Device = None,
+    force: Annotated[bool, typer.Option("--force", help="run every notebook again")] = False, device: Device = None,
 ) -> None:
     """Run the notebooks that are not current, build the pages, print where they lie."""
     _compute_on(device)
@@ -140,8 +137,7 @@ def cells(
 def cell(
     key: Annotated[str, typer.Argument(help="the cell's key, or how it begins (gfm cells)")],
     notebook: Annotated[list[str] | None, typer.Argument(help="where to look; default: all notebooks")] = None,
-    profile: Annotated[str, typer.Option(help="smoke, book or paper")] = "paper",
-    device: Device = None,
+    profile: Annotated[str, typer.Option(help="smoke, book or paper")] = "paper", device: Device = None,
 ) -> None:
     """Compute one cell and store its result; a computation that was killed goes on from its checkpoint."""
     _compute_on(device)
@@ -238,6 +234,8 @@ def forecast(
               "tensors' names.")
     print(f"{path}: {found.runs} run(s), {found.parameters} weights, steps {found.steps[0]} (observed) to "
           f"{found.steps[-1]}, by {found.meta['forecast by']}.")
+    if "held out" in found.meta:
+        print(f"Training runs held out to decide on options and epochs: {found.meta['held out']}.")
     if "model" in found.meta:
         print(f"The fitted model: {found.meta['model']}")
 
@@ -285,11 +283,11 @@ def cite(notebook: Annotated[str | None, typer.Argument(help="a notebook; defaul
 
 def _compute_on(device: str | None) -> None:
     """Hand the device on to the experiments of this process and of the kernels it starts."""
-    from gfm.device import VARIABLE, chosen
+    from gfm.device import VARIABLE, device_for
 
     if device is not None:
         os.environ[VARIABLE] = device
     if os.environ.get(VARIABLE):
         import torch
 
-        chosen(torch.float32)
+        device_for(torch.float32)

@@ -1,7 +1,5 @@
 """The process around a command: its arguments, its exit code, signals, and what the terminal and the system lack."""
 
-from __future__ import annotations
-
 import io
 import os
 import signal

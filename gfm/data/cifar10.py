@@ -1,7 +1,5 @@
 """CIFAR-10, from its binary version."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
@@ -26,13 +24,8 @@ ROW = 1 + 3 * 32 * 32
 
 @checked
 def cifar10(
-    n: int = 1000,
-    classes: int = 4,
-    *,
-    folder: str | os.PathLike[str] | None = None,
-    targets: str = "one_hot",
-    seed: int = 0,
-    dtype: torch.dtype = torch.float32,
+    n: int = 1000, classes: int = 4, *, folder: str | os.PathLike[str] | None = None, targets: str = "one_hot",
+    seed: int = 0, dtype: torch.dtype = torch.float32,
 ) -> Dataset:
     """Images ``(n, 3, 32, 32)`` of the first ``classes`` classes, chosen as in the paper.
 

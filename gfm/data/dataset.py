@@ -1,7 +1,5 @@
 """A data set: tensors, a name and a fingerprint."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -76,7 +74,7 @@ class Dataset:
             digest.update(values.tobytes())
         return digest.hexdigest()
 
-    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Dataset:
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Dataset":
         """The same data in another floating dtype or on another device; indices stay int64.
 
         Raises:

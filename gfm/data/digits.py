@@ -1,7 +1,5 @@
 """scikit-learn's handwritten digits: the data set that needs no download."""
 
-from __future__ import annotations
-
 import torch
 
 from gfm.checks import checked

@@ -12,8 +12,6 @@ so the spread over samples is less than that of full replicates. Another number 
 numbers for these three, and so independent sets.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 

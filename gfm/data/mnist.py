@@ -1,7 +1,5 @@
 """MNIST, from its gzipped IDX files."""
 
-from __future__ import annotations
-
 import gzip
 import math
 import os
@@ -32,14 +30,8 @@ MD5 = {
 
 @checked
 def mnist(
-    n: int = 1000,
-    classes: int = 10,
-    *,
-    split: str = "train",
-    folder: str | os.PathLike[str] | None = None,
-    targets: str = "one_hot",
-    seed: int = 0,
-    dtype: torch.dtype = torch.float32,
+    n: int = 1000, classes: int = 10, *, split: str = "train", folder: str | os.PathLike[str] | None = None,
+    targets: str = "one_hot", seed: int = 0, dtype: torch.dtype = torch.float32,
 ) -> Dataset:
     """Images ``(n, 1, 28, 28)`` of the first ``classes`` digits, chosen as those of CIFAR-10.
 

@@ -1,7 +1,5 @@
 """Where a data set's files are: in a folder named by the user, or downloaded and checked."""
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections.abc import Callable

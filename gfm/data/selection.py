@@ -1,7 +1,5 @@
 """The central-flows paper's way of choosing a small training set from an image archive."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 
@@ -17,16 +15,8 @@ Labelled = tuple[np.ndarray, np.ndarray]  # images (N, channels, height, width) 
 
 
 def image_dataset(
-    name: str,
-    archive: Labelled,
-    test: Labelled | None,
-    *,
-    n: int,
-    classes: int,
-    targets: str,
-    seed: int,
-    dtype: torch.dtype,
-    noise: float = 0.0,
+    name: str, archive: Labelled, test: Labelled | None, *, n: int, classes: int, targets: str, seed: int,
+    dtype: torch.dtype, noise: float = 0.0,
 ) -> Dataset:
     """The first ``n // classes`` images of each of the first ``classes`` classes as a data set.
 

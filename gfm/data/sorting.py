@@ -1,11 +1,9 @@
 """The sorting task for sequence networks, after the demonstration of minGPT."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 
-from gfm.checks import Whole, checked, whole
+from gfm.checks import checked, whole
 from gfm.data.dataset import IGNORE, Dataset
 
 __all__ = ["sorting"]
@@ -13,7 +11,7 @@ __all__ = ["sorting"]
 
 @checked
 def sorting(
-    n: int = 1000, *, length: int = 8, vocabulary: int = 4, n_test: Whole | None = None, seed: int = 0
+    n: int = 1000, *, length: int = 8, vocabulary: int = 4, n_test: int | None = None, seed: int = 0
 ) -> Dataset:
     """Sequences of ``length`` random tokens followed by the same tokens sorted.
 

@@ -1,7 +1,5 @@
 """Generated problems for which a network of a few hundred weights is enough."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 
@@ -48,12 +46,7 @@ def _half_circles(each: int, noise: float, rng: np.random.Generator) -> tuple[np
 
 @checked
 def waves(
-    n: int = 128,
-    dims: int = 8,
-    *,
-    terms: int = 8,
-    frequency: float = 1.0,
-    seed: int = 0,
+    n: int = 128, dims: int = 8, *, terms: int = 8, frequency: float = 1.0, seed: int = 0,
     dtype: torch.dtype = torch.float64,
 ) -> Dataset:
     """A regression on normal inputs ``(n, dims)``: targets ``(n, 1)``, a random sum of waves.

@@ -3,8 +3,6 @@
 Each function returns a list of ``Panel``; ``panels.draw`` draws the figure, and ``panels.data_of`` gives its data.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any

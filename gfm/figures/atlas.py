@@ -1,7 +1,5 @@
 """Small multiples over networks and learning rates."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

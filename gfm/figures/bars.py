@@ -1,7 +1,5 @@
 """Figures that compare named settings by one number each, with its spread."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 

@@ -4,8 +4,6 @@ Runs are of gradient descent with the processes discrete, stable and central; ``
 steps, of the Gaussian average.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from matplotlib.figure import Figure
 

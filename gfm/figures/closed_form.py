@@ -1,7 +1,5 @@
 """Panels of Scalar RMSProp's oscillation: its variance along a run, and its closed form's two limits."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,14 +1,12 @@
 """Figures of the derivation of the central flow: a swing in a cubic, and the projection of the gradient."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from gfm.figures import style
-from gfm.figures.slider import Curve, Panel, slider
+from gfm.figures.slider import Curve, SliderPanel, slider
 
 __all__ = ["projection", "swing", "swing_slider"]
 
@@ -57,10 +55,10 @@ def swing_slider(x: np.ndarray, sharpness: np.ndarray, predicted: float, edge: f
     level, wide = predicted**0.5, 1.2 * np.abs(sharpness - edge).max()
     ends = (0.0, float(step[-1]))
     panels = [
-        Panel("The swing (dotted: ± predicted σ)", "step", "displacement x",
+        SliderPanel("The swing (dotted: ± predicted σ)", "step", "displacement x",
               [Curve(step, x, "gradient descent")], ends, (-size, size),
               lines={s: np.array([[0, v], [ends[1], v]]) for s, v in (("+ σ", level), ("− σ", -level))}),
-        Panel("Its sharpness (dotted: 2 / lr)", "step", "sharpness S",
+        SliderPanel("Its sharpness (dotted: 2 / lr)", "step", "sharpness S",
               [Curve(step, sharpness, "gradient descent")], ends, (edge - wide, edge + wide),
               lines={"2 / lr": np.array([[0, edge], [ends[1], edge]])}),
     ]

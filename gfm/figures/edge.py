@@ -1,7 +1,5 @@
 """Figures of the optimizer at the edge of stability, without any flow."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """Figures of fields and of paths along them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import matplotlib.pyplot as plt

@@ -1,7 +1,5 @@
 """The figure of roots in the complex plane."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

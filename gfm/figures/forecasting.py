@@ -1,7 +1,5 @@
 """Figures of forecasts: error against the step forecast."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The picture of the book's first page: the sharpness along one run and its two flows, labelled at the lines."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

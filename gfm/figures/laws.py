@@ -1,7 +1,5 @@
 """Figures of what a memoryless field cannot do, and of the distribution (law) of the weights."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

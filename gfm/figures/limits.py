@@ -1,7 +1,5 @@
 """The figure of the flow's limits: error against overshoot, and the effect of numerical settings."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

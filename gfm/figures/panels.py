@@ -1,7 +1,5 @@
 """Rows of panels over training steps in a uniform style, from which many figures are made."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """One run of the atlas on one plate: the same measurements for every optimizer and network."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from gfm.central import Run

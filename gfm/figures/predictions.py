@@ -1,7 +1,5 @@
 """Figures of what the central flow predicts: several eigenvalues, loss, gradient, outputs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt

@@ -1,7 +1,5 @@
 """Figures of descent on quadratics."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

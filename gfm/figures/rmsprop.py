@@ -1,7 +1,5 @@
 """Panels of RMSProp: single weights, the stationary preconditioner, the stationary flow."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

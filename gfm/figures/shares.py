@@ -1,7 +1,5 @@
 """Figures against the share of a run that is observed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

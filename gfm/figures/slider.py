@@ -4,8 +4,6 @@ If scripts are disabled, the whole curves are shown, as in any figure. Otherwise
 the reader prefers reduced motion) draws the curves up to a step. The curves' points are stored once, in the SVG.
 """
 
-from __future__ import annotations
-
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,14 +15,14 @@ from gfm.errors import InputError
 from gfm.figures import style
 from gfm.figures.panels import Curve
 
-__all__ = ["Curve", "Panel", "script", "slider"]
+__all__ = ["Curve", "SliderPanel", "script", "slider"]
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM, _RIGHT = 400, 300, 58, 30, 44, 14
 _MOST_BYTES = 150_000
 
 
 @dataclass(frozen=True)
-class Panel:
+class SliderPanel:
     """One pair of axes, with curves (frames,) that grow with the steps, with gaps at NaN, each in its role.
 
     Attributes:
@@ -45,7 +43,7 @@ class Panel:
     lines: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
-def slider(panels: Sequence[Panel], steps: np.ndarray, *, name: str, alt: str,
+def slider(panels: Sequence[SliderPanel], steps: np.ndarray, *, name: str, alt: str,
            readings: Mapping[str, np.ndarray] | None = None) -> str:
     """The figure as HTML for a notebook's output.
 
@@ -94,7 +92,7 @@ def script(name: str) -> str:
     return _SCRIPT.replace("NAME", name)
 
 
-def _panel(panel: Panel, index: int, name: str) -> str:
+def _panel(panel: SliderPanel, index: int, name: str) -> str:
     left, right = index * _WIDTH + _LEFT, (index + 1) * _WIDTH - _RIGHT
     top, bottom = _TOP, _HEIGHT - _BOTTOM
     scale = np.log10 if panel.log else np.asarray
@@ -149,7 +147,7 @@ def _pieces(points: str) -> list[tuple[int, str]]:
     return found
 
 
-def _legend(panels: Sequence[Panel]) -> str:
+def _legend(panels: Sequence[SliderPanel]) -> str:
     seen: dict[str, str] = {}
     for panel in panels:
         for curve in panel.curves:

@@ -11,8 +11,6 @@ despite colour blindness or grey print, and nothing depends on colour alone:
   greens last, since green is the learned flow.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -112,14 +110,14 @@ def use() -> Iterator[None]:
         yield
 
 
-def subplots(rows: int = 1, columns: int = 1, height: float = 3.0, **options: Any) -> tuple[Figure, Any]:
+def subplots(rows: int = 1, columns: int = 1, height: float = 3.0, **options: Any) -> "tuple[Figure, Any]":
     """A figure of the book's width and its axes, as ``plt.subplots``; ``height`` is of a row, in inches."""
     import matplotlib.pyplot as plt
 
     return plt.subplots(rows, columns, figsize=(WIDTH, height * rows), **options)
 
 
-def log(axis: Axis) -> None:
+def log(axis: "Axis") -> None:
     """Make a drawn axis logarithmic, with labels that are read at a glance: ``style.log(axes.yaxis)``."""
     import numpy as np
     from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
@@ -139,7 +137,7 @@ def log(axis: Axis) -> None:
         axis.set_major_locator(LogLocator(numticks=6))
 
 
-def labels_around(figure: Figure, axes: np.ndarray, xlabel: str, ylabel: str, **legend: Any) -> None:
+def labels_around(figure: "Figure", axes: "np.ndarray", xlabel: str, ylabel: str, **legend: Any) -> None:
     """Label a grid of axes (rows, columns) below and on the left, and put the first one's legend beside or below it."""
     for ax in axes[-1]:
         ax.set_xlabel(xlabel)
@@ -189,7 +187,7 @@ def _looks(colours: Sequence[str], markers: bool) -> list[dict[str, Any]]:
             for i, (colour, marker) in enumerate(zip(colours, marked, strict=True))]
 
 
-def image(figure: Figure, kind: str, **options: Any) -> bytes:
+def image(figure: "Figure", kind: str, **options: Any) -> bytes:
     """The figure as a file ("svg" or "png"), the same each time."""
     import matplotlib as mpl
 

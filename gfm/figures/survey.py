@@ -1,7 +1,5 @@
 """The atlas as one coloured table: how accurate the predicted loss is, by network and setting."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Sequence
 from typing import Any

@@ -1,11 +1,9 @@
 """The loss and the sharpness of training, and of both flows, with a slider over the steps."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from gfm.central import Run
-from gfm.figures.slider import Curve, Panel, slider
+from gfm.figures.slider import Curve, SliderPanel, slider
 from gfm.figures.style import PROCESSES
 from gfm.measures.edge import effective_top
 
@@ -34,9 +32,9 @@ def training_slider(run: Run, name: str, alt: str) -> str:
     top = {process: effective_top(run, process)[take] / lr for process in PROCESSES}
     ends = (0.0, float(steps[-1]))
     panels = [
-        Panel("Training loss (central flow: its predicted average)", "step", "training loss",
+        SliderPanel("Training loss (central flow: its predicted average)", "step", "training loss",
               [Curve(steps, losses[p], label, p) for p, label in PROCESSES.items()], ends, _around(losses), log=True),
-        Panel("Sharpness (dotted: 2 / lr)", "step", "sharpness",
+        SliderPanel("Sharpness (dotted: 2 / lr)", "step", "sharpness",
               [Curve(steps, top[p], label, p) for p, label in PROCESSES.items()], ends, (0.0, 1.9 * edge),
               lines={"2 / lr": np.array([[0, edge], [steps[-1], edge]])}),
     ]

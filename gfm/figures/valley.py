@@ -1,7 +1,5 @@
 """Figures of the valley: paths over the contours of the loss, and paths projected on the floor."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import matplotlib.pyplot as plt
@@ -13,7 +11,7 @@ from matplotlib.figure import Figure
 
 from gfm.central import Run
 from gfm.figures import style
-from gfm.figures.slider import Curve, Panel, slider
+from gfm.figures.slider import Curve, SliderPanel, slider
 
 __all__ = ["floor_plane", "valley", "valley_slider"]
 
@@ -183,10 +181,10 @@ def valley_slider(run: Run, border: np.ndarray, floor: np.ndarray, name: str, al
     edge = 2.0 / run.settings["lr"]
     spread = max(abs(top["discrete"] - edge).max(), 0.05 * edge)
     panels = [
-        Panel("The valley from above", "weight y (along)", "weight x (across)",
+        SliderPanel("The valley from above", "weight y (along)", "weight x (across)",
               [Curve(w[p][:, 1], w[p][:, 0], label, p) for p, label in style.PROCESSES.items()], ends_y, ends_x,
               areas={_UNSTABLE: corners}, lines={"floor": floor}),
-        Panel("Its sharpness (dotted: 2 / lr)", "step", "sharpness",
+        SliderPanel("Its sharpness (dotted: 2 / lr)", "step", "sharpness",
               [Curve(steps, top[p], label, p) for p, label in style.PROCESSES.items()], (0, float(steps[-1])),
               (edge - 1.1 * spread, edge + 1.1 * spread), lines={"2 / lr": np.array([[0, edge], [steps[-1], edge]])}),
     ]

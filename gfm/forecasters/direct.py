@@ -1,7 +1,5 @@
 """Learned maps from the prefix to the whole future at once, trained by gradient descent."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import ClassVar
 
@@ -12,7 +10,7 @@ from torch import Tensor, nn
 from gfm.forecasting.base import Forecaster
 from gfm.forecasting.report import FitReport
 from gfm.forecasting.series import from_series
-from gfm.forecasting.training import Training, chosen, train_module
+from gfm.forecasting.training import Training, train_module, training_or
 from gfm.randomness import seeding
 from gfm.trajectories import Trajectories
 
@@ -53,7 +51,7 @@ class DirectForecaster(Forecaster):
 
     def __init__(self, observed: int | None = None, training: Training | None = None) -> None:
         super().__init__(observed)
-        self.training = chosen(training, self.defaults)
+        self.training = training_or(training, self.defaults)
 
     @abstractmethod
     def _module(self) -> nn.Module:

@@ -1,7 +1,5 @@
 """Dynamic mode decomposition: the best linear map from each state of a run to the next."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from gfm.checks import whole

@@ -1,7 +1,5 @@
 """Extrapolation by rules that learn nothing: holding, straight lines, a parabola, a geometric series."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from gfm.errors import InputError

@@ -1,7 +1,5 @@
 """Forecasting from files: observed weights on disk in, forecast weights on disk out."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +40,9 @@ def read(path: str | Path, resample: int | None = None, **reading: Any) -> Traje
 
 
 def forecast_files(
-    observed: str | Path,
-    horizon: int,
-    method: str | None = None,
-    train: str | Path | None = None,
-    resample: int | None = None,
-    *,
-    model: str | Path | None = None,
-    save_model: str | Path | None = None,
-    max_weights: int | None = None,
-    device: str | None = None,
-    **reading: Any,
+    observed: str | Path, horizon: int, method: str | None = None, train: str | Path | None = None,
+    resample: int | None = None, *, model: str | Path | None = None, save_model: str | Path | None = None,
+    max_weights: int | None = None, device: str | None = None, **reading: Any,
 ) -> Trajectories:
     """Continue observed weights by ``horizon`` recorded steps.
 
@@ -125,6 +115,8 @@ def forecast_files(
         raise InputError(f"The forecaster {method!r} learns from whole runs: give them with --train.")
     found = prefix.continued(fitted.forecast(prefix, horizon))
     found.meta["forecast by"] = fitted.name
+    if "held_out" in fitted.fitted.notes:
+        found.meta["held out"] = fitted.fitted.notes["held_out"]
     if save_model is not None:
         found.meta["model"] = str(fitted.save(save_model))
     return found

@@ -1,7 +1,5 @@
 """Introspection: from four past values of a weight to its value at twice the time."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

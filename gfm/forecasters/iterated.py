@@ -1,7 +1,5 @@
 """Learned maps from past values of a weight to one later value, applied repeatedly to their own forecasts."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import ClassVar
 
@@ -12,7 +10,7 @@ from torch import Tensor, nn
 from gfm.forecasting.base import Forecaster
 from gfm.forecasting.report import FitReport
 from gfm.forecasting.series import from_series, to_series
-from gfm.forecasting.training import Training, chosen, train_module
+from gfm.forecasting.training import Training, train_module, training_or
 from gfm.randomness import seeding
 from gfm.trajectories import Trajectories
 
@@ -31,7 +29,7 @@ class IteratedForecaster(Forecaster):
 
     def __init__(self, observed: int | None = None, training: Training | None = None) -> None:
         super().__init__(observed)
-        self.training = chosen(training, self.defaults)
+        self.training = training_or(training, self.defaults)
 
     @abstractmethod
     def _network(self, series: Tensor) -> nn.Module:

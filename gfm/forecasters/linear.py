@@ -1,7 +1,5 @@
 """Linear forecasters trained by gradient descent: LFN, LFS, LFD-2, DLinear and NLinear."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from torch import Tensor, cat, nn

@@ -1,7 +1,5 @@
 """A mixer with reversible instance normalisation: what the earlier paper's code calls DLinear."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

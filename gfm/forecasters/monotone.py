@@ -1,7 +1,5 @@
 """The best that a memoryless field of one weight can do: the monotone map between two distributions."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from gfm.forecasting.base import Forecaster, register

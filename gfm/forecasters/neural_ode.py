@@ -1,7 +1,5 @@
 """A neural ODE: the same kind of field as GFM's, trained through the solver instead of matched."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torchdiffeq import odeint

@@ -1,7 +1,5 @@
 """Nowcasters of whole networks: WNN+ (weight by weight) and a NiNo-style one (over neurons)."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +10,7 @@ from gfm.checks import MOST, whole
 from gfm.errors import InputError
 from gfm.forecasters.direct import DirectForecaster
 from gfm.forecasting.base import register
+from gfm.forecasting.report import FitReport
 from gfm.forecasting.training import Training
 from gfm.trajectories import Trajectories
 from gfm.trajectories.arrays import as_array
@@ -176,7 +175,7 @@ class WNNPlus(DirectForecaster):
         super().__init__(observed, training)
         self.width = whole("width", width, 1, MOST)
 
-    def _fit(self, train: Trajectories, validation: Trajectories | None, report) -> None:
+    def _fit(self, train: Trajectories, validation: Trajectories | None, report: FitReport) -> None:
         if self.n + 1 < STATES:
             raise InputError(f"{self.name!r} needs at least {STATES} observed states.")
         super()._fit(train, validation, report)
@@ -210,7 +209,7 @@ class NiNoStyle(WNNPlus):
     coordinatewise = False
     defaults = replace(WNNPlus.defaults, rate=1e-3)
 
-    def _fit(self, train: Trajectories, validation: Trajectories | None, report) -> None:
+    def _fit(self, train: Trajectories, validation: Trajectories | None, report: FitReport) -> None:
         self.graph = _graph(train)
         self.tensor, self.kinds = _types(train, self.graph)
         super()._fit(train, validation, report)

@@ -1,7 +1,5 @@
 """Ordinary least squares from observed states to every later one, in closed form."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

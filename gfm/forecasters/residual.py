@@ -1,7 +1,5 @@
 """A learned forecaster on top of the affine flow: it forecasts that flow's residuals."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from gfm.errors import InputError

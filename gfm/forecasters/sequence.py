@@ -4,8 +4,6 @@ Both read patches of three states. On validation data these were at least as goo
 than half the time.
 """
 
-from __future__ import annotations
-
 import math
 from abc import abstractmethod
 

@@ -1,7 +1,5 @@
 """Weight nowcaster network (WNN): from five past values of a weight to one about a window later."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """The interface of every forecaster, which also checks the input for all of them."""
 
-from __future__ import annotations
-
 import time
 from abc import ABC, abstractmethod
 from itertools import groupby
@@ -14,13 +12,13 @@ import torch
 from gfm.autograd import with_gradients
 from gfm.checks import MOST, enough_memory, whole
 from gfm.errors import GfmError, InputError, said
-from gfm.forecasting.report import FitReport
+from gfm.forecasting.report import NOT_HELD_OUT, FitReport
 from gfm.forecasting.training import usable
 from gfm.trajectories import Trajectories
 
 __all__ = ["Forecaster", "register", "registered"]
 
-registered: dict[str, type[Forecaster]] = {}
+registered: "dict[str, type[Forecaster]]" = {}
 """Name -> class of each forecaster whose module is imported; ``gfm.forecasters.available`` imports them all."""
 
 T = TypeVar("T", bound="type[Forecaster]")
@@ -71,11 +69,7 @@ class Forecaster(ABC):
 
     # -- public ----------------------------------------------------------------------------------
     def fit(
-        self,
-        train: Trajectories,
-        validation: Trajectories | None = None,
-        *,
-        max_weights: int | None = None,
+        self, train: Trajectories, validation: Trajectories | None = None, *, max_weights: int | None = None,
         device: str | torch.device | None = None,
     ) -> Self:
         """Learn from complete trajectories; returns self.
@@ -83,7 +77,7 @@ class Forecaster(ABC):
         Args:
             train: the runs to learn from.
             validation: runs that decide on options and on when training stops; without them a part of ``train`` is
-                used, or all of it.
+                used, or all of it (the report's note ``held_out`` says which).
             max_weights: the largest number of weights of each run that are used, drawn at random by a fixed seed; the
                 same in all runs and in ``validation``. Time and memory of the fit grow with this number only. It is
                 accepted only by forecasters that treat weights one by one.
@@ -131,6 +125,8 @@ class Forecaster(ABC):
         started = time.perf_counter()
         with_gradients(self._fit)(train, validation, report)
         report.seconds = time.perf_counter() - started
+        if validation is None and report.epochs:  # a network was trained until its error stopped to fall, on something
+            report.notes.setdefault("held_out", NOT_HELD_OUT)
         self.spacing = tuple(np.unique(np.diff(train.steps)).tolist())
         self.tensors = None if self.coordinatewise else _tensors(train)
         self.report = report

@@ -1,10 +1,10 @@
 """What a fit reports besides the fitted model."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
-__all__ = ["FitReport"]
+__all__ = ["NOT_HELD_OUT", "FitReport"]
+
+NOT_HELD_OUT = "none, but the training runs themselves"
 
 
 @dataclass
@@ -17,7 +17,8 @@ class FitReport:
         epochs: passes over the training set (0 for closed forms).
         best_epoch: the epoch whose state is kept.
         train, validation: losses of each epoch.
-        notes: what was chosen on validation data, by name.
+        notes: what was chosen on validation data, by name. Without validation runs ``held_out`` says what decided in
+            their place: the number of training runs that were held out, or :data:`NOT_HELD_OUT`.
         device: where a network was trained, if there is one.
     """
 

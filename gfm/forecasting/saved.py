@@ -5,8 +5,6 @@ modules, and the options and flows of this package. Nothing in a file is execute
 this package that are there already, and :meth:`gfm.forecasting.base.Forecaster.rebuild` makes the modules.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Mapping
@@ -34,7 +32,7 @@ def save(model: Forecaster, path: str | Path) -> Path:
     """Write a fitted forecaster; see :meth:`Forecaster.save`.
 
     Raises:
-        GfmError: It has not been fitted.
+        GfmError: The forecaster has not been fitted.
         InputError: An attribute cannot be saved, or ``path`` is a folder or cannot be written to.
     """
     _ = model.fitted
@@ -81,7 +79,6 @@ def load(path: str | Path) -> Forecaster:
         if not isinstance(model, Forecaster) or model.name != name or model.report is None:
             raise ValueError("what it holds is not fitted")
     return model
-
 
 
 # -- objects as JSON and arrays ----------------------------------------------------------------------

@@ -1,7 +1,5 @@
 """Weights treated separately: every weight of every run is one scalar series."""
 
-from __future__ import annotations
-
 import numpy as np
 
 __all__ = ["from_series", "to_series"]

@@ -1,7 +1,5 @@
 """Gradient training and the stopping rule that all learned forecasters share."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable
@@ -14,7 +12,7 @@ from gfm.checks import MOST_SEED, instance, number, one_of, whole
 from gfm.errors import InputError, NumericalError, said
 from gfm.forecasting.report import FitReport
 
-__all__ = ["SCHEDULES", "Training", "chosen", "train_module", "usable"]
+__all__ = ["SCHEDULES", "Training", "train_module", "training_or", "usable"]
 
 SCHEDULES = ("constant", "one-cycle", "plateau")
 FALL = 0.3
@@ -58,23 +56,18 @@ class Training:
         one_of("schedule", self.schedule, SCHEDULES)
 
 
-def chosen(training: Training | None, usual: Training) -> Training:
+def training_or(training: Training | None, usual: Training) -> Training:
     """``training``, or ``usual`` if it is None.
 
     Raises:
-        InputError: It is something else.
+        InputError: ``training`` is neither a Training nor None.
     """
     return usual if training is None else instance("training", training, Training, "a Training(...)")
 
 
 def train_module(
-    module: nn.Module,
-    loss: Callable[[torch.Tensor, torch.Generator], torch.Tensor],
-    items: int,
-    validate: Callable[[], float],
-    training: Training,
-    report: FitReport,
-    first: bool = False,
+    module: nn.Module, loss: Callable[[torch.Tensor, torch.Generator], torch.Tensor], items: int,
+    validate: Callable[[], float], training: Training, report: FitReport, first: bool = False,
 ) -> None:
     """Minimise ``loss(indices, generator)`` over ``items`` items; keep the state with the best validation loss.
 

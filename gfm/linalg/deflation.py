@@ -1,7 +1,5 @@
 """Eigenpairs of operators on large vectors, computed one after the other to save memory."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,13 +17,7 @@ MOST = 300
 
 
 def largest(
-    product: Product,
-    p: int,
-    k: int,
-    *,
-    like: Tensor,
-    tolerance: float | None = None,
-    seed: int = 0,
+    product: Product, p: int, k: int, *, like: Tensor, tolerance: float | None = None, seed: int = 0,
     wanted: int | None = None,
 ) -> Eigenpairs:
     """The ``k`` largest eigenpairs from a cold start: by ``lanczos``, or by ``one_by_one`` if blocks are large.

@@ -4,8 +4,6 @@ Vectors are rows, ``(k, p)``, so that each vector is contiguous in memory, and a
 ``(k, p)``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 

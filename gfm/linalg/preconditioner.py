@@ -1,7 +1,5 @@
 """Preconditioners that are matrices, known through their inverse square roots."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,7 +25,7 @@ class MatrixPreconditioner:
     inverse_root: Callable[[Tensor], Tensor]
     power: float = 1.0
 
-    def __pow__(self, power: float) -> MatrixPreconditioner:
+    def __pow__(self, power: float) -> "MatrixPreconditioner":
         if power != 0.5 or self.power != 1.0:
             raise InputError("Of a matrix preconditioner only the square root can be taken.")
         return MatrixPreconditioner(self.inverse_root, 0.5)
@@ -36,7 +34,7 @@ class MatrixPreconditioner:
         V = self.inverse_root(V)
         return V if self.power == 0.5 else self.inverse_root(V)
 
-    def __rmul__(self, scale: Tensor | float) -> MatrixPreconditioner:
+    def __rmul__(self, scale: Tensor | float) -> "MatrixPreconditioner":
         """P times a positive number, or numbers (p,) that are equal within every block of P."""
         return MatrixPreconditioner(lambda V: self.inverse_root(V) / scale ** (0.5 / self.power), self.power)
 

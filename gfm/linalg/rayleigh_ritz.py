@@ -4,8 +4,6 @@ They are: an orthonormal basis of a subspace, the eigenpairs of the operator's s
 vectors, and their residuals.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Rows along a path, and their continuation."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import Any
 

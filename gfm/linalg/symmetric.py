@@ -4,8 +4,6 @@ The half vector contains the upper triangle row by row, with off-diagonal entrie
 is therefore an isometry: ``<A, B>`` of the matrices equals the dot product of the half vectors.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from math import isqrt, sqrt
 from typing import Any, TypeVar
@@ -29,7 +27,7 @@ def matrix_size(m: int) -> int:
     """The k with k(k+1)/2 = m.
 
     Raises:
-        InputError: There is no such k.
+        InputError: No whole number k gives m.
     """
     k = (isqrt(8 * m + 1) - 1) // 2
     if half_size(k) != m:

@@ -17,8 +17,6 @@ far fewer, but if fitted to velocities it is biased: under stochastic gradients 
 the optimum beyond that in c. If fitted to the flow's states it is not biased.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +65,7 @@ class AffineField:
         return ahead[:, 1:] - (1 - self.kappa) * ahead[:, :-1]
 
     @classmethod
-    def restoring(cls, ends: np.ndarray, later: np.ndarray) -> AffineField:
+    def restoring(cls, ends: np.ndarray, later: np.ndarray) -> "AffineField":
         """Fit kappa and b to later states (series, horizon), without a drive.
 
         For each kappa, b is found by linear least squares; kappa is searched between 1e-4 and 0.5 per step.
@@ -88,7 +86,9 @@ class AffineField:
         )
         return cls(float(np.exp(found.x)), solve(found.x)[1], None, later.shape[1])
 
-    def driven(self, ends: np.ndarray, context: np.ndarray, later: np.ndarray, ridges: np.ndarray) -> list[AffineField]:
+    def driven(
+        self, ends: np.ndarray, context: np.ndarray, later: np.ndarray, ridges: np.ndarray
+    ) -> "list[AffineField]":
         """This flow with a drive fitted to its residuals by ridge regression, one flow for every ridge.
 
         Ridge 0 is plain least squares; infinity means no drive. A single singular value decomposition (float64)

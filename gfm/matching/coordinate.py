@@ -1,7 +1,5 @@
 """The field shared by all weights, conditioned on each weight's own prefix."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Recorded weights and averages as series in the units in which the matched flow works."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,11 +19,10 @@ from gfm.matching.optimizer_state import (
     state_channels,
     step_counts,
 )
-from gfm.matching.rules import Descent, UpdateRule, rule_of
+from gfm.matching.rules import DescentRule, UpdateRule, rule_of
 from gfm.trajectories import Trajectories
 
 __all__ = ["Course", "Units", "factors_of"]
-
 
 
 @dataclass(frozen=True)
@@ -56,12 +53,12 @@ class Course:
     factor: Callable[[Tensor, float], Tensor | float]
     rule: UpdateRule
 
-    def part(self, series: Tensor) -> Course:
+    def part(self, series: Tensor) -> "Course":
         """The course of the series with these indices (m,); frame and context stay those of all."""
         names = ("z", "rate", "weight", "decay", "steps")
         return replace(self, **{name: getattr(self, name)[series] for name in names})
 
-    def to(self, device: str | torch.device) -> Course:
+    def to(self, device: str | torch.device) -> "Course":
         """The same course with its tensors on a device."""
         names = ("z", "rate", "weight", "decay", "steps")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
@@ -133,7 +130,7 @@ class Units:
         frame = Frame.of(prefix.weights, self.scale, lengths, prefix.groups)
         steps = np.repeat(step_counts(data), data.parameters, axis=0).astype(np.float64)
         passed = steps[0, n] - steps[0, 0]
-        rule = rule_of(data.meta) if self.optimizer_state is True else Descent()
+        rule = rule_of(data.meta) if self.optimizer_state is True else DescentRule()
         lr = learning_rate(data) if self.optimizer_state else 1.0  # without the optimizer's state its value cancels
         schedule = factors_of(data)
         averages = [to_series(value).astype(np.float64) for value in averages_of(data, rule).values()]

@@ -9,8 +9,6 @@ therefore multiplied by the ratio of these distances for r and for a rate r_0 of
 Slower runs are left unchanged: no prefix shows how far they would continue.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -7,8 +7,6 @@ optimizer averages squares) at a few times, between which they are interpolated.
 network for each weight, however many steps the flow is integrated over.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """The interface of a learned flow: the methods that a model requires of every view of the weights."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import product
 from typing import ClassVar, Protocol

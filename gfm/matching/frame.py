@@ -1,7 +1,5 @@
 """The frame of a prefix: the origin and unit of its coordinates, and its context."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,12 +40,9 @@ class Frame:
 
     @classmethod
     def of(
-        cls,
-        prefix: np.ndarray,
-        scale: str = "run",
-        units: np.ndarray | None = None,
+        cls, prefix: np.ndarray, scale: str = "run", units: np.ndarray | None = None,
         groups: Sequence[str] | None = None,
-    ) -> Frame:
+    ) -> "Frame":
         """The frame of observed states, in float64.
 
         Args:

@@ -1,7 +1,5 @@
 """From a field to a forecast: integration of the flow by torchdiffeq."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -65,6 +63,6 @@ def integrate(field: Callable[[Tensor, Tensor], Tensor], start: Tensor, horizon:
     times = torch.arange(horizon + 1, dtype=start.dtype, device=start.device)
     options = {"step_size": 1.0 / solver.substeps} if solver.substeps > 1 else None
     states = odeint(field, start, times, method=solver.method, options=options)[1:]
-    if not torch.isfinite(states).all():
+    if not torch.isfinite(states[-1]).all():  # what has left the finite numbers does not come back
         raise NumericalError("The learned flow left the finite numbers; lower its horizon or rate.")
     return states

@@ -1,7 +1,5 @@
 """A flow with coefficients for each layer, fitted to recorded weights and then tuned on the training loss itself."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
@@ -140,10 +138,7 @@ class LayerwiseFlow(Forecaster):
         report.parameters = found.numel()
 
     def tune(
-        self,
-        prefixes: Trajectories,
-        loss: Callable[[Tensor, torch.Generator], Tensor],
-        tuning: Tuning | None = None,
+        self, prefixes: Trajectories, loss: Callable[[Tensor, torch.Generator], Tensor], tuning: Tuning | None = None,
         play: Callable[[Self, int], Trajectories] | None = None,
     ) -> Self:
         """Minimise the training loss at the weights forecast from given windows; returns self.

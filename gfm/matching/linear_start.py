@@ -1,20 +1,16 @@
 """The linear start of the network: the least-squares solution of its own matching problem."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from scipy.linalg import solveh_banded
 from torch import Tensor
 
 from gfm.matching.course import Course
 from gfm.matching.field import LEAST, NetworkField
 
-__all__ = ["RIDGES", "linear_starts"]
+__all__ = ["START_RIDGES", "linear_starts"]
 
-RIDGES = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-10, 0.0)
+START_RIDGES = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-10, 0.0)
 """Candidate ridges, relative to the mean square of each feature."""
 MOST = 20_000
 """The largest number of series from which the start is computed."""
@@ -25,7 +21,7 @@ LEAST_RIDGE = 1e-14
 def linear_starts(
     network: NetworkField, course: Course, context: Tensor, n: int, span: int
 ) -> list[tuple[Tensor, Tensor, Tensor | None]]:
-    """(kappa, b, q) of the network's linear layer for every one of ``RIDGES``; see :meth:`NetworkField.start`.
+    """(kappa, b, q) of the network's linear layer for every one of ``START_RIDGES``; see :meth:`NetworkField.start`.
 
     The velocity of x is affine in g, so two evaluations of the rule determine the g that explains a step. The
     coefficients are piecewise linear in time, so the normal equations couple neighbouring knots only. The features of a
@@ -77,53 +73,69 @@ def linear_starts(
                 shown[knot] += part * torch.stack([wanted, wanted * x])
         if share:
             coupled[low] += share * (1 - share) * squared
-    gram, right = _Banded(knots, width), np.zeros((knots, width))
+    gram, right = _Chain(knots, width), torch.zeros(knots, width, dtype=torch.float64)
     for knot in range(knots):
-        gram.add(knot, knot, _block(features, alone[knot]))
+        gram.diagonal[knot] = _block(features, alone[knot])
         right[knot, 0], right[knot, 1:] = shown[knot, 1].sum(), -features.T @ shown[knot, 0]
         if knot + 1 < knots:
-            gram.add(knot + 1, knot, _block(features, coupled[knot]))
+            gram.below[knot] = _block(features, coupled[knot])
     q = None
     if network.squares:
         mean = squares[0].sum() / squares[1].sum()
         q = torch.where(squares[1] > 0, squares[0] / squares[1], mean)  # with few steps some knots get none
-    out = []
-    for found in gram.solutions(right.ravel(), RIDGES):
-        kappa_b = torch.from_numpy(found.reshape(knots, width)).to(features)
-        out.append((kappa_b[:, 0], kappa_b[:, 1:], q))
-    return out
+    return [(found[:, 0], found[:, 1:], q) for found in gram.solutions(right, START_RIDGES).to(features)]
 
 
-class _Banded:
-    """A symmetric positive matrix of blocks (width, width) on its diagonal and beside it, in LAPACK's band storage."""
+class _Chain:
+    """A symmetric matrix of blocks (width, width) on its diagonal and between neighbouring knots."""
 
     def __init__(self, knots: int, width: int) -> None:
-        self.width, self.band = width, np.zeros((min(2, knots) * width, knots * width))
+        self.diagonal = torch.zeros(knots, width, width, dtype=torch.float64)
+        self.below = torch.zeros(knots - 1, width, width, dtype=torch.float64)
 
-    def add(self, row: int, column: int, block: Tensor) -> None:
-        """Add a block (width, width) in the lower half; entry (i, j) of the matrix is ``band[i - j, j]``."""
-        below = (row - column) * self.width + np.arange(self.width)[:, None] - np.arange(self.width)
-        i, j = np.nonzero(below >= 0)
-        self.band[below[i, j], column * self.width + j] = block.double().numpy()[i, j]
+    def solutions(self, right: Tensor, ridges: Sequence[float]) -> Tensor:
+        """(ridges, knots, width) with each ridge (relative to the diagonal), or with a larger one if it is too small.
 
-    def solutions(self, right: np.ndarray, ridges: Sequence[float]) -> list[np.ndarray]:
-        """The solution with each ridge (relative to the diagonal), or with a larger one where it is too small."""
-        size = np.sqrt(self.band[0])
+        Args:
+            right: (knots, width).
+            ridges: of at least 0.
+        """
+        size = self.diagonal.diagonal(dim1=1, dim2=2).sqrt()
         unseen = size == 0  # coefficients of which no series tells anything stay 0
-        size[unseen] = 1.0
-        scaled = self.band / size
-        for below in range(len(scaled)):
-            scaled[below, : len(size) - below] /= size[below:]
-        diagonal, right, out = np.where(unseen, 1.0, scaled[0]), right / size, []
-        for ridge in ridges:
-            while True:
-                scaled[0] = diagonal + ridge
-                try:
-                    out.append(solveh_banded(scaled, right, lower=True) / size)
-                    break
-                except np.linalg.LinAlgError:  # singular within rounding
-                    ridge = max(10 * ridge, LEAST_RIDGE)
+        size = torch.where(unseen, 1.0, size)
+        diagonal = self.diagonal / (size[:, :, None] * size[:, None]) + torch.diag_embed(unseen.double())
+        below = self.below / (size[1:, :, None] * size[:-1, None])
+        now = torch.tensor(ridges, dtype=torch.float64)
+        out = diagonal.new_empty(len(now), *right.shape)
+        left = torch.arange(len(now))
+        while len(left):
+            found, good = _solved(diagonal, below, right / size, now[left])
+            out[left[good]] = found[good] / size
+            left = left[~good]
+            now[left] = (10 * now[left]).clamp_min(LEAST_RIDGE)  # singular within rounding
         return out
+
+
+def _solved(diagonal: Tensor, below: Tensor, right: Tensor, ridges: Tensor) -> tuple[Tensor, Tensor]:
+    """Block Cholesky for all ridges at once: solutions (ridges, knots, width), and where the matrix is positive."""
+    good = torch.ones(len(ridges), dtype=torch.bool)
+    raised = ridges[:, None, None] * torch.eye(diagonal.shape[-1], dtype=torch.float64)
+    factors, links, forward = [], [], []
+    carried, known = diagonal.new_zeros(()), diagonal.new_zeros(())
+    for knot, block in enumerate(diagonal):
+        factor, info = torch.linalg.cholesky_ex(block + raised - carried)
+        good &= info == 0
+        forward.append(torch.linalg.solve_triangular(factor, (right[knot, :, None] - known).expand_as(factor[..., :1]),
+                                                    upper=False))
+        factors.append(factor)
+        if knot < len(below):
+            links.append(torch.linalg.solve_triangular(factor, below[knot].T.expand_as(factor), upper=False))
+            carried, known = links[knot].mT @ links[knot], links[knot].mT @ forward[knot]
+    out: list[Tensor] = []
+    for knot in reversed(range(len(diagonal))):
+        rest = forward[knot] - (links[knot] @ out[-1] if out else 0)
+        out.append(torch.linalg.solve_triangular(factors[knot].mT, rest, upper=True))
+    return torch.stack(out[::-1], dim=1)[..., 0], good
 
 
 def _block(features: Tensor, squared: Tensor) -> Tensor:

@@ -1,7 +1,5 @@
 """The loss of conditional flow matching, the same for every field."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
@@ -13,14 +11,8 @@ __all__ = ["flow_matching_loss"]
 
 
 def flow_matching_loss(
-    field: Callable[[Tensor, Tensor], Tensor],
-    path: IncrementPath,
-    x0: Tensor,
-    x1: Tensor,
-    start: Tensor,
-    target: Callable[[Tensor, Tensor], Tensor],
-    generator: torch.Generator,
-    weight: Tensor | float = 1.0,
+    field: Callable[[Tensor, Tensor], Tensor], path: IncrementPath, x0: Tensor, x1: Tensor, start: Tensor,
+    target: Callable[[Tensor, Tensor], Tensor], generator: torch.Generator, weight: Tensor | float = 1.0,
 ) -> Tensor:
     """Mean squared difference between a field and the velocities of the paths from x0 to x1.
 

@@ -1,7 +1,5 @@
 """The flow of gradient flow matching, weight by weight: a network's field, carried by the optimizer's own rule."""
 
-from __future__ import annotations
-
 import copy
 
 import numpy as np
@@ -16,7 +14,7 @@ from gfm.matching.course import Course, Units, factors_of
 from gfm.matching.field import NetworkField, numbers_in
 from gfm.matching.flow import Flow, pieces
 from gfm.matching.integrate import Solver, integrate
-from gfm.matching.linear_start import RIDGES, linear_starts
+from gfm.matching.linear_start import START_RIDGES, linear_starts
 from gfm.matching.loss import flow_matching_loss
 from gfm.matching.optimizer_state import knows_optimizer
 from gfm.matching.options import Network
@@ -99,7 +97,7 @@ class MatchedFlow(Flow):
         errors = self._compared(solutions, *self._unseen(held))
         best = int(np.argmin([error.mean() for error in errors]))
         self.network.start(*solutions[best])
-        return errors[best], RIDGES[best]
+        return errors[best], START_RIDGES[best]
 
     def rebuild(self) -> None:
         """Make the network, with its initial weights."""

@@ -1,7 +1,5 @@
 """The plain field in the paper's notation, v(w, t), shared by all weights, without memory of the prefix."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -13,7 +11,7 @@ from gfm.checks import MOST, counts, flag, instance, whole
 from gfm.forecasting.base import Forecaster, register
 from gfm.forecasting.report import FitReport
 from gfm.forecasting.series import from_series, to_series
-from gfm.forecasting.training import Training, chosen, train_module
+from gfm.forecasting.training import Training, train_module, training_or
 from gfm.matching.field import perceptron
 from gfm.matching.integrate import integrate
 from gfm.matching.loss import flow_matching_loss
@@ -50,21 +48,15 @@ class MemorylessFlow(Forecaster):
     source = "notation of Shou et al. 2025, arXiv 2505.20221; settings ours"
 
     def __init__(
-        self,
-        observed: int | None = None,
-        *,
-        path: IncrementPath | None = None,
-        hidden: Sequence[int] = (64, 64),
-        samples: int = 2048,
-        time: bool = True,
-        training: Training | None = None,
+        self, observed: int | None = None, *, path: IncrementPath | None = None, hidden: Sequence[int] = (64, 64),
+        samples: int = 2048, time: bool = True, training: Training | None = None,
     ) -> None:
         super().__init__(observed)
         usual = IncrementPath() if path is None else path
         self.path = instance("path", usual, IncrementPath, "an IncrementPath(...)")
         self.hidden, self.samples = counts("hidden", hidden), whole("samples", samples, 1, MOST)
         self.time = flag("time", time)
-        self.training = chosen(training, USUAL)
+        self.training = training_or(training, USUAL)
 
     def _fit(self, train: Trajectories, validation: Trajectories | None, report: FitReport) -> None:
         series = torch.from_numpy(to_series(train.weights).astype(np.float64))

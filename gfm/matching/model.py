@@ -1,7 +1,5 @@
 """Gradient flow matching as a forecaster: fit a field to recorded runs, and continue new runs along it."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import replace
 from itertools import product
@@ -12,7 +10,7 @@ import numpy as np
 from gfm.checks import one_of
 from gfm.errors import InputError
 from gfm.forecasting.base import Forecaster, register
-from gfm.forecasting.report import FitReport
+from gfm.forecasting.report import NOT_HELD_OUT, FitReport
 from gfm.forecasting.training import Training
 from gfm.matching.coordinate import CoordinateFlow
 from gfm.matching.damping import DAMPINGS
@@ -65,7 +63,7 @@ class FlowForecaster(Forecaster):
         if validation is None:
             held = max(train.runs // 5, 1) if train.runs > 1 else 0
             train, validation = (train[: train.runs - held], train[-held:]) if held else (train,) * 2
-            report.notes["held_out"] = held if held else "the training run itself"
+            report.notes["held_out"] = held or NOT_HELD_OUT
         longest = max(self.horizon // 2, 1)
         paths = dict.fromkeys(replace(path, span=min(path.span, longest)) for path in self.paths)
         partial = train.parameters < self.parameters  # a flow fitted to some of the weights must forecast all
@@ -150,14 +148,8 @@ class AffineFlow(FlowForecaster):
     flows = (CoordinateFlow, VectorFlow)
 
     def __init__(
-        self,
-        observed: int | None = None,
-        *,
-        view: str = "auto",
-        conditioning: Conditioning = USUAL.conditioning,
-        solver: Solver = USUAL.solver,
-        ridges: tuple[float, ...] = USUAL.ridges,
-        products: bool = USUAL.products,
+        self, observed: int | None = None, *, view: str = "auto", conditioning: Conditioning = USUAL.conditioning,
+        solver: Solver = USUAL.solver, ridges: tuple[float, ...] = USUAL.ridges, products: bool = USUAL.products,
         damping: str = USUAL.damping,
     ) -> None:
         options = FlowOptions(conditioning, solver, ridges=ridges, products=products, damping=damping)
@@ -199,16 +191,9 @@ class GradientFlowMatching(FlowForecaster):
     flows = (MatchedFlow, VectorFlow)
 
     def __init__(
-        self,
-        observed: int | None = None,
-        *,
-        view: str = "auto",
-        conditioning: Conditioning = OPEN,
-        network: Network = NETWORK,
-        path: IncrementPath | tuple[IncrementPath, ...] = PATHS,
-        solver: Solver = USUAL.solver,
-        training: Training = USUAL.training,
-        damping: str = USUAL.damping,
+        self, observed: int | None = None, *, view: str = "auto", conditioning: Conditioning = OPEN,
+        network: Network = NETWORK, path: IncrementPath | tuple[IncrementPath, ...] = PATHS,
+        solver: Solver = USUAL.solver, training: Training = USUAL.training, damping: str = USUAL.damping,
     ) -> None:
         if not isinstance(network, Network):
             raise InputError(f"network must be a Network(...), but it is {network!r}.")

@@ -11,8 +11,6 @@ For plain SGD they are proportional to the increments and add no information. Wh
 the bias of Adam's averages (from their start at zero) is corrected, with the optimizer's own step count.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -176,13 +174,13 @@ def state_channels(prefix: Trajectories, least: np.ndarray | None = None) -> np.
     return np.stack([to_series(part) for part in (*parts, np.log(root))], axis=-1)
 
 
-def least_units(prefix: Trajectories, chunk: int = 100_000) -> np.ndarray:
-    """(runs,) least unit of a weight's gradients; ``chunk`` weights are read at a time.
+def least_units(prefix: Trajectories) -> np.ndarray:
+    """(runs,) least unit of a weight's gradients; 100,000 weights are read at a time.
 
     Raises:
         InputError: The trajectories lack the optimizer's state, or do not name a known optimizer.
     """
-    total = np.zeros(prefix.runs)
+    total, chunk = np.zeros(prefix.runs), 100_000
     for start in range(0, prefix.parameters, chunk):
         part = prefix.select_weights(np.arange(start, min(start + chunk, prefix.parameters)))
         total += np.square(_moving_and_root(part)[1][:, -1]).sum(axis=1)
@@ -220,7 +218,7 @@ def refuse_other_kind(fitted: tuple[str, str], prefix: Trajectories, what: str) 
         what: the forecaster, as the message's subject.
 
     Raises:
-        InputError: It is not.
+        InputError: The prefix is of another kind.
     """
     found = recorded_kind(prefix)
     if found != fitted:

@@ -1,7 +1,5 @@
 """The options of a learned flow, in groups; each group checks its values when it is created."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import product
 

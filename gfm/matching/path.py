@@ -5,8 +5,6 @@ matches a field to the curve's velocity. As in torchcfm, the two ends and a time
 the velocity there.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Damping and shrinkage together: they limit a flow's forecasts of runs unlike the fitted ones."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -36,7 +34,7 @@ class Restraint:
     @classmethod
     def fit(
         cls, train: Trajectories, held: Trajectories, flow: Flow, solver: Solver, cautious: bool
-    ) -> Restraint:
+    ) -> "Restraint":
         """Choose the damping by the flow's held-out errors under each and, if cautious, fit the shrinkage."""
         observed, optimizer_state = flow.n, bool(flow.optimizer_state)
         plain, prefix, truth = cls(optimizer_state), held.prefix(flow.n), held.weights[:, flow.n + 1 :]

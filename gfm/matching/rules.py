@@ -15,8 +15,6 @@ means over G steps at constant g and q. They are exact for heavy-ball momentum a
 taken at the middle of the G steps.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -24,7 +22,7 @@ from torch import Tensor
 
 from gfm.errors import InputError
 
-__all__ = ["RULES", "Adam", "Descent", "HeavyBall", "RMSprop", "UpdateRule", "rule_of"]
+__all__ = ["RULES", "AdamRule", "DescentRule", "HeavyBallRule", "RMSpropRule", "UpdateRule", "rule_of"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class UpdateRule:
         return 1.0
 
     @classmethod
-    def of(cls, options: dict[str, Any]) -> UpdateRule:
+    def of(cls, options: dict[str, Any]) -> "UpdateRule":
         """The rule with torch's options of that optimizer.
 
         Raises:
@@ -82,14 +80,14 @@ class UpdateRule:
         return None
 
 
-class Descent(UpdateRule):
+class DescentRule(UpdateRule):
     """Gradient descent, with or without mini-batches; also the flow of any optimizer whose state is not used."""
 
     unknown, refusal = ("momentum",), "The flow of SGD has no momentum: name the optimizer 'momentum'."
 
 
 @dataclass(frozen=True)
-class HeavyBall(UpdateRule):
+class HeavyBallRule(UpdateRule):
     """SGD with momentum: a flow of second order."""
 
     averages = ("momentum",)
@@ -103,7 +101,10 @@ class HeavyBall(UpdateRule):
         """1 - mu: the buffer sums gradients."""
         return 1 - self.mu
 
-    def velocity(self, averages, g, q, step, count):  # noqa: D102
+    def velocity(
+        self, averages: tuple[Tensor, ...], g: Tensor, q: Tensor | None, step: Tensor | float, count: float
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Those of momentum, exact for any ``count``; see :meth:`UpdateRule.velocity`."""
         (b,) = averages
         kept, summed = self.mu**count, _powers(self.mu, count)
         d = (b * summed + g * (count - summed) / (1 - self.mu)) / count
@@ -111,7 +112,7 @@ class HeavyBall(UpdateRule):
 
 
 @dataclass(frozen=True)
-class RMSprop(UpdateRule):
+class RMSpropRule(UpdateRule):
     """RMSprop; its eps is left out, since it is far below the roots to which it is added."""
 
     averages = ("second",)
@@ -120,17 +121,22 @@ class RMSprop(UpdateRule):
     unknown, refusal = ("momentum", "centered"), "The flow of RMSprop knows neither momentum nor centring."
     alpha: float = 0.99
 
-    def velocity(self, averages, g, q, step, count):  # noqa: D102
+    def velocity(
+        self, averages: tuple[Tensor, ...], g: Tensor, q: Tensor | None, step: Tensor | float, count: float
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Those of RMSprop, its root in the middle of the steps; see :meth:`UpdateRule.velocity`."""
+        assert q is not None  # as squares asks
         (s,) = averages
         half = self.alpha ** ((count + 1) / 2)
         return g / _root(half * s + (1 - half) * q), ((1 - self.alpha**count) * (q - s) / count,)
 
-    def unit(self, averages, step):  # noqa: D102
+    def unit(self, averages: tuple[Tensor, ...], step: Tensor) -> Tensor:
+        """(series,) root of the mean square."""
         return averages[0].sqrt()
 
 
 @dataclass(frozen=True)
-class Adam(UpdateRule):
+class AdamRule(UpdateRule):
     """Adam and AdamW, with bias correction of the averages."""
 
     averages = ("momentum", "second")
@@ -140,7 +146,11 @@ class Adam(UpdateRule):
     beta1: float = 0.9
     beta2: float = 0.999
 
-    def velocity(self, averages, g, q, step, count):  # noqa: D102
+    def velocity(
+        self, averages: tuple[Tensor, ...], g: Tensor, q: Tensor | None, step: Tensor | float, count: float
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Those of Adam, root and bias in the middle of the steps; see :meth:`UpdateRule.velocity`."""
+        assert q is not None  # as squares asks
         m, v = averages
         kept, middle = _powers(self.beta1, count) / count, (count + 1) / 2
         half = self.beta2**middle
@@ -151,20 +161,21 @@ class Adam(UpdateRule):
             (1 - self.beta2**count) * (q - v) / count,
         )
 
-    def unit(self, averages, step):  # noqa: D102
+    def unit(self, averages: tuple[Tensor, ...], step: Tensor) -> Tensor:
+        """(series,) root of the second moment, its bias corrected."""
         return (averages[1] / (1 - self.beta2**step)).sqrt()
 
 
 @dataclass(frozen=True)
-class AdamW(Adam):
+class AdamWRule(AdamRule):
     """Adam with decoupled weight decay."""
 
-    known: ClassVar = {**Adam.known, "weight_decay": "decay"}
+    known: ClassVar = {**AdamRule.known, "weight_decay": "decay"}
     decay: float = 1e-2
 
 
 RULES: dict[str, type[UpdateRule]] = {
-    "SGD": Descent, "momentum": HeavyBall, "RMSprop": RMSprop, "Adam": Adam, "AdamW": AdamW,
+    "SGD": DescentRule, "momentum": HeavyBallRule, "RMSprop": RMSpropRule, "Adam": AdamRule, "AdamW": AdamWRule,
 }
 
 

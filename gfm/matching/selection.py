@@ -1,7 +1,5 @@
 """Choosing between fitted models on few validation runs, without fitting their noise."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,8 +7,8 @@ import numpy as np
 __all__ = ["choose", "clearly_better"]
 
 
-def clearly_better(candidate: np.ndarray, incumbent: np.ndarray, standard_errors: float = 1.0) -> bool:
-    """Whether the candidate's mean error is lower by more than this number of standard errors.
+def clearly_better(candidate: np.ndarray, incumbent: np.ndarray) -> bool:
+    """Whether the candidate's mean error is lower by more than one standard error.
 
     Both are (runs,) errors on the same validation runs; the standard error is that of their paired
     difference. With a single run only the mean counts.
@@ -19,7 +17,7 @@ def clearly_better(candidate: np.ndarray, incumbent: np.ndarray, standard_errors
         return bool(np.isfinite(candidate).all())
     gain = incumbent - candidate
     spread = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else 0.0
-    return bool(gain.mean() > standard_errors * spread)
+    return bool(gain.mean() > spread)
 
 
 def choose(errors: Sequence[np.ndarray]) -> int:

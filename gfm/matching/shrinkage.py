@@ -7,8 +7,6 @@ than c times this distance is outside the fitted range: it is cut to that length
 same factor, because a flow that is wrong about the length is seldom right about the direction.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +40,7 @@ class Shrinkage:
     shares: np.ndarray
 
     @classmethod
-    def of(cls, squares: np.ndarray, ways: np.ndarray) -> Shrinkage:
+    def of(cls, squares: np.ndarray, ways: np.ndarray) -> "Shrinkage":
         """From fitted runs: ``squares`` as in :func:`reaches`, and later distances ``ways`` (runs, horizon)."""
         reach = reaches(squares, ways.shape[1])
         moving = squares[:, -LAST:].sum(axis=1) > 0

@@ -5,8 +5,6 @@ paper, v(w, t), is well defined. Its affine part has the form v(w) = -K (w - w*)
 quadratic; a network that sees all weights adds a correction.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +43,7 @@ class AffineVectorField:
         return weights @ self.matrix.T + self.offset
 
     @classmethod
-    def match(cls, weights: np.ndarray, passes: int = 3) -> AffineVectorField:
+    def match(cls, weights: np.ndarray, passes: int = 3) -> "AffineVectorField":
         """Match the field to all increments of recorded runs (runs, steps+1, p), in closed form.
 
         The noise of stochastic gradients grows with the distance to the optimum. So after a first plain fit every

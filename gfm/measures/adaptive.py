@@ -3,8 +3,6 @@
 Claim numbers are those of the register (``book/elements.yml``).
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from gfm.central import Run
@@ -95,7 +93,7 @@ def at_loss(run: Run, level: float) -> int:
     """The first step at which the central flow's loss is at or below ``level``.
 
     Raises:
-        InputError: It never is.
+        InputError: The loss stays above ``level``.
     """
     below = np.flatnonzero(run["central"].loss <= level)
     if len(below) == 0:

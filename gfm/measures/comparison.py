@@ -6,11 +6,11 @@
   control keeps, from below and from above.
 - *Start.* Steps count from the end of the run's own first full cycle at the edge: the flow oscillates at once, while
   the optimizer's swing must grow from almost nothing.
-- *Length.* There are at least four windows of such steps. Otherwise the comparison is not judged, and says why.
-- *Size.* A direction of the oscillation counts where its predicted variance is not negligible against the largest.
+- *Length.* There are at least four windows of such steps. Otherwise the comparison is not judged, and says why. (All of
+  them go into the averages, which are given up to two windows before the run's end.)
+- *Directions.* A direction of the oscillation counts where its predicted variance is not negligible against the
+  largest, if there are four windows of averages: which directions swing changes, and a few bursts of one say little.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
@@ -196,7 +196,7 @@ def compare(run: Run, window: float) -> Comparison:
 def variances(compared: Comparison) -> tuple[np.ndarray, np.ndarray]:
     """(steps + 1, k) squared displacements along the eigenvectors of Sigma and the predicted variances, averaged alike.
 
-    Squared displacements are (u^T P delta)^2 with U^T P U = 1, in the unit of Sigma's generalised eigenvalues. Both are
+    Squared displacements are (u^T P delta)^2 with u^T P u = 1, in the unit of Sigma's generalised eigenvalues. Both are
     NaN at steps that do not count for a direction (see :func:`swinging`); directions without any are left out.
     """
     central, good = compared.run["central"], swinging(compared)
@@ -208,11 +208,15 @@ def variances(compared: Comparison) -> tuple[np.ndarray, np.ndarray]:
 def swinging(compared: Comparison) -> np.ndarray:
     """(steps + 1, k) at which steps each eigenvector of Sigma counts as a direction of the oscillation.
 
-    Its predicted variance exceeds ``SLACK`` of the run's largest, for at least four windows of the steps that count.
+    Its predicted variance exceeds ``SLACK`` of the run's largest, for at least four windows of the steps that count and
+    at which the averages are known. They are not in the last two windows of a run: a direction that is there until the
+    end needs six.
     """
-    sigma = np.nan_to_num(compared.run["central"].sigma)
+    central = compared.run["central"]
+    sigma = np.nan_to_num(central.sigma)
     good = (sigma > SLACK * sigma.max(initial=0.0)) & compared.counts[:, None] & compared.judged
-    return good & (good.sum(0) >= WINDOWS * compared.window)
+    known = np.isfinite(alike(central.displacement**2, central.sigma, compared.window)[0])
+    return good & ((good & known).sum(0) >= WINDOWS * compared.window)
 
 
 def among(values: Iterable[float], statistic: Callable[[np.ndarray], float]) -> float | str:

@@ -3,8 +3,6 @@
 Effective eigenvalues are those of P^{-1} H, scaled so that the edge is at 2.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -4,8 +4,6 @@ Claim numbers are those of the register (``book/elements.yml``). Functions that 
 a :class:`~gfm.measures.comparison.Comparison`, and give NaN where that is not judged.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Intervals over replicates, for means and for ratios of errors on the same data; and numbers as text."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 

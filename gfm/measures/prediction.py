@@ -4,8 +4,6 @@ Claim numbers are those of the register. Functions that compare the optimizer wi
 :class:`~gfm.measures.comparison.Comparison`, and give NaN where that is not judged.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from gfm.central import Run

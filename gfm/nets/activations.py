@@ -1,7 +1,5 @@
 """Activations by name, all differentiable to any order in reverse and forward mode."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

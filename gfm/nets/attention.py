@@ -3,8 +3,6 @@
 torch's fused attention does not support a complete second backward pass; here derivatives of every order work.
 """
 
-from __future__ import annotations
-
 from math import sqrt
 
 import torch

@@ -1,7 +1,5 @@
 """The plain convolutional network."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import nn
@@ -19,12 +17,8 @@ __all__ = ["cnn"]
 )
 @seeded
 def cnn(
-    input_shape: tuple[int, int, int] = (3, 32, 32),
-    outputs: int = 4,
-    activation: str = "gelu",
-    *,
-    channels: Sequence[int] = (32, 64),
-    hidden: int = 128,
+    input_shape: tuple[int, int, int] = (3, 32, 32), outputs: int = 4, activation: str = "gelu", *,
+    channels: Sequence[int] = (32, 64), hidden: int = 128,
 ) -> nn.Sequential:
     """3x3 convolutions, each with an activation and 2x2 average pooling, then two linear layers.
 

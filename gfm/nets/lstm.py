@@ -1,7 +1,5 @@
 """The long short-term memory network, with its cell written out."""
 
-from __future__ import annotations
-
 from math import sqrt
 
 import torch

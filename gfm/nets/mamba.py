@@ -1,7 +1,5 @@
 """Mamba, a selective state space model, with a sequential scan."""
 
-from __future__ import annotations
-
 from functools import reduce
 
 import torch
@@ -35,17 +33,8 @@ class Mamba(nn.Module):
     """
 
     def __init__(
-        self,
-        vocabulary: int = 4,
-        outputs: int = 4,
-        *,
-        width: int = 64,
-        depth: int = 2,
-        inner: int = 128,
-        state: int = 16,
-        kernel: int = 4,
-        rank: int = 4,
-        head_scale: float = 0.1,
+        self, vocabulary: int = 4, outputs: int = 4, *, width: int = 64, depth: int = 2, inner: int = 128,
+        state: int = 16, kernel: int = 4, rank: int = 4, head_scale: float = 0.1,
     ):
         super().__init__()
         self.embed = Embedding(vocabulary, width, std=0.02)

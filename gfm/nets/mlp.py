@@ -1,7 +1,5 @@
 """The fully connected network."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
@@ -44,12 +42,7 @@ def mlp(dims: Sequence[int], activation: str = "gelu", *, bias: bool = True) -> 
 
 @network("mlp", title="MLP", takes="anything", tiny={"hidden": (8, 8)}, book={"hidden": (32, 32)})
 def _for_shape(
-    input_shape: tuple[int, ...],
-    outputs: int,
-    activation: str = "gelu",
-    *,
-    hidden: Sequence[int] = (256, 256),
-    bias: bool = True,
-    **start: Any,
+    input_shape: tuple[int, ...], outputs: int, activation: str = "gelu", *, hidden: Sequence[int] = (256, 256),
+    bias: bool = True, **start: Any,
 ) -> nn.Sequential:
     return mlp((prod(input_shape), *hidden, outputs), activation, bias=bias, **start)

@@ -6,8 +6,6 @@ deviation as constants. Gradient and Hessian are then right, but third derivativ
 central-flows paper's settings: unbiased variance, and for the layer norm an epsilon outside the root.
 """
 
-from __future__ import annotations
-
 from math import sqrt
 
 import torch

@@ -3,8 +3,6 @@
 A network is registered where it is defined, by :func:`network`, and imported in ``gfm/nets/__init__.py``.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,7 +36,7 @@ class _Shaped(Protocol):
         """Number of different tokens, if the inputs are tokens."""
 
 
-_NETWORKS: dict[str, Architecture] = {}
+_NETWORKS: "dict[str, Architecture]" = {}
 
 
 @dataclass(frozen=True)
@@ -90,17 +88,9 @@ def available(takes: str | None = None) -> dict[str, Architecture]:
 
 
 def build(
-    name: str,
-    data: _Shaped | None = None,
-    *,
-    size: str = "book",
-    activation: str | None = None,
-    dtype: torch.dtype | None = None,
-    seed: int = 0,
-    input_shape: tuple[int, ...] | None = None,
-    outputs: int | None = None,
-    vocabulary: int | None = None,
-    **options: Any,
+    name: str, data: _Shaped | None = None, *, size: str = "book", activation: str | None = None,
+    dtype: torch.dtype | None = None, seed: int = 0, input_shape: tuple[int, ...] | None = None,
+    outputs: int | None = None, vocabulary: int | None = None, **options: Any,
 ) -> nn.Module:
     """The named network at a size, for a data set's shapes, with weights drawn from ``seed``.
 

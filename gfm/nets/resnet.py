@@ -1,7 +1,5 @@
 """The residual network with group norms."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import sqrt
 
@@ -40,15 +38,8 @@ class ResNet(nn.Module):
     """
 
     def __init__(
-        self,
-        input_shape: tuple[int, int, int] = (3, 32, 32),
-        outputs: int = 4,
-        activation: str = "gelu",
-        *,
-        width: int = 16,
-        stages: Sequence[int] = (3, 3, 3),
-        groups: int = 16,
-        pool: int = 4,
+        self, input_shape: tuple[int, int, int] = (3, 32, 32), outputs: int = 4, activation: str = "gelu", *,
+        width: int = 16, stages: Sequence[int] = (3, 3, 3), groups: int = 16, pool: int = 4,
     ):
         super().__init__()
         depth, height, across = input_shape

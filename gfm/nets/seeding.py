@@ -1,11 +1,9 @@
 """Weights drawn from a given seed, independent of the caller's random state and defaults."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from functools import wraps
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -27,7 +25,7 @@ def seeded(build: Callable[..., Network]) -> Callable[..., Network]:
     own = inspect.signature(build)
 
     @wraps(build)
-    def built(*arguments, dtype: torch.dtype = torch.float32, seed: int = 0, **options) -> Network:
+    def built(*arguments: Any, dtype: torch.dtype = torch.float32, seed: int = 0, **options: Any) -> Network:
         annotated(own, own.bind(*arguments, **options).arguments)
         floating("dtype", dtype)
         default = torch.get_default_dtype()

@@ -1,7 +1,5 @@
 """What the sequence networks share: token embedding and sine-cosine positions."""
 
-from __future__ import annotations
-
 from math import log
 
 import torch

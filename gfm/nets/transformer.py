@@ -1,7 +1,5 @@
 """The decoder transformer over tokens."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 
@@ -43,17 +41,8 @@ class Transformer(nn.Module):
     mask: Tensor
 
     def __init__(
-        self,
-        vocabulary: int = 4,
-        outputs: int = 4,
-        activation: str = "gelu",
-        *,
-        steps: int = 15,
-        width: int = 32,
-        depth: int = 4,
-        heads: int = 4,
-        hidden: int = 128,
-        head_scale: float = 0.0,
+        self, vocabulary: int = 4, outputs: int = 4, activation: str = "gelu", *, steps: int = 15, width: int = 32,
+        depth: int = 4, heads: int = 4, hidden: int = 128, head_scale: float = 0.0,
     ):
         super().__init__()
         if width % 2:

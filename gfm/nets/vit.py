@@ -1,7 +1,5 @@
 """The simple vision transformer."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 
@@ -39,17 +37,8 @@ class ViT(nn.Module):
     """
 
     def __init__(
-        self,
-        input_shape: tuple[int, int, int] = (3, 32, 32),
-        outputs: int = 4,
-        activation: str = "gelu",
-        *,
-        patch: int = 4,
-        width: int = 64,
-        depth: int = 4,
-        heads: int = 8,
-        head_width: int = 64,
-        hidden: int = 256,
+        self, input_shape: tuple[int, int, int] = (3, 32, 32), outputs: int = 4, activation: str = "gelu", *,
+        patch: int = 4, width: int = 64, depth: int = 4, heads: int = 8, head_width: int = 64, hidden: int = 256,
         head_scale: float = 0.0,
     ):
         super().__init__()

@@ -1,7 +1,5 @@
 """Adam."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

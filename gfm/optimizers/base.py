@@ -13,8 +13,6 @@ While a bias correction lengthens the first steps of a momentum, E is smaller by
 Source: Central Flows (arXiv 2410.24206), sections on RMSProp; notation of the authors' code.
 """
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -51,7 +49,7 @@ class State:
     nu: Tensor | None = None
     momentum: Tensor | None = None
 
-    def moved(self, rates: State, dt: float) -> Self:
+    def moved(self, rates: "State", dt: float) -> Self:
         """The state after an Euler step of length ``dt`` along ``rates``."""
         moving = {name: rate for name, rate in vars(rates).items() if rate is not None}
         values = {name: value for name, value in vars(self).items() if value is not None and name in moving}
@@ -154,7 +152,7 @@ class Optimizer(ABC):
             return started * left, rising * left - started * 0.5 * decay * self.log_lr_slope(state.t)
         return (None, 0.0) if started == 1.0 else (started, rising)
 
-    def with_layout(self, flat: Flat) -> Optimizer:
+    def with_layout(self, flat: Flat) -> "Optimizer":
         """The rule for a module with this layout of weights; the rule itself, if it treats all weights alike."""
         return self
 

@@ -1,7 +1,5 @@
 """Rules with a matrix preconditioner: one block for each parameter tensor."""
 
-from __future__ import annotations
-
 import copy
 from abc import abstractmethod
 from collections.abc import Callable

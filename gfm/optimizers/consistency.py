@@ -4,8 +4,6 @@ A rule that overrides one method and inherits another that no longer fits would 
 are therefore compared at the start of a run, on random gradients, in float64.
 """
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import replace
 
@@ -54,7 +52,7 @@ class _Check(Methods):
     """The comparisons in their order, and those that only flows need."""
 
     def all(self, flows: bool) -> None:
-        """Every comparison."""
+        """Make all comparisons; those of flows only if ``flows`` is set."""
         w = self.w
         with torch.no_grad():
             start = self.call("init", w)

@@ -19,8 +19,6 @@ Central Flows (arXiv 2410.24206) has the first row; the others are derived for t
 the update over the oscillation.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -32,6 +30,7 @@ from gfm.errors import InputError
 from gfm.optimizers.stability import edge_of_stability
 
 __all__ = ["Filter"]
+
 
 @dataclass(frozen=True)
 class Filter:

@@ -1,7 +1,5 @@
 """Gradient descent."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """Heavy-ball momentum."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """The methods of a rule, called on gradients drawn at random and compared with each other."""
 
-from __future__ import annotations
-
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -32,7 +30,7 @@ class Methods:
         """The value of a method, after checking that it is the same twice and that the arguments are unchanged.
 
         Raises:
-            InputError: They are not, or the method fails.
+            InputError: The two values differ, an argument was changed, or the method fails.
         """
         given = [numbers(argument) for argument in arguments]
         kept = [[value.clone() for value in values] for values in given]
@@ -53,7 +51,7 @@ class Methods:
         """Check that a state can be stored, and moved to another time.
 
         Raises:
-            InputError: It cannot.
+            InputError: The state cannot be stored or moved.
         """
         kind = type(state).__name__
         if not isinstance(state, State) or not is_dataclass(state):

@@ -1,7 +1,5 @@
 """Learning rates and decoupled weight decay by parameter group."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Mapping

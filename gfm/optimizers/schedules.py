@@ -1,7 +1,5 @@
 """Learning-rate schedules by name: functions of the step that are positive."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

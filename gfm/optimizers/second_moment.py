@@ -1,7 +1,5 @@
 """Optimizers with a running average of squared gradients: RMSProp, with one for each weight or one for all."""
 
-from __future__ import annotations
-
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, replace

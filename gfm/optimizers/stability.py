@@ -26,8 +26,6 @@ is -delay, and the edge is held steadily up to e = 1 / (4 ((1 + b) / (1 - b))^2 
 Derived for this book; the first criterion is Nyquist's. The second is for slow g and one direction that swings.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple

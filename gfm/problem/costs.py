@@ -1,7 +1,5 @@
 """What the derivatives of a problem have cost."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 __all__ = ["Costs"]
@@ -18,10 +16,10 @@ class Costs:
     hvps: int = 0
     thirds: int = 0
 
-    def since(self, before: Costs) -> Costs:
+    def since(self, before: "Costs") -> "Costs":
         """The evaluations spent since ``before``."""
         return Costs(self.gradients - before.gradients, self.hvps - before.hvps, self.thirds - before.thirds)
 
-    def copy(self) -> Costs:
+    def copy(self) -> "Costs":
         """A copy that later evaluations do not change."""
         return Costs(self.gradients, self.hvps, self.thirds)

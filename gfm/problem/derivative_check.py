@@ -10,8 +10,6 @@ the others are tested for symmetry only if the loss has kinks (ReLU), since step
 them. The first derivative is also tested on all examples.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +31,7 @@ __all__ = ["check", "check_problem", "check_whole"]
 _POINTS = {torch.float64: 1, torch.float32: 3}
 
 
-def check_problem(problem: Problem, few: int) -> torch.dtype:
+def check_problem(problem: "Problem", few: int) -> torch.dtype:
     """Check the derivatives up to the third of a problem's loss on ``few`` examples spread over the data.
 
     Sets ``problem.objective.plain_attention`` if torch's fast attention kernels, which can be differentiated only
@@ -167,13 +165,13 @@ def _check_at(loss: Loss, w: Tensor, precision: torch.dtype, seed: int) -> None:
     point.compare(2, float(third @ along), before, form, along, max(float(bent.norm()), abs(before)))
 
 
-def check_whole(problem: Problem) -> None:
+def check_whole(problem: "Problem") -> None:
     """Check on all examples that derivatives up to the second are finite at the start, and the first right near it.
 
     The first is compared in float64 if the few examples were examined in float64.
 
     Raises:
-        InputError: They are not, or cannot be computed.
+        InputError: A derivative is wrong, not finite, or cannot be computed.
     """
     precision = problem.examined
     start = problem.w0.double() if precision == torch.float64 else problem.w0

@@ -13,8 +13,6 @@ oscillation has an error of 1e-5 in a small CNN but of 1.5 % in a small Transfor
 for 1e-5. With exact derivatives the error is 1e-6.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -53,7 +51,7 @@ class Derivatives:
     """
 
     @with_gradients
-    def __init__(self, problem: Problem, w: Tensor, width: int = 1):
+    def __init__(self, problem: "Problem", w: Tensor, width: int = 1):
         w = ordinary(w)
         self.problem = problem
         self.width = width if problem.batched and width > 1 else 1
@@ -120,7 +118,7 @@ class Derivatives:
         return total
 
     @with_gradients
-    def expand(self, U: Tensor) -> Expansion | SweptExpansion:
+    def expand(self, U: Tensor) -> "Expansion | SweptExpansion":
         """H U for rows U (k, p), ready for third derivatives."""
         if self.sweeps is None:
             return Expansion(self._suited(U.shape[0]), U)
@@ -132,7 +130,7 @@ class Derivatives:
         self.problem.costs.thirds += 1
         return self.expand(v[None]).against({0: u})[0]
 
-    def _suited(self, k: int) -> Derivatives:
+    def _suited(self, k: int) -> "Derivatives":
         """Itself, or one with fewer copies if ``k`` vectors would leave at least half of the copies (and two) idle."""
         if 2 * k > self.width or self.width < 3 or k == 0:
             return self
@@ -141,7 +139,7 @@ class Derivatives:
         return self._narrower._suited(k)
 
 
-def _as_it_was(problem: Problem) -> FeedForward | None:
+def _as_it_was(problem: "Problem") -> FeedForward | None:
     """The problem's feed-forward network, if the module is unchanged and computes in its own dtype."""
     network = problem.feed_forward
     if network is None or torch.is_autocast_enabled(problem.device.type):

@@ -1,7 +1,5 @@
 """A point near the weights where a loss's derivatives are compared with differences of the derivatives below them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from math import inf
 

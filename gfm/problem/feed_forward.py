@@ -1,7 +1,5 @@
 """Modules that are feed-forward networks: linear layers and elementwise activations, one after the other."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -24,7 +22,7 @@ class FeedForward:
     stages: tuple[tuple[nn.Linear, tuple[nn.Module, ...]], ...]
 
     @classmethod
-    def of(cls, module: nn.Module, inputs: Tensor) -> FeedForward | None:
+    def of(cls, module: nn.Module, inputs: Tensor) -> "FeedForward | None":
         """The module as such a list, or None if that is impossible.
 
         It is impossible if the module has other layers, parameters or buffers, tied or frozen weights, or hooks

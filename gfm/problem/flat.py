@@ -3,8 +3,6 @@
 All code built on this module treats a network as a function of one vector ``w`` of shape ``(p,)``.
 """
 
-from __future__ import annotations
-
 from math import prod
 
 import torch

@@ -1,7 +1,5 @@
 """What evaluating a loss reveals: whether it is a fixed function of the weights, and of what operations it consists."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +28,7 @@ KINKS = (
 )
 
 
-def fixed_value(problem: Problem, loss: Loss, leaf: Tensor) -> Tensor:
+def fixed_value(problem: "Problem", loss: Loss, leaf: Tensor) -> Tensor:
     """The loss (0-d) at the leaf (p,), after checking that it is the same at each call and depends on this leaf alone.
 
     Raises:

@@ -3,8 +3,6 @@
 Masked sequence targets are class indices of shape ``(n, T)`` with ``-1`` where a position does not count.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

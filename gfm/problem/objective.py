@@ -5,8 +5,6 @@ Outputs, loss and penalty are computed while the module holds the given weights,
 all layers are those that the module had when the problem was made; later changes have no effect.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
@@ -121,7 +119,7 @@ class Objective:
         """Check that the module does not change its weights (p,) in the forward pass on inputs (n, ...).
 
         Raises:
-            InputError: It does.
+            InputError: The forward pass changes the weights.
         """
         w = w.detach().clone()
         with torch.no_grad():

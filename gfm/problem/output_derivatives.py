@@ -1,7 +1,5 @@
 """Derivatives of the mean of a named loss with respect to the network's outputs, in closed form."""
 
-from __future__ import annotations
-
 from typing import Protocol
 
 import torch

@@ -1,7 +1,5 @@
 """A training problem: the full-batch loss L(w) of a flat weight vector, with its derivatives."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from math import inf
 
@@ -79,16 +77,9 @@ class Problem:
 
     @with_gradients
     def __init__(
-        self,
-        module: nn.Module,
-        inputs: Tensor,
-        targets: Tensor,
-        loss: str | losses.Loss | Callable[[Tensor, Tensor], Tensor] = "mse",
-        *,
-        batch_size: int | None = None,
-        penalty: Penalty | None = None,
-        weight_decay: float = 0.0,
-        output: Output | None = None,
+        self, module: nn.Module, inputs: Tensor, targets: Tensor,
+        loss: str | losses.Loss | Callable[[Tensor, Tensor], Tensor] = "mse", *, batch_size: int | None = None,
+        penalty: Penalty | None = None, weight_decay: float = 0.0, output: Output | None = None,
         loss_weight: Callable[[Tensor], float | Tensor] | None = None,
     ):
         self.module = module = supported.unwrapped(module)
@@ -243,12 +234,10 @@ class Problem:
         self.check(v, "v")
         return self.at(w).third(u, v)
 
-    def top_eigenpairs(
-        self, w: Tensor, k: int, *, tolerance: float | None = None, return_residuals: bool = False
-    ) -> tuple[Tensor, ...]:
+    def top_eigenpairs(self, w: Tensor, k: int, *, tolerance: float | None = None) -> tuple[Tensor, Tensor]:
         """The k largest Hessian eigenvalues (k,), largest first, and eigenvectors (p, k).
 
-        With ``return_residuals`` also ``|Hv - value v| / max|value|`` (k,). The solver starts from random vectors.
+        The solver starts from random vectors.
 
         Raises:
             InputError: k is not in 1..p.
@@ -262,8 +251,7 @@ class Problem:
             pairs = deflation.largest(self.at(w).hvp, self.p, k, like=self.w0, tolerance=tolerance)
         except torch.linalg.LinAlgError as failure:
             raise NumericalError("The Hessian has no finite eigenpairs here; the weights have diverged.") from failure
-        found = (pairs.values, pairs.vectors.T)
-        return (*found, pairs.residuals) if return_residuals else found
+        return pairs.values, pairs.vectors.T
 
     def check(self, w: Tensor, name: str = "The weight vector") -> None:
         """Check that a vector, called ``name`` in messages, has shape (p,) and the problem's dtype and device.

@@ -1,7 +1,5 @@
 """Checks for modules and data that a problem refuses, because its results could not be right."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -194,14 +192,14 @@ def prepared_targets(
         return loss.prepare(outputs.new_empty((len(inputs), *outputs.shape[1:])), targets)
 
 
-def check_pieces(problem: Problem) -> None:
+def check_pieces(problem: "Problem") -> None:
     """Check that the loss in pieces does not depend on how the examples are divided.
 
     The pieces in the given order are compared with others of shuffled examples, at weights some way from the start
     and at the cost of two evaluations of the loss.
 
     Raises:
-        InputError: It does.
+        InputError: The loss depends on the division.
     """
     draw = torch.Generator().manual_seed(0)
     order = torch.randperm(problem.n, generator=draw).to(problem.device)
@@ -221,7 +219,7 @@ def check_pieces(problem: Problem) -> None:
         )
 
 
-def _in_pieces(problem: Problem, w: Tensor, examples: Tensor, size: int) -> float:
+def _in_pieces(problem: "Problem", w: Tensor, examples: Tensor, size: int) -> float:
     total = weights = 0.0
     for part in examples.split(size):
         targets = problem.targets[part]

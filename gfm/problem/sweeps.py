@@ -9,8 +9,6 @@ launches as many operations for many directions as for one; backward passes thro
 Source: Pearlmutter (1994), Neural Computation 6(1), for R; the second derivative is the same operator once more.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -87,7 +85,7 @@ class Sweeps:
         """Bytes of the largest tensor (n, rows) of a layer."""
         return max(layer.signal.nbytes for layer in self.layers)
 
-    def along(self, U: Tensor) -> Swept:
+    def along(self, U: Tensor) -> "Swept":
         """The derivatives along rows U (k, p)."""
         return Swept(self, U)
 
@@ -128,7 +126,7 @@ class Swept:
             parts[:0] = [own.flatten(1), *([] if bias is None else [Rsignal.sum(1)])]
         self.image = torch.cat(parts, 1)
 
-    def third(self, first: list[int], other: Swept, second: list[int]) -> Tensor:
+    def third(self, first: list[int], other: "Swept", second: list[int]) -> Tensor:
         """D^3 L[u, v] (m, p) for each of the ``first`` of these directions u and the ``second`` of the others v."""
         pairs = [
             (layer, _picked(u, first), _picked(v, second))

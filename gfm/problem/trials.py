@@ -1,7 +1,5 @@
 """Faster ways to compute derivatives, tried on a problem before they are used for it."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["as_feed_forward", "many_vectors"]
 
 
-def as_feed_forward(problem: Problem) -> FeedForward | None:
+def as_feed_forward(problem: "Problem") -> FeedForward | None:
     """The module as a feed-forward network, if it is one and the sweeps' derivatives agree with those of the graph.
 
     The problem must not have such a network yet. First to third derivatives are compared near the module's own weights.
@@ -40,7 +38,7 @@ def as_feed_forward(problem: Problem) -> FeedForward | None:
     return network if _alike([point.loss, point.gradient, point.hvp(u[None])[0], point.third(u, v)], swept) else None
 
 
-def many_vectors(problem: Problem) -> bool:
+def many_vectors(problem: "Problem") -> bool:
     """Whether products with several vectors at once are right, by a network with a copy of the weights for each vector.
 
     First to third derivatives for two vectors at once are compared with those for one after the other. Recurrent
@@ -75,7 +73,7 @@ def many_vectors(problem: Problem) -> bool:
     return _alike(one, together)
 
 
-def _directions(problem: Problem) -> Tensor:
+def _directions(problem: "Problem") -> Tensor:
     """Two directions (2, p)."""
     draw = torch.Generator(device="cpu").manual_seed(1)
     return torch.randn(2, problem.p, generator=draw, dtype=problem.dtype).to(problem.device)

@@ -1,7 +1,5 @@
 """Writing, reading and verifying the two files of a stored result: ``arrays.npz`` and ``result.json``."""
 
-from __future__ import annotations
-
 import io
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What an experiment is: parameters (its fields), a data fingerprint, a computation."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from gfm.device import chosen
+from gfm.device import device_for
 from gfm.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,13 +39,13 @@ class Context:
     checkpoint: Path | None = None
     devices: set[str] = field(default_factory=set)
 
-    def device(self, dtype: torch.dtype | None = None) -> torch.device:
-        """Where to compute in this dtype (None: float64); see :func:`gfm.device.chosen`. Noted in ``devices``.
+    def device(self, dtype: "torch.dtype | None" = None) -> "torch.device":
+        """Where to compute in this dtype (None: float64); see :func:`gfm.device.device_for`. Noted in ``devices``.
 
         Raises:
             InputError: The device that was asked for is unknown, not available here, or lacks the dtype.
         """
-        device = chosen(dtype)
+        device = device_for(dtype)
         self.devices.add(device.type)
         return device
 
@@ -66,7 +64,7 @@ class Result:
     info: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
-    def read(self, reader: Callable[[Result], Any]) -> Any:
+    def read(self, reader: "Callable[[Result], Any]") -> Any:
         """``reader`` applied to the result, which gives an object such as a run."""
         return reader(self)
 

@@ -1,6 +1,4 @@
-"""Where a result comes from: versions, machine, threads, time, commit."""
-
-from __future__ import annotations
+"""Where a result comes from: versions, machine, threads, time, memory, commit."""
 
 import platform
 import subprocess
@@ -12,7 +10,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ["commit", "installed", "machine", "now", "threads", "versions"]
+__all__ = ["commit", "installed", "machine", "most_memory", "now", "threads", "versions"]
 
 _PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "torchdiffeq", "matplotlib")
 
@@ -50,6 +48,22 @@ def threads() -> int | None:
     """Number of threads that torch uses, or None if torch has not been loaded."""
     torch = sys.modules.get("torch")
     return torch.get_num_threads() if torch else None
+
+
+def most_memory(anew: bool = False) -> int | None:
+    """The most memory in MiB that this process has held since it was last counted ``anew``.
+
+    None where the system does not tell (it is read from Linux's ``/proc``).
+    """
+    try:
+        if anew:
+            Path("/proc/self/clear_refs").write_text("5")
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) // 1024
+    except OSError:
+        pass
+    return None
 
 
 def now() -> str:

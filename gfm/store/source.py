@@ -4,8 +4,6 @@ A stored result is current as long as the code that computed it is unchanged. Im
 tree, so nothing is executed; comments, docstrings and layout do not count.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import re

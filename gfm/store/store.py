@@ -5,8 +5,6 @@ a digest of (name, parameters, data) with a digest of the experiment's source. A
 incomplete, altered or belong elsewhere is not used: its result is computed again, and the reason is recorded.
 """
 
-from __future__ import annotations
-
 import inspect
 import os
 import shutil
@@ -131,7 +129,7 @@ def obtain(experiment: Experiment, store: Store | Path | str | None = None,
 
     Returns:
         The result. Its ``provenance`` says whether it was reused and why (or why not), with its key,
-        parameters, versions, seconds, threads and processor.
+        parameters, versions, seconds, memory (MiB, the most that the process held), threads and processor.
 
     Raises:
         NotStoredError: ``only_stored`` is set, and there is no stored result, or the data on which its key
@@ -168,11 +166,12 @@ def obtain(experiment: Experiment, store: Store | Path | str | None = None,
 
 def _compute(experiment: Experiment, key: str, context: Context) -> Result:
     start = time.perf_counter()
+    origin.most_memory(anew=True)
     result = experiment.compute(context)
     known = {"experiment": experiment.name, "key": key, "parameters": experiment.parameters(),
              "data": experiment.data_fingerprint(), "source": _source_digest(experiment),
              "seconds": round(time.perf_counter() - start, 3), "when": origin.now(),
-             "threads": origin.threads(), "machine": origin.machine(),
+             "memory": origin.most_memory(), "threads": origin.threads(), "machine": origin.machine(),
              "device": ", ".join(sorted(context.devices)) or "cpu", "versions": origin.versions()}
     return Result(result.arrays, result.info, known)
 

@@ -1,7 +1,5 @@
 """One uncompressed .npz with a JSON header beside its arrays, without pickle, written atomically."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Arrays from whatever a user passes: NumPy arrays, torch tensors, nested lists."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -3,8 +3,6 @@
 All can be continued after an interruption, since their draws depend only on the seed and the step.
 """
 
-from __future__ import annotations
-
 import hashlib
 import random
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Trajectories from a folder of checkpoints saved during one training run."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -28,13 +26,8 @@ _NAMED = re.compile(r"(weight|bias)[^.]*$")
 
 
 def read_checkpoints(
-    folder: str | Path,
-    pattern: str = "*",
-    *,
-    step: str | None = None,
-    key: str | None = None,
-    module: nn.Module | None = None,
-    order: str | None = None,
+    folder: str | Path, pattern: str = "*", *, step: str | None = None, key: str | None = None,
+    module: nn.Module | None = None, order: str | None = None,
 ) -> Trajectories:
     r"""One run from the checkpoints in ``folder``, in the order of their steps.
 

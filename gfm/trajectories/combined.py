@@ -1,7 +1,5 @@
 """Methods of ``Trajectories``: joined run by run, resampled in time, continued by a forecast, of chosen weights."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["concat", "continued", "resampled", "select_weights"]
 
 
-def concat(cls: type[Trajectories], parts: Iterable[Trajectories]) -> Trajectories:
+def concat(cls: "type[Trajectories]", parts: "Iterable[Trajectories]") -> "Trajectories":
     """The runs of several trajectories of one kind, one after the other; of ``meta`` what all share is kept.
 
     Raises:
@@ -50,7 +48,7 @@ def concat(cls: type[Trajectories], parts: Iterable[Trajectories]) -> Trajectori
     )
 
 
-def _kind(data: Trajectories) -> dict[str, Any]:
+def _kind(data: "Trajectories") -> dict[str, Any]:
     """What runs of one kind share, layouts apart."""
     return {
         "steps": data.steps.tolist(),
@@ -64,7 +62,7 @@ def _kind(data: Trajectories) -> dict[str, Any]:
     }
 
 
-def resampled(self: Trajectories, stride: int) -> Trajectories:  # noqa: D417
+def resampled(self: "Trajectories", stride: int) -> "Trajectories":  # noqa: D417
     """States at even distances from the first to the last recorded step, by linear interpolation in the steps.
 
     Recorded states are kept exactly. Buffers are those of the nearest recorded state (of two, the earlier).
@@ -101,7 +99,7 @@ def resampled(self: Trajectories, stride: int) -> Trajectories:  # noqa: D417
     )
 
 
-def continued(self: Trajectories, forecast: Any) -> Trajectories:  # noqa: D417
+def continued(self: "Trajectories", forecast: Any) -> "Trajectories":  # noqa: D417
     """The last state followed by forecast ones, at the same distances; buffers stay as in the last state.
 
     Args:
@@ -127,7 +125,7 @@ def continued(self: Trajectories, forecast: Any) -> Trajectories:  # noqa: D417
     )
 
 
-def select_weights(self: Trajectories, numbers: Sequence[int] | np.ndarray) -> Trajectories:  # noqa: D417
+def select_weights(self: "Trajectories", numbers: Sequence[int] | np.ndarray) -> "Trajectories":  # noqa: D417
     """The chosen weights in all runs and states, with their optimizer states, labels and edges; no layout.
 
     Args:

@@ -1,7 +1,5 @@
 """Which files of a folder are the checkpoints of one run, and at which step each was saved."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A network's weights as the edges of a graph between its neurons (channels, for convolutions)."""
 
-from __future__ import annotations
-
 import numpy as np
 from torch import nn
 

@@ -1,7 +1,5 @@
 """The tensors that make up a flat weight vector: their names, shapes and order."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -83,7 +81,7 @@ class Layout:
         plain = plain_names(self.names)
         return tuple(plain[name] for name, size in zip(self.names, self.sizes, strict=True) for _ in range(size))
 
-    def same_as(self, other: Layout) -> bool:
+    def same_as(self, other: "Layout") -> bool:
         """Whether both have the same tensors in the same order, apart from the prefixes of wrappers."""
         names, others = (list(plain_names(layout.names).values()) for layout in (self, other))
         return names == others and self.shapes == other.shapes

@@ -1,7 +1,5 @@
 """The learning rates of a schedule, step by step, from torch's own schedulers."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """The last states of a training run that is going on."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

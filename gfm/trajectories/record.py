@@ -1,7 +1,5 @@
 """Recording weights during real training: torch's own optimizers, many runs in parallel."""
 
-from __future__ import annotations
-
 import inspect
 import math
 from collections.abc import Callable, Sequence
@@ -41,24 +39,13 @@ _APART = 1_000_003  # distance between torch's seeds for seed n and n + 1, large
 
 @with_gradients
 def record(
-    build: Callable[[], nn.Module],
-    inputs: Tensor | DataLoader,
-    targets: Tensor | None,
-    loss: Callable[[Tensor, Tensor], Tensor],
-    optimizer: str = "SGD",
-    lr: float = 1e-3,
-    runs: int = 200,
-    steps: int = 200,
-    batch: int | None = None,
-    every: int | Sequence[int] = 1,
-    states: bool = False,
-    seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-    checkpoint: str | Path | None = None,
+    build: Callable[[], nn.Module], inputs: Tensor | DataLoader, targets: Tensor | None,
+    loss: Callable[[Tensor, Tensor], Tensor], optimizer: str = "SGD", lr: float = 1e-3, runs: int = 200,
+    steps: int = 200, batch: int | None = None, every: int | Sequence[int] = 1, states: bool = False, seed: int = 0,
+    progress: Callable[[int, int], None] | None = None, checkpoint: str | Path | None = None,
     checkpoint_every: int = 100,
     schedule: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler] | None = None,
-    per_run: bool | None = None,
-    **options: Any,
+    per_run: bool | None = None, **options: Any,
 ) -> Trajectories:
     """Train ``runs`` networks at once and keep their weights.
 

@@ -4,8 +4,6 @@ A checkpoint is a file of tensors and plain containers with a checksum, read bac
 in it is executed. It carries a fingerprint of the call and is refused by any other call.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 from collections.abc import Mapping

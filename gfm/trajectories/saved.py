@@ -1,7 +1,5 @@
 """One checkpoint on disk: its tensors by name, read without running code, and what is needed to write one like it."""
 
-from __future__ import annotations
-
 import json
 import re
 from argparse import Namespace

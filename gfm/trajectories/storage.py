@@ -1,7 +1,5 @@
 """Methods of ``Trajectories``, on disk: NPZ for numbers, JSON for the rest, without pickle, written atomically."""
 
-from __future__ import annotations
-
 import json
 import zipfile
 from itertools import groupby
@@ -25,7 +23,7 @@ __all__ = ["load", "save"]
 SCHEMA = "gfm.trajectories/1"
 
 
-def save(self: Trajectories, path: str | Path) -> Path:
+def save(self: "Trajectories", path: str | Path) -> Path:
     """Write atomically to ``path`` (.npz), without pickle; returns the path written.
 
     Raises:
@@ -51,7 +49,7 @@ def save(self: Trajectories, path: str | Path) -> Path:
     return write_archive(path, text, {"weights": self.weights, "steps": self.steps, **arrays})
 
 
-def load(cls: type[Trajectories], path: str | Path, memory_map: bool = False) -> Trajectories:
+def load(cls: "type[Trajectories]", path: str | Path, memory_map: bool = False) -> "Trajectories":
     """Read what :meth:`save` wrote; with ``memory_map`` weights are read from disk only when they are used.
 
     Raises:

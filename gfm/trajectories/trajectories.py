@@ -1,7 +1,5 @@
 """The container from which forecasters learn: runs x recorded states x weights."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from math import gcd
 from pathlib import Path
@@ -50,13 +48,8 @@ class Trajectories:
     """
 
     def __init__(
-        self,
-        weights: Any,
-        steps: Sequence[int] | np.ndarray | None = None,
-        groups: Sequence[str] | None = None,
-        meta: Mapping[str, Any] | None = None,
-        states: Mapping[str, Any] | None = None,
-        layout: Layout | None = None,
+        self, weights: Any, steps: Sequence[int] | np.ndarray | None = None, groups: Sequence[str] | None = None,
+        meta: Mapping[str, Any] | None = None, states: Mapping[str, Any] | None = None, layout: Layout | None = None,
         buffers: Mapping[str, Any] | None = None,
     ) -> None:
         self.weights = as_weights(weights)
@@ -130,14 +123,14 @@ class Trajectories:
         )
 
     # -- parts of it -----------------------------------------------------------------------------
-    def __getitem__(self, runs: slice | Sequence[int] | np.ndarray) -> Trajectories:
+    def __getitem__(self, runs: slice | Sequence[int] | np.ndarray) -> "Trajectories":
         """The chosen runs, with everything else kept.
 
         Args:
             runs: a slice, or a list or array (m,) of run numbers.
 
         Raises:
-            InputError: It is something else, or there is no such run.
+            InputError: ``runs`` is something else, or names a run that is not there.
         """
         if isinstance(runs, (bool, np.bool_)):
             raise InputError("Runs are chosen by a slice or by a list of whole numbers.")
@@ -153,7 +146,7 @@ class Trajectories:
                 raise InputError(f"There is no run {wrong[0]}: there are {self.runs}, counted from 0.")
         return self._part(runs, slice(None))
 
-    def split(self, *sizes: int) -> tuple[Trajectories, ...]:
+    def split(self, *sizes: int) -> "tuple[Trajectories, ...]":
         """Consecutive parts by run, for example ``train, val, test = data.split(100, 50, 50)``.
 
         No run is divided; runs beyond the sum of the sizes are left out.
@@ -173,7 +166,7 @@ class Trajectories:
         ends = np.cumsum(sizes)
         return tuple(self[end - size : end] for size, end in zip(sizes, ends, strict=True))
 
-    def prefix(self, n: int) -> Trajectories:
+    def prefix(self, n: int) -> "Trajectories":
         """The first n+1 states (states 0..n): what a forecaster may see.
 
         Raises:
@@ -183,7 +176,7 @@ class Trajectories:
             raise InputError(f"prefix({n}): n must be between 1 and {self.weights.shape[1] - 1}.")
         return self._part(slice(None), slice(n + 1))
 
-    def every(self, stride: int) -> Trajectories:
+    def every(self, stride: int) -> "Trajectories":
         """States 0, stride, 2 stride, ...; their steps are kept.
 
         Raises:
@@ -193,15 +186,15 @@ class Trajectories:
             raise InputError(f"every({stride}): stride must be 1 to {self.weights.shape[1] - 1}.")
         return self._part(slice(None), slice(None, None, stride))
 
-    def without_states(self) -> Trajectories:
+    def without_states(self) -> "Trajectories":
         """The same without the optimizer's states."""
         return self.replaced(states=None)
 
-    def replaced(self, **changes: Any) -> Trajectories:
+    def replaced(self, **changes: Any) -> "Trajectories":
         """The same with other values for some of the class's arguments."""
         return Trajectories(**{**vars(self), **changes})
 
-    def _part(self, runs: Any, states: Any) -> Trajectories:
+    def _part(self, runs: Any, states: Any) -> "Trajectories":
         return self.replaced(
             weights=self.weights[runs][:, states],
             steps=self.steps[states],
@@ -215,7 +208,7 @@ class Trajectories:
         """The number of optimizer steps from one recorded state to the next.
 
         Raises:
-            InputError: It is not the same everywhere.
+            InputError: The number differs between states.
         """
         distances = np.unique(np.diff(self.steps)).tolist()
         if len(distances) > 1:
@@ -288,7 +281,7 @@ class Trajectories:
     save_checkpoint = save_checkpoint
 
     @classmethod
-    def from_checkpoints(cls, folder: str | Path, pattern: str = "*", **options: Any) -> Trajectories:
+    def from_checkpoints(cls, folder: str | Path, pattern: str = "*", **options: Any) -> "Trajectories":
         """One run from the checkpoints in ``folder``; see :func:`gfm.trajectories.read_checkpoints`."""
         from gfm.trajectories.checkpoints import read_checkpoints
 

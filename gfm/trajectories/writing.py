@@ -1,7 +1,5 @@
 """A state written as a checkpoint was: the same nesting, names, dtypes and settings."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -31,7 +29,7 @@ _SETTINGS = (".json", ".txt", ".model", ".jinja", ".yaml", ".yml")  # of a netwo
 
 
 def save_checkpoint(  # noqa: D417
-    self: Trajectories, path: str | Path, like: str | Path, run: int = 0, step: int | None = None,
+    self: "Trajectories", path: str | Path, like: str | Path, run: int = 0, step: int | None = None,
     key: str | None = None
 ) -> Path:
     """Write one state as a checkpoint that is loaded as the checkpoint ``like`` is.

@@ -1,7 +1,5 @@
 """A tiny project (one notebook, one register, the book's own pages) to drive the whole chain on."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Callable

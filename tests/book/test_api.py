@@ -1,7 +1,5 @@
 """The pages on the package: every public name is described, and every docstring can be set."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import re

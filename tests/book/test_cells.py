@@ -101,7 +101,7 @@ def test_listing_leaves_no_trace(register, monkeypatch, tmp_path):
     monkeypatch.setenv("GFM_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("GFM_BUILD", str(tmp_path / "build"))
     found = cells(register, "smoke", ["both/noise.ipynb"])
-    assert found and all(c.stored == (False, "no stored result", None) for c in found)
+    assert found and all(c.stored == (False, "no stored result", None, None) for c in found)
     assert not list(tmp_path.iterdir())
 
 
@@ -118,7 +118,7 @@ def test_where_the_data_are_missing_the_list_says_so(register, monkeypatch):
 
     monkeypatch.setattr(FlowRun, "data_fingerprint", missing)
     found = cells(register, "paper", ["central-flows/gd-predictions.ipynb"])
-    assert found and all(c.key == "" and c.stored == (False, "CIFAR-10 is not here.", None) for c in found)
+    assert found and all(c.key == "" and c.stored == (False, "CIFAR-10 is not here.", None, None) for c in found)
 
 
 @pytest.mark.parametrize("key", ["", "nothing"])

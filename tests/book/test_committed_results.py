@@ -1,7 +1,5 @@
 """Kept results are found, reused, shown, and limited in size."""
 
-from __future__ import annotations
-
 import json
 import shutil
 

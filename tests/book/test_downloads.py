@@ -1,7 +1,5 @@
 """The archives hold what the pages show, the claims are the register's, and the same book gives the same bytes."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -1,7 +1,5 @@
 """What a notebook shows: figures need words, and their numbers lie beside them."""
 
-from __future__ import annotations
-
 import csv
 import json
 

@@ -1,7 +1,5 @@
 """What the first pages say of the book: failures first, verdict words defined, pages in order, words found."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

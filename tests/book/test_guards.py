@@ -1,7 +1,5 @@
 """A build cannot be green and empty: each guard is broken once, and says so with code 1."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What pages say about themselves, with and without public addresses, and the page for lost readers."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

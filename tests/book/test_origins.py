@@ -1,7 +1,5 @@
 """When and on what numbers were computed from nothing, and which come from an earlier state of the source."""
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 

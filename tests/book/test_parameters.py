@@ -1,7 +1,5 @@
 """Parameters of notebooks: values from the command line and from profiles, refused before a kernel starts."""
 
-from __future__ import annotations
-
 import shutil
 
 import pytest

@@ -1,7 +1,5 @@
 """Pages are printed in the book's order; what cannot be printed is said in one sentence."""
 
-from __future__ import annotations
-
 import zipfile
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Runs: byte-stable outputs, reuse with a reason, failures that stay theirs."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Each page's content security policy, kept by a browser: what pages need runs, what was slipped into them does not."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from pathlib import Path
@@ -13,12 +11,12 @@ from hosting import serving
 from gfm.book.site.links import check_site
 from gfm.book.site.policy import breaches, protect
 from gfm.book.site.tidy import tidy
-from gfm.figures.slider import Curve, Panel, script, slider
+from gfm.figures.slider import Curve, SliderPanel, script, slider
 
 TOY = "notebooks/part/toy.html"
 LISTEN = """window.refused = []; document.addEventListener('securitypolicyviolation',
     e => refused.push(`${e.effectiveDirective} ${e.sample || e.blockedURI}`))"""
-SLIDER = slider([Panel("A", "step", "y", [Curve([0, 1, 2], [2, 1, 0], "central", "central")], (0, 2), (0, 2))],
+SLIDER = slider([SliderPanel("A", "step", "y", [Curve([0, 1, 2], [2, 1, 0], "central", "central")], (0, 2), (0, 2))],
                 [0, 1, 2], name="a-slider", alt="A line that falls.")
 NAMED = 'a");document.title=("harm'
 HARM = {

@@ -1,7 +1,5 @@
 """The published folder is whole, checked, and never replaces something else."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 

@@ -1,7 +1,5 @@
 """The register is read strictly: a misspelt key or an impossible bound is named, not passed over."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

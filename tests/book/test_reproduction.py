@@ -1,7 +1,5 @@
 """A rerun is held against what is committed: words exactly, numbers within what their cell states."""
 
-from __future__ import annotations
-
 import base64
 import copy
 import io

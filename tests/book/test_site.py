@@ -1,7 +1,5 @@
 """From an executed notebook to pages, and a checker that can fail."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Verdicts: the bound comes from the register, the value from the file, and disagreement is seen."""
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import replace

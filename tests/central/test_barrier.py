@@ -1,7 +1,5 @@
 """The barrier that mini-batch noise puts in the place of the edge of stability."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Rod Flow and Edge Flow: closed forms, the formulas on a network, their costs, and who may use them."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

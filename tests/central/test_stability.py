@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 from toys import quadratic, tiny_problem
 
 import gfm
 from gfm.central import Settings
 from gfm.central.processes import Central
+from gfm.central.substep import Critical
 from gfm.experiments.central.valley import Valley, ValleyRun
 from gfm.optimizers import Adam, GradientDescent, HeavyBall, ScalarRMSProp
 
@@ -77,13 +80,68 @@ def test_a_short_lived_second_moment_is_followed(beta2):
         assert coarse[name].loss[-1] == pytest.approx(fine[name].loss[-1], rel=1e-3)
 
 
-def test_a_flow_that_leaves_the_edge_says_so():
-    problem = tiny_problem()
-    rule = GradientDescent(lr=0.2)
-    flow = Central(problem, rule, Settings(), problem.w0, rule.init(problem.w0))
-    flow.observe(0)
-    assert flow.tracker.rows.shape[0] and float(flow._before[0]) < 2.0
-    flow.advance()
-    flow.optimizer, flow._began = GradientDescent(lr=2.0), None
-    with pytest.warns(UserWarning, match="beyond the edge of stability by more than 2%"):
-        flow.observe(1)
+@pytest.fixture
+def left_its_band(monkeypatch):
+    """A flow whose step-size control lets everything pass: it leaves its band by less than 2 %."""
+    monkeypatch.setattr(gfm.central.control.Control, "_beyond", lambda self, top: False)
+    with pytest.warns(UserWarning, match="beyond the edge of stability by more than its band of 0.01%"):
+        return run(tiny_problem(), GradientDescent(lr=0.8), 30, processes=["central"])
+
+
+def test_a_flow_that_leaves_its_band_says_so_once(left_its_band):
+    excess = left_its_band["central"].eigenvalues[:, 0] / 2 - 1
+    first = np.flatnonzero(excess > 1e-4)[0]
+    assert (excess > 1e-4).sum() > 1 and excess.max() < 0.02
+    assert [note.partition(":")[0] for note in left_its_band.notes] == [f"central at step {first}"]
+
+
+@pytest.mark.parametrize("settings", [Settings(), Settings(adaptive=False, substeps=16)], ids=["usual", "fixed"])
+def test_a_flow_that_stays_within_its_band_is_quiet(settings):
+    found = run(tiny_problem(), GradientDescent(lr=0.8), 40, processes=["discrete", "central"], settings=settings)
+    excess = found["central"].eigenvalues[:, 0] / 2 - 1
+    assert np.nanmax(found["central"].sigma) > 0
+    assert bool(found.notes) == bool(excess.max() > 1e-4)
+    assert not settings.adaptive or not found.notes
+
+
+def test_a_flow_that_starts_beyond_the_edge_says_so():
+    with pytest.warns(UserWarning, match=r"starts beyond the edge of stability, at 1\.\d+ times the threshold"):
+        found = run(tiny_problem(), ScalarRMSProp(lr=0.5, beta2=0.9), 4, processes=["central"], warmup=1)
+    assert found["central"].eigenvalues[0, 0] > 2.3 and found["central"].eigenvalues[1:, 0].max() <= 2 * (1 + 5e-4)
+    assert len(found.notes) == 1 and found.notes[0].startswith("central at step 0: ")
+
+
+def test_a_swing_that_cannot_hold_the_flow_is_said_to_fail():
+    """The curvature's slope is tiny and soon turns: X is as large as the first order asks, and does not help."""
+
+    class Bumps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.tensor([0.0, 0.3], dtype=torch.float64))
+
+        def forward(self, one):
+            x, y = self.w
+            return (x * (1 + 1e-7 * torch.sin(y))).reshape(1, 1) * one
+
+    one = torch.ones(1, 1, dtype=torch.float64)
+    problem = gfm.Problem(Bumps(), one, 0 * one)
+    with pytest.warns(UserWarning, match="by more than its band"):
+        found = run(problem, GradientDescent(lr=lambda t: 1.99 + 0.005 * t), 12, processes=["central"])
+    assert np.nanmax(found["central"].sigma) > 1e3
+
+
+def test_the_variance_of_a_step_is_that_of_its_beginning(monkeypatch):
+    """Substeps at either side of a step have it in their mean, to a few thousandths: it is no bias of the first one."""
+    taken, rates = [], Critical.rates
+    monkeypatch.setattr(Critical, "rates", lambda self, dt: taken.append((dt, found := rates(self, dt))) or found)
+    problem, rule = tiny_problem(), GradientDescent(lr=0.8)
+    flow = Central(problem, rule, Settings(adaptive=False), problem.w0, rule.init(problem.w0))
+    logged, means = [], []
+    for t in range(45):
+        logged.append(flow.observe(t)["sigma"].sum())
+        flow.advance()
+        means.append(sum(dt * found.oscillation.X.trace() for dt, found in taken) if len(taken) == 4 else np.nan)
+        taken.clear()
+    logged, means = np.array(logged[25:]), np.array(means[24:])
+    around = (means[1:] + means[:-1]) / 2
+    assert np.abs(logged / around - 1).max() < 0.01 and np.abs(np.median(logged / around) - 1) < 3e-3

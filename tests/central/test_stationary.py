@@ -180,5 +180,5 @@ def test_the_edge_moves_as_the_second_moments_say(network, bias_correction):
         return (2 * (U * rule.preconditioner(moved)) @ U.T - U @ image).numpy()
 
     slope = (residual(h) - residual(-h)) / (2 * h)
-    expected = local.drift + from_half(local.B @ to_half(X))
+    expected = local.alpha + from_half(local.B @ to_half(X))
     assert np.abs(slope - expected).max() <= 1e-4 * np.abs(slope).max()

@@ -84,7 +84,7 @@ def test_the_residual_moves_as_predicted_for_any_covariance(name, k, monkeypatch
     local = local_flow(problem.at(w, k), rule, state, U, critical_share=0.2)
     R = np.random.default_rng(k).standard_normal((k, k))
     X = R @ R.T
-    X *= 2 * np.abs(local.drift).max() / np.abs(local.B @ to_half(X)).max()
+    X *= 2 * np.abs(local.alpha).max() / np.abs(local.B @ to_half(X)).max()
     solved = Solution(X, 0.0, 0.0, 0.0, True)
     monkeypatch.setattr(complementarity, "solve", lambda A, B: solved)
     errors = []

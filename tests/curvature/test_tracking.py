@@ -114,10 +114,11 @@ def test_a_coarser_tolerance_serves_one_refresh():
     assert worst[0] <= 1e-6 < worst[1] <= 1e-2
 
 
-def test_a_cap_that_binds_is_said():
-    problem = tiny_problem()
-    with pytest.warns(UserWarning, match="raise the cap"):
-        Tracker(above=1.5, cap=2).refresh(problem.at(problem.w0, 1), 0.01)
+@pytest.mark.parametrize(("above", "capped"), [(1.5, True), (1e9, False)])
+def test_a_cap_that_binds_is_known(above, capped):
+    problem, tracker = tiny_problem(), Tracker(above=above, cap=2)
+    tracker.refresh(problem.at(problem.w0, 1), 0.01)
+    assert tracker.capped == capped
 
 
 def test_where_the_path_has_period_two_starts_come_from_two_refreshes_ago():

@@ -1,7 +1,5 @@
 """Quadratics and the valley against what is known in closed form."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import numpy as np
@@ -74,7 +72,7 @@ def test_a_run_without_stored_weights_builds_no_network():
         def __iter__(self):
             raise KeyError("no weights are stored")
 
-    def problem():
+    def problem(context):
         pytest.fail("the network was built before its weights were asked for")
 
     with pytest.raises(KeyError):

@@ -1,7 +1,5 @@
 """Descent along filtered gradients: the search for the first unstable root, the steps, the runs, small disturbances."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -11,7 +11,7 @@ import torch
 from gfm.data.least_squares import least_squares
 from gfm.errors import InputError, UnknownNameError
 from gfm.experiments.learned import ablations
-from gfm.experiments.learned.ablations import VARIANTS, Ablation
+from gfm.experiments.learned.ablations import OTHER_DATA, VARIANTS, Ablation
 from gfm.experiments.learned.bayes_limits import BayesLimit, TowerProperty, TrueDynamics, mean_dynamics
 from gfm.experiments.learned.cost import ForecastCost, grown, image_net, training_operations
 from gfm.experiments.learned.least_squares import LeastSquaresForecast, make_forecaster, replicate_set
@@ -152,6 +152,21 @@ def test_every_ablation_runs(variant):
     assert np.isfinite(errors).all()
     if variant.startswith("blind"):
         assert (ablation_errors("told the optimizer") != errors).all()
+
+
+def test_runs_at_a_falling_rate_and_at_another_fall():
+    """The first step is that of the published recipe, the fitted runs are the same, the others stop half-way."""
+    same, other, untold = (
+        Ablation(variant, data)._parts(30) for variant, data in (
+            ("whole model", OTHER_DATA[0]), ("whole model", OTHER_DATA[1]), ("schedule: not used", OTHER_DATA[0]))
+    )
+    assert [part.runs for part in same] == [100, 50, 50]
+    np.testing.assert_array_equal(same[0].weights, other[0].weights)
+    np.testing.assert_array_equal(same[2].weights[:, 0], other[2].weights[:, 0])
+    later = other[2].weights[:, 100:]
+    assert (later == later[:, :1]).all() and (same[2].weights[:, 150] != same[2].weights[:, 151]).all()
+    assert same[2].meta["schedule"][100] == 0.5 and other[2].meta["schedule"][100] == 0
+    assert all("schedule" not in part.meta and part.meta["lr"] == 0.004 for part in untold)
 
 
 def test_samples_after_the_published_ones_share_nothing():

@@ -1,7 +1,5 @@
 """Steepest descent in the maximum norm: its sharpness, the bound on it, and the runs."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

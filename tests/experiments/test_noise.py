@@ -1,7 +1,5 @@
 """Noisy descent near the edge: the valley, its path, and what is measured on a network's mini-batches."""
 
-from __future__ import annotations
-
 from itertools import combinations
 
 import numpy as np

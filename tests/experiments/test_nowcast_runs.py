@@ -18,10 +18,15 @@ SHORT = {"seeds": 1, "most": 44, "fitted_runs": 1, "fitted_steps": 120, "epochs"
 def test_nowcasting_runs_and_without_forecaster_never_jumps():
     plain = compute(Nowcasting("none", **SHORT)).arrays
     assert plain["looks"].sum() == 0 and np.isnan(plain["steps"]).all()  # 44 steps do not reach the threshold
-    for name in ("linear-ends", "affine-flow", "gfm"):
-        jumping = compute(Nowcasting(name, period=24, ahead=(2, 5), **SHORT)).arrays
+    numbers = {}
+    for name in ("linear-ends", "affine-flow", "gfm", "affine-flow-blind", "gfm-blind"):
+        result = compute(Nowcasting(name, period=24, ahead=(2, 5), **SHORT))
+        jumping, numbers[name] = result.arrays, result.info["parameters"]
         assert jumping["looks"].sum() == 1
         assert jumping["at"].shape == (1, 3, 2, 2) and np.isfinite(jumping["at"]).all()
+        assert result.info["title"].endswith(", blind") == name.endswith("-blind")
+        assert result.info["epochs"] == int(name.startswith("gfm"))
+    assert all(numbers[f"{name}-blind"] < numbers[name] for name in ("affine-flow", "gfm"))  # fewer inputs
 
 
 @pytest.mark.no_cover

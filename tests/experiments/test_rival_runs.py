@@ -1,7 +1,5 @@
 """The toy of the rivals, the errors of flows, and what a step of each takes."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

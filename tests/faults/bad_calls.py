@@ -1,10 +1,8 @@
 """Bad calls made from valid ones, one argument at a time, and what becomes of each.
 
-A :class:`Door` is a public function with a valid call, which is tried first, and bad values for its arguments. A bad
-call must be refused by one clear sentence of the package, quickly, without large memory, and leave files alone.
+A :class:`Function` has a valid call, which is tried first, and bad values for its arguments. A bad call must be refused
+by one clear sentence of the package, quickly, without large memory, and leave files alone.
 """
-
-from __future__ import annotations
 
 import contextlib
 import os
@@ -28,7 +26,7 @@ HANG = 8  # seconds after which a call is interrupted
 
 
 @dataclass(frozen=True)
-class Door:
+class Function:
     """A public function.
 
     Attributes:
@@ -56,13 +54,13 @@ class Door:
 
 @dataclass(frozen=True)
 class Outcome:
-    door: str
+    function: str
     case: str
     verdict: str
     words: str
 
     def __str__(self) -> str:
-        return f"{self.door}({self.case}): {self.verdict}: {self.words}"
+        return f"{self.function}({self.case}): {self.verdict}: {self.words}"
 
 
 class Hung(BaseException):
@@ -122,7 +120,7 @@ def limited() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-def judged(door: Door, case: str, arguments: dict[str, Any], folder: Path) -> Outcome:
+def judged(function: Function, case: str, arguments: dict[str, Any], folder: Path) -> Outcome:
     """Make one bad call and say what became of it; ``folder`` is where files could be written."""
     before = listing(folder)
     _reset_peak()
@@ -130,7 +128,7 @@ def judged(door: Door, case: str, arguments: dict[str, Any], folder: Path) -> Ou
     try:
         with limited(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            result = door.call(**arguments)
+            result = function.call(**arguments)
         verdict, words = "silent", f"{result!r:.80}"
     except GfmError as error:
         wrong = unclear(str(error))
@@ -152,19 +150,19 @@ def judged(door: Door, case: str, arguments: dict[str, Any], folder: Path) -> Ou
     if changed := {path for path in before | after if before.get(path) != after.get(path)}:
         if verdict != "silent":
             verdict, words = "written", f"{sorted(changed)[:3]}: {words}"
-    return Outcome(door.name, case, verdict, words)
+    return Outcome(function.name, case, verdict, words)
 
 
 def table(outcomes: Counter[tuple[str, str]]) -> str:
-    """Counts of the verdicts by door, from those of (door, verdict)."""
-    doors = list(dict.fromkeys(door for door, _ in outcomes))
-    width = max(map(len, [*doors, "together"]))
-    rows = [f"{'door':{width}} {'calls':>6} " + " ".join(f"{verdict:>8}" for verdict in VERDICTS)]
-    for door in [*doors, None]:
+    """Counts of the verdicts by function, from those of (function, verdict)."""
+    functions = list(dict.fromkeys(function for function, _ in outcomes))
+    width = max(map(len, [*functions, "together"]))
+    rows = [f"{'function':{width}} {'calls':>6} " + " ".join(f"{verdict:>8}" for verdict in VERDICTS)]
+    for function in [*functions, None]:
         those = [
-            sum(n for (name, given), n in outcomes.items() if door in (None, name) and given == verdict)
+            sum(n for (name, given), n in outcomes.items() if function in (None, name) and given == verdict)
             for verdict in VERDICTS
         ]
-        name = "together" if door is None else door
+        name = "together" if function is None else function
         rows.append(f"{name:{width}} {sum(those):6} " + " ".join(f"{n:8}" for n in those))
     return "\n".join(rows)

@@ -1,7 +1,5 @@
 """Bad values by kind: what a caller may give for a number, a flag, a name, a tensor, a path, ... and should not."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Damage done to files, and a judgement of what became of it: one corruptor for every kind of stored file."""
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping

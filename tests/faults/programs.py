@@ -1,7 +1,5 @@
 """The toy project's commands as programs of their own."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

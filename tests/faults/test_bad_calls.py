@@ -1,9 +1,7 @@
 """Every bad call is refused by one clear sentence of the package, quickly, and leaves files as they are.
 
-`make test` tries a part of the calls of each door, `make faults` all of them. The counts are printed at the end.
+`make test` tries a part of the calls of each function, `make faults` all of them. The counts are printed at the end.
 """
-
-from __future__ import annotations
 
 import math
 import os
@@ -11,16 +9,16 @@ from collections import Counter
 from pathlib import Path
 from time import process_time
 
-import doors_commands
-import doors_data
-import doors_derived
-import doors_forecasters
-import doors_learned
-import doors_project
-import doors_trajectories
+import functions_commands
+import functions_data
+import functions_derived
+import functions_forecasters
+import functions_learned
+import functions_project
+import functions_trajectories
 import numpy as np
 import pytest
-from bad_calls import Door, Outcome, judged
+from bad_calls import Function, Outcome, judged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,10 +26,13 @@ import gfm
 from gfm.errors import GfmError
 
 FAMILIES = {
-    module.__name__.removeprefix("doors_"): module
-    for module in (doors_commands, doors_data, doors_derived, doors_forecasters, doors_learned, doors_project)
+    module.__name__.removeprefix("functions_"): module
+    for module in (
+        functions_commands, functions_data, functions_derived, functions_forecasters, functions_learned,
+        functions_project,
+    )
 }
-#: Of each door's calls, `make test` tries every so manieth, and of each argument the first.
+#: Of each function's calls, `make test` tries every so manieth, and of each argument the first.
 PART = 4
 
 
@@ -40,7 +41,7 @@ def outcomes(record_property):
     """A list to be filled, whose counts go to the table at the end of the output (tests/tables.py)."""
     made: list[Outcome] = []
     yield made
-    record_property("bad calls", [[*pair, n] for pair, n in Counter((o.door, o.verdict) for o in made).items()])
+    record_property("bad calls", [[*pair, n] for pair, n in Counter((o.function, o.verdict) for o in made).items()])
 
 
 @pytest.fixture
@@ -54,18 +55,18 @@ def here(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def wrong(doors: list[Door], folder: Path, part: int, outcomes: list[Outcome]) -> list[str]:
+def wrong(functions: list[Function], folder: Path, part: int, outcomes: list[Outcome]) -> list[str]:
     """What was not refused as it must be; a valid call that fails is wrong too."""
     found = []
-    for door in doors:
+    for function in functions:
         try:
-            door.call(**door.valid)
+            function.call(**function.valid)
         except GfmError as error:
-            found.append(f"{door.name}: its valid call fails: {error}")
+            found.append(f"{function.name}: its valid call fails: {error}")
             continue
-        for number, (case, arguments) in enumerate(door.cases()):
-            if part == 1 or number % part == len(door.name) % part:
-                outcome = judged(door, case, arguments, folder)
+        for number, (case, arguments) in enumerate(function.cases()):
+            if part == 1 or number % part == len(function.name) % part:
+                outcome = judged(function, case, arguments, folder)
                 outcomes.append(outcome)
                 if outcome.verdict != "refused":
                     found.append(str(outcome).encode("ascii", "backslashreplace").decode())
@@ -77,7 +78,7 @@ def wrong(doors: list[Door], folder: Path, part: int, outcomes: list[Outcome]) -
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("part", [PART, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"])
 def test_bad_calls_are_refused(here, family, part, outcomes):
-    found = wrong(FAMILIES[family].doors(), here, part, outcomes)
+    found = wrong(FAMILIES[family].functions(), here, part, outcomes)
     assert len(outcomes) > 100
     assert not found, "\n".join([f"{len(found)} calls were not refused as they must be:", *found[:60]])
 
@@ -108,12 +109,12 @@ NOT_POSITIVE = st.one_of(
     st.integers(max_value=0),
     st.builds(np.array, st.lists(st.floats(), min_size=1, max_size=3)),
 )
-DATA = gfm.Trajectories(doors_trajectories.W)
+DATA = gfm.Trajectories(functions_trajectories.W)
 COUNTED = {
     "data.moons(n)": lambda value: gfm.data.moons(value),
     "data.waves(dims)": lambda value: gfm.data.waves(9, value),
     "nets.mlp(dims)": lambda value: gfm.nets.mlp((2, value)),
-    "Training(epochs)": lambda value: doors_forecasters.Training(epochs=value),
+    "Training(epochs)": lambda value: functions_forecasters.Training(epochs=value),
     "Settings(cap)": lambda value: gfm.central.Settings(cap=value),
     "Trajectories.prefix": DATA.prefix,
     "Trajectories.every": DATA.every,
@@ -123,17 +124,17 @@ COUNTED = {
         "lstm", size="tiny", input_shape=(8,), outputs=2, vocabulary=4, width=value
     ),
     "central.run(steps)": lambda value: gfm.central.run(
-        doors_derived.problem(), gfm.optimizers.GradientDescent(0.1), value
+        functions_derived.problem(), gfm.optimizers.GradientDescent(0.1), value
     ),
 }
 MEASURED = {
     "GradientDescent(lr)": gfm.optimizers.GradientDescent,
     "Adam(lr)": gfm.optimizers.Adam,
-    "Training(rate)": doors_forecasters.Training,
+    "Training(rate)": functions_forecasters.Training,
     "schedules.Cosine(peak)": lambda value: gfm.optimizers.schedules.Cosine(value, 3),
     "data.waves(frequency)": lambda value: gfm.data.waves(9, frequency=value),
 }
-DRAWN = 8  # values for each of these doors
+DRAWN = 8  # values for each of these functions
 
 
 @pytest.mark.no_cover
@@ -147,12 +148,12 @@ DRAWN = 8  # values for each of these doors
 )
 def test_drawn_values_are_refused(here, name, call, values, outcomes):
     """The same with values that no table thought of."""
-    door = Door(f"drawn: {name}", call)
+    function = Function(f"drawn: {name}", call)
 
     @settings(max_examples=DRAWN, deadline=None, derandomize=True, database=None)
     @given(values)
     def tried(value):
-        outcome = judged(Door(door.name, lambda: call(value)), f"{value!r:.60}", {}, here)
+        outcome = judged(Function(function.name, lambda: call(value)), f"{value!r:.60}", {}, here)
         outcomes.append(outcome)
         assert outcome.verdict == "refused", str(outcome).encode("ascii", "backslashreplace").decode()
 
@@ -200,4 +201,4 @@ def _raise(error):
 def test_the_judge_tells_them_apart(here, answer, verdict):
     if verdict == "large" and not os.path.exists("/proc/self/clear_refs"):
         pytest.skip("this system does not tell a call's memory")
-    assert judged(Door("a door", Refusing(answer)), "value: 3", {"value": "3"}, here).verdict == verdict
+    assert judged(Function("a function", Refusing(answer)), "value: 3", {"value": "3"}, here).verdict == verdict

@@ -1,7 +1,5 @@
 """Every kind of stored file, cut, flipped, emptied, removed, swapped: found, recomputed or refused, never believed."""
 
-from __future__ import annotations
-
 import io
 import shutil
 from dataclasses import dataclass
@@ -11,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from archives import write_idx
+from archives import write_cifar, write_idx
 from corruption import NAMED, RECOMPUTED, Table, corrupt
 from toys import edge_run, tiny_problem
 
@@ -21,6 +19,7 @@ from gfm.book.register import Register
 from gfm.book.runs import committed, records
 from gfm.book.runs.plans import plan
 from gfm.central import Run, checkpoint
+from gfm.data.cifar10 import read_batch
 from gfm.data.mnist import read_idx
 from gfm.files import read_sealed
 from gfm.forecasters import available, load
@@ -218,6 +217,13 @@ def test_archives_of_images(check, tmp_path):
     path = tmp_path / "images.gz"
     write_idx(path, np.random.default_rng(0).integers(256, size=(20, 28, 28)))
     check("MNIST file", path, lambda: read_idx(path, 3), flips=60)
+
+
+def test_batches_of_cifar(check, tmp_path):
+    """The format has no checksum and any number of rows: bits are left alone, and no cut is between two rows."""
+    write_cifar(tmp_path, rows=41)
+    path = tmp_path / "data_batch_1.bin"
+    check("CIFAR-10 file", path, lambda: read_batch(path), flips=0)
 
 
 def test_nothing_was_believed_that_is_not_whole(table, capsys):

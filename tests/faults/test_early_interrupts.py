@@ -1,7 +1,5 @@
 """Ctrl-C while the command line is still being imported: no traceback, and the exit code of an interrupt."""
 
-from __future__ import annotations
-
 import random
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """Files made to do harm: they are refused in a sentence, at once, and nothing outside the project is touched."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import json

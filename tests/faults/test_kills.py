@@ -1,7 +1,5 @@
 """Killed, interrupted, told to stop: the next call gives the same bytes, and nothing of the first one goes on."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -1,7 +1,5 @@
 """Full disks, folders that cannot be written to, no home, an ASCII terminal, no network: a sentence, nothing half."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

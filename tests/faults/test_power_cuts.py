@@ -1,7 +1,5 @@
 """What is on the disk when a file gets its name: all of it, so that a power cut leaves no empty file."""
 
-from __future__ import annotations
-
 import os
 
 import pytest

@@ -1,7 +1,5 @@
 """Every drawing of the gradient-descent pages takes a small run and draws what it was given."""
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import replace
 

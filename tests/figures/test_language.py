@@ -1,7 +1,5 @@
 """One language of figures: one width, three sizes of type, and no colour from outside the style."""
 
-from __future__ import annotations
-
 import ast
 import base64
 import json

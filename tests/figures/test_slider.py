@@ -1,7 +1,5 @@
 """The slider's HTML: whole without scripts, nothing from elsewhere, small, the same every time."""
 
-from __future__ import annotations
-
 import re
 from html.parser import HTMLParser
 
@@ -12,16 +10,16 @@ from toys import tiny_problem
 import gfm
 from gfm.errors import InputError
 from gfm.figures import training_slider as module
-from gfm.figures.slider import Curve, Panel, slider
+from gfm.figures.slider import Curve, SliderPanel, slider
 from gfm.figures.training_slider import training_slider
 from gfm.optimizers import GradientDescent
 
 STEPS = np.arange(50)
 
 
-def panel(**options) -> Panel:
+def panel(**options) -> SliderPanel:
     y = np.where((STEPS > 20) & (STEPS < 24), np.nan, 1.0 + STEPS / 50)
-    return Panel("a < b", "step", "loss", [Curve(STEPS, y, "descent")], (0, 49), (1.0, 2.0), **options)
+    return SliderPanel("a < b", "step", "loss", [Curve(STEPS, y, "descent")], (0, 49), (1.0, 2.0), **options)
 
 
 def made(**options) -> str:
@@ -57,7 +55,7 @@ def test_bad_curves_are_refused():
     with pytest.raises(InputError, match="one point for each of 40 frames"):
         slider([panel()], STEPS[:40], name="one", alt="the finding")
     t = np.linspace(0, 1, 20_000)
-    big = Panel("", "", "", [Curve(t, t, "c")], (0, 1), (0, 1))
+    big = SliderPanel("", "", "", [Curve(t, t, "c")], (0, 1), (0, 1))
     with pytest.raises(InputError, match="fewer frames"):
         slider([big], np.arange(20_000), name="one", alt="the finding")
 

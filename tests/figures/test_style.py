@@ -1,7 +1,5 @@
 """No figure of the book depends on colour alone, and drawing leaves matplotlib's settings as they were."""
 
-from __future__ import annotations
-
 import itertools
 
 import matplotlib as mpl

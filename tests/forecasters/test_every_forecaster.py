@@ -8,6 +8,7 @@ import torch
 from gfm import GfmError, Trajectories
 from gfm.errors import InputError
 from gfm.forecasters import available
+from gfm.forecasting.report import NOT_HELD_OUT
 from gfm.forecasting.training import Training
 
 QUICK = Training(epochs=3, patience=2, batch=8)
@@ -43,6 +44,18 @@ def test_a_forecast_has_the_shape_and_is_finite(name):
     assert forecast.shape == (5, 32, 2) and np.isfinite(forecast).all()
     assert model.forecast(test.prefix(8)).shape == (5, 32, 2)
     assert model.report.seconds >= 0
+
+
+@every
+def test_what_decides_in_place_of_validation_runs_is_said(name):
+    """Whatever looks at an error while it is fitted says on which runs."""
+    train = exponentials()[:14]
+    report = make(name, observed=8).fit(train).report
+    chooses = name in ("gfm", "affine-flow")  # between options; all others look at it only to end a training
+    assert report.notes.get("held_out") == (2 if chooses else NOT_HELD_OUT if report.validation else None)
+    assert "held_out" not in fitted(name)[0].report.notes
+    if chooses:
+        assert make(name, observed=8).fit(train[:1]).report.notes["held_out"] == NOT_HELD_OUT
 
 
 @every

@@ -1,7 +1,5 @@
 """From checkpoints on disk to forecast weights on disk, with a rule and with something learned."""
 
-from __future__ import annotations
-
 import copy
 import json
 import subprocess
@@ -17,8 +15,10 @@ from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 
 import gfm
+from gfm.cli.commands import forecast
 from gfm.errors import GfmError, InputError, UnknownNameError
 from gfm.forecasters.files import forecast_files, save_as_read
+from gfm.forecasting.report import NOT_HELD_OUT
 
 
 @pytest.fixture
@@ -51,6 +51,16 @@ def test_other_distances_and_missing_files(checkpoints, tmp_path):
         forecast_files(checkpoints, 2, "ols", train)
     with pytest.raises(GfmError):
         forecast_files(tmp_path / "nothing.npz", 2, "hold")
+
+
+def test_the_command_says_what_decided_in_place_of_validation_runs(checkpoints, tmp_path, capsys):
+    """A fifth of the longer runs for a flow; for a rival, which holds none out, the fitted runs themselves."""
+    runs = np.random.default_rng(0).normal(size=(5, 9, 2))
+    train = gfm.Trajectories(runs, np.arange(9) * 10).save(tmp_path / "t.npz")
+    for method, held in (("affine-flow", "1."), ("lfn", f"{NOT_HELD_OUT}."), ("ols", None)):
+        forecast(str(checkpoints), str(tmp_path / "out.npz"), 2, method, str(train))
+        told = [line for line in capsys.readouterr().out.splitlines() if "held out" in line]
+        assert told == ([] if held is None else [f"Training runs held out to decide on options and epochs: {held}"])
 
 
 # -- checkpoints out -----------------------------------------------------------------------------

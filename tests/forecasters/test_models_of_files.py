@@ -1,7 +1,5 @@
 """Forecasts of files by models that are learned from longer runs, saved and used again."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from test_forecast_files import cli

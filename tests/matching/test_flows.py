@@ -108,8 +108,8 @@ def test_choice_prefers_the_simpler_within_a_standard_error():
     assert clearly_better(base - 0.1, base)  # better on every run
     noisy = base + np.tile([1.0, -1.0], 25) - 0.01  # better by 0.01, with a standard error of 0.14
     assert not clearly_better(noisy, base)
-    for errors, better in ((0.99, True), (1.01, False)):  # gains 0 and 2 have the standard error 1
-        assert clearly_better(np.array([2.0, 0.0]), np.array([2.0, 2.0]), errors) == better
+    for more, better in ((0.01, True), (-0.01, False)):  # gains 0 and 2, and this more, have the standard error 1
+        assert clearly_better(np.array([2.0, 0.0]) - more, np.array([2.0, 2.0])) == better
     assert clearly_better(base, np.r_[base[1:], np.inf]) and clearly_better(base, np.full(50, np.nan))
     assert not clearly_better(np.r_[base[1:], np.inf], np.full(50, np.nan))  # neither can be used
     assert choose([base, noisy]) == 0

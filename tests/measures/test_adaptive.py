@@ -123,7 +123,7 @@ def test_a_continued_run_goes_on_where_one_run_would_be():
 
 def test_the_closed_form_is_checked_only_where_it_holds():
     experiment = FlowRun(**SMALL)
-    w = experiment.problem().w0.numpy()
+    w = experiment.problem(Context()).w0.numpy()
     found = closed_form_along(experiment, w[None], np.array([0.5, 5.0]), np.array([0.0, 1.0]))
     assert found["by_memory"][0] == pytest.approx([found["normalised"][0], found["descent"][0]])
     assert found["by_rate"][0][0] <= found["by_rate"][0][1]
@@ -164,7 +164,7 @@ def test_an_equal_way_adds_up_the_steps_taken_until_then_and_a_flow_that_stopped
 
 def test_who_holds_the_edge_is_computed_with_the_runs_own_rate_and_memory():
     experiment = FlowRun(**SMALL)
-    problem = experiment.problem()
+    problem = experiment.problem(Context())
     w = problem.w0
     values, vectors = problem.top_eigenpairs(w, 1, tolerance=1e-10)
     steepness = float(problem.third(w, vectors[:, 0], vectors[:, 0]).square().sum())

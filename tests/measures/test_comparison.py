@@ -1,7 +1,5 @@
 """The rule by which a run is compared with its flow, on signals whose answers are known."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from toys import FIRST, PERIOD, edge_run, tops
@@ -117,6 +115,17 @@ def test_slack_directions_are_masked_by_their_size():
     rare = edge_run()
     rare["central"]["sigma"][FIRST + 2 * PERIOD :] = np.nan  # it leaves after a few steps that count: too few
     assert len(flow.variance_ratio(rule.compare(rare, 5))) == 0
+
+
+@pytest.mark.parametrize(("windows", "directions"), [(5.8, 1), (6.2, 2)])
+def test_a_direction_is_compared_over_four_windows_of_averages(windows, directions):
+    """There are none in the last two windows of a run; the other direction has been there from the start."""
+    run = edge_run()
+    other = np.where(np.arange(601) < FIRST, np.nan, 1.0)
+    late = np.where(np.arange(601) < 601 - windows * PERIOD, np.nan, 1.0)
+    run["central"]["sigma"] = np.stack([other, late], 1)
+    run["central"]["displacement"] = np.stack([other, 3**0.5 * late], 1)
+    assert len(flow.variance_ratio(rule.compare(run, 5))) == directions
 
 
 def test_the_offset_is_what_does_not_alternate():

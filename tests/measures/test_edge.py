@@ -1,7 +1,5 @@
 """Measures of the optimizer at the edge and of the flow's predictions, on series with known answers."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """One loss of a flat weight vector, with its derivatives by autograd and by central differences."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """Rules for the committed notebooks; nbval re-executes them in the same call (see conftest.py)."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re

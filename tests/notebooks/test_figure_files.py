@@ -1,7 +1,5 @@
 """The files of all figures speak one language: one width, three sizes of type, the colours of the style."""
 
-from __future__ import annotations
-
 import itertools
 import re
 

@@ -1,7 +1,5 @@
 """The pages that promise sixty lines keep their promise, and use nothing of the package in them."""
 
-from __future__ import annotations
-
 import ast
 from pathlib import Path
 

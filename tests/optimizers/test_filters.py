@@ -8,16 +8,9 @@ import torch
 
 import gfm
 from gfm.errors import InputError
-from gfm.optimizers import Adam, Filter, GradientDescent, Group, HeavyBall, Muon, ParameterGroups, check_rule
+from gfm.optimizers import Adam, Filter, GradientDescent, Group, HeavyBall, Muon, Nesterov, ParameterGroups, check_rule
 
 ONE = torch.ones(1, dtype=torch.float64)
-
-
-@dataclass(frozen=True)
-class Nesterov(HeavyBall):
-    @property
-    def filter(self):
-        return Filter((1 + self.momentum, -self.momentum), (1, -self.momentum))
 
 
 @dataclass(frozen=True)

@@ -178,7 +178,7 @@ def test_the_rate_of_the_condition_is_its_derivative():
         return rule.threshold * (U * rule.edge(then)) @ U.T - U @ dense_hessian(problem, there) @ U.T
 
     difference = ((condition(h) - condition(-h)) / (2 * h)).numpy()
-    assert np.allclose(local.drift + from_half(local.B @ x), difference, rtol=1e-3, atol=1e-4 * abs(difference).max())
+    assert np.allclose(local.alpha + from_half(local.B @ x), difference, rtol=1e-3, atol=1e-4 * abs(difference).max())
     assert np.allclose(local.B, local.B.T)
 
 

@@ -6,11 +6,12 @@ import torch
 from toys import tiny_net, tiny_problem
 
 from gfm.errors import InputError
-from gfm.optimizers import Adam, GradientDescent, HeavyBall, RMSProp, ScalarRMSProp, State, available
+from gfm.optimizers import Adam, GradientDescent, HeavyBall, Nesterov, RMSProp, ScalarRMSProp, State, available
 
 PAIRS = {
     "gd": (GradientDescent(lr=0.1), lambda q: torch.optim.SGD(q, lr=0.1)),
     "heavy ball": (HeavyBall(lr=0.1, momentum=0.9), lambda q: torch.optim.SGD(q, lr=0.1, momentum=0.9)),
+    "nesterov": (Nesterov(lr=0.1, momentum=0.9), lambda q: torch.optim.SGD(q, lr=0.1, momentum=0.9, nesterov=True)),
     "rmsprop": (
         RMSProp(lr=1e-3, beta2=0.95, eps=1e-6), lambda q: torch.optim.RMSprop(q, lr=1e-3, alpha=0.95, eps=1e-6)
     ),
@@ -115,7 +116,7 @@ def test_a_state_moves_in_all_its_parts():
 
 
 def test_optimizers_by_name():
-    assert set(available()) >= {"gd", "heavy_ball", "scalar_rmsprop", "rmsprop", "adam", "muon", "shampoo"}
+    assert set(available()) >= {"gd", "heavy_ball", "nesterov", "scalar_rmsprop", "rmsprop", "adam", "muon", "shampoo"}
     assert all(kind.name == name for name, kind in available().items())
 
 

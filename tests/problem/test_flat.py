@@ -1,4 +1,4 @@
-"""The flat vector: one place a parameter, views that differentiate, errors at the door."""
+"""The flat vector: one place a parameter, views that differentiate, errors in what is given."""
 
 import pytest
 import torch

@@ -106,11 +106,10 @@ def test_pieces_of_the_data_give_the_full_batch():
 
 def test_top_eigenpairs_are_the_dense_ones(problem):
     H = gfm.curvature.dense_hessian(problem, problem.w0)
-    values, U, residuals = problem.top_eigenpairs(problem.w0, 4, return_residuals=True)
+    values, U = problem.top_eigenpairs(problem.w0, 4)
     assert torch.allclose(values, torch.linalg.eigvalsh(H).flip(0)[:4], atol=1e-9)
     assert U.shape == (problem.p, 4)
     assert (H @ U - U * values).norm() < 1e-5
-    assert residuals.max() < 1e-5
 
 
 def test_float32_works_and_keeps_its_dtype():

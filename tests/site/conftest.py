@@ -1,7 +1,5 @@
 """The pages built from the committed notebooks, served on loopback, read by a headless Chromium."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Every page as a reader meets it: mathematics, figures, words, weight, keyboard, phone, no network."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The whole book, published by the command, is what a static host then serves."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

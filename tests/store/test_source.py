@@ -1,7 +1,5 @@
 """What a result rests on: the closure of imports, blind to comments, never to code."""
 
-from __future__ import annotations
-
 from gfm.store import source
 
 

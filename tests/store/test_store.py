@@ -1,7 +1,5 @@
 """The store trusts nothing that it cannot verify, writes atomically, and two processes may share it."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
@@ -62,7 +60,23 @@ def test_provenance_says_where_it_comes_from(tmp_path):
     known = obtain(Double(), tmp_path).provenance
     assert known["parameters"] == {"value": 2.0, "label": "a", "sizes": [1, 2]}
     assert known["data"] == "the data" and known["why"] == "no stored result"
-    assert {"versions", "when", "threads", "machine", "seconds", "source", "key"} <= set(known)
+    assert {"versions", "when", "threads", "machine", "seconds", "memory", "source", "key"} <= set(known)
+
+
+@dataclass(frozen=True)
+class Heavy(Experiment):
+    name: ClassVar[str] = "test/heavy"
+    mebibytes: int = 1
+
+    def compute(self, context):
+        return Result({"x": np.ones(2**17 * self.mebibytes)[:1].copy()}, {})
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not tell")
+def test_the_memory_of_a_computation_is_its_own_and_not_that_of_the_one_before(tmp_path):
+    heavy, light = (obtain(Heavy(size), tmp_path, progress=print).provenance["memory"] for size in (400, 1))
+    assert heavy > light + 300
+
 
 
 @pytest.mark.parametrize("other", [Double(value=3.0), Double(sizes=(1,)), Double(label="b")])

@@ -1,4 +1,4 @@
-"""Trajectories: what the door catches, what splits keep apart, what survives the disk."""
+"""Trajectories: what is refused, what splits keep apart, what survives the disk."""
 
 import json
 

@@ -1,7 +1,5 @@
 """Committed results: long runs copied to ``book/results`` with their provenance, small enough to commit."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import NamedTuple

@@ -5,8 +5,6 @@ that several run in parallel and a crash stops only one. That process ends, and 
 or when the build is gone.
 """
 
-from __future__ import annotations
-
 import atexit
 import json
 import os
@@ -48,7 +46,7 @@ def check_loopback() -> None:
     """Look whether this machine reaches itself; kernels are spoken to at 127.0.0.1.
 
     Raises:
-        InputError: It does not.
+        InputError: The machine cannot connect to itself.
     """
     try:
         with socket.create_server(("127.0.0.1", 0)) as server:

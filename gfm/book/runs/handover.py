@@ -4,8 +4,6 @@ Besides a notebook's parameters, only a :class:`Handover` is passed between the 
 environment variable ``GFM_RUN``, written by :mod:`gfm.book.runs.plans` and read by :class:`gfm.book.Element`.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import time
@@ -37,7 +35,7 @@ class Handover:
         return {_VARIABLE: json.dumps(asdict(self))}
 
     @classmethod
-    def received(cls) -> Handover:
+    def received(cls) -> "Handover":
         """The instructions that this process was given; the defaults in a notebook opened by hand."""
         return cls(**json.loads(os.environ.get(_VARIABLE, "{}")))
 

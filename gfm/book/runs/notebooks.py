@@ -1,7 +1,5 @@
 """Notebooks as files: their parameters, their profiles, and values from the command line."""
 
-from __future__ import annotations
-
 import ast
 import math
 from collections.abc import Iterable, Mapping

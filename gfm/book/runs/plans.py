@@ -5,8 +5,6 @@ depends on: the notebook's text, its parameters, the modules of the package it u
 it wrote: itself, figures, data, verdicts (:mod:`gfm.book.runs.records`).
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

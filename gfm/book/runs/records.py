@@ -4,8 +4,6 @@ A run whose files are not all as they were written is not shown and not reused. 
 records too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any

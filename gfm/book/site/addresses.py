@@ -1,7 +1,5 @@
 """Where the book and its repository are to be found in public, if anywhere: two lines of ``book/_config.yml``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 

@@ -1,7 +1,5 @@
 """The benchmark page, made from the measurements that ``benchmarks/*.py --keep`` stores in ``book/benchmarks``."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A Sphinx extension: works in the list of references have the labels by which the text cites them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from typing import Any
 

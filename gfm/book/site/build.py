@@ -1,7 +1,5 @@
 """From executed notebooks and prose to static pages: stage, build with Sphinx, tidy, check."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

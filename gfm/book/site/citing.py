@@ -1,7 +1,5 @@
 """What to cite: the book itself, and the papers and software that a notebook builds on."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The order of the book's pages, and the words by which the search finds them (``book/contents.yml``)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path

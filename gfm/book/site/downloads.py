@@ -1,7 +1,5 @@
 """What readers can take with them: all notebooks as executed, all figures with their data, and every claim as JSON."""
 
-from __future__ import annotations
-
 import json
 import zipfile
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Checks of a build: each says what is wrong, and returns nothing if all is well."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A checker of built pages: links, anchors, alt texts, nothing from another host, no script kept from running."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path

@@ -4,8 +4,6 @@ Nothing is requested from another host. Browsers refuse to load font files for p
 for those the fonts are embedded in a style sheet.
 """
 
-from __future__ import annotations
-
 import base64
 import html
 import re
@@ -39,7 +37,7 @@ def split_styles(folder: Path) -> None:
     (folder / "katex.min.css").unlink()
 
 
-def _inline(self: Any, node: nodes.math) -> None:
+def _inline(self: Any, node: "nodes.math") -> None:
     from docutils.nodes import SkipNode
 
     self.body.append(self.starttag(node, "span", "", CLASS="math notranslate nohighlight"))
@@ -47,7 +45,7 @@ def _inline(self: Any, node: nodes.math) -> None:
     raise SkipNode
 
 
-def _display(self: Any, node: nodes.math_block) -> None:
+def _display(self: Any, node: "nodes.math_block") -> None:
     from docutils.nodes import SkipNode
     from sphinx.util.math import get_node_equation_number
 

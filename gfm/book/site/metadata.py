@@ -5,8 +5,6 @@ Canonical addresses and the site map need the first; launch buttons and a feedba
 be set.
 """
 
-from __future__ import annotations
-
 import html
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Where an element's numbers come from: when, on which machine and by which source they were computed."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """What the book says about itself, generated from the register and the stored verdicts."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any

@@ -4,8 +4,6 @@ The executed notebook is left unchanged; the page is a copy in which each such o
 after its code, so that figures have captions, numbers and alt texts, and mathematics is typeset everywhere.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import os

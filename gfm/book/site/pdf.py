@@ -1,7 +1,5 @@
 """Every page printed to a PDF by Chromium, in the book's order, and all of them in one archive."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -5,8 +5,6 @@ output brings along is not among them, and no policy allows handlers (``onclick`
 colours and sizes only, so that all those of a page are allowed, again by their digests.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import re

@@ -1,7 +1,5 @@
 """The built book as a folder that any static host can serve."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterable
 from pathlib import Path

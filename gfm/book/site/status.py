@@ -1,7 +1,5 @@
 """The status page: every claim with its value, bound and verdict, from the register and the stored verdicts."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from html import escape

@@ -4,8 +4,6 @@ Light: no icon fonts or source maps, KaTeX only where it is needed, pruned style
 readers and the keyboard: landmarks with names, roles that exist, no empty heads of columns.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 from collections.abc import Iterator

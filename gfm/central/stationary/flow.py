@@ -9,8 +9,6 @@ Source: Central Flows (arXiv 2410.24206), section on RMSProp; that Sigma_bar is 
 is derived. Forward Euler steps of one unit of time, with a dense Hessian at each.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -20,8 +20,6 @@ Source: low rank as in Burer and Monteiro (2003), Math. Program. 95; its paramet
 Helmberg, Rendl, Vanderbei and Wolkowicz (1996), SIAM J. Optim. 6(2), with squares / P linearised at each iterate.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 

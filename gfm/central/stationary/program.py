@@ -13,8 +13,6 @@ Source: stationary second moments as in Central Flows (arXiv 2410.24206), sectio
 and dual derived from the optimality conditions. Epsilon and bias correction are left out.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Forecasts of training runs at the edge of stability: by the derived flow, and by a flow learned from other runs."""
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass, replace
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """Roots of descent along filtered gradients: a search for the first unstable one, and its path in the complex plane."""
 
-from __future__ import annotations
-
 import math
 import time
 from dataclasses import dataclass

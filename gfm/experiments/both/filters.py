@@ -1,7 +1,5 @@
 """Descent along filtered gradients at the edge of stability: in a valley, on a network, and disturbed a little."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections import deque

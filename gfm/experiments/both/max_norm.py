@@ -1,7 +1,5 @@
 """Steepest descent in the maximum norm, the scaled form of sign descent, and its edge of stability."""
 
-from __future__ import annotations
-
 import math
 import time
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Gradient descent with noisy gradients near its edge, in a valley of two weights."""
 
-from __future__ import annotations
-
 import math
 import time
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from gfm.store.experiment import Context, Experiment, Result
 
 __all__ = ["NoisyPath", "NoisyValley", "noise_for"]
 
+
 def noise_for(gap: np.ndarray, lr: float, rise: np.ndarray | float, pull: np.ndarray | float) -> np.ndarray:
     """The s2 for which the valley's sharpness should come to rest at ``2 / lr - gap``; arguments are numbers or (m,).
 
@@ -29,7 +28,7 @@ def noise_for(gap: np.ndarray, lr: float, rise: np.ndarray | float, pull: np.nda
     return 2.0 * gap * (2.0 / lr - gap) * pull / rise
 
 
-def _checked(run: NoisyValley | NoisyPath) -> None:
+def _checked(run: "NoisyValley | NoisyPath") -> None:
     number("lr", run.lr, lambda x: 0 < x < math.inf, "positive and finite")
     for name in ("seeds", "steps"):
         whole(name, getattr(run, name), 1)

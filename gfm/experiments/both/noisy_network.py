@@ -1,7 +1,5 @@
 """A small network on mini-batches near its edge, with the quantities in the balance of noise and barrier."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable

@@ -6,11 +6,9 @@ The floor is x = 0; along it the curvature S0 + b y rises with y until it reache
 at rest and a variance of 2 c / b for x.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -36,7 +34,7 @@ PROCESSES = ("discrete", *FLOWS)
 class RisingWall(nn.Module):
     """The toy as a module: one output, which is its own loss."""
 
-    def __init__(self, run: RivalToy):
+    def __init__(self, run: "RivalToy"):
         super().__init__()
         self.run = run
         self.w = nn.Parameter(torch.tensor([run.x, 0.0], dtype=torch.float64))
@@ -88,7 +86,7 @@ class RivalToy(Experiment):
         return Result(*run.to_arrays())
 
 
-def rival_toy(obtain: Obtain, **parameters) -> central.Run:
+def rival_toy(obtain: Obtain, **parameters: Any) -> central.Run:
     """The run with these parameters, from ``obtain`` (a notebook's ``element.obtain``)."""
     return obtain(RivalToy(**parameters)).read(run_of)
 

@@ -1,13 +1,11 @@
 """Where rules with momentum lose stability: by the roots of a polynomial, and by torch's own optimizers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np
 import torch
 
-from gfm.optimizers import Filter
+from gfm.optimizers import Filter, HeavyBall, Nesterov
 
 __all__ = ["converges", "largest_root", "torch_agrees"]
 
@@ -38,7 +36,8 @@ def torch_agrees(share: float, momenta: Iterable[float]) -> float:
     """
     right = []
     for b in momenta:
-        for nesterov, q in ((False, Filter((1.0,), (1.0, -b))), (True, Filter((1.0 + b, -b), (1.0, -b)))):
-            edge = q.threshold / q.gain  # of the learning rate times the curvature
-            right += [converges(factor * edge, b, nesterov) == (factor < 1) for factor in (1 - share, 1 + share)]
+        for kind in (HeavyBall, Nesterov):
+            rule = kind(lr=1.0, momentum=b)
+            edge = rule.threshold / rule.filter.gain  # of the learning rate times the curvature
+            right += [converges(f * edge, b, kind is Nesterov) == (f < 1) for f in (1 - share, 1 + share)]
     return float(np.mean(right))

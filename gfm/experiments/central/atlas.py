@@ -1,7 +1,5 @@
 """The same measurement for many networks and learning rates: one stored run for each cell."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any

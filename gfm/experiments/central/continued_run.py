@@ -1,10 +1,8 @@
 """Lockstep runs of Scalar RMSProp that continue from a common point, each with its own settings."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import asdict, dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -62,6 +60,6 @@ class ContinuedRun(FlowRun):
         return continued, w, {"start": spent}
 
 
-def continued_run(obtain: Obtain, **parameters) -> central.Run:
+def continued_run(obtain: Obtain, **parameters: Any) -> central.Run:
     """The run with these parameters, from ``obtain`` (a notebook's ``element.obtain``)."""
     return obtain(ContinuedRun.from_parameters(**parameters)).read(run_of)

@@ -1,7 +1,5 @@
 """Where the central flow loses accuracy, and which settings of its computation matter."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

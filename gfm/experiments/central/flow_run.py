@@ -1,7 +1,5 @@
 """One training problem, its optimizer and its flows in lockstep: the experiment behind most elements."""
 
-from __future__ import annotations
-
 import inspect
 import time
 import warnings
@@ -16,7 +14,6 @@ from gfm import central, nets, optimizers
 from gfm import data as datasets
 from gfm.checks import known, whole
 from gfm.data import Dataset
-from gfm.device import chosen
 from gfm.errors import InputError, UnreadableFileError, said
 from gfm.optimizers import schedules
 from gfm.problem import Problem
@@ -146,14 +143,14 @@ class FlowRun(Experiment):
         """The data set's own digest."""
         return self.dataset.fingerprint
 
-    def problem(self, device: torch.device | None = None) -> Problem:
-        """The training problem with the network's initial weights, on a device (None: that of ``gfm.device``)."""
+    def problem(self, context: Context) -> Problem:
+        """The training problem with the network's initial weights, on the context's device."""
         options: dict[str, Any] = {"hidden": tuple(self.hidden)} if self.hidden else {}
         module = nets.build(
             self.net, self.dataset, size=self.size, activation=self.activation or None,
             dtype=self.torch_dtype, seed=self.seed, **options,
         )
-        where = device or chosen(self.torch_dtype)  # the weights are drawn on the processor, the same for every device
+        where = context.device(self.torch_dtype)  # the weights are drawn on the processor, the same for every device
         return Problem(module.to(where), self.dataset.inputs.to(where), self.dataset.targets.to(where), self.loss,
                        batch_size=self.batch_size)
 
@@ -171,7 +168,7 @@ class FlowRun(Experiment):
 
         If a killed run has left a checkpoint, the run resumes from it.
         """
-        started, file, problem = time.perf_counter(), context.checkpoint, self.problem(context.device(self.torch_dtype))
+        started, file, problem = time.perf_counter(), context.checkpoint, self.problem(context)
         rule, w0, spent = self._start(problem)
         run = partial(
             central.run, problem, rule, self.steps, processes=self.processes, settings=self.settings,
@@ -216,7 +213,7 @@ def noted_run(obtain: Obtain, **parameters: Any) -> central.Run:
         return flow_run(obtain, **parameters)
 
 
-def flow_run(obtain: Obtain, **parameters) -> central.Run:
+def flow_run(obtain: Obtain, **parameters: Any) -> central.Run:
     """The run with these parameters, from ``obtain`` (a notebook's ``element.obtain``)."""
     return obtain(FlowRun.from_parameters(**parameters)).read(run_of)
 

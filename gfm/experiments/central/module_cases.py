@@ -1,7 +1,5 @@
 """The modules and losses that the book tries: what people bring, each with a dozen examples and a few weights."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any

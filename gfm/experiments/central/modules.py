@@ -5,8 +5,6 @@ set, the loss is computed in float64, and ``backward`` is called at most once. S
 differences of that gradient, so that nothing depends on torch's higher derivatives.
 """
 
-from __future__ import annotations
-
 import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence

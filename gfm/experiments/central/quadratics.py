@@ -1,7 +1,5 @@
 """Descent on quadratics, where everything has a closed form: L(w) = w^T H w / 2."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 Also the stationary flow from one point of the run, with and without its curvature penalty.
 """
 
-from __future__ import annotations
-
 import time
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
@@ -85,7 +83,7 @@ class StationaryPoints(_OverRun):
         every, first = whole("every", self.every, 1), whole("first", self.first, 0)
         if self.keep_weights > 0 and every % self.keep_weights:
             raise InputError(f"every must be a multiple of keep_weights, but they are {every} and {self.keep_weights}.")
-        run, problem, rule = self.run(), self.problem(context.device(self.torch_dtype)), self.rule()
+        run, problem, rule = self.run(), self.problem(context), self.rule()
         nu = run["central"].get("nu_at", np.empty((0, 0)))
         if nu.shape[1] != problem.p:
             raise InputError(
@@ -163,7 +161,7 @@ class StationaryPaths(_OverRun):
             InputError: No weights were kept at ``start`` or at ``start + length``.
         """
         started = time.perf_counter()
-        run, problem = self.run(), self.problem(context.device(self.torch_dtype))
+        run, problem = self.run(), self.problem(context)
         kept = run["central"].weights_steps.astype(int)
         places = [np.flatnonzero(kept == t) for t in (self.start, self.start + self.length)]
         if not all(len(place) for place in places):

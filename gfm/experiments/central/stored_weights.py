@@ -1,7 +1,5 @@
 """Quantities computed at weights that a run has stored: sharpness, and the closed forms of Scalar RMSProp."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -22,6 +20,7 @@ from gfm.linalg import eigen
 from gfm.optimizers import ScalarRMSProp, State
 from gfm.problem import Problem
 from gfm.problem.derivatives import Derivatives
+from gfm.store.experiment import Context
 
 __all__ = ["closed_form_along", "penalty_shares", "sharpness_at"]
 
@@ -29,7 +28,7 @@ __all__ = ["closed_form_along", "penalty_shares", "sharpness_at"]
 def sharpness_at(experiment: FlowRun, weights: np.ndarray) -> np.ndarray:
     """Top Hessian eigenvalue at stored weights (m, p), by Lanczos."""
     rows = list(weights)  # first: for placeholders (``gfm cells``) it raises, and no network is built
-    problem = experiment.problem()
+    problem = experiment.problem(Context())
     tops = []
     for row in rows:
         w = torch.tensor(row, dtype=problem.dtype, device=problem.device)
@@ -58,7 +57,7 @@ def closed_form_along(
     """
     if not len(weights):
         raise InputError("No weights are given, so there is nothing to compute along them.")
-    problem, rule = experiment.problem(), _scalar(experiment)
+    problem, rule = experiment.problem(Context()), _scalar(experiment)
     lr, beta2 = rule.lr_at(1.0), rule.beta2
     rows = []
     for row in weights:
@@ -94,7 +93,7 @@ def penalty_shares(experiment: FlowRun, weights: np.ndarray) -> np.ndarray:
     Raises:
         InputError: The run is not of Scalar RMSProp with one learning rate and no epsilon.
     """
-    problem, rule = experiment.problem(), _scalar(experiment)
+    problem, rule = experiment.problem(Context()), _scalar(experiment)
     shares = []
     for row in weights:
         _, _, S, slopes = _sharpest(problem, torch.tensor(row, dtype=problem.dtype, device=problem.device))

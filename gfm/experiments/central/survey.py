@@ -1,7 +1,5 @@
 """The whole atlas in one table: optimizer and loss by network, with the accuracy of each cell's flow."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple

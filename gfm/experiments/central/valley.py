@@ -7,11 +7,9 @@ The floor is x = f(y), a gentle bend. Across it the curvature is S, which reache
 before the lowest point y*. Derived for this book; a least-squares problem with two or three residuals.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -38,7 +36,7 @@ class Valley(nn.Module):
         InputError: The run's start has neither one nor two coordinates.
     """
 
-    def __init__(self, run: ValleyRun):
+    def __init__(self, run: "ValleyRun"):
         super().__init__()
         if len(run.start) not in (1, 2):
             raise InputError("A valley starts at (y,) or (y, z) on its floor.")
@@ -104,7 +102,7 @@ class ValleyRun(Experiment):
         return Result(*run.to_arrays())
 
 
-def valley_run(obtain: Obtain, **parameters) -> central.Run:
+def valley_run(obtain: Obtain, **parameters: Any) -> central.Run:
     """The run with these parameters, from ``obtain`` (a notebook's ``element.obtain``)."""
     return obtain(ValleyRun(**parameters)).read(run_of)
 

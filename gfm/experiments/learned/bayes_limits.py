@@ -1,7 +1,5 @@
 """What no forecaster can beat on least squares, and what a memoryless field cannot."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -139,7 +137,9 @@ class BayesLimit(Experiment):
         place = prefix[:, -1]
         return np.hstack([steps, place, place / unit[:, None], np.log(unit)[:, None]]), unit
 
-    def _train(self, inputs, rest, unit, progress: Progress):
+    def _train(
+        self, inputs: np.ndarray, rest: np.ndarray, unit: np.ndarray, progress: Progress
+    ) -> tuple[nn.Module, np.ndarray, np.ndarray]:
         center, spread = inputs.mean(axis=0), inputs.std(axis=0)
         x = torch.from_numpy(np.clip((inputs - center) / spread, -6, 6)).float()
         y, weight = torch.from_numpy(rest).float(), torch.from_numpy(unit**2).float()[:, None]

@@ -1,7 +1,5 @@
 """What a forecast costs, in operations and seconds, compared with further training."""
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import re
@@ -19,6 +17,7 @@ from torch.nn import functional as F
 from gfm.checks import counts
 from gfm.errors import InputError
 from gfm.experiments.learned.least_squares import make_forecaster
+from gfm.forecasting.base import Forecaster
 from gfm.matching import AffineFlow, GradientFlowMatching
 from gfm.matching.field import numbers_in
 from gfm.store.experiment import Context, Experiment, Result
@@ -138,7 +137,7 @@ class ForecastCost(Experiment):
         }
         return Result({"seconds": np.array(seconds)}, info)
 
-    def _operations(self, model) -> int | None:
+    def _operations(self, model: Forecaster) -> int | None:
         horizon, features = self.steps - self.observed, self.observed + 2
         if self.forecaster == "hold":
             return 0

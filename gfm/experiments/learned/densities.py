@@ -1,7 +1,5 @@
 """Many SGD runs on one loss of one weight: the weight's distribution during training, and a flow for it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """Images that a small network learns: the training and test images, the network, and the test loss to be reached."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -1,10 +1,8 @@
 """Forecasting the least-squares sets: one forecaster on one set, over the samples."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -47,7 +45,8 @@ def replicate_set(dimension: int, optimizer: str, number: int) -> LeastSquaresSe
 
 
 def make_forecaster(
-    name: str, observed: int, epochs: int | None = None, seed: int | None = None, over_affine: bool = False, **options
+    name: str, observed: int, epochs: int | None = None, seed: int | None = None, over_affine: bool = False,
+    **options: Any,
 ) -> Forecaster:
     """A forecaster by name, with its training (if any) seeded and limited to ``epochs``.
 

@@ -1,7 +1,5 @@
 """One training run of a small image network, and companions of its optimizer that may save steps."""
 
-from __future__ import annotations
-
 import copy
 from functools import lru_cache
 
@@ -63,10 +61,10 @@ class Companion:
     cost = 0.0
     """The cost so far, in training steps."""
 
-    def after_step(self, run: TrainingRun) -> None:
+    def after_step(self, run: "TrainingRun") -> None:
         """Called after every step of the optimizer."""
 
-    def evaluated(self, run: TrainingRun) -> Tensor | None:
+    def evaluated(self, run: "TrainingRun") -> Tensor | None:
         """The weights (weights,) at which the run is evaluated; None: the network's present weights."""
         return None
 
@@ -77,7 +75,7 @@ class Jumps(Companion):
     def __init__(self, nowcaster: Nowcaster, rows: int) -> None:
         self.nowcaster, self.rows = nowcaster, rows
 
-    def after_step(self, run: TrainingRun) -> None:
+    def after_step(self, run: "TrainingRun") -> None:
         """Let the nowcaster look; each of its gates draws new images."""
         rows: list[Tensor] = []
 
@@ -104,7 +102,7 @@ class Averaged(Companion):
         self.mean: Tensor | None = None
         self.last: list[Tensor] = []
 
-    def after_step(self, run: TrainingRun) -> None:
+    def after_step(self, run: "TrainingRun") -> None:
         """Add the new weights to the average."""
         if self.moving:
             here = run.flat()
@@ -112,7 +110,7 @@ class Averaged(Companion):
         else:
             self.last = [*self.last, run.flat()][-int(self.length) :]
 
-    def evaluated(self, run: TrainingRun) -> Tensor | None:
+    def evaluated(self, run: "TrainingRun") -> Tensor | None:
         """The average (weights,)."""
         return self.mean if self.moving else torch.stack(self.last).mean(0)
 
@@ -124,12 +122,12 @@ class Outer(Companion):
     goes on from the slow weights with the inner optimizer's state.
     """
 
-    def __init__(self, run: TrainingRun, period: int, rate: float, momentum: float = 0.0) -> None:
+    def __init__(self, run: "TrainingRun", period: int, rate: float, momentum: float = 0.0) -> None:
         self.period, self.rate, self.momentum = int(period), rate, momentum
         self.slow = run.flat()
         self.buffer = torch.zeros_like(self.slow)
 
-    def after_step(self, run: TrainingRun) -> None:
+    def after_step(self, run: "TrainingRun") -> None:
         """An outer step whenever a period has passed."""
         if run.steps % self.period == 0:
             d = self.slow - run.flat()
@@ -211,7 +209,7 @@ class TrainingRun:
             self.put(here)
         return F.cross_entropy(out, targets).item(), (out.argmax(1) == targets).float().mean().item()
 
-    def twin(self) -> TrainingRun:
+    def twin(self) -> "TrainingRun":
         """An independent copy that continues in the same way; only for AdamW."""
         other = copy.copy(self)
         other.net = copy.deepcopy(self.net)

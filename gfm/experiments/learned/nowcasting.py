@@ -1,7 +1,5 @@
 """Steps to a test loss with and without jumps ahead, compared with rules and optimizers that are not learned."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -35,11 +33,15 @@ from gfm.trajectories import Trajectories
 
 __all__ = ["FITLESS", "Nowcasting"]
 
-SCALED = Conditioning(scale="run", optimizer_state=True)
+BLIND = "-blind"
+"""Ending of the name of a flow that sees weights only, as most nowcasters do."""
+SCALED, UNSEEN = (Conditioning(scale="run", optimizer_state=state) for state in (True, False))
 OPTIONS: dict[str, dict[str, Any]] = {  # where a forecaster's own defaults are not used
     # scale: the held-out weight error chose "none" at lr = 6e-4, which saved fewer steps
     "affine-flow": {"view": "coordinate", "conditioning": SCALED, "products": True},
     "gfm": {"view": "coordinate", "conditioning": SCALED},
+    "affine-flow" + BLIND: {"view": "coordinate", "conditioning": UNSEEN},
+    "gfm" + BLIND: {"view": "coordinate", "conditioning": UNSEEN},
     # batches of whole networks: a few epochs of small batches take minutes
     "nino": {"training": Training(rate=6e-3, batch=4, epochs=25, decay=1e-2, schedule="one-cycle")},
 }
@@ -80,10 +82,10 @@ class Nowcasting(Experiment):
     the test images at each of ``ahead`` after the first full window, for weights that are held, forecast, or
     trained further; error (seeds, 2) squared weight error of hold and forecast at the farthest of them.
     Info: title, fit (seconds, recording included), fit_steps (recording, tuning and playing, in training steps),
-    parameters (numbers fitted), images (the data set's name), weights (of the network), threshold.
+    parameters (numbers fitted), epochs (of the fit), images (the data set's name), weights (of the network), threshold.
 
     Args:
-        method: a forecaster's name, ``"loss-tuned"``, or one of FITLESS.
+        method: a forecaster's name, that of a flow followed by ``"-blind"``, ``"loss-tuned"``, or one of FITLESS.
         settings: of a method in FITLESS, with the meaning given there.
         data: a name of :func:`gfm.experiments.learned.image_tasks.task`.
         fitted_on: the data (and so the network) of the runs to which it is fitted; "" means ``data``.
@@ -97,7 +99,7 @@ class Nowcasting(Experiment):
         most: maximum number of steps.
         fitted_runs, fitted_steps: number and length of the runs to fit to (seeds from 1000 on).
         stride: recorded states between the starts of windows.
-        epochs: maximum number of epochs of a fit.
+        epochs: maximum number of epochs of a fit; None for the forecaster's own.
         rounds, tuning_steps: of the tuning, see :class:`gfm.matching.Tuning`.
         played_runs, played_steps: number and length of the runs that follow the flow in each round (seeds from 2000).
 
@@ -125,7 +127,7 @@ class Nowcasting(Experiment):
     fitted_runs: int = 3
     fitted_steps: int = 320
     stride: int = 4
-    epochs: int = 40
+    epochs: int | None = 40
     rounds: int = 3
     tuning_steps: int = 400
     played_runs: int = 6
@@ -141,7 +143,7 @@ class Nowcasting(Experiment):
     def compute(self, context: Context) -> Result:
         """Fit the forecaster, if there is one, then train once per seed."""
         data = task(self.data)
-        one_of("method", self.method, (*FITLESS, TUNED, *available()))
+        one_of("method", self.method, (*FITLESS, TUNED, *OPTIONS, *available()))
         started = time.perf_counter()
         model, work = None, 0.0
         if self.method not in FITLESS:
@@ -157,7 +159,8 @@ class Nowcasting(Experiment):
         info["weights"] = sum(p.numel() for p in network(data).parameters())
         if model is not None:
             title = "Loss-tuned flow (ours)" if self.method == TUNED else model.title
-            info |= {"title": title, "parameters": int(model.fitted.parameters)}
+            title += ", blind" * self.method.endswith(BLIND)
+            info |= {"title": title, "parameters": int(model.fitted.parameters), "epochs": model.fitted.epochs}
         return Result({n: np.array(v, dtype=float) for n, v in out.items()}, info)
 
     def _goal(self) -> float:
@@ -168,7 +171,7 @@ class Nowcasting(Experiment):
         """The fitted forecaster, and the work in training steps."""
         name = LayerwiseFlow.name if self.method == TUNED else self.method
         options = OPTIONS.get(name, {})
-        model = make_forecaster(name, self.seen, self.epochs, **options)
+        model = make_forecaster(name.removesuffix(BLIND), self.seen, self.epochs, **options)
         rng, span = np.random.default_rng(0), self.seen + max(self.ahead) + 1
         windows, firsts = [], []
         for seed in range(self.fitted_runs):

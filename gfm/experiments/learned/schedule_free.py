@@ -1,8 +1,7 @@
 """Schedule-free AdamW, which averages its iterates instead of lowering the learning rate."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -33,7 +32,7 @@ class ScheduleFree(torch.optim.Optimizer):
         self.steps = 0
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; a closure is called first, as in torch's optimizers."""
         loss = None
         if closure is not None:

@@ -1,7 +1,5 @@
 """The 31-weight regression network under four optimizers: recorded runs, and forecasts of them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, ClassVar

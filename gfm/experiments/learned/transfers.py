@@ -1,7 +1,5 @@
 """Forecasters fitted to one kind of network and used on another, with other starts or widths."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """A learned field against the true one, on a loss of two weights."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

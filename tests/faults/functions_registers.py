@@ -1,16 +1,14 @@
 """Valid calls and bad values: the register, profiles, notebooks."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
 from pathlib import Path
 from typing import Any
 
-from bad_calls import Door
+from bad_calls import Function
 from bad_values import MADE, NAME, but, not_paths
-from doors_commands import ROOT
+from functions_commands import ROOT
 
 from gfm.book import Register
 from gfm.book.register import Bound
@@ -23,7 +21,7 @@ def _without(key: str) -> str:
     return "\n".join(line for line in TOY.splitlines() if not line.strip().lstrip("- ").startswith(f"{key}:"))
 
 
-def registers(root: Path) -> list[Door]:
+def registers(root: Path) -> list[Function]:
     texts = {
         "empty": "",
         "a number": "3",
@@ -182,20 +180,20 @@ def registers(root: Path) -> list[Door]:
             return book.code(), book.defaults
 
     return [
-        Door("Register.read", lambda text: Register.read(text, root), {"text": TOY}, {"text": texts}),
-        Door(
+        Function("Register.read", lambda text: Register.read(text, root), {"text": TOY}, {"text": texts}),
+        Function(
             "Register.load",
             Register.load,
             {"root": root},
             {"root": but(not_paths(), "None", "empty text", "a folder") | {"nowhere": "/nowhere"}},
         ),
-        Door("Register[]", lambda name: Register.load(root)[name], {"name": "toy"}, {"name": NAME}),
-        Door("Bound.read", lambda spec: Bound.read(spec, "a claim"), {"spec": {"at_most": 1}}, {"spec": MADE}),
-        Door(
+        Function("Register[]", lambda name: Register.load(root)[name], {"name": "toy"}, {"name": NAME}),
+        Function("Bound.read", lambda spec: Bound.read(spec, "a claim"), {"spec": {"at_most": 1}}, {"spec": MADE}),
+        Function(
             "profiles.yml", profiles, {"text": "part/toy.ipynb: {book: {steps: 3}}"}, {"text": tables, "profile": NAME}
         ),
-        Door("notebook", read, {"text": json.dumps(cells)}, {"text": books}),
-        Door("Notebook", lambda name: Notebook(root, name), {"name": "toy"}, {"name": NAME}),
+        Function("notebook", read, {"text": json.dumps(cells)}, {"text": books}),
+        Function("Notebook", lambda name: Notebook(root, name), {"name": "toy"}, {"name": NAME}),
     ]
 
 

@@ -1,14 +1,12 @@
 """Valid calls and bad values: the nowcaster, files of weights."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 
 import torch
-from bad_calls import Door
+from bad_calls import Function
 from bad_values import COUNT, FLAG, FUNCTION, HUGE, MADE, NAME, SEVERAL, but, paths, targets
-from doors_trajectories import DATA, PREFIX, net, trajectories
+from functions_trajectories import DATA, PREFIX, net, trajectories
 
 import gfm
 from gfm.forecasters.files import forecast_files
@@ -25,10 +23,10 @@ def looking(loss):
     return gfm.Nowcaster(torch.optim.SGD(model.parameters(), 0.1), model, seen=1, every=1).step(loss)
 
 
-def nowcaster() -> list[Door]:
+def nowcaster() -> list[Function]:
     good = caster(seen=2).state_dict()
     return [
-        Door(
+        Function(
             "Nowcaster",
             caster,
             {},
@@ -43,7 +41,7 @@ def nowcaster() -> list[Door]:
                 "gate": FLAG,
             },
         ),
-        Door(
+        Function(
             "Nowcaster.step",
             looking,
             {"loss": lambda: 1.0},
@@ -52,7 +50,7 @@ def nowcaster() -> list[Door]:
                 | {"text": lambda: "x", "None": lambda: None, "a vector": lambda: torch.ones(3), "complex": lambda: 1j}
             },
         ),
-        Door(
+        Function(
             "Nowcaster.load_state_dict",
             lambda state: caster(seen=2).load_state_dict(state),
             {"state": good},
@@ -64,16 +62,16 @@ def nowcaster() -> list[Door]:
                 | {f"{name} NaN": good | {name: math.nan} for name in good}
             },
         ),
-        Door("nowcasting.merged", gfm.nowcasting.merged, {}, {"along": but(SEVERAL, "halves", "a negative one")}),
+        Function("nowcasting.merged", gfm.nowcasting.merged, {}, {"along": but(SEVERAL, "halves", "a negative one")}),
     ]
 
 
-def files() -> list[Door]:
+def files() -> list[Function]:
     here = Path.cwd()
     DATA.save(here / "long.npz")
     PREFIX.save(here / "short.npz")
     return [
-        Door(
+        Function(
             "forecast_files",
             forecast_files,
             {"observed": here / "short.npz", "horizon": 3, "method": "linear-ends"},
@@ -94,5 +92,5 @@ def files() -> list[Door]:
     ]
 
 
-def doors() -> list[Door]:
+def functions() -> list[Function]:
     return [*trajectories(), *nowcaster(), *files()]

@@ -1,7 +1,5 @@
 """Valid and bad command lines; none may start a kernel."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
@@ -11,7 +9,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from bad_calls import Door
+from bad_calls import Function
 from commands import gfm as command
 
 import gfm
@@ -70,15 +68,15 @@ def _shown(words: list[str]) -> str:
     return " ".join(f"{Path(word).name or word:.20}" for word in words).encode("ascii", "backslashreplace").decode()
 
 
-def commands(root: Path) -> list[Door]:
+def commands(root: Path) -> list[Function]:
     here = root.parent
     PREFIX, LONGER = gfm.Trajectories(np.ones((2, 5, 3)).cumsum(1)), gfm.Trajectories(np.ones((2, 9, 3)).cumsum(1))
     PREFIX.save(here / "short.npz")
     LONGER.save(here / "longer.npz")
     made = here / "made.npz"
 
-    def door(command: str, valid: list[str], /, **bad: list[list[str]]) -> Door:
-        return Door(
+    def function(command: str, valid: list[str], /, **bad: list[list[str]]) -> Function:
+        return Function(
             f"gfm {command}".strip(),
             lambda words: cli(root, words),
             {"words": valid},
@@ -95,7 +93,7 @@ def commands(root: Path) -> list[Door]:
         return [[*forecast[:place], text, *forecast[place + 1 :]] for text in texts]
 
     return [
-        door(
+        function(
             "run",
             toy,
             notebook=[["run", name] for name in NAMES],
@@ -119,7 +117,7 @@ def commands(root: Path) -> list[Door]:
                 ["run", "toy", "--in-place", "-p", "steps", "3"],
             ],
         ),
-        door(
+        function(
             "build",
             toy,
             profile=[["build", "--profile", name] for name in NAMES],
@@ -127,16 +125,18 @@ def commands(root: Path) -> list[Door]:
             device=[["build", "--device", "gpu"]],
             form=[["build", "toy"], ["build", "--quick"]],
         ),
-        door("publish", toy, folder=[["publish", text] for text in PATHS], form=[["publish"], ["publish", "a", "b"]]),
-        door("pdf", toy, form=[["pdf"], ["pdf", "a"]]),
-        door(
+        function(
+            "publish", toy, folder=[["publish", text] for text in PATHS], form=[["publish"], ["publish", "a", "b"]]
+        ),
+        function("pdf", toy, form=[["pdf"], ["pdf", "a"]]),
+        function(
             "cells",
             ["cells", "toy"],
             notebook=[["cells", name] for name in NAMES if name],
             profile=[["cells", "toy", "--profile", name] for name in NAMES],
             element=[["cells", "--element", name] for name in NAMES],
         ),
-        door(
+        function(
             "cell",
             toy,
             key=[["cell", name] for name in NAMES],
@@ -144,16 +144,16 @@ def commands(root: Path) -> list[Door]:
             profile=[["cell", "a", "--profile", name] for name in NAMES],
             form=[["cell"], ["cell", "a", "--device", "gpu"]],
         ),
-        door("check", toy, profile=[["check", "--profile", name] for name in NAMES], form=[["check", "toy"]]),
-        door("status", ["status"], form=[["status", "toy"], ["status", "--profile", "smoke"]]),
-        door(
+        function("check", toy, profile=[["check", "--profile", name] for name in NAMES], form=[["check", "toy"]]),
+        function("status", ["status"], form=[["status", "toy"], ["status", "--profile", "smoke"]]),
+        function(
             "data",
             toy,
             action=[["data", name] for name in NAMES],
             name=[["data", "fetch", name] for name in NAMES],
             form=[["data", "list", "moons"], ["data", "fetch"], ["data", "fetch", "moons", "x"]],
         ),
-        door(
+        function(
             "forecast",
             forecast,
             observed=other(1, PATHS),
@@ -178,7 +178,7 @@ def commands(root: Path) -> list[Door]:
             ],
             form=[["forecast"], forecast[:3], [*forecast, "--save-model", "x.npz"]],
         ),
-        door(
+        function(
             "new",
             toy,
             name=[
@@ -188,14 +188,14 @@ def commands(root: Path) -> list[Door]:
             section=[["new", "fresh", "--section", name] for name in NAMES],
             title=[["new", "fresh", "--title", text] for text in ["a\0b"]],
         ),
-        door(
+        function(
             "keep",
             toy,
             notebook=[["keep", name] for name in NAMES],
             profile=[["keep", "toy", "--profile", name] for name in [*NAMES, "smoke"]],
         ),
-        door("cite", ["cite", "toy"], notebook=[["cite", name] for name in NAMES]),
-        door("", toy, command=[["rum"], ["--fast"], ["run toy"], ["\ud800"], [""], ["ünï"]]),
+        function("cite", ["cite", "toy"], notebook=[["cite", name] for name in NAMES]),
+        function("", toy, command=[["rum"], ["--fast"], ["run toy"], ["\ud800"], [""], ["ünï"]]),
     ]
 
 
@@ -208,11 +208,11 @@ def really(root: Path, words: list[str], environment: dict[str, str]) -> None:
     said(run.returncode, run.stdout, run.stderr)
 
 
-def processes(root: Path) -> list[Door]:
+def processes(root: Path) -> list[Function]:
     """Some in a process of their own, as a user starts them."""
     lines = [["run", "nothing"], ["run", "toy", "-p", "steps", "3.5"], ["build", "--jobs", "0"], ["cite", "ünï"]]
     return [
-        Door(
+        Function(
             "gfm, a process",
             lambda words: really(root, words, {}),
             {"words": ["--help"]},
@@ -221,6 +221,6 @@ def processes(root: Path) -> list[Door]:
     ]
 
 
-def doors() -> list[Door]:
+def functions() -> list[Function]:
     root = project(Path.cwd() / "project")
     return [*commands(root), *processes(root)]

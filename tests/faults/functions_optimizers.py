@@ -1,14 +1,12 @@
 """Valid calls and bad values: optimizers, their groups, filters and schedules."""
 
-from __future__ import annotations
-
-from bad_calls import Door
+from bad_calls import Function
 from bad_values import AMOUNT, COUNT, FLAG, MADE, NAME, RATE, but
 
 import gfm
 
 
-def optimizers() -> list[Door]:
+def optimizers() -> list[Function]:
     share = AMOUNT | {"1": 1, "1.5": 1.5}
     kinds = {
         "beta1": share,
@@ -19,11 +17,11 @@ def optimizers() -> list[Door]:
         "damping": AMOUNT,
         "bias_correction": FLAG,
     }
-    doors = []
+    functions = []
     for cls in gfm.optimizers.available().values():
         options = {field for field in kinds if field in cls.__dataclass_fields__}
-        doors.append(
-            Door(
+        functions.append(
+            Function(
                 f"optimizers.{cls.__name__}",
                 cls,
                 {"lr": 0.1},
@@ -31,21 +29,21 @@ def optimizers() -> list[Door]:
             )
         )
     s = gfm.optimizers.schedules
-    doors += [
-        Door(
+    functions += [
+        Function(
             "schedules.named",
             s.named,
             {"name": "constant", "lr": 0.1, "steps": 10},
             {"name": NAME, "lr": RATE, "steps": COUNT},
         ),
-        Door(
+        Function(
             "Filter",
             gfm.optimizers.Filter,
             {},
             {"n": but(MADE, "a list of one"), "d": but(MADE, "a list of one"), "corrected": FLAG},
         ),
-        Door("Group", gfm.optimizers.Group, {}, {"lr_factor": AMOUNT, "weight_decay": AMOUNT}),
-        Door(
+        Function("Group", gfm.optimizers.Group, {}, {"lr_factor": AMOUNT, "weight_decay": AMOUNT}),
+        Function(
             "ParameterGroups",
             gfm.optimizers.ParameterGroups,
             {"rule": gfm.optimizers.GradientDescent(0.1), "groups": {"0": gfm.optimizers.Group()}},
@@ -56,5 +54,6 @@ def optimizers() -> list[Door]:
         ),
     ]
     for cls in (s.WarmUp, s.Cosine, s.Drop):
-        doors.append(Door(f"schedules.{cls.__name__}", cls, {"peak": 0.1, "steps": 4}, {"peak": RATE, "steps": COUNT}))
-    return doors
+        bad = {"peak": RATE, "steps": COUNT}
+        functions.append(Function(f"schedules.{cls.__name__}", cls, {"peak": 0.1, "steps": 4}, bad))
+    return functions

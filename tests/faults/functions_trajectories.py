@@ -1,14 +1,12 @@
 """Valid calls and bad values: trajectories, recording, checkpoints, layouts."""
 
-from __future__ import annotations
-
 import math
 from itertools import count
 from pathlib import Path
 
 import numpy as np
 import torch
-from bad_calls import Door
+from bad_calls import Function
 from bad_values import AMOUNT, COUNT, FLAG, FUNCTION, HUGE, MADE, NAME, RATE, SEED, SEVERAL, WHOLE, but, paths, targets
 from torch import nn
 
@@ -60,7 +58,7 @@ def net() -> nn.Module:
         return nn.Linear(3, 1)
 
 
-def trajectories() -> list[Door]:
+def trajectories() -> list[Function]:
     here = Path.cwd()
     data = Trajectories(W, layout=Layout.of(net()))
     file, folder = data.save(here / "runs.npz"), here / "checkpoints"
@@ -89,8 +87,8 @@ def trajectories() -> list[Door]:
         "h-2": {},
     }.items():
         torch.save(value, odd / f"{name}.pt")
-    doors = [
-        Door(
+    functions = [
+        Function(
             "Trajectories",
             Trajectories,
             {"weights": W},
@@ -111,36 +109,40 @@ def trajectories() -> list[Door]:
                 },
             },
         ),
-        Door(
+        Function(
             "Trajectories[]",
             lambda runs: data[runs],
             {"runs": [0, 1]},
             {"runs": but(MADE, "a list of one", "3") | {"9": 9, "-7": -7, "halves": [0.5], "none": [], "[9]": [9]}},
         ),
-        Door(
+        Function(
             "Trajectories.split", lambda size: data.split(size), {"size": 2}, {"size": COUNT | {"7": 7, "huge": HUGE}}
         ),
-        Door("Trajectories.prefix", data.prefix, {"n": 2}, {"n": COUNT | {"99": 99}}),
-        Door("Trajectories.every", data.every, {"stride": 2}, {"stride": COUNT | {"99": 99}}),
-        Door("Trajectories.resampled", data.resampled, {"stride": 2}, {"stride": COUNT | {"5": 5, "huge": HUGE}}),
-        Door("Trajectories.select_weights", data.select_weights, {"numbers": [0]}, {"numbers": SEVERAL | {"9": [9]}}),
-        Door("Trajectories.continued", data.continued, {"forecast": W[:, 1:]}, {"forecast": but(WEIGHTS, "one state")}),
-        Door(
+        Function("Trajectories.prefix", data.prefix, {"n": 2}, {"n": COUNT | {"99": 99}}),
+        Function("Trajectories.every", data.every, {"stride": 2}, {"stride": COUNT | {"99": 99}}),
+        Function("Trajectories.resampled", data.resampled, {"stride": 2}, {"stride": COUNT | {"5": 5, "huge": HUGE}}),
+        Function(
+            "Trajectories.select_weights", data.select_weights, {"numbers": [0]}, {"numbers": SEVERAL | {"9": [9]}}
+        ),
+        Function(
+            "Trajectories.continued", data.continued, {"forecast": W[:, 1:]}, {"forecast": but(WEIGHTS, "one state")}
+        ),
+        Function(
             "Trajectories.concat",
             Trajectories.concat,
             {"parts": [data, data]},
             {"parts": MADE | {"mixed": [data, 3], "others": [data, Trajectories(W[:, :5])]}},
         ),
-        Door("Trajectories.state_dict", data.state_dict, {}, {"run": WHOLE | {"9": 9}, "step": but(WHOLE, "None")}),
-        Door(
+        Function("Trajectories.state_dict", data.state_dict, {}, {"run": WHOLE | {"9": 9}, "step": but(WHOLE, "None")}),
+        Function(
             "Trajectories.load_into",
             data.load_into,
             {"module": net()},
             {"module": MADE | {"other": nn.Linear(5, 1)}, "run": WHOLE, "step": but(WHOLE, "None")},
         ),
-        Door("Trajectories.save", data.save, {"path": here / "runs.npz"}, {"path": targets(here)}),
-        Door("Trajectories.load", Trajectories.load, {"path": file}, {"path": paths(here), "memory_map": FLAG}),
-        Door(
+        Function("Trajectories.save", data.save, {"path": here / "runs.npz"}, {"path": targets(here)}),
+        Function("Trajectories.load", Trajectories.load, {"path": file}, {"path": paths(here), "memory_map": FLAG}),
+        Function(
             "Trajectories.save_checkpoint",
             lambda like, path=OWN: data.save_checkpoint(_fresh(here) if path is OWN else path, like),
             {"like": folder / "step1.pt"},
@@ -149,7 +151,7 @@ def trajectories() -> list[Door]:
                 "like": paths(here, suffix=".pt"),
             },
         ),
-        Door(
+        Function(
             "Layout",
             Layout,
             {"names": ("a",), "shapes": ((2,),)},
@@ -159,9 +161,9 @@ def trajectories() -> list[Door]:
                 "tied": but(MADE, "a mapping"),
             },
         ),
-        Door("Layout.of", Layout.of, {"module": net()}, {"module": MADE}),
-        Door("edges_of", edges_of, {"module": net()}, {"module": MADE}),
-        Door(
+        Function("Layout.of", Layout.of, {"module": net()}, {"module": MADE}),
+        Function("edges_of", edges_of, {"module": net()}, {"module": MADE}),
+        Function(
             "read_checkpoints",
             read_checkpoints,
             {"folder": folder},
@@ -176,8 +178,8 @@ def trajectories() -> list[Door]:
         ),
     ]
     for letter in "abcdefgh":
-        doors.append(
-            Door(
+        functions.append(
+            Function(
                 f"read_checkpoints({letter})",
                 lambda folder, pattern="*": read_checkpoints(folder, pattern),
                 {"folder": folder},
@@ -186,8 +188,8 @@ def trajectories() -> list[Door]:
         )
     x, y = torch.ones(6, 3), torch.ones(6, 1)
     loss = nn.functional.mse_loss
-    doors.append(
-        Door(
+    functions.append(
+        Function(
             "record",
             record,
             {"build": net, "inputs": x, "targets": y, "loss": loss, "runs": 2, "steps": 2},
@@ -245,15 +247,15 @@ def trajectories() -> list[Door]:
             dict.fromkeys(("build: fails", "build: takes", "loss: fails", "loss: one"), OWN),
         )
     )
-    doors.append(
-        Door(
+    functions.append(
+        Function(
             "windows",
             windows,
             {"runs": DATA, "states": 4},
             {"runs": MADE, "states": COUNT | {"1": 1, "99": 99}, "stride": COUNT},
         )
     )
-    return doors
+    return functions
 
 
 def _fresh(folder: Path) -> Path:

@@ -1,12 +1,10 @@
 """Valid calls and bad values: data sets and networks."""
 
-from __future__ import annotations
-
 import inspect
 from typing import Any
 
 import torch
-from bad_calls import Door
+from bad_calls import Function
 from bad_values import AMOUNT, COUNT, FLAG, HUGE, MADE, NAME, RATE, SEED, SEVERAL, but
 
 import gfm
@@ -14,9 +12,9 @@ import gfm
 DTYPE = but(MADE, "None") | {"a name": "float32", "int": torch.int64, "bool": torch.bool, "complex": torch.complex64}
 
 
-def data() -> list[Door]:
-    doors = [
-        Door(
+def data() -> list[Function]:
+    functions = [
+        Function(
             "data.load",
             gfm.data.load,
             {"name": "moons", "n": 20},
@@ -26,24 +24,24 @@ def data() -> list[Door]:
     size = COUNT | {"10**15": HUGE, "10**400": 10**400}
     share = AMOUNT | {"1.5": 1.5}
     common = {"n": size, "targets": NAME, "seed": SEED, "dtype": DTYPE}
-    doors += [
-        Door(
+    functions += [
+        Function(
             "data.digits", gfm.data.digits, {"n": 20}, common | {"classes": size | {"1": 1, "11": 11}, "noise": share}
         ),
-        Door("data.moons", gfm.data.moons, {"n": 20}, common | {"noise": AMOUNT}),
-        Door(
+        Function("data.moons", gfm.data.moons, {"n": 20}, common | {"noise": AMOUNT}),
+        Function(
             "data.waves",
             gfm.data.waves,
             {"n": 20},
             {k: v for k, v in common.items() if k != "targets"} | {"dims": size, "terms": size, "frequency": RATE},
         ),
-        Door(
+        Function(
             "data.sorting",
             gfm.data.sorting,
             {"n": 20},
             {"n": size, "length": size, "vocabulary": size | {"1": 1}, "n_test": but(size, "None", "0"), "seed": SEED},
         ),
-        Door(
+        Function(
             "data.one_hot",
             gfm.data.one_hot,
             {"indices": torch.tensor([0, 1]), "classes": 2},
@@ -51,8 +49,8 @@ def data() -> list[Door]:
         ),
     ]
     x, y = torch.ones(4, 2), torch.ones(4, 1)
-    doors.append(
-        Door(
+    functions.append(
+        Function(
             "Dataset",
             gfm.data.Dataset,
             {"name": "mine", "inputs": x, "targets": y, "outputs": 1},
@@ -67,25 +65,25 @@ def data() -> list[Door]:
         )
     )
     good = gfm.data.Dataset("mine", x, y, 1)
-    doors.append(
-        Door(
+    functions.append(
+        Function(
             "Dataset.to",
             good.to,
             {"dtype": torch.float64},
             {"dtype": DTYPE, "device": but(NAME, "None") | {"no such": "cuda:77"}},
         )
     )
-    return doors
+    return functions
 
 
-def nets() -> list[Door]:
+def nets() -> list[Function]:
     size = COUNT | {"10**15": HUGE, "10**400": 10**400}
     shapes = {
         "anything": {"input_shape": (2,), "outputs": 2},
         "images": {"input_shape": (3, 32, 32), "outputs": 2},
         "tokens": {"input_shape": (8,), "outputs": 2, "vocabulary": 4},
     }
-    doors = []
+    functions = []
     for name, made in gfm.nets.available().items():
         bad: dict[str, Any] = {
             "seed": SEED,
@@ -106,8 +104,8 @@ def nets() -> list[Door]:
             )
         if made.takes == "tokens":
             bad["vocabulary"] = size
-        doors.append(
-            Door(
+        functions.append(
+            Function(
                 f"nets.build({name})",
                 lambda name=name, **given: gfm.nets.build(name, **given),
                 {"size": "tiny"} | shapes[made.takes],
@@ -120,16 +118,16 @@ def nets() -> list[Door]:
                 },
             )
         )
-    doors.append(
-        Door(
+    functions.append(
+        Function(
             "nets.build",
             gfm.nets.build,
             {"name": "mlp", "input_shape": (2,), "outputs": 1},
             {"name": NAME, "data": but(MADE, "None"), "unknown": {"3": 3}},
         )
     )
-    doors.append(
-        Door(
+    functions.append(
+        Function(
             "nets.mlp",
             gfm.nets.mlp,
             {"dims": (2, 3, 1)},
@@ -142,8 +140,8 @@ def nets() -> list[Door]:
             },
         )
     )
-    return doors
+    return functions
 
 
-def doors() -> list[Door]:
+def functions() -> list[Function]:
     return [*data(), *nets()]

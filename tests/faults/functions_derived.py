@@ -1,15 +1,13 @@
 """Valid calls and bad values: problems, central flows, optimizers."""
 
-from __future__ import annotations
-
 import math
 from functools import cache
 from pathlib import Path
 
 import torch
-from bad_calls import Door
+from bad_calls import Function
 from bad_values import AMOUNT, COUNT, FLAG, FUNCTION, HUGE, MADE, NAME, RATE, SEED, WHOLE, but, paths, targets, tensors
-from doors_optimizers import optimizers
+from functions_optimizers import optimizers
 from torch import nn
 
 import gfm
@@ -81,11 +79,11 @@ LOSSES = {
 }
 
 
-def problems() -> list[Door]:
+def problems() -> list[Function]:
     valid = {"module": net(), "inputs": X, "targets": Y}
     w = problem().w0
-    doors = [
-        Door(
+    functions = [
+        Function(
             "Problem",
             gfm.Problem,
             valid,
@@ -126,8 +124,8 @@ def problems() -> list[Door]:
     }.items():
         if hasattr(gfm.Problem, name):
             method = getattr(problem(), name)
-            doors.append(
-                Door(
+            functions.append(
+                Function(
                     f"Problem.{name}",
                     lambda method=method, **given: method(*given.values()),
                     dict.fromkeys(arguments, w),
@@ -136,8 +134,8 @@ def problems() -> list[Door]:
                     ),
                 )
             )
-    doors.append(
-        Door(
+    functions.append(
+        Function(
             "Problem.value_and_gradient(examples)",
             problem().value_and_gradient,
             {"w": w, "examples": torch.tensor([0, 1])},
@@ -152,22 +150,22 @@ def problems() -> list[Door]:
             },
         )
     )
-    doors.append(Door("Flat", Flat, {"module": net()}, {"module": MADE}))
-    doors.append(
-        Door(
+    functions.append(Function("Flat", Flat, {"module": net()}, {"module": MADE}))
+    functions.append(
+        Function(
             "Problem.outputs(inputs)",
             problem().outputs,
             {"w": w, "inputs": X},
             {"inputs": {"another width": torch.ones(3, 5), "text": "x", "a list": [1], "a number": 3}},
         )
     )
-    return doors
+    return functions
 
 
-def central() -> list[Door]:
+def central() -> list[Function]:
     valid = {"problem": problem(), "optimizer": gfm.optimizers.GradientDescent(lr=0.1), "steps": 2}
-    doors = [
-        Door(
+    functions = [
+        Function(
             "central.run",
             gfm.central.run,
             valid,
@@ -201,8 +199,8 @@ def central() -> list[Door]:
             },
         )
     ]
-    doors.append(
-        Door(
+    functions.append(
+        Function(
             "Settings",
             Settings,
             {},
@@ -222,8 +220,8 @@ def central() -> list[Door]:
             },
         )
     )
-    doors.append(
-        Door(
+    functions.append(
+        Function(
             "Minibatch",
             lambda **given: Minibatch(**given).size(12),
             {"batch_size": 3},
@@ -232,14 +230,14 @@ def central() -> list[Door]:
     )
     here = Path.cwd()
     run = ran()
-    doors += [
-        Door("Run.load", Run.load, bad={"path": paths(here)}, valid={"path": saved(run, here)}),
-        Door("Run.save", run.save, {"path": here / "run.npz"}, {"path": targets(here)}),
-        Door("Run.distance", run.distance, {"a": "discrete", "b": "central"}, {"a": NAME, "b": NAME}),
-        Door("Run[]", lambda name: run[name], {"name": "central"}, {"name": NAME}),
-        Door("Series[]", lambda name: run["central"][name], {"name": "loss"}, {"name": but(NAME, *UNHASHABLE)}),
+    functions += [
+        Function("Run.load", Run.load, bad={"path": paths(here)}, valid={"path": saved(run, here)}),
+        Function("Run.save", run.save, {"path": here / "run.npz"}, {"path": targets(here)}),
+        Function("Run.distance", run.distance, {"a": "discrete", "b": "central"}, {"a": NAME, "b": NAME}),
+        Function("Run[]", lambda name: run[name], {"name": "central"}, {"name": NAME}),
+        Function("Series[]", lambda name: run["central"][name], {"name": "loss"}, {"name": but(NAME, *UNHASHABLE)}),
     ]
-    return doors
+    return functions
 
 
 def saved(run: Run, folder: Path) -> Path:
@@ -247,5 +245,5 @@ def saved(run: Run, folder: Path) -> Path:
     return folder / "run.npz"
 
 
-def doors() -> list[Door]:
+def functions() -> list[Function]:
     return [*problems(), *central(), *optimizers()]

@@ -1,7 +1,5 @@
 """Valid calls and bad values: stored results, what a cell hands to its page, the environment."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from dataclasses import dataclass
@@ -10,10 +8,10 @@ from typing import Any, ClassVar
 from unittest import mock
 
 import numpy as np
-from bad_calls import Door
+from bad_calls import Function
 from bad_values import AMOUNT, MADE, NAME, Values, but
-from doors_commands import LONG, project
-from doors_registers import registers
+from functions_commands import LONG, project
+from functions_registers import registers
 
 import gfm
 from gfm import store
@@ -49,12 +47,12 @@ def returning(value: Any) -> store.Experiment:
     return Odd(repr(value)[:50])
 
 
-def stores(root: Path) -> list[Door]:
+def stores(root: Path) -> list[Function]:
     here = root.parent
     (here / "a-file").touch()
     small = Small()
     return [
-        Door(
+        Function(
             "obtain",
             lambda **given: store.obtain(**given, progress=print),
             {"experiment": small, "store": here / "store"},
@@ -82,7 +80,7 @@ def stores(root: Path) -> list[Door]:
                 "several": {"not stored": {"experiment": Small(77), "only_stored": True}},
             },
         ),
-        Door(
+        Function(
             "Store.load",
             lambda key: store.Store(here / "store", ()).load("faults/small", key),
             {"key": store.key_of(small)},
@@ -91,15 +89,15 @@ def stores(root: Path) -> list[Door]:
     ]
 
 
-def elements(root: Path) -> list[Door]:
+def elements(root: Path) -> list[Function]:
     return [
-        Door(
+        Function(
             "Element",
             lambda **given: within(root, lambda: Element(**given)),
             {"name": "toy"},
             {"name": NAME, "profile": NAME},
         ),
-        Door(
+        Function(
             "below",
             below,
             {"value": 1.0, "bound": 2.0},
@@ -113,7 +111,7 @@ def within(root: Path, call: Any) -> Any:
         return call()
 
 
-def environments(root: Path) -> list[Door]:
+def environments(root: Path) -> list[Function]:
     here = root.parent
     (here / "a-file").touch()
     values = {
@@ -124,7 +122,7 @@ def environments(root: Path) -> list[Door]:
     }
 
     return [
-        Door(
+        Function(
             "GFM_STORE",
             lambda value: within(
                 root, lambda: _with({"GFM_STORE": value}, lambda: store.obtain(Small(5), progress=print))
@@ -132,19 +130,19 @@ def environments(root: Path) -> list[Door]:
             {"value": str(here / "store")},
             {"value": values | {"relative": "x", "dots": "../x", "a tilde": "~no-such-user/x"}},
         ),
-        Door(
+        Function(
             "GFM_BUILD",
             lambda value: within(root, lambda: _with({"GFM_BUILD": value}, lambda: gfm.book.paths.build_folder(root))),
             {"value": str(here / "build")},
             {"value": values | {"relative": "x", "dots": "../x"}},
         ),
-        Door(
+        Function(
             "GFM_DATA",
             lambda value: _with({"GFM_DATA": value}, lambda: named_folder("GFM_DATA")),
             {"value": str(here)},
             {"value": values | {"relative": "x", "dots": "../x"}},
         ),
-        Door(
+        Function(
             "GFM_DEVICE",
             lambda value: _with({"GFM_DEVICE": value}, lambda: gfm_device()),
             {"value": "cpu"},
@@ -154,9 +152,9 @@ def environments(root: Path) -> list[Door]:
 
 
 def gfm_device() -> Any:
-    from gfm.device import chosen
+    from gfm.device import device_for
 
-    return chosen()
+    return device_for()
 
 
 def _with(environment: dict[str, str], call: Any) -> Any:
@@ -164,6 +162,6 @@ def _with(environment: dict[str, str], call: Any) -> Any:
         return call()
 
 
-def doors() -> list[Door]:
+def functions() -> list[Function]:
     root = project(Path.cwd() / "project")
     return [*registers(root), *stores(root), *elements(root), *environments(root)]

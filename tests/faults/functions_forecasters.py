@@ -1,13 +1,11 @@
 """Valid calls and bad values: forecasters and learned flows."""
 
-from __future__ import annotations
-
 import inspect
 from pathlib import Path
 
-from bad_calls import Door
+from bad_calls import Function
 from bad_values import AMOUNT, COUNT, FLAG, HUGE, MADE, NAME, RATE, SEED, SEVERAL, WHOLE, but, paths, targets
-from doors_trajectories import DATA, PREFIX, WEIGHTS, W
+from functions_trajectories import DATA, PREFIX, WEIGHTS, W
 
 import gfm
 from gfm import Trajectories
@@ -30,9 +28,9 @@ def made(cls, **options):
     return model
 
 
-def forecasters() -> list[Door]:
+def forecasters() -> list[Function]:
     here = Path.cwd()
-    doors = []
+    functions = []
     group = {
         "conditioning": MADE,
         "solver": MADE,
@@ -57,15 +55,15 @@ def forecasters() -> list[Door]:
     }
     for cls in gfm.forecasters.available().values():
         options = list(inspect.signature(cls).parameters)
-        doors.append(Door(f"{cls.__name__}", cls, {}, {option: group[option] for option in options}))
+        functions.append(Function(f"{cls.__name__}", cls, {}, {option: group[option] for option in options}))
         model = made(cls).fit(DATA)
 
         def learned(value, cls=cls):
             """Steps at other distances mean nothing to what has learned nothing."""
             return {"other distances": value} if cls.learns() else {}
 
-        doors += [
-            Door(
+        functions += [
+            Function(
                 f"{cls.__name__}.fit",
                 lambda cls=cls, **given: made(cls).fit(**given),
                 {"train": DATA},
@@ -75,7 +73,7 @@ def forecasters() -> list[Door]:
                     | learned({"train": Trajectories(W, [*range(12), 20])})
                 },
             ),
-            Door(
+            Function(
                 f"{cls.__name__}.forecast",
                 model.forecast,
                 {"prefix": PREFIX},
@@ -89,16 +87,16 @@ def forecasters() -> list[Door]:
         ]
     model = made(gfm.forecasters.OLS).fit(DATA)
     kept = model.save(here / "model.npz")
-    doors += [
-        Door("Forecaster.save", model.save, {"path": here / "model.npz"}, {"path": targets(here)}),
-        Door("forecasters.load", gfm.forecasters.load, {"path": kept}, {"path": paths(here)}),
-        Door(
+    functions += [
+        Function("Forecaster.save", model.save, {"path": here / "model.npz"}, {"path": targets(here)}),
+        Function("forecasters.load", gfm.forecasters.load, {"path": kept}, {"path": paths(here)}),
+        Function(
             "OLS.forecast, not fitted",
             lambda model: model.forecast(PREFIX),
             {"model": model},
             {"model": {name: cls(4) for name, cls in gfm.forecasters.available().items()}},
         ),
-        Door(
+        Function(
             "Training",
             Training,
             {},
@@ -112,21 +110,21 @@ def forecasters() -> list[Door]:
                 "schedule": NAME,
             },
         ),
-        Door(
+        Function(
             "Conditioning",
             Conditioning,
             {},
             {"context": NAME, "scale": NAME, "optimizer_state": but(NAME, "True", "False")},
         ),
-        Door("Solver", Solver, {}, {"method": NAME, "substeps": COUNT, "dtype": NAME, "memory": COUNT}),
-        Door(
+        Function("Solver", Solver, {}, {"method": NAME, "substeps": COUNT, "dtype": NAME, "memory": COUNT}),
+        Function(
             "Network", Network, {}, {"hidden": SEVERAL | {"a list": [3]}, "state": NAME, "knots": COUNT, "times": COUNT}
         ),
-        Door("IncrementPath", IncrementPath, {}, {"within": NAME, "noise": AMOUNT, "span": COUNT}),
-        Door("Tuning", Tuning, {}, {"steps": COUNT, "rate": RATE, "rounds": WHOLE, "seed": SEED}),
+        Function("IncrementPath", IncrementPath, {}, {"within": NAME, "noise": AMOUNT, "span": COUNT}),
+        Function("Tuning", Tuning, {}, {"steps": COUNT, "rate": RATE, "rounds": WHOLE, "seed": SEED}),
     ]
-    return doors
+    return functions
 
 
-def doors() -> list[Door]:
+def functions() -> list[Function]:
     return forecasters()
