@@ -100,7 +100,8 @@ class StationaryPoints(_OverRun):
         for number, t in enumerate(steps):
             w = _at(problem, run["central"].weights[np.flatnonzero(kept == t)[0]])
             H, g = dense_hessian(problem, w).cpu().numpy(), problem.gradient(w).cpu().numpy()
-            found, least = stationary(H, g, self.lr, start=found), first_term(H, tolerance=_FINE)
+            found = stationary(H, g, self.lr, start=found)
+            least = first_term(H, tolerance=_FINE if t == steps[-1] else 1e-7)
             seen = nu[t] * rule.correction(t + self.warmup + 1.0)
             average = remembered(average, still, found.nu, every, self.beta2) if number else seen
             still = found.nu
