@@ -112,6 +112,12 @@ ON_THE_PROCESSOR = {
     "forecasters/wnn.py": {"torch.arange(WINDOW - 1, -1, -1)": 1},  # numbers of states, as above
     "matching/layerwise.py": {  # a ridge regression of few numbers
         "torch.zeros(len(self.sizes), count)": 1, "torch.eye(count, dtype=x.dtype)": 1},
+    "matching/linear_start.py": {  # small matrices, solved there
+        "torch.ones(len(ridges), dtype=torch.bool)": 1, "torch.zeros(knots, width, dtype=torch.float64)": 1,
+        "torch.zeros(knots, width, width, dtype=torch.float64)": 1,
+        "torch.zeros(knots - 1, width, width, dtype=torch.float64)": 1,
+        "torch.tensor(ridges, dtype=torch.float64)": 1, "torch.arange(len(now))": 1,
+        "torch.eye(diagonal.shape[-1], dtype=torch.float64)": 1},
     "matching/path.py": {"torch.zeros(len(x0), dtype=x0.dtype)": 1},  # drawn where the generator is, then moved
     "optimizers/consistency.py": {  # checks of a rule, on two weights
         "torch.as_tensor(P)": 1, "torch.as_tensor(self.rule.edge(state))": 1,
