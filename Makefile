@@ -69,10 +69,10 @@ $(VENV)/torch-cpu: constraints.txt | $(BIN)/python
 book: $(STAMP) ## run the notebooks (profile book) and build the pages
 	@$(BIN)/gfm build --profile book --jobs $(JOBS)
 
-paper: $(STAMP) ## the same at profile paper (long; a GPU helps)
+paper: $(STAMP) ## the book at profile paper (long; a GPU helps)
 	@$(BIN)/gfm build --profile paper --jobs 1
 
-smoke: $(STAMP) ## the same with tiny settings (minutes)
+smoke: $(STAMP) ## the book with tiny settings, profile smoke (minutes)
 	@$(BIN)/gfm build --profile smoke --jobs $(JOBS)
 
 pages: $(STAMP) ## only the pages, from what was run before

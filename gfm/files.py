@@ -169,6 +169,8 @@ def understood(say: Callable[[str], str]) -> Iterator[None]:
         yield
     except Exception as error:  # libraries raise many kinds of errors, including RecursionError and MemoryError
         told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        if "allow_pickle" in told:  # NumPy's advice on anything that is no array, also on plain text
+            told = "it holds no plain arrays"
         raise UnreadableFileError(say((told.strip() or type(error).__name__).partition("\n")[0].rstrip("."))) from error
 
 

@@ -113,7 +113,7 @@ def test_a_run_with_other_parameters_counts_for_nothing(project):
     custom = gfm(project, "run", "toy", "-p", "steps", "12", "-p", "tau=3")
     assert custom.returncode == 0
     assert "steps = 12" in custom.stdout and "tau = 3.0" in custom.stdout
-    assert (project / "build/custom/run/part/toy.ipynb").is_file()
+    assert (project / "build/custom-smoke/run/part/toy.ipynb").is_file()
     assert "not run" in gfm(project, "status").stdout
 
 
@@ -127,7 +127,7 @@ def test_a_run_then_check_and_status(project, plain):
     assert plain.returncode == 0 and "holds in shape only" in plain.stdout
     checked = gfm(project, "check")
     assert checked.returncode == 1
-    for words in ("1 claims hold; 2 fall short; 1 not run", "T3", "at most −1", "toy T4"):
+    for words in ("1 claims hold; 2 fall short; 1 have not been run", "T3", "at most −1", "toy T4"):
         assert words in checked.stdout, words
     assert "smoke" in gfm(project, "status").stdout
     assert "0 claims hold" in gfm(project, "check", "--profile", "paper").stdout

@@ -9,7 +9,7 @@ from typing import Any
 
 from gfm.book import datafiles, verdicts
 from gfm.book.outputs import Caption, Figure, Output, Prose, Table, Verdicts, cell, markdown_table
-from gfm.book.paths import PROFILES, build_folder
+from gfm.book.paths import PROFILES, base_profile, build_folder
 from gfm.book.register import TOLERANCE, Bound, Register
 from gfm.book.runs.handover import Handover
 from gfm.checks import known, number
@@ -38,8 +38,8 @@ class Element:
 
     Args:
         name: the element's id in ``book/elements.yml``.
-        profile: the notebook's parameter of that name: smoke, book, paper, or custom (changed parameters;
-            such a run never appears on the status page).
+        profile: the notebook's parameter of that name: smoke, book, paper, or one of them after "custom-" (changed
+            parameters; such a run never appears on the status page).
 
     Raises:
         RegisterError: The current folder is not inside a project.
@@ -47,8 +47,7 @@ class Element:
     """
 
     def __init__(self, name: str, profile: str = "smoke") -> None:
-        if not isinstance(profile, str) or profile != "custom":
-            known("profile", profile, PROFILES)
+        known("profile", base_profile(profile) if isinstance(profile, str) else profile, PROFILES)
         self.register = Register.load()
         self.entry = self.register[name]
         self.profile = profile

@@ -6,10 +6,17 @@ from gfm.checks import named_folder, place
 from gfm.errors import RegisterError
 from gfm.store.store import project
 
-__all__ = ["PROFILES", "build_folder", "project_root"]
+__all__ = ["CUSTOM", "PROFILES", "base_profile", "build_folder", "project_root"]
 
 PROFILES = ("smoke", "book", "paper")
 """From quick to complete; a page shows the last of these that has been run."""
+CUSTOM = "custom-"
+"""Before the profile's name if parameters were changed."""
+
+
+def base_profile(profile: str) -> str:
+    """The profile whose parameters were changed, or the profile itself."""
+    return profile.removeprefix(CUSTOM)
 
 
 def project_root(start: Path | str | None = None) -> Path:

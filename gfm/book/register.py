@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from gfm.book.paths import PROFILES, project_root
+from gfm.book.paths import PROFILES, base_profile, project_root
 from gfm.checks import number
 from gfm.errors import RegisterError, UnknownNameError, said
 from gfm.files import parse_yaml
@@ -98,7 +98,7 @@ class Claim:
 
     def bound_in(self, profile: str) -> Bound:
         """The bound under a profile: the profile's own if it has one, else the claim's."""
-        return self.exceptions.get(profile, self.bound)
+        return self.exceptions.get(base_profile(profile), self.bound)
 
 
 @dataclass(frozen=True)

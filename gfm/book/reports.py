@@ -58,7 +58,7 @@ def check(profile: str | None) -> None:
         known("profile", profile, PROFILES)
     register = Register.load()
     short, stale, absent, broken, aged = [], [], [], [], []
-    held = rests = old = 0
+    held = missing = rests = old = 0
     for entry in register:
         try:
             stored = load(register, entry, profile) if profile else best(register, entry)
@@ -67,15 +67,17 @@ def check(profile: str | None) -> None:
             continue
         if stored is None:
             absent += [entry.id] * bool(entry.notebook and entry.claims)
+            missing += len(entry.claims)
             continue
         held += stored.held
         short += [(entry.id, stored.profile, v) for v in stored.verdicts if v.verdict in (FAILS, SHAPE, NOT_JUDGED)]
-        absent += [f"{entry.id} {v.claim.id}" for v in stored.verdicts if v.verdict == NOT_RUN]
+        left = [f"{entry.id} {v.claim.id}" for v in stored.verdicts if v.verdict == NOT_RUN]
+        absent, missing = absent + left, missing + len(left)
         stale += [f"{entry.id} {name}" for name in stored.stale]
         of, then = len(results(stored.meta)), len(earlier(stored.meta))
         rests, old = rests + of, old + then
         aged += [f"{entry.id} ({then} of {of}, {stored.profile})"] * bool(then)
-    print(f"{held} claims hold; {len(short)} fall short; {len(absent)} not run.")
+    print(f"{held} claims hold; {len(short)} fall short; {missing} have not been run.")
     if rests:
         print(f"{old} of {rests} stored results come from an earlier state of the source.")
     if short:

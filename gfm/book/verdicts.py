@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gfm.book.paths import PROFILES, build_folder
+from gfm.book.paths import PROFILES, base_profile, build_folder
 from gfm.book.register import Bound, Claim, ElementEntry, Register, readable
 from gfm.errors import UnreadableFileError
 from gfm.files import read_json, write_json
@@ -68,16 +68,18 @@ def judge(claim: Claim, value: float | str | None, profile: str) -> Verdict:
     A text in place of the value says why the run does not allow a verdict: "not judged".
     """
     bound = claim.bound_in(profile)
-    left_out = profile in PROFILES and profile not in claim.profiles
+    base = base_profile(profile)
+    left_out = base in PROFILES and base not in claim.profiles
     if value is None or left_out:
-        return Verdict(claim, None, NOT_RUN, bound, claim.unjudged if left_out else "")
+        why = claim.unjudged if base == profile else f"under the profile {base} this claim is not judged"
+        return Verdict(claim, None, NOT_RUN, bound, why if left_out else "")
     if isinstance(value, str):
         return Verdict(claim, None, NOT_JUDGED, bound, value)
     value = float(value)
     shape = claim.shape
     found = HOLDS if bound.admits(value) else SHAPE if shape is not None and shape.admits(value) else FAILS
     ends = [end for b in (bound, shape) if b is not None for end in (b.low, b.high) if math.isfinite(end)]
-    close = profile != "smoke" and claim.spread > 0 and any(
+    close = base != "smoke" and claim.spread > 0 and any(
         abs(value - end) <= claim.spread * max(abs(value), abs(end)) for end in ends)
     return Verdict(claim, value, found, bound, close=close)
 

@@ -122,8 +122,8 @@ def test_what_differs_between_runs_is_taken_out_of_a_notebook():
 
 def test_overridden_parameters_never_reach_a_profile(copy):
     item = plan(Register.load(copy), NAME, "book", [("steps", "5")])
-    assert item.profile == "custom" and item.parameters == {"profile": "custom", "steps": 5}
-    assert item.target == copy / "build/custom/run" / NAME
+    assert item.profile == "custom-book" and item.parameters == {"profile": "custom-book", "steps": 5}
+    assert item.target == copy / "build/custom-book/run" / NAME
 
 
 def test_a_failing_notebook_is_named_and_leaves_no_result(project, capfd):

@@ -51,8 +51,8 @@ def _register(folder, text):
 
 def test_a_bound_may_differ_by_profile(tmp_path):
     claim = _register(tmp_path, CLAIM % "{at_most: 0.05, paper: {at_most: 0.02}}")["a"].claim("A")
-    assert [str(claim.bound_in(p)) for p in ("smoke", "book", "paper", "custom")] == [
-        "at most 0.05", "at most 0.05", "at most 0.02", "at most 0.05"]
+    assert [str(claim.bound_in(p)) for p in ("smoke", "book", "paper", "custom-smoke", "custom-paper")] == [
+        "at most 0.05", "at most 0.05", "at most 0.02", "at most 0.05", "at most 0.02"]
 
 
 @pytest.mark.parametrize("spec, word", [

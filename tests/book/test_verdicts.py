@@ -53,6 +53,12 @@ def test_the_table_says_why_a_profile_does_not_judge_a_claim(project):
     assert verdicts.judge(claim, 12, "paper").shown == "12"
 
 
+def test_changed_parameters_are_judged_by_the_profile_that_was_changed(project):
+    claim = replace(Register.load(project)["toy"].claim("T4"), exceptions={"paper": Bound(high=1.0)})
+    assert verdicts.judge(claim, 12, "custom-smoke").why == "under the profile smoke this claim is not judged"
+    assert verdicts.judge(claim, 12, "custom-paper").bound == Bound(high=1.0)
+
+
 def test_a_run_that_allows_no_verdict_says_why_and_never_passes(project, capsys):
     why = "the run has no full cycle at the edge"
     found = Element("toy").judge(**{**VALUES, "T1": why})[0]
@@ -148,7 +154,7 @@ def test_the_file_is_plain_json_with_its_provenance(project):
 def test_the_best_profile_is_the_most_complete_one(project):
     for profile in ("smoke", "book"):
         Element("toy", profile=profile).judge(**VALUES)
-    Element("toy", profile="custom").judge(**{**VALUES, "T1": 9.0})
+    Element("toy", profile="custom-book").judge(**{**VALUES, "T1": 9.0})
     register = Register.load(project)
     assert verdicts.best(register, register["toy"]).profile == "book"
     assert verdicts.best(register, register["unwritten"]) is None

@@ -56,6 +56,9 @@ def test_truncated_and_foreign_files_are_refused(tmp_path):
     np.savez(tmp_path / "pickled.npz", weights=np.array([object()]), allow_pickle=True)
     with pytest.raises(UnreadableFileError):
         Trajectories.load(tmp_path / "pickled.npz")
+    (tmp_path / "words.npz").write_text("words")
+    with pytest.raises(UnreadableFileError, match="it holds no plain arrays"):  # not NumPy's advice to trust it
+        Trajectories.load(tmp_path / "words.npz")
     with pytest.raises(UnreadableFileError):
         Trajectories.load(tmp_path / "absent.npz")
 

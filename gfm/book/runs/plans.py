@@ -19,7 +19,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from gfm.book.paths import build_folder
+from gfm.book.paths import CUSTOM, build_folder
 from gfm.book.register import Register
 from gfm.book.runs import records
 from gfm.book.runs.execute import check_loopback, environment
@@ -93,7 +93,7 @@ def executed(root: Path, profile: str, name: str) -> Path:
 def plan(register: Register, name: str | Path, profile: str, overrides: Sequence[tuple[str, str]] = ()) -> Plan:
     """Plan the run of a notebook, and find out whether its last run is still current.
 
-    With overrides the profile becomes ``custom``, so that the run never appears on the status page.
+    With overrides the profile is ``custom-`` before its name, so that the run never appears on the status page.
 
     Raises:
         UnknownNameError: The profile, a parameter or a name is unknown.
@@ -104,7 +104,7 @@ def plan(register: Register, name: str | Path, profile: str, overrides: Sequence
     parameters = profile_parameters(register.root, notebook, profile)
     if overrides:
         parameters |= notebook.convert(overrides)
-        profile = parameters["profile"] = "custom"
+        profile = parameters["profile"] = f"{CUSTOM}{profile}"
     target = executed(register.root, profile, notebook.name)
     now = _fingerprint(register, notebook, parameters)
     judged = tuple(e.id for e in register.shown_in(notebook.name))
