@@ -192,7 +192,7 @@ def forecast(
     observed: Annotated[str, typer.Argument(help="folder of checkpoints, or a trajectories file")],
     output: Annotated[str, typer.Argument(help="file or folder to write")],
     horizon: Annotated[int, typer.Option(help="recorded steps to forecast")],
-    method: Annotated[str | None, typer.Option(help="a forecaster's name; default: gfm")] = None,
+    method: Annotated[str | None, typer.Option(help="a forecaster's name; default: gfm, which needs --train")] = None,
     train: Annotated[str | None, typer.Option(help="longer runs to learn from")] = None,
     model: Annotated[str | None, typer.Option(help="a saved model, instead of --method and --train")] = None,
     save_model: Annotated[str | None, typer.Option(help="file for what was learned with --train")] = None,
