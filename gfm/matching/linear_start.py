@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gfm.errors import NumericalError
 from gfm.matching.course import Course
 from gfm.matching.field import LEAST, NetworkField
 
@@ -99,7 +100,12 @@ class _Chain:
         Args:
             right: (knots, width).
             ridges: of at least 0.
+
+        Raises:
+            NumericalError: The matrix or the right-hand side is not finite.
         """
+        if not all(torch.isfinite(part).all() for part in (self.diagonal, self.below, right)):
+            raise NumericalError("The least-squares start of the field is not finite: the weights are too large.")
         size = self.diagonal.diagonal(dim1=1, dim2=2).sqrt()
         unseen = size == 0  # coefficients of which no series tells anything stay 0
         size = torch.where(unseen, 1.0, size)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from gfm.errors import NumericalError
 from gfm.matching.linear_start import START_RIDGES, _Chain
 
 
@@ -35,3 +36,11 @@ def test_where_the_equations_are_singular_a_larger_ridge_solves_them():
     singular, plain = chain.solutions(right, [0.0, 1.0])
     assert np.isclose(singular.sum(), 4.0, rtol=1e-6)
     assert np.isclose(plain.sum(), 16 / 5)  # only the solution that needs it gets a larger one
+
+
+def test_what_is_not_finite_is_refused_and_no_ridge_is_looked_for():
+    chain = _Chain(2, 2)
+    chain.diagonal[:] = torch.eye(2)
+    chain.below[0, 0, 0] = torch.nan
+    with pytest.raises(NumericalError, match="not finite"):
+        chain.solutions(torch.ones(2, 2, dtype=torch.float64), [0.0])
