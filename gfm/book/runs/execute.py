@@ -46,7 +46,7 @@ def check_loopback() -> None:
     """Check that this machine can connect to itself at 127.0.0.1, where the kernels answer.
 
     Raises:
-        InputError: The machine cannot connect to itself.
+        InputError: This machine cannot connect to itself.
     """
     try:
         with socket.create_server(("127.0.0.1", 0)) as server:
